@@ -1,0 +1,178 @@
+"""The objective: which terms, on which layer pairs, with which weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from itrd_nlp.layer_map import LayerPair
+from itrd_nlp.losses import (
+    correlation_loss,
+    kd_loss,
+    make_projection,
+    mutual_information_loss,
+    span_kd_loss,
+)
+from itrd_nlp.representations import draw_samples, to_samples
+from itrd_nlp.training_args import ITRDTrainingArguments
+
+
+@dataclass
+class EncoderOutput:
+    """What the objective reads of a model's output.
+
+    Attributes:
+        logits: name -> tensor, as the head returns them: ``logits`` of ``(B, C)`` or ``(B, L, C)``, or
+            ``start_logits`` and ``end_logits`` of ``(B, L)``.
+        hidden_states: layer -> ``(B, L, d)``, the layers that were asked for.
+    """
+
+    logits: dict[str, Tensor]
+    hidden_states: dict[int, Tensor]
+
+
+@dataclass
+class BatchShare:
+    """What part of an optimizer step this micro-batch is, per kind of term.
+
+    Means over micro-batches of different sizes do not add up to the mean over all of them; a share weighs them
+    so that they do. Without gradient accumulation and on one process all three are 1.
+
+    Attributes:
+        task: share of the labels, for the task loss.
+        logits: share of the rows (or of the valid tokens, where each token has logits), for KD.
+        batch: one over the number of micro-batches, for terms that are statistics of a batch.
+    """
+
+    task: Tensor | float = 1.0
+    logits: Tensor | float = 1.0
+    batch: float = 1.0
+
+
+class ITRDObjective(nn.Module):
+    """Logit KD, correlation and mutual information between a student and a teacher (paper, eq. 10).
+
+    Holds the projections ``d_s -> d_t``, one per layer pair: the correlation loss always reads the projected
+    student, the mutual information loss only where the widths differ (paper, section 5).
+
+    Args:
+        pairs: the layer pairs.
+        student_size: hidden size of the student.
+        teacher_size: hidden size of the teacher.
+        args: weights, views and the rest.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[LayerPair],
+        *,
+        student_size: int,
+        teacher_size: int,
+        args: ITRDTrainingArguments,
+    ) -> None:
+        super().__init__()
+        self.pairs = list(pairs) if args.needs_hidden_states else []
+        self.args = args
+        self.same_size = student_size == teacher_size
+        needs_projection = args.beta_corr > 0 or not self.same_size
+        self.projections = nn.ModuleList(
+            make_projection(student_size, teacher_size, init=args.projection_init)
+            for _ in (self.pairs if needs_projection else [])
+        )
+
+    def forward(
+        self,
+        student: EncoderOutput,
+        teacher: EncoderOutput | None,
+        task_loss: Tensor | None,
+        mask: Tensor,
+        share: BatchShare,
+    ) -> dict[str, Tensor]:
+        """Compute every term.
+
+        Args:
+            student: output of the student.
+            teacher: output of the teacher, None where no term needs one.
+            task_loss: mean task loss of the micro-batch, None where its weight is 0.
+            mask: ``(B, L)``, true where a token is no padding.
+            share: weights of this micro-batch in the optimizer step.
+
+        Returns:
+            ``loss``, the total with its gradient, and by name each term before its weight: ``task``, ``kd``,
+            ``corr`` and ``mi`` (reduced over the pairs) and ``corr_1:4``, ``mi_1:4`` and so on for each pair.
+            Every value carries its share.
+        """
+        args = self.args
+        terms: dict[str, Tensor] = {}
+        weighted: list[Tensor] = []
+
+        def add(name: str, weight: float, value: Tensor) -> None:
+            terms[name] = value.detach()
+            weighted.append(weight * value)
+
+        if task_loss is not None:
+            add("task", args.w_task, task_loss.float() * share.task)
+        if teacher is not None and args.w_kd > 0:
+            add("kd", args.w_kd, self._kd(student, teacher, mask) * share.logits)
+        if teacher is not None and self.pairs:
+            indices = None
+            if args.beta_mi > 0 and args.mi_view == "tokens":
+                indices = draw_samples(mask.flatten(), args.mi_max_samples)
+            corr: dict[str, Tensor] = {}
+            mi: dict[str, Tensor] = {}
+            for index, pair in enumerate(self.pairs):
+                z_s, z_t = student.hidden_states[pair.student], teacher.hidden_states[pair.teacher]
+                projected = self.projections[index](z_s) if len(self.projections) else z_s
+                if args.beta_corr > 0:
+                    corr[f"corr_{pair}"] = self._correlation(projected, z_t, mask) * share.batch
+                if args.beta_mi > 0:
+                    embedded = z_s if self.same_size else projected
+                    mi[f"mi_{pair}"] = self._mutual_information(embedded, z_t, mask, indices) * share.batch
+            for name, beta, values in (("corr", args.beta_corr, corr), ("mi", args.beta_mi, mi)):
+                if values:
+                    terms |= {key: value.detach() for key, value in values.items()}
+                    stacked = torch.stack(list(values.values()))
+                    add(name, beta, stacked.sum() if args.layer_reduction == "sum" else stacked.mean())
+        return {"loss": torch.stack(weighted).sum(), **terms}
+
+    def _kd(self, student: EncoderOutput, teacher: EncoderOutput, mask: Tensor) -> Tensor:
+        temperature = self.args.temperature
+        if "start_logits" in student.logits:
+            return span_kd_loss(
+                student.logits["start_logits"],
+                student.logits["end_logits"],
+                teacher.logits["start_logits"],
+                teacher.logits["end_logits"],
+                temperature=temperature,
+                mask=mask,
+            )
+        logits = student.logits["logits"]
+        return kd_loss(
+            logits,
+            teacher.logits["logits"],
+            temperature=temperature,
+            sample_mask=mask if logits.dim() == 3 else None,
+        )
+
+    def _correlation(self, z_s: Tensor, z_t: Tensor, mask: Tensor) -> Tensor:
+        samples_s, valid = to_samples(z_s, mask, self.args.corr_view)
+        samples_t, _ = to_samples(z_t, mask, self.args.corr_view)
+        return correlation_loss(
+            samples_s,
+            samples_t,
+            alpha=self.args.alpha,
+            mask=valid,
+            unbiased=self.args.unbiased_std,
+        )
+
+    def _mutual_information(
+        self, z_s: Tensor, z_t: Tensor, mask: Tensor, indices: Tensor | None
+    ) -> Tensor:
+        samples_s, valid = to_samples(z_s, mask, self.args.mi_view)
+        samples_t, _ = to_samples(z_t, mask, self.args.mi_view)
+        if indices is not None:
+            samples_s, samples_t, valid = samples_s[indices], samples_t[indices], valid[indices]
+        return mutual_information_loss(samples_s, samples_t, mask=valid, log=self.args.mi_log)

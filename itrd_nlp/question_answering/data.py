@@ -1,0 +1,123 @@
+"""From the names of two SQuAD files to everything that a trainer asks for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from itrd_nlp.errors import UserError
+from itrd_nlp.question_answering.evaluation import SquadMetrics
+from itrd_nlp.question_answering.features import (
+    QuestionAnsweringCollator,
+    evaluation_features,
+    training_features,
+)
+from itrd_nlp.question_answering.read import read_squad
+
+
+@dataclass
+class DataArguments:
+    """Which questions, cut into which windows, decoded how."""
+
+    train_file: str | None = field(
+        default=None,
+        metadata={"help": "SQuAD 1.1 JSON to train on, or a data set of the Hub such as rajpurkar/squad."},
+    )
+    validation_file: str | None = field(
+        default=None, metadata={"help": "SQuAD 1.1 JSON to evaluate on, or a data set of the Hub."}
+    )
+    max_train_samples: int | None = field(
+        default=None, metadata={"help": "Train on this many questions, drawn with data_subset_seed."}
+    )
+    max_eval_samples: int | None = field(
+        default=None, metadata={"help": "Evaluate on this many questions, drawn with data_subset_seed."}
+    )
+    data_subset_seed: int = field(
+        default=0, metadata={"help": "Seed of the draws of max_train_samples and max_eval_samples."}
+    )
+    max_length: int = field(
+        default=384, metadata={"help": "Tokens of a window: question, context and special tokens."}
+    )
+    doc_stride: int = field(
+        default=128, metadata={"help": "Tokens that two windows of a context have in common."}
+    )
+    max_answer_length: int = field(default=30, metadata={"help": "Longest answer, in tokens."})
+    preprocessing_num_workers: int | None = field(
+        default=None, metadata={"help": "Processes that tokenise; default: one per core."}
+    )
+
+
+@dataclass
+class EvaluationData:
+    """The questions to be judged on, their windows, and the judge."""
+
+    examples: Dataset
+    features: Dataset
+    metrics: SquadMetrics
+    signature: str  # equal signatures: the same questions, windows and decoding
+
+
+def load_training_data(args: DataArguments, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    """Windows of the training questions.
+
+    Raises:
+        UserError: ``train_file`` is missing or cannot be used.
+    """
+    if args.train_file is None:
+        raise UserError("train_file is not set, but training needs a SQuAD JSON file or a data set of the Hub.")
+    examples = read_squad(
+        args.train_file, split="train", max_samples=args.max_train_samples, seed=args.data_subset_seed
+    )
+    return training_features(
+        examples,
+        tokenizer,
+        max_length=args.max_length,
+        doc_stride=args.doc_stride,
+        num_proc=args.preprocessing_num_workers,
+    )
+
+
+def load_validation_examples(args: DataArguments) -> Dataset:
+    """The validation questions.
+
+    Raises:
+        UserError: ``validation_file`` is missing or cannot be used.
+    """
+    if args.validation_file is None:
+        raise UserError("validation_file is not set, but evaluation needs a SQuAD JSON file or a data set of the Hub.")
+    return read_squad(
+        args.validation_file,
+        split="validation",
+        max_samples=args.max_eval_samples,
+        seed=args.data_subset_seed,
+    )
+
+
+def load_evaluation_data(args: DataArguments, tokenizer: PreTrainedTokenizerBase) -> EvaluationData:
+    """Validation questions, their windows and the metric.
+
+    Raises:
+        UserError: ``validation_file`` is missing or cannot be used.
+    """
+    examples = load_validation_examples(args)
+    features = evaluation_features(
+        examples,
+        tokenizer,
+        max_length=args.max_length,
+        doc_stride=args.doc_stride,
+        num_proc=args.preprocessing_num_workers,
+    )
+    metrics = SquadMetrics(examples, features, max_answer_length=args.max_answer_length)
+    settings = [args.max_length, args.doc_stride, args.max_answer_length]
+    content = json.dumps([settings, examples["id"][:], examples["answers"][:]])
+    signature = hashlib.sha256(content.encode()).hexdigest()[:16]
+    return EvaluationData(examples, features, metrics, signature)
+
+
+def collator(tokenizer: PreTrainedTokenizerBase) -> QuestionAnsweringCollator:
+    """The collator that pads windows to a common multiple of 8."""
+    return QuestionAnsweringCollator(tokenizer, pad_to_multiple_of=8)

@@ -1,0 +1,355 @@
+"""Whole jobs on SQuAD: fine-tune a teacher, distil a student, evaluate a model. The scripts call these."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+
+from itrd_nlp.base_trainer import BaseTrainer
+from itrd_nlp.errors import UserError
+from itrd_nlp.models import (
+    LoadingArguments,
+    check_same_vocabulary,
+    load_model,
+    load_tokenizer,
+)
+from itrd_nlp.question_answering.data import (
+    DataArguments,
+    EvaluationData,
+    collator,
+    load_evaluation_data,
+    load_training_data,
+)
+from itrd_nlp.results import RESULTS_NAME, environment, print_summary, read_results, size, write_json
+from itrd_nlp.students import build_student
+from itrd_nlp.trainer import ITRDTrainer
+from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
+
+EVALUATION_KEYS = (
+    "exact_match",
+    "f1",
+    "questions",
+    "signature",
+    "layers",
+    "parameters",
+    "megabytes_fp32",
+)
+
+
+@dataclass
+class TeacherArguments:
+    """The encoder to fine-tune."""
+
+    model_name_or_path: str = field(metadata={"help": "Folder or model id of the encoder."})
+    dropout: float | None = field(
+        default=None,
+        metadata={"help": "Dropout of hidden states and attention; default: the configuration's."},
+    )
+
+
+@dataclass
+class StudentArguments:
+    """Teacher and student."""
+
+    teacher: str = field(metadata={"help": "Folder or model id of the fine-tuned teacher."})
+    student: str | None = field(
+        default=None,
+        metadata={"help": "Folder or model id to start the student from, in place of layers of the teacher."},
+    )
+    num_layers: int = field(
+        default=3, metadata={"help": "Layers of the student, where it is made from the teacher."}
+    )
+    student_init: list[str] = field(
+        default_factory=lambda: ["uniform"],
+        metadata={
+            "help": "Teacher layers that the student starts from: uniform (3 of 12: 4 8 12), first, last, random "
+            "(fresh weights), or the layers themselves."
+        },
+    )
+    dropout: float | None = field(
+        default=None,
+        metadata={"help": "Dropout of the student; default: the configuration's."},
+    )
+
+
+def fine_tune(
+    model_args: TeacherArguments,
+    loading: LoadingArguments,
+    data_args: DataArguments,
+    args: FineTuningArguments,
+    record: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Fine-tune an encoder on SQuAD and evaluate it.
+
+    Args:
+        model_args: which encoder.
+        loading: how it is loaded.
+        data_args: the questions.
+        args: the training.
+        record: what else goes into results.json, such as the command.
+
+    Returns:
+        The content of results.json. Where output_dir holds a finished run of the same arguments, that one's.
+
+    Raises:
+        UserError: something cannot be used; output_dir holds a finished run of other arguments.
+    """
+    arguments = _arguments(model_args, loading, data_args, args)
+    finished = finished_run(args.output_dir, arguments)
+    if finished is not None:
+        print_summary([_row("teacher", finished)], f"Finished already: {args.output_dir}")
+        return finished
+    tokenizer = load_tokenizer(model_args.model_name_or_path, loading)
+    model = load_model(
+        model_args.model_name_or_path, role="encoder", args=loading, dropout=model_args.dropout
+    )
+    with args.main_process_first(desc="tokenising"):
+        train_features = load_training_data(data_args, tokenizer)
+        evaluation = load_evaluation_data(data_args, tokenizer)
+    trainer = BaseTrainer(
+        model=model,
+        args=args,
+        train_dataset=train_features,
+        eval_dataset=evaluation.features,
+        data_collator=collator(tokenizer),
+        processing_class=tokenizer,
+        compute_metrics=evaluation.metrics,
+    )
+    results = _train_and_evaluate(trainer, model, evaluation)
+    results |= {"arguments": arguments, **(record or {})}
+    _save(trainer, results)
+    if trainer.is_world_process_zero():
+        print_summary([_row("teacher", results)], f"Fine-tuned: {args.output_dir}")
+    return results
+
+
+def distil(
+    model_args: StudentArguments,
+    loading: LoadingArguments,
+    data_args: DataArguments,
+    args: ITRDTrainingArguments,
+    record: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Distil a teacher into a student on SQuAD and evaluate both.
+
+    The teacher's own results.json is believed where it was measured on the same questions; else the teacher is
+    evaluated first.
+
+    Args:
+        model_args: teacher and student.
+        loading: how models are loaded.
+        data_args: the questions.
+        args: training and objective.
+        record: what else goes into results.json, such as the command.
+
+    Returns:
+        The content of results.json. Where output_dir holds a finished run of the same arguments, that one's.
+
+    Raises:
+        UserError: something cannot be used; output_dir holds a finished run of other arguments.
+    """
+    arguments = _arguments(model_args, loading, data_args, args)
+    finished = finished_run(args.output_dir, arguments)
+    if finished is not None:
+        rows = [_row("teacher", finished["teacher"]), _row("student", finished)]
+        print_summary(rows, f"Finished already: {args.output_dir}")
+        return finished
+    tokenizer = load_tokenizer(model_args.teacher, loading)
+    teacher = load_model(model_args.teacher, role="teacher", args=loading)
+    student = _student(model_args, loading, teacher, tokenizer)
+    with args.main_process_first(desc="tokenising"):
+        train_features = load_training_data(data_args, tokenizer)
+        evaluation = load_evaluation_data(data_args, tokenizer)
+    trainer = ITRDTrainer(
+        model=student,
+        teacher=teacher,
+        args=args,
+        train_dataset=train_features,
+        eval_dataset=evaluation.features,
+        data_collator=collator(tokenizer),
+        processing_class=tokenizer,
+        compute_metrics=evaluation.metrics,
+    )
+    teacher_results = _teacher_results(model_args.teacher, teacher, evaluation, tokenizer, args)
+    results = _train_and_evaluate(trainer, student, evaluation)
+    results |= {
+        "teacher": teacher_results,
+        "layer_pairs": [str(pair) for pair in trainer.model.objective.pairs],
+        "arguments": arguments,
+        **(record or {}),
+    }
+    _save(trainer, results)
+    if trainer.is_world_process_zero():
+        rows = [_row("teacher", teacher_results), _row("student", results)]
+        print_summary(rows, f"Distilled: {args.output_dir}")
+    return results
+
+
+def evaluate_model(
+    model: PreTrainedModel,
+    evaluation: EvaluationData,
+    tokenizer: PreTrainedTokenizerBase,
+    args: FineTuningArguments,
+) -> dict[str, Any]:
+    """EM and F1 of a model.
+
+    Args:
+        model: an encoder with a span head.
+        evaluation: the questions.
+        tokenizer: the model's.
+        args: batch size, precision and device.
+
+    Returns:
+        `exact_match` and `f1` in percent, `questions`, `eval_seconds`, `signature` of the questions and their
+        decoding, layers and size of the model.
+    """
+    trainer = BaseTrainer(
+        model=model,
+        args=args,
+        data_collator=collator(tokenizer),
+        compute_metrics=evaluation.metrics,
+    )
+    return _evaluate(trainer, model, evaluation)
+
+
+def evaluate_checkpoint(
+    name: str,
+    loading: LoadingArguments,
+    data_args: DataArguments,
+    *,
+    batch_size: int = 64,
+    bf16: bool = False,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """EM and F1 of a model from a folder or the Hub.
+
+    Args:
+        name: folder or model id.
+        loading: how it is loaded.
+        data_args: the questions.
+        batch_size: windows a process and step.
+        bf16: run under bf16 autocast.
+
+    Returns:
+        What `evaluate_model` returns, and the answers: question id to text.
+    """
+    tokenizer = load_tokenizer(name, loading)
+    model = load_model(name, role="model", args=loading)
+    with tempfile.TemporaryDirectory() as scratch:  # a trainer makes its output folder at once
+        args = FineTuningArguments(
+            output_dir=scratch, per_device_eval_batch_size=batch_size, bf16=bf16, report_to="none"
+        )
+        with args.main_process_first(desc="tokenising"):
+            evaluation = load_evaluation_data(data_args, tokenizer)
+        results = evaluate_model(model, evaluation, tokenizer, args)
+    return results, evaluation.metrics.predictions
+
+
+def finished_run(output_dir: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
+    """The results of the run in output_dir if it is finished, None if there is none.
+
+    Raises:
+        UserError: output_dir is a file, or holds a finished run of other arguments, which must not be overwritten.
+    """
+    if Path(output_dir).is_file():
+        raise UserError(f"output_dir {output_dir} is a file, but must be a folder.")
+    results = read_results(output_dir)
+    if results is None:
+        return None
+    before = results.get("arguments", {})
+    for name in sorted(arguments.keys() | before.keys()):
+        if arguments.get(name) != before.get(name):
+            raise UserError(
+                f"output_dir {output_dir} holds a finished run with {name} = {before.get(name)!r}, not "
+                f"{arguments.get(name)!r}; remove it or name another output_dir."
+            )
+    return results
+
+
+def _arguments(*groups: Any) -> dict[str, Any]:
+    """Every argument that is not its default, as JSON stores it."""
+    chosen = {}
+    for group in groups:
+        for f in fields(group):
+            default = f.default_factory() if f.default_factory is not MISSING else f.default
+            value = getattr(group, f.name)
+            if f.init and value != default and f.name != "logging_dir":
+                chosen[f.name] = value
+    return json.loads(json.dumps(chosen, default=str))
+
+
+def _student(
+    model_args: StudentArguments,
+    loading: LoadingArguments,
+    teacher: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+) -> PreTrainedModel:
+    if model_args.student is None:
+        return build_student(
+            teacher,
+            model_args.num_layers,
+            init=model_args.student_init,
+            dropout=model_args.dropout,
+        )
+    check_same_vocabulary(load_tokenizer(model_args.student, loading), tokenizer)
+    return load_model(
+        model_args.student, role="student", args=loading, dropout=model_args.dropout
+    )
+
+
+def _teacher_results(
+    name: str,
+    teacher: PreTrainedModel,
+    evaluation: EvaluationData,
+    tokenizer: PreTrainedTokenizerBase,
+    args: FineTuningArguments,
+) -> dict[str, Any]:
+    known = read_results(name)
+    if known is None or known.get("signature") != evaluation.signature:
+        known = evaluate_model(teacher, evaluation, tokenizer, args)
+    return {"name": Path(name).name, **{key: known[key] for key in EVALUATION_KEYS}}
+
+
+def _train_and_evaluate(
+    trainer: BaseTrainer, model: PreTrainedModel, evaluation: EvaluationData
+) -> dict[str, Any]:
+    started = time.perf_counter()
+    output = trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
+    seconds = time.perf_counter() - started
+    return {
+        **_evaluate(trainer, model, evaluation),
+        "train_seconds": round(seconds, 1),
+        "train_loss": output.training_loss,
+        "steps": trainer.state.global_step,
+        "environment": environment(),
+    }
+
+
+def _evaluate(
+    trainer: Trainer, model: PreTrainedModel, evaluation: EvaluationData
+) -> dict[str, Any]:
+    metrics = trainer.evaluate(evaluation.features)
+    return {
+        "exact_match": metrics["eval_exact_match"],
+        "f1": metrics["eval_f1"],
+        "questions": len(evaluation.examples),
+        "eval_seconds": round(metrics["eval_runtime"], 1),
+        "signature": evaluation.signature,
+        "layers": model.config.num_hidden_layers,
+        **size(model),
+    }
+
+
+def _save(trainer: BaseTrainer, results: dict[str, Any]) -> None:
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        write_json(Path(trainer.args.output_dir) / RESULTS_NAME, results)
+
+
+def _row(name: str, results: dict[str, Any]) -> dict[str, Any]:
+    return {**results, "name": name, "seconds": results.get("train_seconds")}

@@ -1,0 +1,80 @@
+"""What a run leaves behind: ``results.json`` and the table at its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from itrd_nlp import __version__
+from itrd_nlp.errors import UserError
+
+RESULTS_NAME = "results.json"
+PACKAGES = ("torch", "transformers", "datasets", "accelerate", "evaluate")
+
+
+def size(model: nn.Module) -> dict[str, float]:
+    """Parameters and megabytes (1e6 bytes, as stored in fp32) of a model."""
+    parameters = sum(p.numel() for p in model.parameters())
+    return {"parameters": parameters, "megabytes_fp32": round(parameters * 4 / 1e6, 1)}
+
+
+def environment() -> dict[str, str]:
+    """Versions and machine, without names of hosts, users or folders."""
+    return {
+        "itrd_nlp": __version__,
+        **{package: version(package) for package in PACKAGES},
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
+    }
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file under a temporary name and rename it, so that it is whole or not there."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_results(folder: str | Path) -> dict[str, Any] | None:
+    """The ``results.json`` of a folder, None where there is none.
+
+    Raises:
+        UserError: the file is there and is no JSON object.
+    """
+    path = Path(folder) / RESULTS_NAME
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("not an object")
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON object ({error}); delete it to measure again.") from None
+    return content
+
+
+def print_summary(rows: list[dict[str, Any]], title: str) -> None:
+    """Print one row a model: name, layers, parameters, size, EM, F1, seconds."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("model")
+    for column in ("layers", "parameters", "MB (fp32)", "EM", "F1", "seconds"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            str(row["layers"]),
+            f"{row['parameters'] / 1e6:.1f} M",
+            f"{row['megabytes_fp32']:.1f}",
+            f"{row['exact_match']:.2f}",
+            f"{row['f1']:.2f}",
+            "" if row.get("seconds") is None else f"{row['seconds']:.0f}",
+        )
+    Console().print(table)

@@ -1,0 +1,134 @@
+"""Make a shallower student out of a teacher."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from itrd_nlp.errors import UserError
+from itrd_nlp.layer_map import uniform_layers
+from itrd_nlp.models import set_dropout
+
+STUDENT_LAYERS = ("uniform", "first", "last", "random")
+
+
+def student_layers(choice: str | Sequence[int | str], num_layers: int, total: int) -> list[int] | None:
+    """The teacher layers (1 to ``total``) that a student of ``num_layers`` layers starts from.
+
+    Args:
+        choice: ``"uniform"`` (3 of 12: 4, 8, 12), ``"first"`` (1, 2, 3), ``"last"`` (10, 11, 12), ``"random"`` (none:
+            fresh weights), or the layers themselves.
+        num_layers: layers of the student.
+        total: layers of the teacher.
+
+    Returns:
+        The layers, or None for ``"random"``.
+
+    Raises:
+        UserError: unknown choice, a layer that does not exist, or a wrong number of layers.
+    """
+    if not isinstance(choice, str) and len(choice) == 1 and choice[0] in STUDENT_LAYERS:
+        choice = str(choice[0])  # a command line gives a list of one word
+    if not 1 <= num_layers <= total:
+        raise UserError(
+            f"num_layers is {num_layers}, but a student of this teacher can have 1 to {total} layers."
+        )
+    if choice == "random":
+        return None
+    if choice == "uniform":
+        return uniform_layers(num_layers, total)
+    if choice == "first":
+        return list(range(1, num_layers + 1))
+    if choice == "last":
+        return list(range(total - num_layers + 1, total + 1))
+    try:
+        if isinstance(choice, str):
+            raise ValueError
+        layers = [int(layer) for layer in choice]
+    except ValueError:
+        raise UserError(
+            f"student_init is {choice!r}, but must be one of {', '.join(STUDENT_LAYERS)} or layer numbers."
+        ) from None
+    if len(layers) != num_layers:
+        raise UserError(
+            f"student_init names {len(layers)} teacher layers ({layers}), but the student has {num_layers}."
+        )
+    for layer in layers:
+        if not 1 <= layer <= total:
+            raise UserError(
+                f"student_init names teacher layer {layer}, but the teacher has layers 1 to {total}."
+            )
+    return layers
+
+
+def build_student(
+    teacher: PreTrainedModel,
+    num_layers: int,
+    *,
+    init: str | Sequence[int | str] = "uniform",
+    dropout: float | None = None,
+) -> PreTrainedModel:
+    """Build a student of the teacher's architecture with fewer layers.
+
+    Embeddings, chosen layers and head are copied, in fp32. The teacher is left as it was. For a narrower or wholly
+    different student load or configure one yourself: :class:`~itrd_nlp.ITRDTrainer` takes any student whose logits
+    have the teacher's shape.
+
+    Args:
+        teacher: any encoder of transformers that holds its layers in one ``nn.ModuleList``.
+        num_layers: layers of the student, 1 to the teacher's.
+        init: see :func:`student_layers`; ``"random"`` copies nothing.
+        dropout: dropout of the student's hidden states and attention; None: the teacher's configuration.
+
+    Returns:
+        A new model of the teacher's class, in training mode.
+
+    Raises:
+        UserError: the choice of layers makes no sense for this teacher.
+
+    Example:
+        >>> teacher = AutoModelForQuestionAnswering.from_pretrained("my-teacher")
+        >>> student = build_student(teacher, num_layers=3)  # from layers 4, 8, 12 of 12
+    """
+    layers = student_layers(init, num_layers, teacher.config.num_hidden_layers)
+    config = copy.deepcopy(teacher.config)
+    config.num_hidden_layers = num_layers
+    config.dtype = "float32"
+    if dropout is not None:
+        set_dropout(config, dropout)
+    student = type(teacher)(config)
+    if layers is not None:
+        prefix = encoder_layers_name(teacher) + "."
+        teacher_state = teacher.state_dict()
+        state = {}
+        for name in student.state_dict():
+            source = name
+            if name.startswith(prefix):
+                index, _, rest = name.removeprefix(prefix).partition(".")
+                source = f"{prefix}{layers[int(index)] - 1}.{rest}"
+            state[name] = teacher_state[source].float()
+        student.load_state_dict(state)
+    return student.float().train()
+
+
+def encoder_layers_name(model: PreTrainedModel) -> str:
+    """The name of the ``nn.ModuleList`` that holds the layers of an encoder, such as ``bert.encoder.layer``.
+
+    Raises:
+        UserError: the model does not hold its layers in exactly one list (ALBERT, say, shares one layer).
+    """
+    total = model.config.num_hidden_layers
+    names = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == total
+    ]
+    if len(names) != 1:
+        raise UserError(
+            f"{type(model).__name__} holds no single list of its {total} layers to choose from (found {names}); "
+            "give a student checkpoint instead."
+        )
+    return names[0]

@@ -1,0 +1,254 @@
+"""``ITRDTrainer``: ``transformers.Trainer`` with a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.trainer_pt_utils import nested_gather
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import SAFE_WEIGHTS_NAME
+from transformers.utils.generic import find_labels
+
+from itrd_nlp.base_trainer import BaseTrainer
+from itrd_nlp.distillation import DistillationModel, encode
+from itrd_nlp.errors import UserError
+from itrd_nlp.layer_map import layer_pairs
+from itrd_nlp.objective import BatchShare, EncoderOutput, ITRDObjective
+from itrd_nlp.training_args import ITRDTrainingArguments
+
+OBJECTIVE_WEIGHTS_NAME = "objective.safetensors"
+
+
+class ITRDTrainer(BaseTrainer):
+    """Distils a teacher into a student: logit KD, correlation and mutual information, besides the task loss.
+
+    Use it as ``transformers.Trainer``. The student is what ``save_model`` writes and the Hub gets, alone and
+    loadable without this package; projections live in ``trainer.model.objective`` and in checkpoints only.
+
+    Args:
+        model: the student, any encoder of transformers with a head that returns logits and hidden states.
+        teacher: a fine-tuned model with a head of the same kind. It is frozen, put in evaluation mode and cast to
+            ``args.teacher_dtype``. May be None where no term of the objective needs one.
+        args: see :class:`~itrd_nlp.ITRDTrainingArguments`.
+        **kwargs: as for ``transformers.Trainer``.
+
+    Raises:
+        UserError: student and teacher do not fit each other, or the layer map names a layer that does not exist.
+
+    Example:
+        >>> trainer = ITRDTrainer(model=student, teacher=teacher, args=args, train_dataset=features)
+        >>> trainer.train()
+        >>> trainer.save_model("my-student")
+    """
+
+    args: ITRDTrainingArguments
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        teacher: PreTrainedModel | None,
+        args: ITRDTrainingArguments,
+        **kwargs: Any,
+    ) -> None:
+        pairs = []
+        if args.needs_teacher:
+            if teacher is None:
+                raise UserError(
+                    "teacher is None, but w_kd, beta_corr or beta_mi is > 0; give a teacher or set all three to 0."
+                )
+            check_compatible(model, teacher)
+        else:
+            teacher = None
+        if teacher is not None and args.needs_hidden_states:
+            pairs = layer_pairs(
+                args.layer_map,
+                student_layers=model.config.num_hidden_layers,
+                teacher_layers=teacher.config.num_hidden_layers,
+                include_embeddings=args.include_embeddings,
+            )
+        objective = ITRDObjective(
+            pairs,
+            student_size=model.config.hidden_size,
+            teacher_size=teacher.config.hidden_size if teacher is not None else model.config.hidden_size,
+            args=args,
+        )
+        if args.label_names is None:  # transformers guesses them by the name of the model's class
+            args.label_names = find_labels(type(model))
+        super().__init__(model=DistillationModel(model, objective), args=args, **kwargs)
+        self.loss_is_scaled_for_ga = True  # by BatchShare
+        self.teacher = None
+        if teacher is not None:
+            self.teacher = teacher.eval().requires_grad_(False)
+            self.teacher.to(device=self.args.device, dtype=args.resolved_teacher_dtype())
+        self._term_sums: dict[str, Tensor] = {}
+        self._steps_since_log = 0
+
+    @property
+    def student(self) -> PreTrainedModel:
+        """The student, without the projections."""
+        return self.accelerator.unwrap_model(self.model).student
+
+    # ---- the training step ----
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Any]:
+        """Fetch the micro-batches of an optimizer step and count what they hold, over all processes.
+
+        The counts take the place of transformers' ``num_items_in_batch``, which knows only ``labels``.
+        """
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._steps_since_log += 1
+        totals = torch.stack([_counts(batch) for batch in batches]).sum(dim=0).to(device)
+        if self.args.world_size > 1:
+            totals = self.accelerator.reduce(totals, reduction="sum")
+        return batches, StepTotals(totals, len(batches), self.args.world_size)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Teacher forward, then student and objective through the wrapped model.
+
+        In evaluation only the student runs, and the loss is its task loss.
+        """
+        if not isinstance(num_items_in_batch, StepTotals):
+            return super().compute_loss(model, inputs, return_outputs, None)
+        teacher_output = self._teacher_output(inputs) if self.teacher is not None else None
+        terms = model(
+            teacher_output=teacher_output, share=num_items_in_batch.share(inputs), **inputs
+        )
+        loss = terms.pop("loss")
+        for name, value in terms.items():
+            seen = self._term_sums.get(name)
+            self._term_sums[name] = value.detach() if seen is None else seen + value.detach()
+        return (loss, terms) if return_outputs else loss
+
+    def _teacher_output(self, inputs: dict[str, Any]) -> EncoderOutput:
+        assert self.teacher is not None
+        labels = set(self.label_names)
+        unlabelled = {name: value for name, value in inputs.items() if name not in labels}
+        layers = [pair.teacher for pair in self.accelerator.unwrap_model(self.model).objective.pairs]
+        # no_grad, not inference_mode: inference tensors cannot be saved for the backward of the student's losses.
+        with torch.no_grad():
+            return encode(self.teacher, unlabelled, layers)[1]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the mean of every term since the last log; one transfer from the device for all of them."""
+        if "loss" in logs and self._term_sums:
+            sums = nested_gather(
+                torch.stack(list(self._term_sums.values()))[None], self.args.parallel_mode
+            )
+            values = (sums.reshape(-1, len(self._term_sums)).mean(dim=0) / self._steps_since_log).tolist()
+            logs = logs | dict(zip(self._term_sums, values, strict=True))
+            self._term_sums = {}
+            self._steps_since_log = 0
+        super().log(logs, start_time)
+
+    # ---- what the base class asks of a model ----
+
+    def _set_signature_columns_if_needed(self) -> None:
+        if self._signature_columns is None:
+            wrapped, self.model = self.model, self.student
+            try:
+                super()._set_signature_columns_if_needed()
+            finally:
+                self.model = wrapped
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        """Write the student and its tokenizer; of the objective nothing."""
+        if not self.args.should_save:
+            return
+        output_dir = output_dir or self.args.output_dir
+        if state_dict is not None:
+            prefix = "student."
+            state_dict = {
+                name.removeprefix(prefix): value
+                for name, value in state_dict.items()
+                if name.startswith(prefix)
+            }
+        self.student.save_pretrained(output_dir, state_dict=state_dict)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(output_dir)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        objective = self.accelerator.unwrap_model(self.model).objective
+        if self.args.should_save:
+            safetensors.torch.save_file(
+                objective.state_dict(), Path(output_dir) / OBJECTIVE_WEIGHTS_NAME
+            )
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        self._load_weights(Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        assert self.state.best_model_checkpoint is not None
+        self._load_weights(Path(self.state.best_model_checkpoint))
+
+    def _load_weights(self, checkpoint: Path) -> None:
+        model = self.accelerator.unwrap_model(self.model)
+        for module, name in ((model.student, SAFE_WEIGHTS_NAME), (model.objective, OBJECTIVE_WEIGHTS_NAME)):
+            path = checkpoint / name
+            if not path.is_file():
+                raise UserError(
+                    f"{path} does not exist, so {checkpoint} is no complete checkpoint of this trainer "
+                    f"(they are folders named {PREFIX_CHECKPOINT_DIR}-STEP)."
+                )
+            safetensors.torch.load_model(module, path, device=str(self.args.device))
+
+
+class StepTotals:
+    """What the micro-batches of one optimizer step hold, over all processes.
+
+    Args:
+        counts: ``(3,)``: labels, rows, valid tokens.
+        micro_batches: micro-batches of this process.
+        world_size: number of processes; gradients are averaged over them, so shares carry it as a factor.
+    """
+
+    def __init__(self, counts: Tensor, micro_batches: int, world_size: int) -> None:
+        self.counts = counts
+        self.micro_batches = micro_batches
+        self.world_size = world_size
+
+    def share(self, inputs: dict[str, Any]) -> BatchShare:
+        """The share of one micro-batch."""
+        shares = _counts(inputs).to(self.counts.device) / self.counts * self.world_size
+        per_token = "labels" in inputs and inputs["labels"].dim() == 2
+        return BatchShare(
+            task=shares[0],
+            logits=shares[2] if per_token else shares[1],
+            batch=1.0 / self.micro_batches,
+        )
+
+
+def _counts(batch: dict[str, Any]) -> Tensor:
+    rows = torch.tensor(len(batch["input_ids"]), device=batch["input_ids"].device)
+    labels = batch["labels"].ne(-100).sum() if "labels" in batch else rows
+    tokens = batch["attention_mask"].sum() if "attention_mask" in batch else rows
+    return torch.stack([labels, rows, tokens]).float()
+
+
+def check_compatible(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
+    """Refuse a pair of models that cannot be distilled into each other.
+
+    Raises:
+        UserError: the vocabularies or the number of labels differ.
+    """
+    for what, name in (("vocabulary", "vocab_size"), ("labels", "num_labels")):
+        ours, theirs = getattr(student.config, name), getattr(teacher.config, name)
+        if ours != theirs:
+            raise UserError(
+                f"{name} of the student is {ours} and of the teacher {theirs}, but they must be equal: both read the "
+                f"same inputs and their {what} must mean the same."
+            )

@@ -1,0 +1,163 @@
+"""Arguments of :class:`~itrd_nlp.ITRDTrainer`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from transformers import TrainingArguments
+
+from itrd_nlp.errors import UserError
+from itrd_nlp.representations import VIEWS
+
+REDUCTIONS = ("sum", "mean")
+PROJECTION_INITS = ("auto", "identity", "default")
+TEACHER_DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass
+class FineTuningArguments(TrainingArguments):
+    """`transformers.TrainingArguments` that take the CPU where there is nothing better.
+
+    transformers refuses `bf16` on a machine without a GPU unless `use_cpu` says that the CPU is meant.
+    """
+
+    def __post_init__(self) -> None:
+        if not torch.accelerator.is_available():
+            self.use_cpu = True
+        super().__post_init__()
+
+
+@dataclass
+class ITRDTrainingArguments(FineTuningArguments):
+    """``transformers.TrainingArguments`` and the weights and shapes of the objective.
+
+    The total is ``w_task * L_task + w_kd * L_kd + beta_corr * sum L_corr + beta_mi * sum L_mi`` (paper, eq. 10, with
+    the logit KD of its section 5), sums over the layer pairs. A term of weight 0 is not computed; where all
+    three distillation terms have weight 0 no teacher is needed.
+
+    Raises:
+        UserError: a value that makes no sense; the sentence names it and what is allowed.
+    """
+
+    w_task: float = field(default=1.0, metadata={"help": "Weight of the task's own loss. >= 0."})
+    w_kd: float = field(default=1.0, metadata={"help": "Weight of the logit KD loss. >= 0."})
+    temperature: float = field(
+        default=2.0, metadata={"help": "Temperature of the logit KD, > 0. The loss carries the factor T^2."}
+    )
+    beta_corr: float = field(
+        default=2.0, metadata={"help": "Weight of the correlation loss (paper: 2.0). >= 0."}
+    )
+    beta_mi: float = field(
+        default=1.0, metadata={"help": "Weight of the mutual information loss (paper: 1.0). >= 0."}
+    )
+    alpha: float = field(
+        default=1.01,
+        metadata={
+            "help": "Exponent of the correlation loss (eq. 6), > 0. Paper: 1.01 where teacher and student have the "
+            "same architecture, 1.50 where they differ."
+        },
+    )
+    layer_map: list[str] = field(
+        default_factory=lambda: ["uniform"],
+        metadata={
+            "help": "Student layer <- teacher layer: 'uniform' (T3 of 12 layers: 4, 8, 12), 'last', or pairs such as "
+            "1:4 2:8 3:12, where 0 is the embeddings."
+        },
+    )
+    include_embeddings: bool = field(
+        default=False, metadata={"help": "Add the pair 0:0, the outputs of both embedding layers."}
+    )
+    corr_view: str = field(
+        default="tokens",
+        metadata={
+            "help": "Samples of the correlation loss: every valid token of the batch ('tokens'), the tokens of each "
+            "sequence by themselves ('sequence'), or one mean per sequence ('pooled').",
+            "choices": list(VIEWS),
+        },
+    )
+    mi_view: str = field(
+        default="tokens",
+        metadata={
+            "help": "Samples of the mutual information loss, as for corr_view.",
+            "choices": list(VIEWS),
+        },
+    )
+    mi_log: bool = field(
+        default=False,
+        metadata={"help": "Mutual information with the logarithms of eq. 9, not as in algorithm 1."},
+    )
+    mi_max_samples: int = field(
+        default=1024,
+        metadata={"help": "In the view 'tokens', draw at most this many tokens a step for the MI loss."},
+    )
+    unbiased_std: bool = field(
+        default=False,
+        metadata={"help": "Standardise by the unbiased std, as the official code does, not the population's."},
+    )
+    layer_reduction: str = field(
+        default="sum",
+        metadata={"help": "Sum or mean over the layer pairs.", "choices": list(REDUCTIONS)},
+    )
+    projection_init: str = field(
+        default="auto",
+        metadata={
+            "help": "Weights of the projections that embed the student's hidden states: 'identity' (same width only), "
+            "'default' (torch's), or 'auto': identity where the widths agree.",
+            "choices": list(PROJECTION_INITS),
+        },
+    )
+    teacher_dtype: str = field(
+        default="auto",
+        metadata={
+            "help": "Weights of the teacher. 'auto': bfloat16 with bf16, float16 with fp16, else float32.",
+            "choices": list(TEACHER_DTYPES),
+        },
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("w_task", "w_kd", "beta_corr", "beta_mi"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf"):
+                raise UserError(f"{name} is {value}, but must be a finite number >= 0.")
+        for name in ("temperature", "alpha"):
+            value = getattr(self, name)
+            if not 0 < value < float("inf"):
+                raise UserError(f"{name} is {value}, but must be a finite number > 0.")
+        if self.w_task == self.w_kd == self.beta_corr == self.beta_mi == 0:
+            raise UserError("w_task, w_kd, beta_corr and beta_mi are all 0, but one must be > 0.")
+        if self.mi_max_samples < 2:
+            raise UserError(f"mi_max_samples is {self.mi_max_samples}, but must be at least 2.")
+        for name, allowed in (
+            ("corr_view", VIEWS),
+            ("mi_view", VIEWS),
+            ("layer_reduction", REDUCTIONS),
+            ("projection_init", PROJECTION_INITS),
+            ("teacher_dtype", TEACHER_DTYPES),
+        ):
+            if getattr(self, name) not in allowed:
+                raise UserError(
+                    f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(allowed)}."
+                )
+        if isinstance(self.layer_map, str):
+            self.layer_map = [self.layer_map]
+        super().__post_init__()
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether any term of the objective reads the teacher."""
+        return self.w_kd > 0 or self.needs_hidden_states
+
+    @property
+    def needs_hidden_states(self) -> bool:
+        """Whether any term of the objective reads hidden states."""
+        return self.beta_corr > 0 or self.beta_mi > 0
+
+    def resolved_teacher_dtype(self) -> torch.dtype:
+        """The dtype of the teacher's weights."""
+        if self.teacher_dtype == "auto":
+            if self.bf16:
+                return torch.bfloat16
+            return torch.float16 if self.fp16 else torch.float32
+        dtype: torch.dtype = getattr(torch, self.teacher_dtype)
+        return dtype

@@ -1,0 +1,107 @@
+"""What every test runs under: no network settings of the user, no caches of the user, few threads."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+# Before the libraries are imported: they read these once.
+_CACHE = tempfile.TemporaryDirectory(prefix="itrd_nlp_tests_")
+os.environ["HF_HOME"] = _CACHE.name
+for _name in ("HF_DATASETS_CACHE", "HF_EVALUATE_CACHE", "HF_HUB_CACHE", "HF_MODULES_CACHE"):
+    os.environ.pop(_name, None)
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+from typing import Any  # noqa: E402
+
+import pytest  # noqa: E402
+from transformers import BertConfig, BertForQuestionAnswering  # noqa: E402
+
+
+def tiny_bert(layers: int, *, seed: int, hidden_size: int = 32) -> BertForQuestionAnswering:
+    """A BERT of random weights that runs in milliseconds."""
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=64,
+        hidden_size=hidden_size,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        initializer_range=0.2,  # larger than usual: features that differ from token to token
+    )
+    return BertForQuestionAnswering(config)
+
+
+@pytest.fixture
+def teacher() -> BertForQuestionAnswering:
+    return tiny_bert(4, seed=0)
+
+
+@pytest.fixture
+def student() -> BertForQuestionAnswering:
+    return tiny_bert(2, seed=1)
+
+
+@pytest.fixture
+def narrow_student() -> BertForQuestionAnswering:
+    return tiny_bert(2, seed=2, hidden_size=16)
+
+
+def span_rows(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Windows of 6 to 16 tokens with an answer, without padding."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(low: int, high: int) -> int:
+        return int(torch.randint(low, high, (), generator=generator))
+
+    rows = []
+    for _ in range(count):
+        length = draw(6, 17)
+        start = draw(0, length)
+        rows.append(
+            {
+                "input_ids": torch.randint(5, 64, (length,), generator=generator).tolist(),
+                "token_type_ids": [0] * 3 + [1] * (length - 3),
+                "start_positions": start,
+                "end_positions": draw(start, length),
+                "length": length,
+            }
+        )
+    return rows
+
+
+def pad(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """A collator that was not written for the package."""
+    longest = max(len(row["input_ids"]) for row in rows)
+    batch: dict[str, Any] = {}
+    for name in ("input_ids", "token_type_ids"):
+        batch[name] = torch.tensor([row[name] + [0] * (longest - len(row[name])) for row in rows])
+    batch["attention_mask"] = torch.tensor(
+        [[1] * len(row["input_ids"]) + [0] * (longest - len(row["input_ids"])) for row in rows]
+    )
+    for name in set(rows[0]) - {"input_ids", "token_type_ids", "length"}:
+        batch[name] = torch.tensor([row[name] for row in rows])
+    return batch
+
+
+@pytest.fixture
+def make_rows() -> Any:
+    return span_rows
+
+
+@pytest.fixture
+def collate() -> Any:
+    return pad
+
+
+@pytest.fixture
+def span_batch() -> dict[str, torch.Tensor]:
+    return pad(span_rows(6))

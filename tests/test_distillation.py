@@ -1,0 +1,212 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from itrd_nlp.distillation import DistillationModel, encode, span_task_loss
+from itrd_nlp.errors import UserError
+from itrd_nlp.layer_map import LayerPair
+from itrd_nlp.losses import (
+    correlation_loss,
+    kd_loss,
+    mutual_information_loss,
+    span_kd_loss,
+)
+from itrd_nlp.objective import BatchShare, EncoderOutput, ITRDObjective
+from itrd_nlp.training_args import ITRDTrainingArguments
+
+PAIRS = [LayerPair(1, 2), LayerPair(2, 4)]
+
+
+@pytest.fixture
+def make(tmp_path, teacher, student):
+    def make(pairs=PAIRS, **kwargs):
+        args = ITRDTrainingArguments(output_dir=str(tmp_path), **kwargs)
+        objective = ITRDObjective(
+            pairs,
+            student_size=student.config.hidden_size,
+            teacher_size=teacher.config.hidden_size,
+            args=args,
+        )
+        return DistillationModel(student, objective).train()
+
+    return make
+
+
+def inputs_only(batch):
+    return {k: v for k, v in batch.items() if not k.endswith("positions")}
+
+
+@pytest.fixture
+def teacher_output(teacher, span_batch):
+    with torch.no_grad():
+        return encode(teacher.eval(), inputs_only(span_batch), [2, 4])[1]
+
+
+def test_only_the_layers_asked_for_are_kept(teacher, span_batch):
+    output, kept = encode(teacher, inputs_only(span_batch), [2, 4])
+    everything = teacher(**inputs_only(span_batch), output_hidden_states=True).hidden_states
+    assert [i for i, h in enumerate(output.hidden_states) if h is not None] == [2, 4]
+    assert set(kept.hidden_states) == {2, 4}
+    assert torch.equal(kept.hidden_states[2], everything[2])
+    assert torch.equal(kept.hidden_states[4], everything[4])
+
+
+def test_without_layers_no_hidden_state_is_kept(teacher, span_batch):
+    output, kept = encode(teacher, inputs_only(span_batch), [])
+    assert output.hidden_states is None
+    assert kept.hidden_states == {}
+    assert set(kept.logits) == {"start_logits", "end_logits"}
+
+
+def test_the_total_is_the_weighted_sum_of_the_terms_written_out(make, teacher_output, span_batch, student):
+    weights = {"w_task": 0.5, "w_kd": 0.7, "beta_corr": 2.0, "beta_mi": 3.0}
+    model = make(**weights, temperature=3.0, alpha=1.5, mi_max_samples=10_000)
+    terms = model(teacher_output=teacher_output, share=BatchShare(), **span_batch)
+
+    output, own = encode(student, inputs_only(span_batch), [1, 2])
+    mask = span_batch["attention_mask"].bool()
+    task = span_task_loss(
+        output.start_logits,
+        output.end_logits,
+        span_batch["start_positions"],
+        span_batch["end_positions"],
+        mask,
+    )
+    kd = span_kd_loss(
+        output.start_logits,
+        output.end_logits,
+        *teacher_output.logits.values(),
+        temperature=3.0,
+        mask=mask,
+    )
+    corr, mi = {}, {}
+    for pair in PAIRS:
+        z_s, z_t = own.hidden_states[pair.student][mask], teacher_output.hidden_states[pair.teacher][mask]
+        corr[f"corr_{pair}"] = correlation_loss(z_s, z_t, alpha=1.5)  # identity projections
+        mi[f"mi_{pair}"] = mutual_information_loss(z_s, z_t)
+    expected = {"task": task, "kd": kd, "corr": sum(corr.values()), "mi": sum(mi.values()), **corr, **mi}
+    assert set(terms) == {"loss", *expected}
+    for name, value in expected.items():
+        torch.testing.assert_close(terms[name], value, rtol=1e-5, atol=1e-6, msg=name)
+    total = 0.5 * task + 0.7 * kd + 2.0 * sum(corr.values()) + 3.0 * sum(mi.values())
+    torch.testing.assert_close(terms["loss"], total)
+
+
+def test_the_mean_over_the_pairs_is_an_option(make, teacher_output, span_batch):
+    torch.manual_seed(0)
+    summed = make()(teacher_output=teacher_output, share=BatchShare(), **span_batch)
+    torch.manual_seed(0)
+    mean = make(layer_reduction="mean")(teacher_output=teacher_output, share=BatchShare(), **span_batch)
+    torch.testing.assert_close(mean["corr"] * 2, summed["corr"])
+    torch.testing.assert_close(mean["mi"] * 2, summed["mi"])
+
+
+@pytest.mark.parametrize("name", ["w_task", "w_kd", "beta_corr", "beta_mi"])
+def test_a_term_of_weight_0_is_not_computed(make, teacher_output, span_batch, name):
+    terms = make(**{name: 0.0})(teacher_output=teacher_output, share=BatchShare(), **span_batch)
+    prefix = name.partition("_")[2]
+    assert not any(term.startswith(prefix) for term in terms)
+    assert len(terms) > 1
+
+
+def test_shares_weigh_their_terms(make, teacher_output, span_batch):
+    torch.manual_seed(0)
+    whole = make()(teacher_output=teacher_output, share=BatchShare(), **span_batch)
+    torch.manual_seed(0)
+    part = make()(teacher_output=teacher_output, share=BatchShare(0.5, 0.25, 0.125), **span_batch)
+    for name, factor in (("task", 0.5), ("kd", 0.25), ("corr", 0.125), ("mi_2:4", 0.125)):
+        torch.testing.assert_close(part[name], whole[name] * factor)
+
+
+@pytest.mark.parametrize(
+    "views", [{"corr_view": v, "mi_view": v} for v in ("tokens", "sequence", "pooled")]
+)
+def test_padding_never_counts(make, student, teacher, span_batch, views):
+    """The same rows, padded by 9 more tokens of garbage: same terms, same gradients."""
+    model = make(**views, mi_max_samples=10_000)
+
+    def run(batch):
+        with torch.no_grad():
+            teacher_output = encode(teacher.eval(), inputs_only(batch), [2, 4])[1]
+        model.zero_grad()
+        terms = model(teacher_output=teacher_output, share=BatchShare(), **batch)
+        terms["loss"].backward()
+        return terms, [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    longer = dict(span_batch)
+    for name in ("input_ids", "attention_mask", "token_type_ids"):
+        fill = 7 if name == "input_ids" else 0
+        longer[name] = F.pad(span_batch[name], (0, 9), value=fill)
+    short_terms, short_grads = run(span_batch)
+    long_terms, long_grads = run(longer)
+    for name, value in short_terms.items():
+        torch.testing.assert_close(long_terms[name], value, rtol=1e-4, atol=1e-5, msg=name)
+    for a, b in zip(short_grads, long_grads, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_the_task_loss_is_transformers_own_where_nothing_is_padded(student, span_batch):
+    batch = span_batch | {"attention_mask": torch.ones_like(span_batch["attention_mask"])}
+    output = student(**batch)
+    positions = batch["start_positions"], batch["end_positions"]
+    ours = span_task_loss(output.start_logits, output.end_logits, *positions, batch["attention_mask"])
+    torch.testing.assert_close(ours, output.loss)
+
+
+def test_every_parameter_of_student_and_projections_gets_a_gradient(make, teacher_output, span_batch):
+    model = make()
+    model(teacher_output=teacher_output, share=BatchShare(), **span_batch)["loss"].backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None]
+    assert without == []
+    assert any(n.startswith("objective.projections") for n, _ in model.named_parameters())
+
+
+def test_a_narrower_student_learns_through_the_projections(tmp_path, teacher, narrow_student, teacher_output, span_batch):
+    args = ITRDTrainingArguments(output_dir=str(tmp_path), beta_corr=0.0)
+    objective = ITRDObjective(PAIRS, student_size=16, teacher_size=32, args=args)
+    model = DistillationModel(narrow_student, objective).train()
+    terms = model(teacher_output=teacher_output, share=BatchShare(), **span_batch)
+    terms["loss"].backward()
+    assert "mi_1:2" in terms
+    assert all(p.weight.shape == (32, 16) and p.weight.grad.abs().sum() > 0 for p in objective.projections)
+
+
+def test_mi_reads_the_student_itself_where_the_widths_agree(make, teacher_output, span_batch):
+    model = make(beta_corr=1.0, mi_max_samples=10_000)
+    before = model(teacher_output=teacher_output, share=BatchShare(), **span_batch)
+    with torch.no_grad():
+        for projection in model.objective.projections:
+            projection.weight.normal_()
+    after = model(teacher_output=teacher_output, share=BatchShare(), **span_batch)
+    torch.testing.assert_close(after["mi"], before["mi"])
+    assert (after["corr"] - before["corr"]).abs() > 0.01
+
+
+def test_without_projections_to_learn_there_are_none(make):
+    assert len(make(beta_corr=0.0).objective.projections) == 0
+    assert len(make(beta_corr=0.0, beta_mi=0.0).objective.projections) == 0
+
+
+def test_classification_and_token_heads_distil_their_logits(tmp_path):
+    args = ITRDTrainingArguments(output_dir=str(tmp_path), beta_corr=0, beta_mi=0, temperature=2.0)
+    objective = ITRDObjective([], student_size=4, teacher_size=4, args=args)
+    mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
+    for shape in ((2, 5), (2, 3, 5)):
+        s, t = torch.randn(shape), torch.randn(shape)
+        terms = objective(EncoderOutput({"logits": s}, {}), EncoderOutput({"logits": t}, {}), None, mask, BatchShare())
+        rows = (s, t) if len(shape) == 2 else (s[mask.bool()], t[mask.bool()])
+        torch.testing.assert_close(terms["kd"], kd_loss(*rows, temperature=2.0))
+
+
+def test_evaluation_is_the_student_alone(make, student, span_batch):
+    model = make().eval()
+    batch = inputs_only(span_batch)
+    output = model(**batch)
+    assert set(output.keys()) == {"start_logits", "end_logits"}
+    assert torch.equal(output.start_logits, student(**batch).start_logits)
+
+
+def test_a_batch_without_a_mask_is_refused(make, teacher_output, span_batch):
+    del span_batch["attention_mask"]
+    with pytest.raises(UserError, match="holds no attention_mask"):
+        make()(teacher_output=teacher_output, share=BatchShare(), **span_batch)

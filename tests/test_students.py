@@ -1,0 +1,121 @@
+import pytest
+import torch
+from transformers import (
+    AlbertConfig,
+    AlbertForQuestionAnswering,
+    DistilBertConfig,
+    DistilBertForQuestionAnswering,
+    MPNetConfig,
+    MPNetForQuestionAnswering,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
+
+from itrd_nlp.errors import UserError
+from itrd_nlp.students import build_student, student_layers
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ("uniform", [4, 8, 12]),
+        ("first", [1, 2, 3]),
+        ("last", [10, 11, 12]),
+        ("random", None),
+        ([12, 1, 5], [12, 1, 5]),
+        (["2", "4", "6"], [2, 4, 6]),
+        (["uniform"], [4, 8, 12]),
+    ],
+)
+def test_choices_of_teacher_layers(choice, expected):
+    assert student_layers(choice, 3, 12) == expected
+
+
+@pytest.mark.parametrize(
+    ("choice", "num_layers", "sentence"),
+    [
+        ("middle", 3, "student_init is 'middle', but must be one of uniform, first, last, random"),
+        ([1, 2], 3, "names 2 teacher layers"),
+        ([1, 2, 13], 3, "names teacher layer 13, but the teacher has layers 1 to 12"),
+        ([0, 1, 2], 3, "names teacher layer 0"),
+        ("uniform", 13, "num_layers is 13, but a student of this teacher can have 1 to 12 layers"),
+        ("uniform", 0, "num_layers is 0"),
+    ],
+)
+def test_a_choice_that_makes_no_sense_is_refused(choice, num_layers, sentence):
+    with pytest.raises(UserError, match=sentence):
+        student_layers(choice, num_layers, 12)
+
+
+def test_embeddings_chosen_layers_and_head_are_the_teachers(teacher):
+    student = build_student(teacher, 2, init=[2, 4])
+    for name, value in student.state_dict().items():
+        source = name.replace("layer.1.", "layer.3.").replace("layer.0.", "layer.1.")
+        assert torch.equal(value, teacher.state_dict()[source]), name
+    assert student.config.num_hidden_layers == 2
+    assert teacher.config.num_hidden_layers == 4
+
+
+def test_a_student_of_all_layers_computes_what_the_teacher_does(teacher, span_batch):
+    student = build_student(teacher, 4).eval()
+    expected = teacher.eval()(**span_batch)
+    output = student(**span_batch)
+    assert torch.equal(output.start_logits, expected.start_logits)
+
+
+def test_student_and_teacher_share_no_memory(teacher):
+    student = build_student(teacher, 4)
+    before = teacher.qa_outputs.weight.clone()
+    with torch.no_grad():
+        student.qa_outputs.weight += 1
+    assert torch.equal(teacher.qa_outputs.weight, before)
+
+
+def test_random_copies_nothing(teacher):
+    student = build_student(teacher, 2, init="random")
+    assert not torch.equal(
+        student.bert.embeddings.word_embeddings.weight,
+        teacher.bert.embeddings.word_embeddings.weight,
+    )
+
+
+def test_a_half_precision_teacher_gives_a_student_in_fp32(teacher):
+    student = build_student(teacher.half(), 2)
+    assert {p.dtype for p in student.parameters()} == {torch.float32}
+
+
+def test_dropout_of_the_student_leaves_the_teachers_alone(teacher):
+    student = build_student(teacher, 2, dropout=0.25)
+    assert student.config.hidden_dropout_prob == student.config.attention_probs_dropout_prob == 0.25
+    assert student.bert.encoder.layer[0].output.dropout.p == 0.25
+    assert teacher.config.hidden_dropout_prob == 0.0
+
+
+@pytest.mark.parametrize(
+    ("model_class", "config"),
+    [
+        (DistilBertForQuestionAnswering, DistilBertConfig(dim=32, n_heads=2, n_layers=4, hidden_dim=64)),
+        (RobertaForSequenceClassification, RobertaConfig()),
+        (MPNetForQuestionAnswering, MPNetConfig()),
+    ],
+)
+def test_other_encoders_work_too(model_class, config):
+    if not isinstance(config, DistilBertConfig):
+        config.update(
+            {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 4, "intermediate_size": 64}
+        )
+    config.vocab_size = 60
+    model = model_class(config)
+    student = build_student(model, 2, init="last")
+    assert student.config.num_hidden_layers == 2
+    ids = torch.randint(5, 60, (2, 7))
+    states = student(ids, output_hidden_states=True).hidden_states
+    assert len(states) == 3
+
+
+def test_an_encoder_without_a_list_of_layers_is_refused():
+    config = AlbertConfig(
+        vocab_size=60, hidden_size=32, num_attention_heads=2, num_hidden_layers=4, intermediate_size=64
+    )
+    with pytest.raises(UserError, match="holds no single list of its 4 layers"):
+        build_student(AlbertForQuestionAnswering(config), 2)

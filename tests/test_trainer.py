@@ -1,0 +1,385 @@
+"""`ITRDTrainer`: what a step computes, what is saved, what is refused."""
+
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
+from transformers import (
+    AutoModelForQuestionAnswering,
+    BertConfig,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    TrainerCallback,
+)
+
+from itrd_nlp.distillation import encode
+from itrd_nlp.errors import UserError
+from itrd_nlp.losses import correlation_loss, mutual_information_loss, span_kd_loss
+from itrd_nlp.trainer import OBJECTIVE_WEIGHTS_NAME, ITRDTrainer
+from itrd_nlp.training_args import ITRDTrainingArguments
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    def arguments(**kwargs):
+        defaults = {
+            "output_dir": str(tmp_path / "run"),
+            "per_device_train_batch_size": 4,
+            "max_steps": 2,
+            "learning_rate": 1e-2,
+            "weight_decay": 0.0,
+            "warmup_steps": 0,
+            "lr_scheduler_type": "constant",
+            "optim": "adamw_torch",
+            "train_sampling_strategy": "sequential",
+            "save_strategy": "no",
+            "logging_steps": 1,
+            "report_to": "none",
+            "disable_tqdm": True,
+            "seed": 0,
+            "mi_max_samples": 10_000,
+        }
+        return ITRDTrainingArguments(**(defaults | kwargs))
+
+    return arguments
+
+
+@pytest.fixture
+def make_trainer(arguments, teacher, student, make_rows, collate):
+    def make_trainer(rows=None, model=None, teacher_model=teacher, eval_rows=None, **kwargs):
+        return ITRDTrainer(
+            model=student if model is None else model,
+            teacher=teacher_model,
+            args=arguments(**kwargs),
+            train_dataset=datasets.Dataset.from_list(rows or make_rows(8)),
+            eval_dataset=datasets.Dataset.from_list(eval_rows) if eval_rows else None,
+            data_collator=collate,
+        )
+
+    return make_trainer
+
+
+def weights(model):
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def test_two_steps_are_those_written_by_hand(make_trainer, teacher, student, make_rows, collate):
+    """Objective, clipping and update, against the same two steps without the trainer.
+
+    SGD, because Adam makes steps out of the rounding errors of gradients that are zero (those of key biases).
+    """
+    trainer = make_trainer(
+        optim="sgd", max_grad_norm=1.0, w_kd=0.7, beta_corr=1.5, beta_mi=2.0, temperature=2.0
+    )
+    start = weights(student)
+    trainer.train()
+    trained = weights(student)
+
+    student.load_state_dict(start)
+    projections = [torch.nn.Linear(32, 32) for _ in range(2)]
+    for projection in projections:
+        torch.nn.init.eye_(projection.weight)
+        torch.nn.init.zeros_(projection.bias)
+    parameters = [*student.parameters(), *(p for m in projections for p in m.parameters())]
+    optimizer = torch.optim.SGD(parameters, lr=1e-2)
+    rows = make_rows(8)
+    for step in range(2):
+        batch = collate(rows[4 * step : 4 * step + 4])
+        mask = batch["attention_mask"].bool()
+        labels = batch.pop("start_positions"), batch.pop("end_positions")
+        own = student(**batch, output_hidden_states=True)
+        with torch.no_grad():
+            target = teacher(**batch, output_hidden_states=True)
+        spans = (own.start_logits, own.end_logits)
+        task = sum(
+            F.cross_entropy(logits.masked_fill(~mask, float("-inf")), position)
+            for logits, position in zip(spans, labels, strict=True)
+        )
+        loss = task / 2
+        loss = loss + 0.7 * span_kd_loss(
+            *spans, target.start_logits, target.end_logits, temperature=2.0, mask=mask
+        )
+        for (i, j), projection in zip([(1, 2), (2, 4)], projections, strict=True):
+            z_s, z_t = own.hidden_states[i], target.hidden_states[j]
+            loss = loss + 1.5 * correlation_loss(projection(z_s)[mask], z_t[mask], alpha=1.01)
+            loss = loss + 2.0 * mutual_information_loss(z_s[mask], z_t[mask])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    moved = max((trained[name] - value).abs().max() for name, value in start.items())
+    assert moved > 1e-3
+    for name, value in weights(student).items():
+        torch.testing.assert_close(trained[name], value, rtol=1e-5, atol=1e-6, msg=name)
+    learned = trainer.model.objective.projections
+    for ours, by_hand in zip(learned, projections, strict=True):
+        torch.testing.assert_close(ours.weight, by_hand.weight, rtol=1e-5, atol=1e-6)
+
+
+def gradients_of_one_step(trainer):
+    class Keep(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
+            self.gradients = {n: p.grad.clone() for n, p in model.named_parameters()}
+
+    keep = Keep()
+    trainer.add_callback(keep)
+    trainer.train()
+    return keep.gradients
+
+
+@pytest.mark.parametrize("sizes", [(8, 4), (5, 7)], ids=["equal", "uneven last micro-batch"])
+def test_accumulation_gives_the_gradient_of_the_whole_batch_for_task_and_kd(
+    make_trainer, student, make_rows, sizes
+):
+    micro, accumulation = sizes
+    rows = make_rows(32)
+    common = {"beta_corr": 0.0, "beta_mi": 0.0, "max_grad_norm": 0.0, "max_steps": 1}
+    start = weights(student)
+    whole = gradients_of_one_step(
+        make_trainer(rows, per_device_train_batch_size=32, **common)
+    )
+    student.load_state_dict(start)
+    parts = gradients_of_one_step(
+        make_trainer(
+            rows,
+            per_device_train_batch_size=micro,
+            gradient_accumulation_steps=accumulation,
+            **common,
+        )
+    )
+    for name, gradient in whole.items():
+        torch.testing.assert_close(parts[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_accumulation_averages_the_statistics_of_the_micro_batches(make_trainer, student, make_rows):
+    """The correlation and MI losses are not linear in the batch: micro-batches give their mean, not the whole."""
+    rows = make_rows(8)
+    start = weights(student)
+    trainer = make_trainer(rows, gradient_accumulation_steps=2, max_steps=1, w_task=0, w_kd=0)
+    trainer.train()
+    accumulated = trainer.state.log_history[0]
+    separate = []
+    for half in (rows[:4], rows[4:]):
+        student.load_state_dict(start)
+        trainer = make_trainer(half, max_steps=1, w_task=0, w_kd=0)
+        trainer.train()
+        separate.append(trainer.state.log_history[0])
+    for name in ("corr", "mi", "loss", "corr_1:2", "mi_2:4"):
+        mean = (separate[0][name] + separate[1][name]) / 2
+        assert accumulated[name] == pytest.approx(mean, rel=1e-4), name
+
+
+def test_every_term_is_logged_by_name_as_the_mean_since_the_last_log(make_trainer):
+    trainer = make_trainer(max_steps=2, logging_steps=2, learning_rate=0.0)
+    trainer.train()
+    log = trainer.state.log_history[0]
+    names = {"task", "kd", "corr", "mi", "corr_1:2", "corr_2:4", "mi_1:2", "mi_2:4"}
+    assert names <= set(log)
+    args = trainer.args
+    total = (
+        args.w_task * log["task"]
+        + args.w_kd * log["kd"]
+        + args.beta_corr * log["corr"]
+        + args.beta_mi * log["mi"]
+    )
+    assert log["loss"] == pytest.approx(total, rel=1e-5)
+    assert log["corr"] == pytest.approx(log["corr_1:2"] + log["corr_2:4"], rel=1e-5)
+
+
+def test_distillation_brings_the_student_to_its_teacher(make_trainer, teacher, student, make_rows, collate):
+    rows = make_rows(64)
+    batch = collate(rows)
+    inputs = {k: v for k, v in batch.items() if not k.endswith("positions")}
+
+    def distance():
+        with torch.no_grad():
+            own, target = encode(student.eval(), inputs, [2])[1], encode(teacher, inputs, [4])[1]
+        mask = batch["attention_mask"].bool()
+        kd = span_kd_loss(*own.logits.values(), *target.logits.values(), temperature=1.0, mask=mask)
+        corr = correlation_loss(own.hidden_states[2][mask], target.hidden_states[4][mask])
+        return kd.item(), corr.item()
+
+    before = distance()
+    make_trainer(
+        rows, max_steps=60, learning_rate=3e-3, w_task=0.0, train_sampling_strategy="random"
+    ).train()
+    after = distance()
+    assert after[0] < 0.6 * before[0]
+    assert after[1] < before[1] - 1.0
+
+
+def test_the_teacher_does_not_change(make_trainer, teacher):
+    before = weights(teacher)
+    trainer = make_trainer()
+    trainer.train()
+    assert not trainer.teacher.training
+    assert not any(p.requires_grad for p in trainer.teacher.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in weights(teacher).items())
+    assert not any("teacher" in name for name, _ in trainer.model.named_parameters())
+
+
+def test_without_distillation_terms_no_teacher_is_asked_for(make_trainer):
+    trainer = make_trainer(teacher_model=None, w_kd=0.0, beta_corr=0.0, beta_mi=0.0)
+    trainer.train()
+    log = trainer.state.log_history[0]
+    assert log["loss"] == pytest.approx(log["task"])
+
+
+def test_what_is_saved_is_the_student_alone(make_trainer, student, tmp_path, span_batch):
+    trainer = make_trainer()
+    trainer.train()
+    trainer.save_model(str(tmp_path / "student"))
+    saved = load_file(tmp_path / "student" / "model.safetensors")
+    assert set(saved) == set(student.state_dict())
+    assert not (tmp_path / "student" / OBJECTIVE_WEIGHTS_NAME).exists()
+    loaded = AutoModelForQuestionAnswering.from_pretrained(tmp_path / "student").eval()
+    expected = student.eval()(**span_batch)
+    assert torch.equal(loaded(**span_batch).start_logits, expected.start_logits)
+
+
+def test_a_resumed_run_ends_where_an_undisturbed_one_does(make_trainer, student, make_rows):
+    rows = make_rows(16)
+    common = {"save_strategy": "steps", "save_steps": 2, "train_sampling_strategy": "group_by_length"}
+    start = weights(student)
+    whole = make_trainer(rows, max_steps=6, mi_max_samples=8, **common)
+    whole.train()
+    expected, projections = weights(student), weights(whole.model.objective)
+
+    student.load_state_dict(start)
+    again = make_trainer(rows, max_steps=6, mi_max_samples=8, **common)
+    again.train(resume_from_checkpoint=f"{again.args.output_dir}/checkpoint-2")
+    assert again.state.global_step == 6
+    for name, value in weights(student).items():
+        assert torch.equal(value, expected[name]), name
+    for name, value in weights(again.model.objective).items():
+        assert torch.equal(value, projections[name]), name
+
+
+def test_the_best_checkpoint_is_what_remains(make_trainer, student, make_rows):
+    trainer = make_trainer(
+        max_steps=4,
+        save_strategy="steps",
+        eval_strategy="steps",
+        save_steps=1,
+        eval_steps=1,
+        load_best_model_at_end=True,
+        learning_rate=0.3,
+        eval_rows=make_rows(8, seed=5),
+    )
+    trainer.train()
+    best = load_file(f"{trainer.state.best_model_checkpoint}/model.safetensors")
+    losses = [log["eval_loss"] for log in trainer.state.log_history if "eval_loss" in log]
+    assert trainer.state.best_metric == min(losses)
+    assert all(torch.equal(value, best[name]) for name, value in weights(student).items())
+
+
+def test_a_checkpoint_without_projections_is_refused(make_trainer, make_rows):
+    rows = make_rows(16)
+    trainer = make_trainer(rows, max_steps=2, save_strategy="steps", save_steps=1)
+    trainer.train()
+    checkpoint = f"{trainer.args.output_dir}/checkpoint-1"
+    Path(checkpoint, OBJECTIVE_WEIGHTS_NAME).unlink()
+    with pytest.raises(UserError, match=r"objective.safetensors does not exist.*no complete checkpoint"):
+        make_trainer(rows).train(resume_from_checkpoint=checkpoint)
+
+
+def test_evaluation_keeps_the_order_of_the_data_and_no_hidden_states(make_trainer, student, make_rows, collate):
+    rows = make_rows(11, seed=3)
+    trainer = make_trainer(train_sampling_strategy="group_by_length", per_device_eval_batch_size=4)
+    predictions = trainer.predict(datasets.Dataset.from_list(rows)).predictions
+    assert len(predictions) == 2
+    for row, start in zip(rows, predictions[0], strict=True):
+        expected = student.eval()(**collate([row])).start_logits[0]
+        got = torch.from_numpy(start[: row["length"]])
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_batches_are_grouped_by_length_in_an_order_of_seed_and_epoch_alone(make_trainer, make_rows):
+    trainer = make_trainer(make_rows(64), train_sampling_strategy="group_by_length")
+    sampler = trainer._get_train_sampler()
+    first = list(sampler)
+    torch.rand(17)  # whatever else draws
+    assert list(sampler) == first
+    assert sorted(first) == list(range(64))
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+
+
+@pytest.mark.parametrize("head", [BertForSequenceClassification, BertForTokenClassification])
+def test_it_is_no_squad_trainer(make_trainer, make_rows, head):
+    """A sequence- and a token-classification student learn their teacher's labels."""
+    per_token = head is BertForTokenClassification
+
+    def model(layers, seed):
+        torch.manual_seed(seed)
+        return head(
+            BertConfig(
+                vocab_size=64,
+                hidden_size=32,
+                num_hidden_layers=layers,
+                num_attention_heads=2,
+                intermediate_size=64,
+                num_labels=3,
+                hidden_dropout_prob=0.0,
+                attention_probs_dropout_prob=0.0,
+                initializer_range=0.2,
+            )
+        )
+
+    teacher, student = model(4, 0).eval(), model(2, 1)
+    rows = []
+    for row in make_rows(32):
+        ids, types = torch.tensor([row["input_ids"]]), torch.tensor([row["token_type_ids"]])
+        labels = teacher(ids, token_type_ids=types).logits.argmax(-1)[0]
+        rows.append(
+            {
+                "input_ids": row["input_ids"],
+                "token_type_ids": row["token_type_ids"],
+                "labels": labels.tolist(),
+                "length": row["length"],
+            }
+        )
+
+    def collate(batch):
+        longest = max(len(row["input_ids"]) for row in batch)
+
+        def padded(name, fill):
+            return torch.tensor([r[name] + [fill] * (longest - len(r[name])) for r in batch])
+
+        labels = padded("labels", -100) if per_token else torch.tensor([r["labels"] for r in batch])
+        mask = (padded("input_ids", 0) != 0).long()
+        return {
+            "input_ids": padded("input_ids", 0),
+            "token_type_ids": padded("token_type_ids", 0),
+            "attention_mask": mask,
+            "labels": labels,
+        }
+
+    trainer = make_trainer(
+        rows, model=student, teacher_model=teacher, max_steps=40, learning_rate=3e-3
+    )
+    trainer.data_collator = collate
+    trainer.train()
+    logs = [log for log in trainer.state.log_history if "kd" in log]
+    for term in ("task", "kd", "corr"):
+        assert logs[-1][term] < logs[0][term], term
+
+
+def test_models_that_do_not_fit_are_refused(make_trainer, teacher, student):
+    with pytest.raises(UserError, match="teacher is None, but w_kd, beta_corr or beta_mi is > 0"):
+        make_trainer(teacher_model=None)
+    with pytest.raises(UserError, match="layer_map pair 2:5 names teacher layer 5"):
+        make_trainer(layer_map=["2:5"])
+    student.config.vocab_size = 65
+    with pytest.raises(UserError, match="vocab_size of the student is 65 and of the teacher 64"):
+        make_trainer()
+
+
+def test_other_labels_than_the_teachers_are_refused(make_trainer, student):
+    student.config.num_labels = 3
+    with pytest.raises(UserError, match="num_labels of the student is 3 and of the teacher 2"):
+        make_trainer()
