@@ -23,7 +23,7 @@ _HOME = {
     "mutual_information_loss": "itrd_nlp.losses",
 }
 
-__all__ = sorted(_HOME) 
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

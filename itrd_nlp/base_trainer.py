@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch.utils.data import Dataset, Sampler, SequentialSampler
@@ -37,9 +36,7 @@ class LengthGroupedSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed + 1_000_003 * self.epoch)
-        return iter(
-            get_length_grouped_indices(self.lengths, self.batch_size, generator=generator)
-        )
+        return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
 
 
 class BaseTrainer(Trainer):
@@ -52,7 +49,10 @@ class BaseTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         args = self.args
         columns = getattr(self.train_dataset, "column_names", None) or []
-        if args.train_sampling_strategy != "group_by_length" or args.length_column_name not in columns:
+        if (
+            args.train_sampling_strategy != "group_by_length"
+            or args.length_column_name not in columns
+        ):
             return super()._get_train_sampler(train_dataset)
         return LengthGroupedSampler(
             list(self.train_dataset[args.length_column_name]),

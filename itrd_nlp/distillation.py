@@ -17,7 +17,9 @@ from itrd_nlp.objective import BatchShare, EncoderOutput, ITRDObjective
 LOGITS = ("logits", "start_logits", "end_logits")
 
 
-def encode(model: nn.Module, inputs: dict[str, Any], layers: Sequence[int]) -> tuple[ModelOutput, EncoderOutput]:
+def encode(
+    model: nn.Module, inputs: dict[str, Any], layers: Sequence[int]
+) -> tuple[ModelOutput, EncoderOutput]:
     """Run a model and keep its logits and the hidden states of ``layers`` alone.
 
     Args:
@@ -34,7 +36,9 @@ def encode(model: nn.Module, inputs: dict[str, Any], layers: Sequence[int]) -> t
     return output, EncoderOutput(logits=logits, hidden_states=hidden_states)
 
 
-def span_task_loss(start: Tensor, end: Tensor, start_positions: Tensor, end_positions: Tensor, mask: Tensor) -> Tensor:
+def span_task_loss(
+    start: Tensor, end: Tensor, start_positions: Tensor, end_positions: Tensor, mask: Tensor
+) -> Tensor:
     """Cross entropy of an answer's start and end, averaged, with padding excluded from the softmax.
 
     transformers' own heads let padding take part, so their loss depends on how long the batch was padded.
@@ -92,10 +96,16 @@ class DistillationModel(nn.Module):
             return self.student(**inputs)
         mask = inputs.get("attention_mask")
         if mask is None:
-            raise UserError("The batch holds no attention_mask, but the losses must know which tokens are padding.")
+            raise UserError(
+                "The batch holds no attention_mask, but the losses must know which tokens are padding."
+            )
         args = self.objective.args
-        positions = [inputs.pop(name) for name in ("start_positions", "end_positions") if name in inputs]
-        output, student = encode(self.student, inputs, [pair.student for pair in self.objective.pairs])
+        positions = [
+            inputs.pop(name) for name in ("start_positions", "end_positions") if name in inputs
+        ]
+        output, student = encode(
+            self.student, inputs, [pair.student for pair in self.objective.pairs]
+        )
         task_loss = None
         if args.w_task > 0:
             if positions:

@@ -53,7 +53,8 @@ def layer_pairs(
         layer_map = str(layer_map[0])  # a command line gives a list of one word
     if layer_map == "uniform":
         pairs = [
-            LayerPair(i + 1, t) for i, t in enumerate(uniform_layers(student_layers, teacher_layers))
+            LayerPair(i + 1, t)
+            for i, t in enumerate(uniform_layers(student_layers, teacher_layers))
         ]
     elif layer_map == "last":
         pairs = [LayerPair(student_layers, teacher_layers)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForQuestionAnswering,
@@ -61,7 +62,7 @@ def load_model(
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{role} {name} cannot be loaded: {_first_line(error)}") from error
     missing = sorted(info["missing_keys"])
     if role in ("teacher", "model") and missing:
@@ -81,10 +82,14 @@ def load_tokenizer(name: str, args: LoadingArguments) -> PreTrainedTokenizerBase
     try:
         return AutoTokenizer.from_pretrained(name, revision=args.model_revision)
     except (OSError, ValueError) as error:
-        raise UserError(f"the tokenizer of {name} cannot be loaded: {_first_line(error)}") from error
+        raise UserError(
+            f"the tokenizer of {name} cannot be loaded: {_first_line(error)}"
+        ) from error
 
 
-def check_same_vocabulary(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> None:
+def check_same_vocabulary(
+    student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase
+) -> None:
     """Refuse two tokenizers that give the same text different ids.
 
     Raises:
@@ -108,7 +113,9 @@ def check_model_folder(name: str, role: str) -> None:
     """
     path = Path(name)
     if path.is_file():
-        raise UserError(f"{role} {name} is a file, but must be a model folder or a model id of the Hub.")
+        raise UserError(
+            f"{role} {name} is a file, but must be a model folder or a model id of the Hub."
+        )
     if path.is_dir() and not (path / "config.json").is_file():
         raise UserError(f"{role} {name} is a folder without config.json, so it holds no model.")
     if not path.exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):

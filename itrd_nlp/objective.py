@@ -130,12 +130,18 @@ class ITRDObjective(nn.Module):
                     corr[f"corr_{pair}"] = self._correlation(projected, z_t, mask) * share.batch
                 if args.beta_mi > 0:
                     embedded = z_s if self.same_size else projected
-                    mi[f"mi_{pair}"] = self._mutual_information(embedded, z_t, mask, indices) * share.batch
+                    mi[f"mi_{pair}"] = (
+                        self._mutual_information(embedded, z_t, mask, indices) * share.batch
+                    )
             for name, beta, values in (("corr", args.beta_corr, corr), ("mi", args.beta_mi, mi)):
                 if values:
                     terms |= {key: value.detach() for key, value in values.items()}
                     stacked = torch.stack(list(values.values()))
-                    add(name, beta, stacked.sum() if args.layer_reduction == "sum" else stacked.mean())
+                    add(
+                        name,
+                        beta,
+                        stacked.sum() if args.layer_reduction == "sum" else stacked.mean(),
+                    )
         return {"loss": torch.stack(weighted).sum(), **terms}
 
     def _kd(self, student: EncoderOutput, teacher: EncoderOutput, mask: Tensor) -> Tensor:

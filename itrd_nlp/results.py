@@ -57,7 +57,9 @@ def read_results(folder: str | Path) -> dict[str, Any] | None:
         if not isinstance(content, dict):
             raise ValueError("not an object")
     except ValueError as error:
-        raise UserError(f"{path} is no JSON object ({error}); delete it to measure again.") from None
+        raise UserError(
+            f"{path} is no JSON object ({error}); delete it to measure again."
+        ) from None
     return content
 
 

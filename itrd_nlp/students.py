@@ -15,7 +15,9 @@ from itrd_nlp.models import set_dropout
 STUDENT_LAYERS = ("uniform", "first", "last", "random")
 
 
-def student_layers(choice: str | Sequence[int | str], num_layers: int, total: int) -> list[int] | None:
+def student_layers(
+    choice: str | Sequence[int | str], num_layers: int, total: int
+) -> list[int] | None:
     """The teacher layers (1 to ``total``) that a student of ``num_layers`` layers starts from.
 
     Args:

@@ -75,7 +75,9 @@ class ITRDTrainer(BaseTrainer):
         objective = ITRDObjective(
             pairs,
             student_size=model.config.hidden_size,
-            teacher_size=teacher.config.hidden_size if teacher is not None else model.config.hidden_size,
+            teacher_size=teacher.config.hidden_size
+            if teacher is not None
+            else model.config.hidden_size,
             args=args,
         )
         if args.label_names is None:  # transformers guesses them by the name of the model's class
@@ -137,10 +139,14 @@ class ITRDTrainer(BaseTrainer):
         assert self.teacher is not None
         labels = set(self.label_names)
         unlabelled = {name: value for name, value in inputs.items() if name not in labels}
-        layers = [pair.teacher for pair in self.accelerator.unwrap_model(self.model).objective.pairs]
-        # no_grad, not inference_mode: inference tensors cannot be saved for the backward of the student's losses.
-        with torch.no_grad():
-            return encode(self.teacher, unlabelled, layers)[1]
+        layers = [
+            pair.teacher for pair in self.accelerator.unwrap_model(self.model).objective.pairs
+        ]
+        with torch.inference_mode():
+            output = encode(self.teacher, unlabelled, layers)[1]
+        # KD saves the teacher's probabilities for its backward, which inference tensors refuse.
+        logits = {name: value.clone() for name, value in output.logits.items()}
+        return EncoderOutput(logits, output.hidden_states)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the mean of every term since the last log; one transfer from the device for all of them."""
@@ -148,7 +154,9 @@ class ITRDTrainer(BaseTrainer):
             sums = nested_gather(
                 torch.stack(list(self._term_sums.values()))[None], self.args.parallel_mode
             )
-            values = (sums.reshape(-1, len(self._term_sums)).mean(dim=0) / self._steps_since_log).tolist()
+            values = (
+                sums.reshape(-1, len(self._term_sums)).mean(dim=0) / self._steps_since_log
+            ).tolist()
             logs = logs | dict(zip(self._term_sums, values, strict=True))
             self._term_sums = {}
             self._steps_since_log = 0
@@ -164,7 +172,9 @@ class ITRDTrainer(BaseTrainer):
             finally:
                 self.model = wrapped
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+    def _save(
+        self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None
+    ) -> None:
         """Write the student and its tokenizer; of the objective nothing."""
         if not self.args.should_save:
             return
@@ -188,7 +198,9 @@ class ITRDTrainer(BaseTrainer):
                 objective.state_dict(), Path(output_dir) / OBJECTIVE_WEIGHTS_NAME
             )
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
         self._load_weights(Path(resume_from_checkpoint))
 
     def _load_best_model(self) -> None:
@@ -197,7 +209,10 @@ class ITRDTrainer(BaseTrainer):
 
     def _load_weights(self, checkpoint: Path) -> None:
         model = self.accelerator.unwrap_model(self.model)
-        for module, name in ((model.student, SAFE_WEIGHTS_NAME), (model.objective, OBJECTIVE_WEIGHTS_NAME)):
+        for module, name in (
+            (model.student, SAFE_WEIGHTS_NAME),
+            (model.objective, OBJECTIVE_WEIGHTS_NAME),
+        ):
             path = checkpoint / name
             if not path.is_file():
                 raise UserError(

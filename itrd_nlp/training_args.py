@@ -43,7 +43,8 @@ class ITRDTrainingArguments(FineTuningArguments):
     w_task: float = field(default=1.0, metadata={"help": "Weight of the task's own loss. >= 0."})
     w_kd: float = field(default=1.0, metadata={"help": "Weight of the logit KD loss. >= 0."})
     temperature: float = field(
-        default=2.0, metadata={"help": "Temperature of the logit KD, > 0. The loss carries the factor T^2."}
+        default=2.0,
+        metadata={"help": "Temperature of the logit KD, > 0. The loss carries the factor T^2."},
     )
     beta_corr: float = field(
         default=2.0, metadata={"help": "Weight of the correlation loss (paper: 2.0). >= 0."}
@@ -85,15 +86,21 @@ class ITRDTrainingArguments(FineTuningArguments):
     )
     mi_log: bool = field(
         default=False,
-        metadata={"help": "Mutual information with the logarithms of eq. 9, not as in algorithm 1."},
+        metadata={
+            "help": "Mutual information with the logarithms of eq. 9, not as in algorithm 1."
+        },
     )
     mi_max_samples: int = field(
         default=1024,
-        metadata={"help": "In the view 'tokens', draw at most this many tokens a step for the MI loss."},
+        metadata={
+            "help": "In the view 'tokens', draw at most this many tokens a step for the MI loss."
+        },
     )
     unbiased_std: bool = field(
         default=False,
-        metadata={"help": "Standardise by the unbiased std, as the official code does, not the population's."},
+        metadata={
+            "help": "Standardise by the unbiased std, as the official code does, not the population's."
+        },
     )
     layer_reduction: str = field(
         default="sum",

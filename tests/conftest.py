@@ -1,25 +1,23 @@
-"""What every test runs under: no network settings of the user, no caches of the user, few threads."""
+"""What every test runs under: empty caches of its own and one thread."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 
-# Before the libraries are imported: they read these once.
+# Set before the libraries are imported, which read them once; inherited by processes that tests start.
 _CACHE = tempfile.TemporaryDirectory(prefix="itrd_nlp_tests_")
 os.environ["HF_HOME"] = _CACHE.name
 for _name in ("HF_DATASETS_CACHE", "HF_EVALUATE_CACHE", "HF_HUB_CACHE", "HF_MODULES_CACHE"):
     os.environ.pop(_name, None)
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-
-import torch  # noqa: E402
-
-torch.set_num_threads(1)
 
 from typing import Any  # noqa: E402
 
 import pytest  # noqa: E402
+import torch  # noqa: E402
 from transformers import BertConfig, BertForQuestionAnswering  # noqa: E402
 
 
@@ -38,6 +36,11 @@ def tiny_bert(layers: int, *, seed: int, hidden_size: int = 32) -> BertForQuesti
         initializer_range=0.2,  # larger than usual: features that differ from token to token
     )
     return BertForQuestionAnswering(config)
+
+
+@pytest.fixture
+def make_bert() -> Any:
+    return tiny_bert
 
 
 @pytest.fixture

@@ -58,7 +58,9 @@ def test_without_layers_no_hidden_state_is_kept(teacher, span_batch):
     assert set(kept.logits) == {"start_logits", "end_logits"}
 
 
-def test_the_total_is_the_weighted_sum_of_the_terms_written_out(make, teacher_output, span_batch, student):
+def test_the_total_is_the_weighted_sum_of_the_terms_written_out(
+    make, teacher_output, span_batch, student
+):
     weights = {"w_task": 0.5, "w_kd": 0.7, "beta_corr": 2.0, "beta_mi": 3.0}
     model = make(**weights, temperature=3.0, alpha=1.5, mi_max_samples=10_000)
     terms = model(teacher_output=teacher_output, share=BatchShare(), **span_batch)
@@ -81,10 +83,20 @@ def test_the_total_is_the_weighted_sum_of_the_terms_written_out(make, teacher_ou
     )
     corr, mi = {}, {}
     for pair in PAIRS:
-        z_s, z_t = own.hidden_states[pair.student][mask], teacher_output.hidden_states[pair.teacher][mask]
+        z_s, z_t = (
+            own.hidden_states[pair.student][mask],
+            teacher_output.hidden_states[pair.teacher][mask],
+        )
         corr[f"corr_{pair}"] = correlation_loss(z_s, z_t, alpha=1.5)  # identity projections
         mi[f"mi_{pair}"] = mutual_information_loss(z_s, z_t)
-    expected = {"task": task, "kd": kd, "corr": sum(corr.values()), "mi": sum(mi.values()), **corr, **mi}
+    expected = {
+        "task": task,
+        "kd": kd,
+        "corr": sum(corr.values()),
+        "mi": sum(mi.values()),
+        **corr,
+        **mi,
+    }
     assert set(terms) == {"loss", *expected}
     for name, value in expected.items():
         torch.testing.assert_close(terms[name], value, rtol=1e-5, atol=1e-6, msg=name)
@@ -96,7 +108,9 @@ def test_the_mean_over_the_pairs_is_an_option(make, teacher_output, span_batch):
     torch.manual_seed(0)
     summed = make()(teacher_output=teacher_output, share=BatchShare(), **span_batch)
     torch.manual_seed(0)
-    mean = make(layer_reduction="mean")(teacher_output=teacher_output, share=BatchShare(), **span_batch)
+    mean = make(layer_reduction="mean")(
+        teacher_output=teacher_output, share=BatchShare(), **span_batch
+    )
     torch.testing.assert_close(mean["corr"] * 2, summed["corr"])
     torch.testing.assert_close(mean["mi"] * 2, summed["mi"])
 
@@ -149,11 +163,15 @@ def test_the_task_loss_is_transformers_own_where_nothing_is_padded(student, span
     batch = span_batch | {"attention_mask": torch.ones_like(span_batch["attention_mask"])}
     output = student(**batch)
     positions = batch["start_positions"], batch["end_positions"]
-    ours = span_task_loss(output.start_logits, output.end_logits, *positions, batch["attention_mask"])
+    ours = span_task_loss(
+        output.start_logits, output.end_logits, *positions, batch["attention_mask"]
+    )
     torch.testing.assert_close(ours, output.loss)
 
 
-def test_every_parameter_of_student_and_projections_gets_a_gradient(make, teacher_output, span_batch):
+def test_every_parameter_of_student_and_projections_gets_a_gradient(
+    make, teacher_output, span_batch
+):
     model = make()
     model(teacher_output=teacher_output, share=BatchShare(), **span_batch)["loss"].backward()
     without = [n for n, p in model.named_parameters() if p.grad is None]
@@ -161,14 +179,18 @@ def test_every_parameter_of_student_and_projections_gets_a_gradient(make, teache
     assert any(n.startswith("objective.projections") for n, _ in model.named_parameters())
 
 
-def test_a_narrower_student_learns_through_the_projections(tmp_path, teacher, narrow_student, teacher_output, span_batch):
+def test_a_narrower_student_learns_through_the_projections(
+    tmp_path, teacher, narrow_student, teacher_output, span_batch
+):
     args = ITRDTrainingArguments(output_dir=str(tmp_path), beta_corr=0.0)
     objective = ITRDObjective(PAIRS, student_size=16, teacher_size=32, args=args)
     model = DistillationModel(narrow_student, objective).train()
     terms = model(teacher_output=teacher_output, share=BatchShare(), **span_batch)
     terms["loss"].backward()
     assert "mi_1:2" in terms
-    assert all(p.weight.shape == (32, 16) and p.weight.grad.abs().sum() > 0 for p in objective.projections)
+    assert all(
+        p.weight.shape == (32, 16) and p.weight.grad.abs().sum() > 0 for p in objective.projections
+    )
 
 
 def test_mi_reads_the_student_itself_where_the_widths_agree(make, teacher_output, span_batch):
@@ -193,7 +215,13 @@ def test_classification_and_token_heads_distil_their_logits(tmp_path):
     mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
     for shape in ((2, 5), (2, 3, 5)):
         s, t = torch.randn(shape), torch.randn(shape)
-        terms = objective(EncoderOutput({"logits": s}, {}), EncoderOutput({"logits": t}, {}), None, mask, BatchShare())
+        terms = objective(
+            EncoderOutput({"logits": s}, {}),
+            EncoderOutput({"logits": t}, {}),
+            None,
+            mask,
+            BatchShare(),
+        )
         rows = (s, t) if len(shape) == 2 else (s[mask.bool()], t[mask.bool()])
         torch.testing.assert_close(terms["kd"], kd_loss(*rows, temperature=2.0))
 

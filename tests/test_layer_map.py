@@ -39,7 +39,10 @@ def test_embeddings_are_layer_0_and_come_first_if_asked():
 @pytest.mark.parametrize(
     ("layer_map", "sentence"),
     [
-        (["1:13"], "layer_map pair 1:13 names teacher layer 13, but the teacher has layers 1 to 12"),
+        (
+            ["1:13"],
+            "layer_map pair 1:13 names teacher layer 13, but the teacher has layers 1 to 12",
+        ),
         (["4:12"], "names student layer 4, but the student has layers 1 to 3"),
         (["-1:12"], "names student layer -1"),
         ("top", "layer_map is 'top', but must be uniform or last or pairs"),

@@ -94,7 +94,10 @@ def test_dropout_of_the_student_leaves_the_teachers_alone(teacher):
 @pytest.mark.parametrize(
     ("model_class", "config"),
     [
-        (DistilBertForQuestionAnswering, DistilBertConfig(dim=32, n_heads=2, n_layers=4, hidden_dim=64)),
+        (
+            DistilBertForQuestionAnswering,
+            DistilBertConfig(dim=32, n_heads=2, n_layers=4, hidden_dim=64),
+        ),
         (RobertaForSequenceClassification, RobertaConfig()),
         (MPNetForQuestionAnswering, MPNetConfig()),
     ],
@@ -102,7 +105,12 @@ def test_dropout_of_the_student_leaves_the_teachers_alone(teacher):
 def test_other_encoders_work_too(model_class, config):
     if not isinstance(config, DistilBertConfig):
         config.update(
-            {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 4, "intermediate_size": 64}
+            {
+                "hidden_size": 32,
+                "num_attention_heads": 2,
+                "num_hidden_layers": 4,
+                "intermediate_size": 64,
+            }
         )
     config.vocab_size = 60
     model = model_class(config)
@@ -115,7 +123,11 @@ def test_other_encoders_work_too(model_class, config):
 
 def test_an_encoder_without_a_list_of_layers_is_refused():
     config = AlbertConfig(
-        vocab_size=60, hidden_size=32, num_attention_heads=2, num_hidden_layers=4, intermediate_size=64
+        vocab_size=60,
+        hidden_size=32,
+        num_attention_heads=2,
+        num_hidden_layers=4,
+        intermediate_size=64,
     )
     with pytest.raises(UserError, match="holds no single list of its 4 layers"):
         build_student(AlbertForQuestionAnswering(config), 2)

@@ -139,9 +139,7 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch_for_task_and_kd(
     rows = make_rows(32)
     common = {"beta_corr": 0.0, "beta_mi": 0.0, "max_grad_norm": 0.0, "max_steps": 1}
     start = weights(student)
-    whole = gradients_of_one_step(
-        make_trainer(rows, per_device_train_batch_size=32, **common)
-    )
+    whole = gradients_of_one_step(make_trainer(rows, per_device_train_batch_size=32, **common))
     student.load_state_dict(start)
     parts = gradients_of_one_step(
         make_trainer(
@@ -155,7 +153,9 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch_for_task_and_kd(
         torch.testing.assert_close(parts[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_accumulation_averages_the_statistics_of_the_micro_batches(make_trainer, student, make_rows):
+def test_accumulation_averages_the_statistics_of_the_micro_batches(
+    make_trainer, student, make_rows
+):
     """The correlation and MI losses are not linear in the batch: micro-batches give their mean, not the whole."""
     rows = make_rows(8)
     start = weights(student)
@@ -190,7 +190,9 @@ def test_every_term_is_logged_by_name_as_the_mean_since_the_last_log(make_traine
     assert log["corr"] == pytest.approx(log["corr_1:2"] + log["corr_2:4"], rel=1e-5)
 
 
-def test_distillation_brings_the_student_to_its_teacher(make_trainer, teacher, student, make_rows, collate):
+def test_distillation_brings_the_student_to_its_teacher(
+    make_trainer, teacher, student, make_rows, collate
+):
     rows = make_rows(64)
     batch = collate(rows)
     inputs = {k: v for k, v in batch.items() if not k.endswith("positions")}
@@ -243,7 +245,11 @@ def test_what_is_saved_is_the_student_alone(make_trainer, student, tmp_path, spa
 
 def test_a_resumed_run_ends_where_an_undisturbed_one_does(make_trainer, student, make_rows):
     rows = make_rows(16)
-    common = {"save_strategy": "steps", "save_steps": 2, "train_sampling_strategy": "group_by_length"}
+    common = {
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "train_sampling_strategy": "group_by_length",
+    }
     start = weights(student)
     whole = make_trainer(rows, max_steps=6, mi_max_samples=8, **common)
     whole.train()
@@ -283,11 +289,15 @@ def test_a_checkpoint_without_projections_is_refused(make_trainer, make_rows):
     trainer.train()
     checkpoint = f"{trainer.args.output_dir}/checkpoint-1"
     Path(checkpoint, OBJECTIVE_WEIGHTS_NAME).unlink()
-    with pytest.raises(UserError, match=r"objective.safetensors does not exist.*no complete checkpoint"):
+    with pytest.raises(
+        UserError, match=r"objective.safetensors does not exist.*no complete checkpoint"
+    ):
         make_trainer(rows).train(resume_from_checkpoint=checkpoint)
 
 
-def test_evaluation_keeps_the_order_of_the_data_and_no_hidden_states(make_trainer, student, make_rows, collate):
+def test_evaluation_keeps_the_order_of_the_data_and_no_hidden_states(
+    make_trainer, student, make_rows, collate
+):
     rows = make_rows(11, seed=3)
     trainer = make_trainer(train_sampling_strategy="group_by_length", per_device_eval_batch_size=4)
     predictions = trainer.predict(datasets.Dataset.from_list(rows)).predictions

@@ -41,7 +41,9 @@ def test_an_objective_without_a_term_is_refused(tmp_path):
         ({"w_kd": 0, "beta_corr": 0, "beta_mi": 0}, False, False),
     ],
 )
-def test_what_the_objective_needs_follows_from_its_weights(tmp_path, weights, teacher, hidden_states):
+def test_what_the_objective_needs_follows_from_its_weights(
+    tmp_path, weights, teacher, hidden_states
+):
     args = ITRDTrainingArguments(output_dir=str(tmp_path), **weights)
     assert (args.needs_teacher, args.needs_hidden_states) == (teacher, hidden_states)
 

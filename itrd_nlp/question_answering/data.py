@@ -25,16 +25,20 @@ class DataArguments:
 
     train_file: str | None = field(
         default=None,
-        metadata={"help": "SQuAD 1.1 JSON to train on, or a data set of the Hub such as rajpurkar/squad."},
+        metadata={
+            "help": "SQuAD 1.1 JSON to train on, or a data set of the Hub such as rajpurkar/squad."
+        },
     )
     validation_file: str | None = field(
         default=None, metadata={"help": "SQuAD 1.1 JSON to evaluate on, or a data set of the Hub."}
     )
     max_train_samples: int | None = field(
-        default=None, metadata={"help": "Train on this many questions, drawn with data_subset_seed."}
+        default=None,
+        metadata={"help": "Train on this many questions, drawn with data_subset_seed."},
     )
     max_eval_samples: int | None = field(
-        default=None, metadata={"help": "Evaluate on this many questions, drawn with data_subset_seed."}
+        default=None,
+        metadata={"help": "Evaluate on this many questions, drawn with data_subset_seed."},
     )
     data_subset_seed: int = field(
         default=0, metadata={"help": "Seed of the draws of max_train_samples and max_eval_samples."}
@@ -49,6 +53,12 @@ class DataArguments:
     preprocessing_num_workers: int | None = field(
         default=None, metadata={"help": "Processes that tokenise; default: one per core."}
     )
+
+    def __post_init__(self) -> None:
+        for name in ("max_train_samples", "max_eval_samples", "max_answer_length"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} is {value}, but must be at least 1.")
 
 
 @dataclass
@@ -68,9 +78,14 @@ def load_training_data(args: DataArguments, tokenizer: PreTrainedTokenizerBase) 
         UserError: ``train_file`` is missing or cannot be used.
     """
     if args.train_file is None:
-        raise UserError("train_file is not set, but training needs a SQuAD JSON file or a data set of the Hub.")
+        raise UserError(
+            "train_file is not set, but training needs a SQuAD JSON file or a data set of the Hub."
+        )
     examples = read_squad(
-        args.train_file, split="train", max_samples=args.max_train_samples, seed=args.data_subset_seed
+        args.train_file,
+        split="train",
+        max_samples=args.max_train_samples,
+        seed=args.data_subset_seed,
     )
     return training_features(
         examples,
@@ -88,7 +103,9 @@ def load_validation_examples(args: DataArguments) -> Dataset:
         UserError: ``validation_file`` is missing or cannot be used.
     """
     if args.validation_file is None:
-        raise UserError("validation_file is not set, but evaluation needs a SQuAD JSON file or a data set of the Hub.")
+        raise UserError(
+            "validation_file is not set, but evaluation needs a SQuAD JSON file or a data set of the Hub."
+        )
     return read_squad(
         args.validation_file,
         split="validation",

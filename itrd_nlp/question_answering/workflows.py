@@ -26,7 +26,14 @@ from itrd_nlp.question_answering.data import (
     load_evaluation_data,
     load_training_data,
 )
-from itrd_nlp.results import RESULTS_NAME, environment, print_summary, read_results, size, write_json
+from itrd_nlp.results import (
+    RESULTS_NAME,
+    environment,
+    print_summary,
+    read_results,
+    size,
+    write_json,
+)
 from itrd_nlp.students import build_student
 from itrd_nlp.trainer import ITRDTrainer
 from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
@@ -60,7 +67,9 @@ class StudentArguments:
     teacher: str = field(metadata={"help": "Folder or model id of the fine-tuned teacher."})
     student: str | None = field(
         default=None,
-        metadata={"help": "Folder or model id to start the student from, in place of layers of the teacher."},
+        metadata={
+            "help": "Folder or model id to start the student from, in place of layers of the teacher."
+        },
     )
     num_layers: int = field(
         default=3, metadata={"help": "Layers of the student, where it is made from the teacher."}
@@ -105,10 +114,10 @@ def fine_tune(
     if finished is not None:
         print_summary([_row("teacher", finished)], f"Finished already: {args.output_dir}")
         return finished
-    tokenizer = load_tokenizer(model_args.model_name_or_path, loading)
     model = load_model(
         model_args.model_name_or_path, role="encoder", args=loading, dropout=model_args.dropout
     )
+    tokenizer = load_tokenizer(model_args.model_name_or_path, loading)
     with args.main_process_first(desc="tokenising"):
         train_features = load_training_data(data_args, tokenizer)
         evaluation = load_evaluation_data(data_args, tokenizer)
@@ -160,8 +169,8 @@ def distil(
         rows = [_row("teacher", finished["teacher"]), _row("student", finished)]
         print_summary(rows, f"Finished already: {args.output_dir}")
         return finished
-    tokenizer = load_tokenizer(model_args.teacher, loading)
     teacher = load_model(model_args.teacher, role="teacher", args=loading)
+    tokenizer = load_tokenizer(model_args.teacher, loading)
     student = _student(model_args, loading, teacher, tokenizer)
     with args.main_process_first(desc="tokenising"):
         train_features = load_training_data(data_args, tokenizer)
@@ -238,8 +247,8 @@ def evaluate_checkpoint(
     Returns:
         What `evaluate_model` returns, and the answers: question id to text.
     """
-    tokenizer = load_tokenizer(name, loading)
     model = load_model(name, role="model", args=loading)
+    tokenizer = load_tokenizer(name, loading)
     with tempfile.TemporaryDirectory() as scratch:  # a trainer makes its output folder at once
         args = FineTuningArguments(
             output_dir=scratch, per_device_eval_batch_size=batch_size, bf16=bf16, report_to="none"
@@ -296,10 +305,11 @@ def _student(
             init=model_args.student_init,
             dropout=model_args.dropout,
         )
-    check_same_vocabulary(load_tokenizer(model_args.student, loading), tokenizer)
-    return load_model(
+    student = load_model(
         model_args.student, role="student", args=loading, dropout=model_args.dropout
     )
+    check_same_vocabulary(load_tokenizer(model_args.student, loading), tokenizer)
+    return student
 
 
 def _teacher_results(

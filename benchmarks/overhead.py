@@ -1,0 +1,181 @@
+"""What ITRD costs on top of plain logit KD: time and peak memory of whole training steps.
+
+    python benchmarks/overhead.py [--shape minilm|bert] [--rounds 5] [--output benchmarks/overhead.json]
+
+Teacher and student have random weights of the shape named: speed does not depend on what they learned. Each
+measurement is a process of its own, the two objectives in turn (A B A B), and the ratio is taken pair by pair.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from itrd_nlp import cli
+from itrd_nlp.errors import UserError
+
+SHAPES = {"minilm": (6, 384, 12, 1536), "bert": (12, 768, 12, 3072)}
+OBJECTIVES = {"kd": {"beta_corr": 0.0, "beta_mi": 0.0}, "itrd": {}}
+
+
+@dataclass
+class OverheadArguments:
+    """What is measured."""
+
+    shape: str = field(
+        default="minilm",
+        metadata={"help": "Layers and widths of the teacher.", "choices": list(SHAPES)},
+    )
+    student_layers: int = field(default=3, metadata={"help": "Layers of the student."})
+    batch_size: int = field(default=32, metadata={"help": "Windows a step."})
+    length: int = field(
+        default=176, metadata={"help": "Longest window of a batch; the shortest is 3/4 of it."}
+    )
+    steps: int = field(
+        default=10, metadata={"help": "Steps timed in a process, after 3 that are not."}
+    )
+    rounds: int = field(default=5, metadata={"help": "Processes per objective."})
+    output: str | None = field(default=None, metadata={"help": "Write the figures here, as JSON."})
+    worker: str | None = field(
+        default=None,
+        metadata={
+            "help": "Measure this objective alone, in this process.",
+            "choices": list(OBJECTIVES),
+        },
+    )
+
+
+def measure(args: OverheadArguments, objective: str) -> dict[str, float]:
+    """Seconds of a step, tokens a second and peak memory of this process."""
+    import datasets
+    import torch
+    from transformers import BertConfig, BertForQuestionAnswering, TrainerCallback
+
+    from itrd_nlp.memory import keep_freed_memory
+    from itrd_nlp.question_answering import QuestionAnsweringCollator
+    from itrd_nlp.students import build_student
+    from itrd_nlp.trainer import ITRDTrainer
+    from itrd_nlp.training_args import ITRDTrainingArguments
+
+    keep_freed_memory()
+    layers, width, heads, intermediate = SHAPES[args.shape]
+    config = BertConfig(
+        num_hidden_layers=layers,
+        hidden_size=width,
+        num_attention_heads=heads,
+        intermediate_size=intermediate,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        attn_implementation="eager",
+    )
+    torch.manual_seed(0)
+    teacher = BertForQuestionAnswering(config)
+    warm_up = 3
+    rows = []
+    for i in range(args.batch_size * (args.steps + warm_up)):
+        length = args.length - i % (args.length // 4) if i % args.batch_size else args.length
+        ids = torch.randint(1000, 30000, (length,)).tolist()
+        rows.append({"input_ids": ids, "start_positions": 1, "end_positions": 2})
+    times: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            self.began = time.perf_counter()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - self.began)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        ITRDTrainer(
+            model=build_student(teacher, args.student_layers),
+            teacher=teacher,
+            args=ITRDTrainingArguments(
+                output_dir=scratch,
+                max_steps=args.steps + warm_up,
+                per_device_train_batch_size=args.batch_size,
+                train_sampling_strategy="sequential",
+                bf16=True,
+                save_strategy="no",
+                logging_strategy="no",
+                report_to="none",
+                disable_tqdm=True,
+                **OBJECTIVES[objective],
+            ),
+            train_dataset=datasets.Dataset.from_list(rows),
+            data_collator=QuestionAnsweringCollator(_Padding(), pad_to_multiple_of=8),
+            callbacks=[Clock()],
+        ).train()
+    seconds = statistics.median(times[warm_up:])
+    tokens = sum(len(row["input_ids"]) for row in rows) / len(times)
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_allocated()
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"seconds": seconds, "tokens_per_second": tokens / seconds, "peak_megabytes": peak / 1e6}
+
+
+class _Padding:
+    """What the collator asks of a tokenizer."""
+
+    pad_token_id = 0
+    pad_token_type_id = 0
+
+
+def main() -> None:
+    (args,) = cli.parse([OverheadArguments], description=__doc__)
+    if args.worker is not None:
+        print(json.dumps(measure(args, args.worker)))
+        return
+    from rich.console import Console
+    from rich.progress import track
+    from rich.table import Table
+
+    from itrd_nlp.results import environment, write_json
+
+    runs: dict[str, list[dict[str, float]]] = {objective: [] for objective in OBJECTIVES}
+    for _ in track(range(args.rounds), description="measuring"):
+        for objective in OBJECTIVES:
+            command = [sys.executable, __file__, *sys.argv[1:], "--worker", objective]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise UserError(f"the measurement of {objective} failed: {done.stderr[-2000:]}")
+            runs[objective].append(json.loads(done.stdout.splitlines()[-1]))
+
+    figures: dict[str, Any] = {}
+    table = Table(title=f"ITRD + KD over KD alone, {args.shape}, median of {args.rounds} pairs")
+    for column in ("", "KD", "ITRD + KD", "ratio", "least", "most"):
+        table.add_column(column, justify="right")
+    for name in ("seconds", "tokens_per_second", "peak_megabytes"):
+        kd, itrd = ([run[name] for run in runs[objective]] for objective in OBJECTIVES)
+        ratios = [b / a for a, b in zip(kd, itrd, strict=True)]
+        figures[name] = {
+            "kd": statistics.median(kd),
+            "itrd": statistics.median(itrd),
+            "ratio": statistics.median(ratios),
+            "ratios": ratios,
+        }
+        shown = [*list(figures[name].values())[:3], min(ratios), max(ratios)]
+        table.add_row(name, *(f"{value:.4g}" for value in shown))
+    Console().print(table)
+    if args.output is not None:
+        content = {
+            "arguments": vars(args),
+            "figures": figures,
+            "runs": runs,
+            "environment": environment(),
+        }
+        write_json(Path(args.output), content)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,26 @@
+"""The losses, on plain tensors: nothing here needs transformers.
+
+On features: `correlation_loss` and `mutual_information_loss`, each also as a module that holds a
+projection. On logits: `kd_loss` and `span_kd_loss`. For analysis: Rényi entropies of any order.
+"""
+
+from .correlation import CorrelationLoss, correlation_loss, feature_correlations
+from .logits import kd_loss, span_kd_loss
+from .mutual_information import MutualInformationLoss, mutual_information_loss
+from .projection import make_projection
+from .renyi import gram_matrix, joint_entropy, matrix_entropy, mutual_information
+
+__all__ = [
+    "CorrelationLoss",
+    "MutualInformationLoss",
+    "correlation_loss",
+    "feature_correlations",
+    "gram_matrix",
+    "joint_entropy",
+    "kd_loss",
+    "make_projection",
+    "matrix_entropy",
+    "mutual_information",
+    "mutual_information_loss",
+    "span_kd_loss",
+]

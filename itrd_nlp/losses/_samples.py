@@ -1,0 +1,85 @@
+"""What the losses on features share: shape checks, the mask, the mean over groups."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+
+
+def shape(x: Tensor) -> str:
+    """The shape of ``x`` as it is written in messages, e.g. ``(32, 384)``."""
+    return str(tuple(x.shape))
+
+
+def as_groups(
+    student: Tensor, teacher: Tensor, mask: Tensor | None, *, same_width: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Checks one pair of features and views it as groups of samples.
+
+    Args:
+        student: ``(n, d_s)`` or ``(g, n, d_s)``, floating point.
+        teacher: ``(n, d_t)`` or ``(g, n, d_t)``, floating point. It comes back detached.
+        mask: ``(n,)`` or ``(g, n)``, bool or 0/1, true where a sample counts; or None.
+        same_width: whether ``d_s`` must be ``d_t``.
+
+    Returns:
+        Student ``(g, n, d_s)``, teacher ``(g, n, d_t)`` and the mask as bool ``(g, n, 1)`` or None.
+        ``g`` is 1 where the inputs have no groups.
+
+    Raises:
+        UserError: The shapes or types do not fit.
+    """
+    for name, x in (("student", student), ("teacher", teacher)):
+        if x.ndim not in (2, 3):
+            raise UserError(
+                f"{name} features have shape {shape(x)}; they must be (n, d) or (g, n, d)."
+            )
+        if not x.is_floating_point():
+            raise UserError(f"{name} features have type {x.dtype}; they must be floating point.")
+    if student.shape[:-1] != teacher.shape[:-1]:
+        raise UserError(
+            f"student features {shape(student)} and teacher features {shape(teacher)} do not hold "
+            "the same samples; all sizes but the last must be equal."
+        )
+    if same_width and student.shape[-1] != teacher.shape[-1]:
+        raise UserError(
+            f"student features {shape(student)} and teacher features {shape(teacher)} differ in "
+            "width; project the student to the teacher's width first."
+        )
+    if mask is not None:
+        check_mask(student, mask)
+        mask = mask.bool().unsqueeze(-1)
+    teacher = teacher.detach()
+    if student.ndim == 2:
+        student, teacher = student.unsqueeze(0), teacher.unsqueeze(0)
+        mask = None if mask is None else mask.unsqueeze(0)
+    return student, teacher, mask
+
+
+def check_mask(x: Tensor, mask: Tensor) -> None:
+    """Raises a `UserError` where ``mask`` does not have one entry per sample of ``x``."""
+    if mask.shape != x.shape[:-1]:
+        raise UserError(
+            f"mask has shape {shape(mask)}; features {shape(x)} need a mask of "
+            f"{tuple(x.shape[:-1])}."
+        )
+
+
+def statistics_dtype(student: Tensor, teacher: Tensor) -> torch.dtype:
+    """float32, or float64 where one of the inputs is float64."""
+    return torch.promote_types(torch.promote_types(student.dtype, teacher.dtype), torch.float32)
+
+
+def count_samples(x: Tensor, valid: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """The number of samples of each group of ``x (g, n, d)`` that count, as ``(g,)``."""
+    if valid is None:
+        return x.new_full((x.shape[0],), x.shape[1], dtype=dtype)
+    return valid.sum((1, 2), dtype=dtype)
+
+
+def group_mean(values: Tensor, counts: Tensor) -> Tensor:
+    """Mean of ``values (g,)`` over the groups with ``counts (g,)`` above zero; 0 without any."""
+    counted = counts > 0
+    return torch.where(counted, values, 0).sum() / counted.sum().clamp(min=1)

@@ -1,0 +1,208 @@
+"""The mutual information loss of ITRD (section 4.2, eqs. 7 to 9) for alpha = 2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from ..errors import UserError
+from ._samples import as_groups, count_samples, group_mean, statistics_dtype
+from .projection import make_projection, project
+
+BLOCK_SIZE = 512
+"""Default rows of a block: small enough for the symmetry to save work at 1,024 samples."""
+
+NORM_FLOOR = 1e-12
+"""A row with a smaller L2 norm is a zero row: it has no direction, so it does not count."""
+
+
+def mutual_information_loss(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    mask: Tensor | None = None,
+    log: bool = False,
+    block_size: int = BLOCK_SIZE,
+) -> Tensor:
+    """How far the similarities between the student's samples are from the teacher's.
+
+    ``G_s`` and ``G_t`` are the Gram matrices of the L2-normalised rows, ``G_st = G_s * G_t`` is
+    their elementwise product, and ``G_s`` and ``G_st`` are divided by their traces. The loss is
+    ``||G_s||² - ||G_st||²`` in Frobenius norms (algorithm 1), or with ``log`` it is
+    ``log2 ||G_s||² - log2 ||G_st||²`` (eq. 9): minus the mutual information of order 2 (eq. 7),
+    without the teacher's entropy, which is a constant. Neither form changes when a row is
+    multiplied by a positive number or when all rows are rotated.
+
+    Computed in float32 whatever the autocast (float64 for float64 inputs). The n x n matrices are
+    never made, only blocks of them. Extra memory: O(block_size²) for the blocks and O(n d) for the
+    normalised copies and the gradient.
+
+    Args:
+        student: Features ``(n, d_s)``, or ``(g, n, d_s)`` for ``g`` groups with Gram matrices of
+            their own (e.g. one sequence each). Then the loss is the mean over the groups that have
+            a sample.
+        teacher: Features ``(n, d_t)`` or ``(g, n, d_t)``; the widths may differ. They get no
+            gradient.
+        mask: ``(n,)`` or ``(g, n)``, bool or 0/1, true where a sample counts. What the other rows
+            hold, NaN included, changes neither value nor gradient. The loss of no samples is 0.
+        log: Whether to take the logarithms (eq. 9). The paper found that leaving them out works
+            better.
+        block_size: Rows of a block. Changes speed and memory only.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        UserError: ``block_size`` is below 1, or shapes or types do not fit.
+
+    Example:
+        >>> teacher = torch.randn(32, 16)
+        >>> student = torch.randn(32, 8, requires_grad=True)
+        >>> mutual_information_loss(student, teacher).backward()
+    """
+    _check_block_size(block_size)
+    student, teacher, valid = as_groups(student, teacher, mask, same_width=False)
+    dtype = statistics_dtype(student, teacher)
+    with torch.autocast(student.device.type, enabled=False):
+        z_s, counts_s = _unit_rows(student, valid, dtype)
+        z_t, counts_t = _unit_rows(teacher, valid, dtype)
+        # Unit rows have traces that count rows, so 1 / trace² is a constant.
+        by_s = _inverse_square(counts_s.sum(1, dtype=dtype))
+        by_st = _inverse_square((counts_s & counts_t).sum(1, dtype=dtype))
+        if log:
+            potential_s = by_s * _squared_gram_norm(z_s)
+            potential_st = _gram_sum(z_s, z_t, torch.zeros_like(by_st), -by_st, block_size)
+            losses = _log2(potential_s, by_s) - _log2(potential_st, by_st)
+        else:
+            losses = _gram_sum(z_s, z_t, by_s, by_st, block_size)
+    return group_mean(losses, count_samples(student, valid, dtype))
+
+
+class MutualInformationLoss(nn.Module):
+    """`mutual_information_loss`, behind a linear layer where student and teacher differ in width.
+
+    Args:
+        d_s: Width of the student's features.
+        d_t: Width of the teacher's features.
+        projection: A module that takes the student's features to the teacher's space, e.g. the one
+            of a `CorrelationLoss` (the paper shares it where the widths differ). Default: a linear
+            layer of its own where ``d_s != d_t``, none where they are equal. It runs under the
+            ambient autocast.
+        log: See `mutual_information_loss`.
+        block_size: See `mutual_information_loss`.
+
+    Example:
+        >>> loss = MutualInformationLoss(384, 768)
+        >>> loss(torch.randn(32, 384), torch.randn(32, 768)).backward()
+    """
+
+    def __init__(
+        self,
+        d_s: int,
+        d_t: int,
+        *,
+        projection: nn.Module | None = None,
+        log: bool = False,
+        block_size: int = BLOCK_SIZE,
+    ) -> None:
+        super().__init__()
+        _check_block_size(block_size)
+        if projection is None:
+            projection = nn.Identity() if d_s == d_t else make_projection(d_s, d_t)
+        self.d_s = d_s
+        self.projection = projection
+        self.log = log
+        self.block_size = block_size
+
+    def forward(self, student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The loss of ``student (n, d_s)`` and ``teacher (n, d_t)``, or the same with groups."""
+        student = project(self.projection, student, mask, d_s=self.d_s)
+        return mutual_information_loss(
+            student, teacher, mask=mask, log=self.log, block_size=self.block_size
+        )
+
+    def extra_repr(self) -> str:
+        return f"log={self.log}, block_size={self.block_size}"
+
+
+def _check_block_size(block_size: int) -> None:
+    if block_size < 1:
+        raise UserError(f"block_size is {block_size}; it must be at least 1.")
+
+
+def _unit_rows(x: Tensor, valid: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Rows of length 1, or 0 where a row does not count; and which rows ``(g, n)`` count."""
+    if valid is not None:
+        x = torch.where(valid, x, 0)
+    x = x.to(dtype)
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    counts = norm.detach() > NORM_FLOOR
+    return torch.where(counts, x / torch.where(counts, norm, 1), 0), counts.squeeze(-1)
+
+
+def _inverse_square(trace: Tensor) -> Tensor:
+    """``1 / trace²`` of each group, 0 for an empty Gram matrix."""
+    return torch.where(trace > 0, 1 / trace.clamp(min=1).square(), 0)
+
+
+def _log2(potential: Tensor, scale: Tensor) -> Tensor:
+    """log2 of the potential, 0 for an empty Gram matrix (scale 0)."""
+    return torch.where(scale > 0, potential, 1).log2()
+
+
+def _squared_gram_norm(z: Tensor) -> Tensor:
+    """``||Z Z^T||_F² = ||Z^T Z||_F²`` of each group, by the smaller of the two matrices."""
+    gram = z @ z.mT if z.shape[1] < z.shape[2] else z.mT @ z
+    return gram.square().sum((1, 2))
+
+
+class _GramSum(torch.autograd.Function):
+    """``sum_ij K_ij² W_ij`` of each group, as ``(g,)``.
+
+    ``K = Z_s Z_s^T``, ``L = Z_t Z_t^T`` and ``W = by_s - by_st L²``, elementwise. The matrices are
+    made block by block, on and above the diagonal: the rest is the mirror image. The gradient
+    ``4 (K * W) Z_s`` needs the same blocks, so the forward pass makes it with them and the backward
+    pass only scales it. That saves making every block twice, and what is kept between the passes is
+    one tensor of the size of ``Z_s``.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, z_s: Tensor, z_t: Tensor, by_s: Tensor, by_st: Tensor, block_size: int
+    ) -> Tensor:
+        groups, n, _ = z_s.shape
+        grad = torch.zeros_like(z_s) if ctx.needs_input_grad[0] else None
+        total = z_s.new_zeros(groups)
+        by_s, by_st = by_s[:, None, None], by_st[:, None, None]
+        # Short groups are multiplied several at a time, as many as fill one block.
+        at_once = max(1, block_size**2 // max(1, min(n, block_size)) ** 2)
+        for first in range(0, groups, at_once):
+            group = slice(first, first + at_once)
+            for i in range(0, n, block_size):
+                rows = slice(i, i + block_size)
+                for j in range(i, n, block_size):
+                    columns = slice(j, j + block_size)
+                    k = z_s[group, rows] @ z_s[group, columns].mT
+                    w = z_t[group, rows] @ z_t[group, columns].mT
+                    w.square_().mul_(-by_st[group]).add_(by_s[group]).mul_(k)
+                    if grad is not None:
+                        grad[group, rows].baddbmm_(w, z_s[group, columns], alpha=4)
+                        if j > i:
+                            grad[group, columns].baddbmm_(w.mT, z_s[group, rows], alpha=4)
+                    total[group] += k.mul_(w).sum((1, 2)) * (2 if j > i else 1)
+        if grad is not None:
+            ctx.save_for_backward(grad)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (grad,) = ctx.saved_tensors
+        return grad * grad_total[:, None, None], None, None, None, None
+
+
+_gram_sum: Callable[..., Tensor] = _GramSum.apply

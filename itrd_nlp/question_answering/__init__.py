@@ -1,0 +1,34 @@
+"""The SQuAD 1.1 task: read, cut into windows, decode spans, score."""
+
+from itrd_nlp.question_answering.decoding import Span, best_answers, decode_spans
+from itrd_nlp.question_answering.evaluation import (
+    SquadMetrics,
+    evaluate_predictions,
+    load_predictions,
+    load_squad_metric,
+)
+from itrd_nlp.question_answering.features import (
+    QuestionAnsweringCollator,
+    evaluation_features,
+    training_features,
+)
+from itrd_nlp.question_answering.read import read_squad
+from itrd_nlp.question_answering.scoring import exact_match, f1, normalize_answer, score
+
+__all__ = [
+    "QuestionAnsweringCollator",
+    "Span",
+    "SquadMetrics",
+    "best_answers",
+    "decode_spans",
+    "evaluate_predictions",
+    "evaluation_features",
+    "exact_match",
+    "f1",
+    "load_predictions",
+    "load_squad_metric",
+    "normalize_answer",
+    "read_squad",
+    "score",
+    "training_features",
+]

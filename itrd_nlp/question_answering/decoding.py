@@ -1,0 +1,245 @@
+"""Find the best answer spans in the logits of a span head, exactly and for all windows at once.
+
+The score of a span is the logit of its start plus the logit of its end. The usual heuristic pairs
+only the 20 best starts with the 20 best ends of a window. The search here covers every pair within
+`max_answer_length` tokens, so the span it finds never has a lower score.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from datasets import Dataset
+
+from itrd_nlp.errors import UserError
+
+_CHUNK = 1024  # windows at a time: bounds the memory to some ten MB
+
+
+class Span(NamedTuple):
+    """One candidate answer of a question.
+
+    Attributes:
+        text: The answer, `context[start:end]`.
+        start: Its first character in the context.
+        end: The character after its last one.
+        logit: Start logit plus end logit.
+        score: Softmax of `logit` over the n best spans of the question.
+    """
+
+    text: str
+    start: int
+    end: int
+    logit: float
+    score: float
+
+
+class _Candidates(NamedTuple):
+    """Spans of all windows, one entry per span."""
+
+    example: npt.NDArray[Any]  # its row in the examples
+    start: npt.NDArray[Any]  # characters, end exclusive
+    end: npt.NDArray[Any]
+    logit: npt.NDArray[Any]
+
+
+def decode_spans(
+    start_logits: npt.NDArray[np.floating[Any]],
+    end_logits: npt.NDArray[np.floating[Any]],
+    features: Dataset,
+    examples: Dataset,
+    *,
+    n_best: int = 20,
+    max_answer_length: int = 30,
+) -> dict[str, list[Span]]:
+    """Find the `n_best` spans of each question.
+
+    Args:
+        start_logits: `(N, L)`, one row per window in the order of `features`. What stands at
+            padding or outside the context never counts.
+        end_logits: `(N, L)`.
+        features: `N` windows, as `evaluation_features` returns them.
+        examples: The questions from which the windows were made.
+        n_best: Most spans per question.
+        max_answer_length: Most tokens per span.
+
+    Returns:
+        Question id to its spans, the best first, in the order of `examples`. A span that several
+        windows contain occurs once, with its highest score. Equal scores are ordered by position.
+
+    Raises:
+        UserError: Shapes, windows and questions do not fit together, or a number is below 1.
+    """
+    best = _best_spans(start_logits, end_logits, features, examples, n_best, max_answer_length)
+    bounds = np.searchsorted(best.example, np.arange(len(examples) + 1))
+    starts, ends, logits = best.start.tolist(), best.end.tolist(), best.logit.tolist()
+    result: dict[str, list[Span]] = {}
+    for i, (identifier, context) in enumerate(
+        zip(examples["id"], examples["context"], strict=True)
+    ):
+        low, high = int(bounds[i]), int(bounds[i + 1])
+        weights = np.exp(best.logit[low:high] - best.logit[low:high].max(initial=-np.inf))
+        scores = (weights / weights.sum()).tolist()
+        result[identifier] = [
+            Span(context[starts[k] : ends[k]], starts[k], ends[k], logits[k], scores[k - low])
+            for k in range(low, high)
+        ]
+    return result
+
+
+def best_answers(
+    start_logits: npt.NDArray[np.floating[Any]],
+    end_logits: npt.NDArray[np.floating[Any]],
+    features: Dataset,
+    examples: Dataset,
+    *,
+    max_answer_length: int = 30,
+) -> dict[str, str]:
+    """Find the text of the best span of each question.
+
+    Arguments and errors are those of `decode_spans`.
+
+    Returns:
+        Question id to answer, in the order of `examples`; "" where there is no span at all.
+    """
+    best = _best_spans(start_logits, end_logits, features, examples, 1, max_answer_length)
+    answers = dict.fromkeys(examples["id"], "")
+    identifiers, contexts = examples["id"][:], examples["context"][:]
+    for example, start, end in zip(
+        best.example.tolist(), best.start.tolist(), best.end.tolist(), strict=True
+    ):
+        answers[identifiers[example]] = contexts[example][start:end]
+    return answers
+
+
+def _best_spans(
+    start_logits: npt.NDArray[np.floating[Any]],
+    end_logits: npt.NDArray[np.floating[Any]],
+    features: Dataset,
+    examples: Dataset,
+    n_best: int,
+    max_answer_length: int,
+) -> _Candidates:
+    """The n best spans per example, ordered by example, then by score."""
+    for name, value in (("n_best", n_best), ("max_answer_length", max_answer_length)):
+        if value < 1:
+            raise UserError(f"{name} is {value}, but must be at least 1.")
+    if start_logits.ndim != 2 or start_logits.shape != end_logits.shape:
+        raise UserError(
+            f"start_logits and end_logits have the shapes {start_logits.shape} and"
+            f" {end_logits.shape}, but must have the same shape (windows, length)."
+        )
+    if len(start_logits) != len(features):
+        raise UserError(
+            f"There are logits for {len(start_logits)} windows, but {len(features)} windows."
+        )
+    table = features.with_format("arrow")[:]
+    longest = max(table["length"].to_pylist(), default=0)
+    if longest > start_logits.shape[1]:
+        raise UserError(
+            f"The logits are {start_logits.shape[1]} tokens long,"
+            f" but the longest window has {longest} tokens."
+        )
+    index = {identifier: i for i, identifier in enumerate(examples["id"])}
+    try:
+        example = np.array([index[i] for i in table["example_id"].to_pylist()], dtype=np.int64)
+    except KeyError as error:
+        raise UserError(
+            f"There is a window of the question {error.args[0]!r}, which is not in the examples."
+        ) from None
+
+    parts = []
+    for begin in range(0, len(features), _CHUNK):
+        rows = slice(begin, begin + _CHUNK)
+        chunk = table.slice(begin, _CHUNK)
+        char_start, char_end = _padded(chunk["char_start"]), _padded(chunk["char_end"])
+        width = char_start.shape[1]
+        window, first, last, logit = _best_of_windows(
+            start_logits[rows, :width],
+            end_logits[rows, :width],
+            char_start >= 0,
+            n_best,
+            max_answer_length,
+        )
+        parts.append(
+            _Candidates(
+                example[rows][window], char_start[window, first], char_end[window, last], logit
+            )
+        )
+    if not parts:
+        empty = np.zeros(0, dtype=np.int64)
+        return _Candidates(empty, empty, empty, empty.astype(np.float32))
+    return _merge(
+        _Candidates(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))), n_best
+    )
+
+
+def _padded(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """A column of lists as one array, -1 behind the end of each."""
+    lists = column.combine_chunks()
+    lengths = lists.value_lengths().to_numpy()
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    result = np.full(mask.shape, -1, dtype=np.int64)
+    result[mask] = lists.flatten().to_numpy()
+    return result
+
+
+def _best_of_windows(
+    start: npt.NDArray[np.floating[Any]],
+    end: npt.NDArray[np.floating[Any]],
+    in_context: npt.NDArray[np.bool_],
+    n_best: int,
+    max_answer_length: int,
+) -> tuple[npt.NDArray[Any], ...]:
+    """The n best spans per window: window, first token, last token, logit, one entry per span.
+
+    The n best spans of a window begin at the n starts whose own best span is best: any other start
+    has n better spans before it. So the search over all pairs is one of the best end per start, and
+    only n starts are looked at with all their ends.
+    """
+    count, width = start.shape
+    max_answer_length = min(max_answer_length, width)
+    dtype = np.result_type(start.dtype, np.float32)
+    start = np.where(in_context, start, -np.inf).astype(dtype)
+    # Behind the last token nothing can end, so that every start has the same number of ends.
+    ends = np.full((count, width + max_answer_length - 1), -np.inf, dtype=dtype)
+    ends[:, :width] = np.where(in_context, end, -np.inf)
+
+    best_end = ends[:, :width].copy()
+    for shift in range(1, max_answer_length):
+        np.maximum(best_end, ends[:, shift : shift + width], out=best_end)
+    best_of_start = start + best_end
+    if np.isnan(best_of_start).any():
+        raise UserError("The logits have NaN inside a context.")
+
+    # Stable sorts, so that equal scores are taken by position and the result is reproducible.
+    n_starts = min(n_best, width)
+    chosen = np.argsort(-best_of_start, axis=1, kind="stable")[:, :n_starts]
+    chosen.sort(axis=1)
+    rows = np.arange(count)[:, None]
+    last = chosen[:, :, None] + np.arange(max_answer_length)
+    logit = start[rows, chosen][:, :, None] + ends[rows[:, :, None], last]
+    logit = logit.reshape(count, -1)
+    order = np.argsort(-logit, axis=1, kind="stable")[:, :n_best]
+    logit = np.take_along_axis(logit, order, axis=1)
+    window, rank = np.nonzero(logit > -np.inf)
+    pair = order[window, rank]
+    first = chosen[window, pair // max_answer_length]
+    return window, first, first + pair % max_answer_length, logit[window, rank]
+
+
+def _merge(spans: _Candidates, n_best: int) -> _Candidates:
+    """Join the windows of each example: the same characters once, and the n best of the rest."""
+    order = np.lexsort((-spans.logit, spans.end, spans.start, spans.example))
+    example, start, end, logit = (array[order] for array in spans)
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (np.diff(example) != 0) | (np.diff(start) != 0) | (np.diff(end) != 0)
+    example, start, end, logit = example[new], start[new], end[new], logit[new]
+
+    order = np.lexsort((end, start, -logit, example))
+    rank = np.arange(len(order)) - np.searchsorted(example, example[order])
+    order = order[rank < n_best]
+    return _Candidates(example[order], start[order], end[order], logit[order])

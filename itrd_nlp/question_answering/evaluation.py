@@ -1,0 +1,125 @@
+"""EM and F1 of a model in a `transformers.Trainer`, or of a file of predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import evaluate
+from datasets import Dataset
+from transformers import EvalPrediction
+
+from itrd_nlp.errors import UserError
+from itrd_nlp.question_answering.decoding import best_answers
+from itrd_nlp.question_answering.read import read_json
+from itrd_nlp.question_answering.squad_em_f1.squad_em_f1 import SquadEMF1
+
+
+def load_squad_metric() -> evaluate.Metric:
+    """The metric module `squad_em_f1` of this package.
+
+    Works without a network and without files in a cache, so also in several processes at once.
+    `evaluate.load` on the folder of the module gives the same metric.
+
+    Example:
+        >>> metric = load_squad_metric()
+        >>> metric.compute(
+        ...     predictions=[{"id": "1", "prediction_text": "the Eiffel tower"}],
+        ...     references=[{"id": "1", "answers": {"text": ["Eiffel"], "answer_start": [0]}}],
+        ... )
+        {'exact_match': 0.0, 'f1': 66.66666666666666}
+    """
+    return SquadEMF1(keep_in_memory=True)
+
+
+def evaluate_predictions(predictions: Mapping[str, str], examples: Dataset) -> dict[str, float]:
+    """Score answers against the questions of a data set.
+
+    Args:
+        predictions: Question id to answer.
+        examples: Rows as `read_squad` returns them.
+
+    Returns:
+        `exact_match` and `f1` in percent over all questions, `questions`, and `missing`: how many
+        questions have no prediction. Each of these counts 0.
+
+    Raises:
+        UserError: Not one prediction belongs to a question of the data set.
+    """
+    identifiers = examples["id"][:]
+    missing = sum(identifier not in predictions for identifier in identifiers)
+    if missing == len(identifiers):
+        raise UserError(
+            f"None of the {len(predictions)} predictions has the id of one of the"
+            f" {len(identifiers)} questions."
+        )
+    result = load_squad_metric().compute(
+        predictions=[{"id": i, "prediction_text": predictions.get(i)} for i in identifiers],
+        references=[
+            {"id": i, "answers": answers}
+            for i, answers in zip(identifiers, examples["answers"][:], strict=True)
+        ],
+    )
+    return {**result, "questions": len(identifiers), "missing": missing}
+
+
+def load_predictions(path: str | Path) -> dict[str, str]:
+    """Read a prediction file: one JSON object, question id to answer.
+
+    Raises:
+        UserError: The file is missing, not JSON, not such an object or has an id twice.
+    """
+    content, _ = read_json(Path(path))
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: the file must be one JSON object, question id to answer.")
+    for identifier, text in content.items():
+        if not isinstance(text, str):
+            raise UserError(
+                f"{path}: the prediction of question {identifier} is {type(text).__name__},"
+                " but must be a text."
+            )
+    return content
+
+
+class SquadMetrics:
+    """`compute_metrics` of a `transformers.Trainer` for a span head.
+
+    Args:
+        examples: The questions, as `read_squad` returns them.
+        features: Their windows, as `evaluation_features` returns them, and the evaluation data of
+            the trainer, in this order.
+        max_answer_length: Most tokens per answer.
+
+    Attributes:
+        predictions: Question id to answer, of the last call.
+
+    Returns:
+        When called: `exact_match` and `f1`, in percent.
+
+    Example:
+        >>> metrics = SquadMetrics(examples, features)  # doctest: +SKIP
+        >>> Trainer(model, args, eval_dataset=features, compute_metrics=metrics)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, examples: Dataset, features: Dataset, *, max_answer_length: int = 30
+    ) -> None:
+        if max_answer_length < 1:
+            raise UserError(f"max_answer_length is {max_answer_length}, but must be at least 1.")
+        self.examples = examples
+        self.features = features
+        self.max_answer_length = max_answer_length
+        self.predictions: dict[str, str] = {}
+
+    def __call__(self, outputs: EvalPrediction) -> dict[str, float]:
+        logits: Any = outputs.predictions  # (start, end); transformers types it as an array
+        self.predictions = best_answers(
+            logits[0],
+            logits[1],
+            self.features,
+            self.examples,
+            max_answer_length=self.max_answer_length,
+        )
+        result = evaluate_predictions(self.predictions, self.examples)
+        return {name: result[name] for name in ("exact_match", "f1")}

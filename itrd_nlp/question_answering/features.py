@@ -1,0 +1,353 @@
+"""Turn questions into windows of tokens that a BERT-like encoder can take.
+
+A context that is longer than a window is cut into several, which overlap. Every window is
+
+    [CLS] question [SEP] part of the context [SEP]
+
+with whatever special tokens the tokenizer puts there. `doc_stride` is the number of context tokens
+that two neighbouring windows share, as in the `stride` of Hugging Face tokenizers and in their
+question-answering scripts (in the first BERT code it was the step between two windows instead).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import datasets
+import numpy as np
+import torch
+from datasets import Dataset, Features, Value
+from transformers import BatchEncoding, PreTrainedTokenizerBase
+
+from itrd_nlp.errors import UserError
+
+# Part of the key of the cache: raise it whenever the functions below compute something else.
+_CACHE_VERSION = 1
+
+
+def training_features(
+    examples: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_length: int = 384,
+    doc_stride: int = 128,
+    num_proc: int | None = None,
+) -> Dataset:
+    """Cut questions into windows to train on.
+
+    Each question and each different context is tokenised once, then cut.
+
+    Args:
+        examples: Rows as `read_squad` returns them. The first answer of a question is the target.
+        tokenizer: A fast tokenizer that puts the question first and pads on the right.
+        max_length: Most tokens in a window, special tokens included.
+        doc_stride: Context tokens that two neighbouring windows share.
+        num_proc: Processes to use. `None` is one process with the threads of the tokenizer, which
+            takes some 15 seconds for all of SQuAD.
+
+    Returns:
+        One row per window, unpadded: `input_ids`, `token_type_ids` (if the tokenizer makes them),
+        `start_positions` and `end_positions` (the first and the last token of the answer, both the
+        index of the [CLS] token if the answer is not entirely in the window) and `length`, in
+        tokens. The result is cached on disk, keyed by the examples, the tokenizer and the
+        arguments.
+
+    Raises:
+        UserError: The tokenizer or an argument does not fit, or a question is too long.
+
+    Example:
+        >>> features = training_features(read_squad(...), tokenizer)  # doctest: +SKIP
+    """
+    return _cached_windows(examples, tokenizer, max_length, doc_stride, num_proc, characters=False)
+
+
+def evaluation_features(
+    examples: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_length: int = 384,
+    doc_stride: int = 128,
+    num_proc: int | None = None,
+) -> Dataset:
+    """Cut questions into windows to answer, with what it takes to find the text of a span.
+
+    Arguments and errors are those of `training_features`, but the questions may come without a
+    column `answers`.
+
+    Returns:
+        The columns of `training_features`, without the positions if there are no answers (a trainer
+        needs them: without labels it has no loss and computes no metrics), and `example_id`,
+        `char_start` and `char_end`: for each token its characters in the context, `char_end`
+        exclusive, both -1 where a token is not of the context. The longest window comes first,
+        which saves padding.
+    """
+    features = _cached_windows(
+        examples, tokenizer, max_length, doc_stride, num_proc, characters=True
+    )
+    order = np.argsort(-np.array(features["length"][:]), kind="stable")
+    return features.select(order, keep_in_memory=True)
+
+
+class QuestionAnsweringCollator:
+    """Pad windows to the longest of a batch.
+
+    Args:
+        tokenizer: Gives the id that pads.
+        pad_to_multiple_of: Pad to a multiple of this length. If `max_length` is the longest input
+            of the model, it must be a multiple of this number too.
+
+    Returns:
+        When called with a list of rows: the tensors `input_ids`, `attention_mask` and, where the
+        rows have them, `token_type_ids` (all `(B, L)`), `start_positions` and `end_positions`
+        (`(B,)`), all int64. Other columns are dropped.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, pad_to_multiple_of: int = 8) -> None:
+        if pad_to_multiple_of < 1:
+            raise UserError(f"pad_to_multiple_of is {pad_to_multiple_of}, but must be at least 1.")
+        if tokenizer.pad_token_id is None:
+            raise UserError("The tokenizer has no padding token.")
+        self.pad_to_multiple_of = pad_to_multiple_of
+        self._pad_values = {
+            "input_ids": tokenizer.pad_token_id,
+            "token_type_ids": tokenizer.pad_token_type_id,
+        }
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        lengths = np.array([len(row["input_ids"]) for row in rows])
+        longest = -(-lengths.max() // self.pad_to_multiple_of) * self.pad_to_multiple_of
+        mask = np.arange(longest) < lengths[:, None]
+        batch = {"attention_mask": torch.from_numpy(mask.astype(np.int64))}
+        for name, value in self._pad_values.items():
+            if name in rows[0]:
+                padded = np.full(mask.shape, value, dtype=np.int64)
+                padded[mask] = np.concatenate([row[name] for row in rows])
+                batch[name] = torch.from_numpy(padded)
+        for name in ("start_positions", "end_positions"):
+            if name in rows[0]:
+                batch[name] = torch.tensor([int(row[name]) for row in rows])
+        return batch
+
+
+class _Layout(NamedTuple):
+    """The special tokens around question and context, and the token types of all parts."""
+
+    prefix: np.ndarray
+    middle: np.ndarray
+    suffix: np.ndarray
+    prefix_types: np.ndarray
+    middle_types: np.ndarray
+    suffix_types: np.ndarray
+    question_type: int
+    context_type: int
+    cls_index: int
+
+
+class _Window(NamedTuple):
+    row: int  # of the batch
+    ids: np.ndarray
+    types: np.ndarray
+    first: int  # where its context begins
+    char_start: np.ndarray  # of its context tokens
+    char_end: np.ndarray
+
+
+def _cached_windows(
+    examples: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    doc_stride: int,
+    num_proc: int | None,
+    *,
+    characters: bool,
+) -> Dataset:
+    if not 0 <= doc_stride < max_length:
+        raise UserError(
+            f"doc_stride is {doc_stride}, but must be at least 0 and below max_length={max_length}."
+        )
+    layout = _layout(tokenizer)
+    columns: dict[str, Any] = {"input_ids": [Value("int32")], "length": Value("int32")}
+    if "token_type_ids" in tokenizer.model_input_names:
+        columns["token_type_ids"] = [Value("int8")]
+    if "answers" in examples.column_names:
+        columns |= {"start_positions": Value("int32"), "end_positions": Value("int32")}
+    if characters:
+        columns |= {
+            "example_id": Value("string"),
+            "char_start": [Value("int32")],
+            "char_end": [Value("int32")],
+        }
+    # Calling a tokenizer changes its truncation and padding, and with it the hash that map would
+    # compute, so that a second run would miss the cache. `_layout` has switched both off: what is
+    # left of the tokenizer decides the result.
+    backend = tokenizer.backend_tokenizer.to_str()
+    key = [examples._fingerprint, backend, sorted(columns), max_length, doc_stride, _CACHE_VERSION]
+    fingerprint = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
+    cache_file = None
+    if datasets.is_caching_enabled():
+        # Examples in memory have no folder of their own in which map would keep its result.
+        folder = Path(datasets.config.HF_DATASETS_CACHE) / "itrd_nlp"
+        folder.mkdir(parents=True, exist_ok=True)
+        cache_file = str(folder / f"{fingerprint}.arrow")
+    return examples.with_format(None).map(
+        _batch_of_windows,
+        fn_kwargs={
+            "tokenizer": tokenizer,
+            "layout": layout,
+            "max_length": max_length,
+            "doc_stride": doc_stride,
+            "columns": list(columns),
+        },
+        batched=True,
+        remove_columns=examples.column_names,
+        features=Features(columns),
+        num_proc=num_proc,
+        new_fingerprint=fingerprint,
+        cache_file_name=cache_file,
+        desc="Tokenising",
+    )
+
+
+def _layout(tokenizer: PreTrainedTokenizerBase) -> _Layout:
+    """Read the layout off an encoded pair, so that it holds for BERT, RoBERTa, MPNet and others."""
+    name = type(tokenizer).__name__
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"The tokenizer {name} is a slow one, but a fast one is needed, which knows the"
+            " characters of its tokens."
+        )
+    if tokenizer.padding_side != "right":
+        raise UserError(
+            f"The tokenizer {name} has padding_side={tokenizer.padding_side!r},"
+            " but it must be 'right'."
+        )
+    encoding = tokenizer("a", "a", truncation=False, padding=False).encodings[0]
+    part = np.array([-1 if i is None else i for i in encoding.sequence_ids])
+    ids, types = np.array(encoding.ids, dtype=np.int32), np.array(encoding.type_ids, dtype=np.int8)
+    question, context = np.flatnonzero(part == 0), np.flatnonzero(part == 1)
+    prefix = slice(0, question[0])
+    middle = slice(question[-1] + 1, context[0])
+    suffix = slice(context[-1] + 1, None)
+    cls_index = np.flatnonzero(ids[prefix] == tokenizer.cls_token_id)
+    if not len(cls_index):
+        raise UserError(
+            f"The tokenizer {name} puts no CLS token before the question, but one is needed to"
+            " mark windows without the answer."
+        )
+    return _Layout(
+        prefix=ids[prefix],
+        middle=ids[middle],
+        suffix=ids[suffix],
+        prefix_types=types[prefix],
+        middle_types=types[middle],
+        suffix_types=types[suffix],
+        question_type=int(types[question[0]]),
+        context_type=int(types[context[0]]),
+        cls_index=int(cls_index[0]),
+    )
+
+
+def _batch_of_windows(
+    batch: dict[str, list[Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    layout: _Layout,
+    max_length: int,
+    doc_stride: int,
+    columns: list[str],
+) -> dict[str, list[Any]]:
+    result: dict[str, list[Any]] = {name: [] for name in columns}
+    for window in _windows(batch, tokenizer, layout, max_length, doc_stride):
+        result["input_ids"].append(window.ids)
+        result["length"].append(len(window.ids))
+        if "token_type_ids" in columns:
+            result["token_type_ids"].append(window.types)
+        if "start_positions" in columns:
+            first, last = _answer_tokens(window, batch["answers"][window.row], layout.cls_index)
+            result["start_positions"].append(first)
+            result["end_positions"].append(last)
+        if "example_id" in columns:
+            result["example_id"].append(batch["id"][window.row])
+            for name in ("char_start", "char_end"):
+                characters = getattr(window, name)
+                spread = np.full(len(window.ids), -1, dtype=np.int32)
+                spread[window.first : window.first + len(characters)] = characters
+                result[name].append(spread)
+    return result
+
+
+def _windows(
+    batch: dict[str, list[Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    layout: _Layout,
+    max_length: int,
+    doc_stride: int,
+) -> Iterator[_Window]:
+    def tokenize(texts: list[str]) -> BatchEncoding:
+        # Untruncated and silent: the tokenizer's own idea of the longest input is not asked.
+        encoded: BatchEncoding = tokenizer(
+            texts,
+            add_special_tokens=False,
+            truncation=False,
+            padding=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        return encoded
+
+    place = {context: i for i, context in enumerate(dict.fromkeys(batch["context"]))}
+    encoded = tokenize(list(place))
+    contexts = [
+        (np.array(ids, dtype=np.int32), np.array(offsets, dtype=np.int32).reshape(-1, 2))
+        for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    ]
+    questions = tokenize(batch["question"])["input_ids"]
+    for row, question in enumerate(questions):
+        ids, offsets = contexts[place[batch["context"][row]]]
+        head = np.concatenate((layout.prefix, np.array(question, dtype=np.int32), layout.middle))
+        question_types = np.full(len(question), layout.question_type, dtype=np.int8)
+        head_types = np.concatenate((layout.prefix_types, question_types, layout.middle_types))
+        room = max_length - len(head) - len(layout.suffix)
+        if room < 1 or (len(ids) > room and room <= doc_stride):
+            needed = "" if room < 1 else f", and doc_stride={doc_stride} must be smaller than that"
+            raise UserError(
+                f"question {batch['id'][row]}: its {len(question)} tokens leave room for"
+                f" {max(room, 0)} tokens of the context in a window of max_length={max_length}"
+                f"{needed}."
+            )
+        begin, end = 0, min(room, len(ids))
+        while True:
+            context_types = np.full(end - begin, layout.context_type, dtype=np.int8)
+            yield _Window(
+                row=row,
+                ids=np.concatenate((head, ids[begin:end], layout.suffix)),
+                types=np.concatenate((head_types, context_types, layout.suffix_types)),
+                first=len(head),
+                char_start=offsets[begin:end, 0],
+                char_end=offsets[begin:end, 1],
+            )
+            if end == len(ids):
+                break
+            begin = end - doc_stride
+            end = min(begin + room, len(ids))
+
+
+def _answer_tokens(window: _Window, answers: dict[str, list[Any]], absent: int) -> tuple[int, int]:
+    """First and last token of the first answer; `absent` twice if it is not all in the window."""
+    if not answers["text"] or not len(window.char_start):
+        return absent, absent
+    start = answers["answer_start"][0]
+    end = start + len(answers["text"][0])
+    if start < window.char_start[0] or end > window.char_end[-1]:
+        return absent, absent
+    # The tokens that overlap the answer: they end after its start and begin before its end.
+    first = int(np.searchsorted(window.char_end, start, side="right"))
+    last = int(np.searchsorted(window.char_start, end, side="left")) - 1
+    if first > last:
+        return absent, absent
+    return window.first + first, window.first + last

@@ -1,0 +1,226 @@
+"""Read SQuAD 1.1, from the official JSON or from the Hub, and refuse what is not SQuAD 1.1."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset, DatasetInfo, Features, NamedSplit, Value, load_dataset
+
+from itrd_nlp.errors import UserError
+
+SQUAD_FEATURES = Features(
+    {
+        "id": Value("string"),
+        "title": Value("string"),
+        "context": Value("string"),
+        "question": Value("string"),
+        "answers": {"text": [Value("string")], "answer_start": [Value("int32")]},
+    }
+)
+"""The schema of the Hub data set `rajpurkar/squad`, which `read_squad` returns for every source."""
+
+
+def read_squad(
+    source: str | Path,
+    *,
+    split: Literal["train", "validation"],
+    max_samples: int | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """Read one split of SQuAD 1.1, one row per question.
+
+    Args:
+        source: A JSON file of the official format; or what `datasets.load_dataset` takes, the id of
+            a Hub data set or a folder, with the columns of `rajpurkar/squad`. What is a `Path` or
+            ends in `.json` is never looked up on the Hub.
+        split: Which split to load from a data set. For a file it only names the split.
+        max_samples: Keep only the first `max_samples` rows of a random permutation fixed by `seed`.
+            SQuAD is ordered by article, so this spreads a subset over all articles. A smaller
+            subset is a prefix of a larger one. `None` keeps all rows in their order.
+        seed: Seed of that permutation.
+
+    Returns:
+        A data set with the columns `id`, `title`, `context`, `question` and `answers`, the latter
+        with the lists `text` and `answer_start` (characters). Its fingerprint depends on the
+        content of the file only, so what is cached from it is reused in later runs and never stale.
+
+    Raises:
+        UserError: The source is missing or not SQuAD 1.1, a context is empty, a question has no
+            answer, an answer is not in its context at `answer_start`, an id occurs twice or
+            `max_samples` is below 1.
+
+    Example:
+        >>> train = read_squad("train-v1.1.json", split="train", max_samples=1000)  # doctest: +SKIP
+    """
+    if split not in ("train", "validation"):
+        raise UserError(f"split is {split!r}, but must be 'train' or 'validation'.")
+    if max_samples is not None and max_samples < 1:
+        raise UserError(f"max_samples is {max_samples}, but must be at least 1.")
+    path = Path(source)
+    if not path.is_dir() and (isinstance(source, Path) or path.is_file() or path.suffix == ".json"):
+        dataset = _read_file(path, split)
+    else:
+        dataset = _read_dataset(str(source), split)
+    if max_samples is not None and max_samples < len(dataset):
+        order = np.random.default_rng(seed).permutation(len(dataset))
+        dataset = dataset.select(order[:max_samples], keep_in_memory=True)
+    return dataset
+
+
+def read_json(path: Path) -> tuple[Any, str]:
+    """Parse a JSON file.
+
+    Returns:
+        The parsed value and the sha256 of the file, in hex.
+
+    Raises:
+        UserError: The file is missing, unreadable, empty or not complete JSON.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file.") from None
+    except OSError as error:
+        raise UserError(f"{path}: the file cannot be read ({error.strerror}).") from None
+    if not raw.strip():
+        raise UserError(f"{path}: the file is empty.")
+    try:
+        # A file that repeats a key is damaged: json would silently keep the last value.
+        value = json.loads(raw, object_pairs_hook=_unique_keys)
+    except _DuplicateKey as error:
+        raise UserError(f"{path}: the key {error.args[0]!r} occurs twice in one object.") from None
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}: the file is truncated or not JSON"
+            f" (line {error.lineno}, column {error.colno}: {error.msg})."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: the file is not UTF-8 text (byte {error.start}).") from None
+    return value, hashlib.sha256(raw).hexdigest()
+
+
+class _DuplicateKey(Exception):
+    pass
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _DuplicateKey(next(key for key in keys if keys.count(key) > 1))
+    return result
+
+
+def _read_file(path: Path, split: str) -> Dataset:
+    content, digest = read_json(path)
+    rows = list(_flatten(content, path))
+    if not rows:
+        raise UserError(f"{path}: there is no question in the file.")
+    _check_rows(rows, str(path))
+    table = pa.Table.from_pylist(rows, schema=SQUAD_FEATURES.arrow_schema)
+    return Dataset(
+        table,
+        info=DatasetInfo(features=SQUAD_FEATURES),
+        split=NamedSplit(split),
+        fingerprint=hashlib.sha256(f"squad-v1 {digest}".encode()).hexdigest()[:16],
+    )
+
+
+def _read_dataset(name: str, split: str) -> Dataset:
+    try:
+        dataset = load_dataset(name, split=split)
+    except Exception as error:  # of datasets, of the Hub or of the network
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"{name}: this is neither a file nor a data set with a split {split!r} that can be"
+            f" loaded ({reason})."
+        ) from error
+    missing = [column for column in SQUAD_FEATURES if column not in dataset.column_names]
+    if missing:
+        raise UserError(
+            f"{name}: the data set has no column {missing[0]!r},"
+            f" but needs {', '.join(SQUAD_FEATURES)}."
+        )
+    try:
+        dataset = dataset.select_columns(list(SQUAD_FEATURES)).cast(SQUAD_FEATURES)
+    except (TypeError, ValueError) as error:  # also those of pyarrow
+        reason = " ".join(str(error).split())
+        raise UserError(f"{name}: the columns are not those of SQuAD 1.1 ({reason}).") from error
+    _check_rows(dataset, name)
+    return dataset
+
+
+def _flatten(content: Any, path: Path) -> Iterable[dict[str, Any]]:
+    """Yield the questions of the official nesting: data > paragraphs > qas > answers."""
+    for a, article in enumerate(_field(content, "data", list, f"{path}: ")):
+        at_article = f"{path}: data[{a}]."
+        paragraphs = _field(article, "paragraphs", list, at_article)
+        title = _field(article, "title", str, at_article) if "title" in article else ""
+        for p, paragraph in enumerate(paragraphs):
+            at_paragraph = f"{at_article}paragraphs[{p}]."
+            context = _field(paragraph, "context", str, at_paragraph)
+            for q, qa in enumerate(_field(paragraph, "qas", list, at_paragraph)):
+                at_question = f"{at_paragraph}qas[{q}]."
+                identifier = _field(qa, "id", str, at_question)
+                at_question = f"{path}: question {identifier}: "
+                question = _field(qa, "question", str, at_question)
+                if qa.get("is_impossible", False):
+                    raise UserError(
+                        f"{at_question}is_impossible is true, but SQuAD 1.1 is expected,"
+                        " in which every question has an answer."
+                    )
+                answers = _field(qa, "answers", list, at_question)
+                yield {
+                    "id": identifier,
+                    "title": title,
+                    "context": context,
+                    "question": question,
+                    "answers": {
+                        "text": [_field(x, "text", str, at_question) for x in answers],
+                        "answer_start": [
+                            _field(x, "answer_start", int, at_question) for x in answers
+                        ],
+                    },
+                }
+
+
+def _field(parent: Any, name: str, kind: type, where: str) -> Any:
+    value = parent.get(name) if isinstance(parent, dict) else None
+    if not isinstance(value, kind) or isinstance(value, bool):
+        wanted = {list: "a list", str: "a text", int: "an integer"}[kind]
+        raise UserError(
+            f"{where}{name} is missing or not {wanted},"
+            " but the file must have the format of SQuAD 1.1."
+        )
+    return value
+
+
+def _check_rows(rows: Iterable[dict[str, Any]], source: str) -> None:
+    seen: set[str] = set()
+    for row in rows:
+        where = f"{source}: question {row['id']}: "
+        context, answers = row["context"], row["answers"]
+        if row["id"] in seen:
+            raise UserError(f"{where}the id occurs twice, but ids must be unique.")
+        seen.add(row["id"])
+        if not context.strip():
+            raise UserError(f"{where}context is empty.")
+        if not answers["text"]:
+            raise UserError(
+                f"{where}answers is empty, but SQuAD 1.1 is expected,"
+                " in which every question has an answer."
+            )
+        for text, start in zip(answers["text"], answers["answer_start"], strict=True):
+            if not text.strip():
+                raise UserError(f"{where}the text of an answer is empty.")
+            if start < 0 or context[start : start + len(text)] != text:
+                raise UserError(
+                    f"{where}answer_start is {start}, but the context does not have the answer"
+                    f" {text[:60]!r} there."
+                )

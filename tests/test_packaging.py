@@ -1,0 +1,95 @@
+"""The files around the package agree with it and with each other."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import itrd_nlp
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
+
+
+def pins() -> dict[str, Version]:
+    result = {}
+    for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
+        text = line.partition("#")[0].strip()
+        if text:
+            requirement = Requirement(text)
+            (specifier,) = requirement.specifier
+            assert specifier.operator == "==", f"{line} is no exact version"
+            result[canonicalize_name(requirement.name)] = Version(specifier.version)
+    return result
+
+
+def run(code: str) -> str:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    assert PROJECT["version"] == itrd_nlp.__version__
+
+
+def test_the_tested_versions_lie_in_the_ranges_and_none_is_missing() -> None:
+    tested = pins()
+    extras = PROJECT["optional-dependencies"]
+    texts = [*PROJECT["dependencies"], *extras["textbrewer"], *extras["dev"]]
+    for requirement in map(Requirement, [*texts, *PYPROJECT["build-system"]["requires"]]):
+        assert requirement.specifier.contains(tested[canonicalize_name(requirement.name)]), (
+            f"requirements.txt does not satisfy {requirement}"
+        )
+
+
+def test_every_folder_with_code_is_installed() -> None:
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "itrd_nlp").rglob("*.py")}
+    expected = {".".join(folder.parts) for folder in folders} | {"itrd_nlp.scripts"}
+    assert set(PYPROJECT["tool"]["setuptools"]["packages"]) == expected
+
+
+def test_importing_the_package_is_cheap() -> None:
+    code = """
+import sys, time
+start = time.process_time()
+import itrd_nlp
+print(time.process_time() - start)
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+    seconds, modules = run(code).splitlines()
+    assert float(seconds) < 0.3
+    assert {"transformers", "datasets", "evaluate"}.isdisjoint(modules.split())
+
+
+def test_every_public_name_can_be_imported() -> None:
+    for name in itrd_nlp.__all__:
+        assert getattr(itrd_nlp, name).__name__ == name
+    assert set(itrd_nlp.__all__) <= set(dir(itrd_nlp))
+    with pytest.raises(AttributeError, match="no attribute 'absent'"):
+        _ = itrd_nlp.absent
+
+
+def test_scripts_are_importable_as_a_part_of_the_package() -> None:
+    code = "import itrd_nlp.scripts.fetch_offline_assets as script; print(script.__file__)"
+    assert Path(run(code).strip()) == ROOT / "scripts" / "fetch_offline_assets.py"
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/**/*.yaml")), ids=lambda path: path.stem)
+def test_every_config_is_a_mapping(path: Path) -> None:
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert isinstance(content, dict)
+    assert content
+
+
+def test_the_entry_of_continuous_integration_is_executable() -> None:
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
