@@ -1,0 +1,54 @@
+# PYTHON makes .venv; everything else runs in there.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
+SETUP := .venv/.setup-done
+LAUNCH := $(BIN)/accelerate launch --quiet --config_file configs/accelerate/cpu.yaml
+TEACHER := runs/quickstart/teacher/results.json
+# One thread a test process: two processes share the cores.
+PYTEST := env -u HF_HUB_OFFLINE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+.PHONY: help setup assets quickstart test test-slow lint format clean
+
+help:  ## print this list
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
+		printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+setup: $(SETUP)  ## install the pinned versions and this package into .venv
+
+# --no-compile: modules are compiled when they are first imported, which halves the time of the installation.
+$(SETUP): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "error: $(PYTHON) is missing or older than Python 3.11; name another one by make PYTHON=..." >&2; exit 2; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	$(PIP) --no-compile -r requirements.txt
+	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+assets: $(SETUP)  ## fetch SQuAD 1.1 and MiniLM-L6 (160 MB) into assets/
+	$(BIN)/python scripts/fetch_offline_assets.py --assets squad minilm-l6 --output_dir assets
+
+$(TEACHER): configs/teacher_quickstart.yaml | assets
+	$(LAUNCH) scripts/train_teacher.py configs/teacher_quickstart.yaml
+
+quickstart: assets $(TEACHER)  ## fine-tune a small teacher on SQuAD and distil a 3-layer student from it
+	$(LAUNCH) scripts/train_squad.py configs/quickstart.yaml
+
+test: lint  ## lint, then every test that is not slow
+	$(PYTEST) -m "not slow and not gpu"
+
+test-slow: $(SETUP)  ## the slow tests
+	$(PYTEST) -m "slow and not gpu"
+
+lint: $(SETUP)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict itrd_nlp/losses itrd_nlp/representations.py
+
+format: $(SETUP)  ## rewrite the style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove caches and build outputs; .venv, assets and runs stay
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,225 @@
+"""Reading SQuAD: what comes out of a good file, and what a bad one is told."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from itrd_nlp.errors import UserError
+from itrd_nlp.question_answering import read, read_squad
+
+
+def test_every_question_becomes_a_row_in_the_order_of_the_file(
+    write_squad: Callable[..., Path], squad_content: dict[str, Any]
+) -> None:
+    dataset = read_squad(str(write_squad()), split="train")
+    expected = [
+        {
+            "id": qa["id"],
+            "title": article["title"],
+            "context": paragraph["context"],
+            "question": qa["question"],
+            "answers": {
+                "text": [answer["text"] for answer in qa["answers"]],
+                "answer_start": [answer["answer_start"] for answer in qa["answers"]],
+            },
+        }
+        for article in squad_content["data"]
+        for paragraph in article["paragraphs"]
+        for qa in paragraph["qas"]
+    ]
+    assert dataset.to_list() == expected
+    assert dataset.split == "train"
+
+
+def test_a_question_keeps_all_its_answers(write_squad: Callable[..., Path]) -> None:
+    answers = [{"text": "b", "answer_start": 2}, {"text": "a b", "answer_start": 0}]
+    row = read_squad(write_squad(_one(answers=answers)), split="validation")[0]
+    assert row["answers"] == {"text": ["b", "a b"], "answer_start": [2, 0]}
+
+
+def test_a_folder_that_datasets_can_load_gives_the_same_rows(
+    write_squad: Callable[..., Path], tmp_path: Path
+) -> None:
+    dataset = read_squad(write_squad(), split="validation")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    dataset.to_json(folder / "validation.jsonl")
+    again = read_squad(str(folder), split="validation")
+    assert again.to_list() == dataset.to_list()
+    assert again.features == dataset.features
+
+
+def test_a_subset_is_drawn_from_everywhere_and_the_same_in_every_call(
+    write_squad: Callable[..., Path],
+) -> None:
+    path = write_squad(articles=20)
+
+    def ids(**arguments: Any) -> list[str]:
+        return read_squad(path, split="train", **arguments)["id"][:]
+
+    everything, ten = ids(), ids(max_samples=10)
+    assert len(set(ten)) == 10 and set(ten) < set(everything)
+    assert len({i.split("-")[0] for i in ten}) > 4  # articles
+    assert ids(max_samples=10) == ten
+    assert ids(max_samples=4) == ten[:4]
+    assert ids(max_samples=10, seed=1) != ten
+    assert ids(max_samples=len(everything)) == ids(max_samples=10**6) == everything
+
+
+def test_a_changed_file_is_read_again(write_squad: Callable[..., Path]) -> None:
+    before = read_squad(write_squad(seed=1), split="train")
+    after = read_squad(write_squad(seed=2), split="train")
+    assert before.to_list() != after.to_list()
+    assert before._fingerprint != after._fingerprint
+
+
+def test_the_fingerprint_depends_on_the_content_alone(write_squad: Callable[..., Path]) -> None:
+    first = read_squad(write_squad(name="first.json"), split="train", max_samples=5)
+    second = read_squad(write_squad(name="second.json"), split="train", max_samples=5)
+    other = read_squad(write_squad(name="second.json"), split="train", max_samples=6)
+    assert first._fingerprint == second._fingerprint != other._fingerprint
+
+
+def _one(context: Any = "a b", question: Any = "q?", **qa: Any) -> dict[str, Any]:
+    """A file of one question, with what a test wants to spoil."""
+    qa = {
+        "id": "id1",
+        "question": question,
+        "answers": [{"text": "b", "answer_start": 2}],
+    } | qa
+    return {"data": [{"title": "t", "paragraphs": [{"context": context, "qas": [qa]}]}]}
+
+
+def _two() -> dict[str, Any]:
+    content = _one()
+    content["data"] *= 2
+    return content
+
+
+BAD_CONTENT = {
+    "no data": ({"rows": []}, "data is missing or not a list"),
+    "not an object": ([1, 2], "data is missing or not a list"),
+    "no questions": ({"data": []}, "no question"),
+    "no paragraphs": ({"data": [{"title": "t"}]}, r"data\[0\].paragraphs is missing"),
+    "bad title": ({"data": [{"title": 1, "paragraphs": []}]}, r"data\[0\].title is missing or not"),
+    "context is a number": (_one(context=5), r"paragraphs\[0\].context is missing or not a text"),
+    "empty context": (_one(context=" \n"), "question id1: context is empty"),
+    "id is a number": (_one(id=1), r"qas\[0\].id is missing or not a text"),
+    "no question text": (_one(question=None), "question id1: question is missing"),
+    "no answers": (_one(answers=None), "question id1: answers is missing"),
+    "empty answers": (_one(answers=[]), "question id1: answers is empty"),
+    "answer is a text": (_one(answers=["b"]), "question id1: text is missing"),
+    "answer without start": (_one(answers=[{"text": "b"}]), "question id1: answer_start is miss"),
+    "start is true": (_one(answers=[{"text": "b", "answer_start": True}]), "answer_start is miss"),
+    "empty answer": (_one(answers=[{"text": " ", "answer_start": 1}]), "text of an answer is empt"),
+    "shifted answer": (
+        _one(answers=[{"text": "b", "answer_start": 1}]),
+        "question id1: answer_start is 1, but the context does not have the answer 'b' there",
+    ),
+    "negative start": (_one(answers=[{"text": "a", "answer_start": -3}]), "answer_start is -3"),
+    "second answer shifted": (
+        _one(answers=[{"text": "b", "answer_start": 2}, {"text": "a", "answer_start": 9}]),
+        "answer_start is 9",
+    ),
+    "duplicate id": (_two(), "question id1: the id occurs twice"),
+    "SQuAD 2.0": (_one(is_impossible=True, answers=[]), "question id1: .*SQuAD 1.1 is expected"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CONTENT)
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_what_is_not_squad_is_refused_in_one_sentence(
+    name: str, split: Any, write_squad: Callable[..., Path]
+) -> None:
+    content, message = BAD_CONTENT[name]
+    path = write_squad(content)
+    with pytest.raises(UserError, match=message) as raised:
+        read_squad(path, split=split)
+    _is_a_sentence_about(str(path), raised.value)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (json.dumps(_one()).encode()[:-40], "truncated or not JSON"),
+        (b"id,question\n1,who?", "truncated or not JSON"),
+        (b'{"data": "\xff\xfe\xfa"}', "not UTF-8"),
+        (b'{"data": [], "data": []}', "'data' occurs twice"),
+    ],
+)
+def test_what_is_not_json_is_refused_in_one_sentence(
+    raw: bytes, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "squad.json"
+    path.write_bytes(raw)
+    with pytest.raises(UserError, match=message) as raised:
+        read_squad(path, split="train")
+    _is_a_sentence_about(str(path), raised.value)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_missing_file_is_not_looked_up_on_the_hub(
+    kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read, "load_dataset", None)
+    path = tmp_path / "missing.json"
+    with pytest.raises(UserError, match="no such file") as raised:
+        read_squad(kind(path), split="train")
+    _is_a_sentence_about(str(path), raised.value)
+
+
+def test_a_data_set_that_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(name: str, split: str) -> None:
+        assert (name, split) == ("someone/squad", "validation")
+        raise ConnectionError("no network\nand a second line")
+
+    monkeypatch.setattr(read, "load_dataset", unreachable)
+    with pytest.raises(UserError, match=r"'validation'.*\(no network\)") as raised:
+        read_squad("someone/squad", split="validation")
+    _is_a_sentence_about("someone/squad", raised.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.remove_columns("title"), "no column 'title'"),
+        (lambda d: d.map(lambda row: {"answers": row["answers"]["text"]}), "not those of SQuAD"),
+        (lambda d: d.map(lambda row: {"id": "same"}), "question same: the id occurs twice"),
+        (
+            lambda d: d.map(lambda row: {"answers": {"text": [], "answer_start": []}}),
+            "answers is empty",
+        ),
+    ],
+)
+def test_a_data_set_that_is_not_squad_is_refused(
+    change: Callable[[Any], Any],
+    message: str,
+    write_squad: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    changed = change(read_squad(write_squad(), split="train"))
+    monkeypatch.setattr(read, "load_dataset", lambda name, split: changed)
+    with pytest.raises(UserError, match=message) as raised:
+        read_squad("someone/squad", split="train")
+    _is_a_sentence_about("someone/squad", raised.value)
+
+
+def test_arguments_that_make_no_sense_are_refused(write_squad: Callable[..., Path]) -> None:
+    with pytest.raises(UserError, match="max_samples is 0, but must be at least 1"):
+        read_squad(write_squad(), split="train", max_samples=0)
+    with pytest.raises(UserError, match="split is 'test', but must be 'train' or 'validation'"):
+        read_squad(write_squad(), split="test")  # type: ignore[arg-type]
+
+
+def _is_a_sentence_about(subject: str, error: UserError) -> None:
+    message = str(error)
+    assert message.startswith(f"{subject}: ")
+    assert re.fullmatch(r"[^\n]+\.", message)

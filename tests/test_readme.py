@@ -1,0 +1,56 @@
+"""What the README shows must run."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def example(name: str) -> str:
+    found = re.search(rf"<!-- example: {name} -->\n```python\n(.*?)```", README, re.DOTALL)
+    assert found, name
+    return found[1]
+
+
+@pytest.fixture
+def my_teacher(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "bad", "film"]
+    BertTokenizerFast(vocab={w: i for i, w in enumerate(words)}).save_pretrained("my-teacher")
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=6,
+        num_attention_heads=2,
+        intermediate_size=64,
+    )
+    BertForSequenceClassification(config).save_pretrained("my-teacher")
+    return tmp_path
+
+
+def test_the_python_example_runs_and_leaves_a_student_of_three_layers(my_teacher):
+    exec(example("python api"), {})
+    student = BertForSequenceClassification.from_pretrained(my_teacher / "my-student")
+    assert student.config.num_hidden_layers == 3
+
+
+def test_the_python_example_is_short():
+    lines = [line for line in example("python api").splitlines() if line.strip()]
+    assert len(lines) <= 15
+
+
+def test_the_loss_example_runs():
+    scope: dict = {}
+    exec(example("losses"), scope)
+    assert torch.isfinite(scope["student"].grad).all()
+
+
+def test_every_file_that_the_readme_names_exists():
+    named = re.findall(r"\b(?:configs|scripts|docs)/[\w./]+\.(?:yaml|py|md|svg)\b", README)
+    assert named
+    assert [name for name in named if not (ROOT / name).is_file()] == []
