@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from itrd_nlp.distributed import gather_samples, sum_over_ranks, world_size
 from itrd_nlp.layer_map import LayerPair
 from itrd_nlp.losses import (
     correlation_loss,
@@ -57,6 +58,10 @@ class ITRDObjective(nn.Module):
 
     Holds the projections ``d_s -> d_t``, one per layer pair: the correlation loss always reads the projected
     student, the mutual information loss only where the widths differ (paper, section 5).
+
+    Under several processes the correlation loss has the statistics of all of them (``sync_statistics``), the mutual
+    information loss the samples of all of them where ``mi_gather`` asks for it. Both then have the same value on every
+    process, and the mean of the gradients over the processes is that of one process with the whole batch.
 
     Args:
         pairs: the layer pairs.
@@ -114,13 +119,15 @@ class ITRDObjective(nn.Module):
             weighted.append(weight * value)
 
         if task_loss is not None:
-            add("task", args.w_task, task_loss.float() * share.task)
+            part = torch.as_tensor(share.task, device=task_loss.device)
+            # The mean over no labels is NaN: where a process has none while others do, it adds nothing.
+            add("task", args.w_task, torch.where(part > 0, task_loss.float() * part, 0))
         if teacher is not None and args.w_kd > 0:
             add("kd", args.w_kd, self._kd(student, teacher, mask) * share.logits)
         if teacher is not None and self.pairs:
             indices = None
             if args.beta_mi > 0 and args.mi_view == "tokens":
-                indices = draw_samples(mask.flatten(), args.mi_max_samples)
+                indices = draw_samples(mask.flatten(), self._mi_rows())
             corr: dict[str, Tensor] = {}
             mi: dict[str, Tensor] = {}
             for index, pair in enumerate(self.pairs):
@@ -166,12 +173,15 @@ class ITRDObjective(nn.Module):
     def _correlation(self, z_s: Tensor, z_t: Tensor, mask: Tensor) -> Tensor:
         samples_s, valid = to_samples(z_s, mask, self.args.corr_view)
         samples_t, _ = to_samples(z_t, mask, self.args.corr_view)
+        # In the view "sequence" each sequence has its own statistics, and is on one process anyway.
+        synchronise = self.args.sync_statistics and self.args.corr_view != "sequence"
         return correlation_loss(
             samples_s,
             samples_t,
             alpha=self.args.alpha,
             mask=valid,
             unbiased=self.args.unbiased_std,
+            reduce=sum_over_ranks if synchronise else None,
         )
 
     def _mutual_information(
@@ -181,4 +191,14 @@ class ITRDObjective(nn.Module):
         samples_t, _ = to_samples(z_t, mask, self.args.mi_view)
         if indices is not None:
             samples_s, samples_t, valid = samples_s[indices], samples_t[indices], valid[indices]
+        if self.args.mi_gather:
+            rows = self._mi_rows()
+            samples_t, _ = gather_samples(samples_t, valid, rows)
+            samples_s, valid = gather_samples(samples_s, valid, rows)
         return mutual_information_loss(samples_s, samples_t, mask=valid, log=self.args.mi_log)
+
+    def _mi_rows(self) -> int:
+        """Samples of this process in the MI loss, at most."""
+        if self.args.mi_view == "pooled":
+            return self.args.per_device_train_batch_size
+        return self.args.mi_max_samples // (world_size() if self.args.mi_gather else 1)

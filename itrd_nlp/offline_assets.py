@@ -204,7 +204,9 @@ def _copy(archive: zipfile.ZipFile, member: str, target: IO[bytes]) -> str:
     size = archive.getinfo(member).file_size
     with (
         archive.open(member) as source,
-        tqdm(total=size, unit="B", unit_scale=True, desc=Path(member).name, delay=1) as bar,
+        tqdm(
+            total=size, unit="B", unit_scale=True, desc=Path(member).name, delay=1, mininterval=1
+        ) as bar,
     ):
         while chunk := source.read(_CHUNK):
             target.write(chunk)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from transformers.utils.generic import find_labels
 
 from itrd_nlp.base_trainer import BaseTrainer
 from itrd_nlp.distillation import DistillationModel, encode
-from itrd_nlp.errors import UserError
+from itrd_nlp.errors import TrainingDiverged, UserError
+from itrd_nlp.identity import weights_digest
 from itrd_nlp.layer_map import layer_pairs
 from itrd_nlp.objective import BatchShare, EncoderOutput, ITRDObjective
-from itrd_nlp.training_args import ITRDTrainingArguments
+from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
 
 OBJECTIVE_WEIGHTS_NAME = "objective.safetensors"
 
@@ -88,8 +90,7 @@ class ITRDTrainer(BaseTrainer):
         if teacher is not None:
             self.teacher = teacher.eval().requires_grad_(False)
             self.teacher.to(device=self.args.device, dtype=args.resolved_teacher_dtype())
-        self._term_sums: dict[str, Tensor] = {}
-        self._steps_since_log = 0
+        self._watch = TermWatch()
 
     @property
     def student(self) -> PreTrainedModel:
@@ -106,7 +107,7 @@ class ITRDTrainer(BaseTrainer):
         The counts take the place of transformers' ``num_items_in_batch``, which knows only ``labels``.
         """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self._steps_since_log += 1
+        self._watch.steps += 1
         totals = torch.stack([_counts(batch) for batch in batches]).sum(dim=0).to(device)
         if self.args.world_size > 1:
             totals = self.accelerator.reduce(totals, reduction="sum")
@@ -130,9 +131,7 @@ class ITRDTrainer(BaseTrainer):
             teacher_output=teacher_output, share=num_items_in_batch.share(inputs), **inputs
         )
         loss = terms.pop("loss")
-        for name, value in terms.items():
-            seen = self._term_sums.get(name)
-            self._term_sums[name] = value.detach() if seen is None else seen + value.detach()
+        self._watch.add(terms, self.state.global_step + 1)
         return (loss, terms) if return_outputs else loss
 
     def _teacher_output(self, inputs: dict[str, Any]) -> EncoderOutput:
@@ -149,18 +148,46 @@ class ITRDTrainer(BaseTrainer):
         return EncoderOutput(logits, output.hidden_states)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the mean of every term since the last log; one transfer from the device for all of them."""
-        if "loss" in logs and self._term_sums:
-            sums = nested_gather(
-                torch.stack(list(self._term_sums.values()))[None], self.args.parallel_mode
-            )
-            values = (
-                sums.reshape(-1, len(self._term_sums)).mean(dim=0) / self._steps_since_log
-            ).tolist()
-            logs = logs | dict(zip(self._term_sums, values, strict=True))
-            self._term_sums = {}
-            self._steps_since_log = 0
+        """Add the mean of every term since the last log; one transfer from the device for all of them.
+
+        Raises:
+            TrainingDiverged: a term was NaN or infinite.
+        """
+        if "loss" in logs and self._watch.steps:
+            self._watch.check()
+            logs = logs | self._watch.means(self.args.parallel_mode)
         super().log(logs, start_time)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        self._watch.check()  # weights made of NaN must not become the last good checkpoint
+        super()._save_checkpoint(model, trial)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+        """See `BaseTrainer.train`.
+
+        Raises:
+            TrainingDiverged: a term was NaN or infinite; the checkpoints before are as they were.
+        """
+        self._watch = TermWatch()
+        output = super().train(resume_from_checkpoint, **kwargs)
+        self._watch.check()
+        return output
+
+    def identity(self) -> dict[str, Any]:
+        """See `BaseTrainer.identity`: with the teacher's weights, the layer pairs and the objective."""
+        objective = self.accelerator.unwrap_model(self.model).objective
+        names = {f.name for f in fields(ITRDTrainingArguments)} - {
+            f.name for f in fields(FineTuningArguments)
+        }
+        return {
+            **super().identity(),
+            **{
+                name: getattr(self.args, name)
+                for name in names - {"layer_map", "include_embeddings"}
+            },
+            "layer_pairs": [str(pair) for pair in objective.pairs],
+            "teacher": weights_digest(self.teacher) if self.teacher is not None else None,
+        }
 
     # ---- what the base class asks of a model ----
 
@@ -220,6 +247,58 @@ class ITRDTrainer(BaseTrainer):
                     f"(they are folders named {PREFIX_CHECKPOINT_DIR}-STEP)."
                 )
             safetensors.torch.load_model(module, path, device=str(self.args.device))
+
+
+class TermWatch:
+    """Sums the terms of the loss on their device, and remembers when one stopped being a finite number.
+
+    Nothing is read from the device before `means` or `check` ask, so a GPU is not waited for in every step.
+    """
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.names: list[str] = []
+        self.sums: Tensor | None = None
+        self.bad_since: Tensor | None = (
+            None  # the first step in which a term was not finite, 0: none
+        )
+
+    def add(self, terms: dict[str, Tensor], step: int) -> None:
+        """Add the terms of a micro-batch of optimizer step `step` (counted from 1)."""
+        values = torch.stack([value.detach().float() for value in terms.values()])
+        if self.bad_since is None:
+            self.names = list(terms)
+            self.bad_since = torch.zeros_like(values)
+        self.sums = values if self.sums is None else self.sums + values
+        first = (self.bad_since == 0) & ~values.isfinite()
+        self.bad_since = torch.where(first, step, self.bad_since)
+
+    def means(self, parallel_mode: Any) -> dict[str, float]:
+        """The mean of every term per optimizer step since the last call, over all processes."""
+        assert self.sums is not None
+        sums = (
+            nested_gather(self.sums[None], parallel_mode).reshape(-1, len(self.names)).mean(dim=0)
+        )
+        means = (sums / self.steps).tolist()
+        self.sums, self.steps = None, 0
+        return dict(zip(self.names, means, strict=True))
+
+    def check(self) -> None:
+        """Raise if a term was NaN or infinite since training began.
+
+        Raises:
+            TrainingDiverged: names the terms that were first.
+        """
+        since = self.bad_since.tolist() if self.bad_since is not None else []
+        if not any(since):
+            return
+        step = min(s for s in since if s)
+        bad = [name for name, s in zip(self.names, since, strict=True) if s == step]
+        pairs = [name for name in bad if ":" in name]
+        raise TrainingDiverged(
+            f"the loss term {' and '.join(pairs or bad)} was NaN or infinite in step {step:.0f}; checkpoints written "
+            "before are as they were. A lower learning rate, or bf16 in place of fp16, is the usual remedy."
+        )
 
 
 class StepTotals:

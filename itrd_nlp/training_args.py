@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 
 import torch
@@ -9,6 +10,8 @@ from transformers import TrainingArguments
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.representations import VIEWS
+
+logger = logging.getLogger(__name__)
 
 REDUCTIONS = ("sum", "mean")
 PROJECTION_INITS = ("auto", "identity", "default")
@@ -19,8 +22,21 @@ TEACHER_DTYPES = ("auto", "float32", "bfloat16", "float16")
 class FineTuningArguments(TrainingArguments):
     """`transformers.TrainingArguments` that take the CPU where there is nothing better.
 
-    transformers refuses `bf16` on a machine without a GPU unless `use_cpu` says that the CPU is meant.
+    transformers refuses `bf16` on a machine without a GPU unless `use_cpu` says that the CPU is meant. And a loss that
+    is NaN is logged as it is: hiding it, transformers' default, also waits for the GPU in every step. DDP does not
+    search for unused parameters, because there are none.
     """
+
+    logging_nan_inf_filter: bool = field(
+        default=False,
+        metadata={
+            "help": "Log the mean of the losses before in place of one that is NaN or infinite."
+        },
+    )
+    ddp_find_unused_parameters: bool | None = field(
+        default=False,
+        metadata={"help": "Let DDP search in every step for parameters without a gradient."},
+    )
 
     def __post_init__(self) -> None:
         if not torch.accelerator.is_available():
@@ -93,7 +109,22 @@ class ITRDTrainingArguments(FineTuningArguments):
     mi_max_samples: int = field(
         default=1024,
         metadata={
-            "help": "In the view 'tokens', draw at most this many tokens a step for the MI loss."
+            "help": "In the view 'tokens', draw at most this many tokens a micro-batch for the MI loss; with mi_gather "
+            "over all processes, else on each."
+        },
+    )
+    sync_statistics: bool = field(
+        default=True,
+        metadata={
+            "help": "Several processes: correlation statistics of all of them, not of each by itself. (In the "
+            "corr_view 'sequence' each sequence has its own either way.)"
+        },
+    )
+    mi_gather: bool = field(
+        default=False,
+        metadata={
+            "help": "Several processes: compute the MI loss on the samples of all of them, not on each one's own. Not "
+            "in the mi_view 'sequence'."
         },
     )
     unbiased_std: bool = field(
@@ -146,9 +177,30 @@ class ITRDTrainingArguments(FineTuningArguments):
                 raise UserError(
                     f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(allowed)}."
                 )
+        if self.mi_gather and self.mi_view == "sequence":
+            raise UserError(
+                "mi_gather is true and mi_view is 'sequence', but each sequence has its own loss there and nothing to "
+                "gather; mi_gather needs the mi_view tokens or pooled."
+            )
         if isinstance(self.layer_map, str):
             self.layer_map = [self.layer_map]
+        if self.w_task == self.w_kd == 0:
+            self.ddp_find_unused_parameters = True  # the head gets no gradient then
         super().__post_init__()
+        if self.mi_gather and self.mi_view == "tokens" and self.mi_max_samples < self.world_size:
+            raise UserError(
+                f"mi_max_samples is {self.mi_max_samples}, but mi_gather divides them between {self.world_size} "
+                "processes and each must get at least 1."
+            )
+        batch_terms = [name for name in ("beta_corr", "beta_mi") if getattr(self, name) > 0]
+        if self.gradient_accumulation_steps > 1 and batch_terms and self.process_index == 0:
+            logger.warning(
+                "gradient_accumulation_steps is %d and %s > 0: the correlation and mutual information losses are "
+                "statistics of the micro-batch, so accumulation averages them and is not the same as a larger batch "
+                "(task and KD losses are exact).",
+                self.gradient_accumulation_steps,
+                " and ".join(batch_terms),
+            )
 
     @property
     def needs_teacher(self) -> bool:

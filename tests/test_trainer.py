@@ -15,8 +15,9 @@ from transformers import (
     TrainerCallback,
 )
 
+from itrd_nlp.checkpoints import checkpoints
 from itrd_nlp.distillation import encode
-from itrd_nlp.errors import UserError
+from itrd_nlp.errors import TrainingDiverged, UserError
 from itrd_nlp.losses import correlation_loss, mutual_information_loss, span_kd_loss
 from itrd_nlp.trainer import OBJECTIVE_WEIGHTS_NAME, ITRDTrainer
 from itrd_nlp.training_args import ITRDTrainingArguments
@@ -283,16 +284,24 @@ def test_the_best_checkpoint_is_what_remains(make_trainer, student, make_rows):
     assert all(torch.equal(value, best[name]) for name, value in weights(student).items())
 
 
-def test_a_checkpoint_without_projections_is_refused(make_trainer, make_rows):
-    rows = make_rows(16)
-    trainer = make_trainer(rows, max_steps=2, save_strategy="steps", save_steps=1)
-    trainer.train()
-    checkpoint = f"{trainer.args.output_dir}/checkpoint-1"
-    Path(checkpoint, OBJECTIVE_WEIGHTS_NAME).unlink()
-    with pytest.raises(
-        UserError, match=r"objective.safetensors does not exist.*no complete checkpoint"
-    ):
-        make_trainer(rows).train(resume_from_checkpoint=checkpoint)
+def test_a_term_that_is_no_number_stops_the_run_by_name_and_keeps_the_last_checkpoint(
+    make_trainer, teacher, make_rows
+):
+    """From step 4 on, the teacher's second layer gives NaN."""
+    calls = []
+
+    def spoil(module, inputs, output):
+        calls.append(1)
+        return output * float("nan") if len(calls) >= 4 else output
+
+    teacher.bert.encoder.layer[1].register_forward_hook(spoil)
+    trainer = make_trainer(
+        make_rows(32), max_steps=8, save_strategy="steps", save_steps=1, logging_steps=100, w_kd=0.0
+    )
+    with pytest.raises(TrainingDiverged, match=r"corr_1:2 .*was NaN or infinite in step 4"):
+        trainer.train()
+    saved = [path.name for path in checkpoints(Path(trainer.args.output_dir))]
+    assert saved == ["checkpoint-3", "checkpoint-2", "checkpoint-1"]
 
 
 def test_evaluation_keeps_the_order_of_the_data_and_no_hidden_states(

@@ -81,7 +81,7 @@ def correlation_loss(
     v, counts = _correlations(student, teacher, mask, unbiased, reduce)
     distance = (v - 1).abs()
     # The gradient of x^p at 0 is infinite for p < 1, so zeros bypass the power.
-    off = distance > 0
+    off = distance != 0  # true for NaN
     powers = torch.where(off, torch.where(off, distance, 1).pow(2 * alpha), 0)
     return group_mean(powers.sum(-1).clamp(min=LOG_FLOOR).log2(), counts)
 
@@ -195,9 +195,12 @@ def _correlations(
 
 
 def _varies(variance: Tensor, mean: Tensor) -> Tensor:
-    """Whether a feature's standard deviation is more than the rounding of its own mean."""
+    """Whether a feature's standard deviation is more than the rounding of its own mean.
+
+    NaN varies: a loss that is NaN is found, a feature that is quietly left out is not.
+    """
     rounding = 16 * torch.finfo(mean.dtype).eps * mean
-    return variance.detach() > rounding.square() + STD_FLOOR**2
+    return ~(variance.detach() <= rounding.square() + STD_FLOOR**2)
 
 
 def _row_blocks(x: Tensor) -> Iterator[slice]:

@@ -140,7 +140,7 @@ def _unit_rows(x: Tensor, valid: Tensor | None, dtype: torch.dtype) -> tuple[Ten
         x = torch.where(valid, x, 0)
     x = x.to(dtype)
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    counts = norm.detach() > NORM_FLOOR
+    counts = ~(norm.detach() <= NORM_FLOOR)  # NaN counts, so that the loss shows it
     return torch.where(counts, x / torch.where(counts, norm, 1), 0), counts.squeeze(-1)
 
 

@@ -51,7 +51,8 @@ class DataArguments:
     )
     max_answer_length: int = field(default=30, metadata={"help": "Longest answer, in tokens."})
     preprocessing_num_workers: int | None = field(
-        default=None, metadata={"help": "Processes that tokenise; default: one, whose tokenizer uses all cores."}
+        default=None,
+        metadata={"help": "Processes that tokenise; default: one, whose tokenizer uses all cores."},
     )
 
     def __post_init__(self) -> None:

@@ -517,3 +517,11 @@ def test_groups_cannot_be_reduced_over_processes() -> None:
 def test_module_refuses_another_width_than_its_own() -> None:
     with pytest.raises(UserError, match=r"\(4, 2\).*last size of 3"):
         CorrelationLoss(3, 5)(torch.ones(4, 2), torch.ones(4, 5))
+
+
+@pytest.mark.parametrize("side", ["student", "teacher"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_value_that_is_no_number_in_a_sample_that_counts_shows_in_the_loss(side, value):
+    features = {"student": torch.randn(8, 4), "teacher": torch.randn(8, 4)}
+    features[side][3, 2] = value
+    assert not correlation_loss(**features).isfinite()

@@ -403,3 +403,11 @@ def test_student_and_teacher_must_hold_the_same_samples() -> None:
         mutual_information_loss(torch.ones(4, 3), torch.ones(4, 3), mask=torch.ones(3))
     with pytest.raises(UserError, match=r"\(4,\).*\(n, d\) or \(g, n, d\)"):
         mutual_information_loss(torch.ones(4), torch.ones(4))
+
+
+@pytest.mark.parametrize("side", ["student", "teacher"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_value_that_is_no_number_in_a_sample_that_counts_shows_in_the_loss(side, value):
+    features = {"student": torch.randn(8, 4), "teacher": torch.randn(8, 4)}
+    features[side][3, 2] = value
+    assert not mutual_information_loss(**features).isfinite()

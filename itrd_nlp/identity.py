@@ -1,0 +1,61 @@
+"""What makes two trainings the same one, so that a checkpoint is resumed by its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from itrd_nlp.errors import UserError
+
+IDENTITY_NAME = "identity.json"
+SAMPLED_ROWS = 256
+
+
+def data_digest(dataset: Any) -> str:
+    """A digest of a map-style data set: its length and up to 256 rows spread over it."""
+    total = len(dataset)
+    digest = hashlib.sha256(str(total).encode())
+    for i in range(min(total, SAMPLED_ROWS)):
+        row = dataset[i * total // min(total, SAMPLED_ROWS)]
+        digest.update(json.dumps(row, sort_keys=True, default=str).encode())
+    return digest.hexdigest()[:16]
+
+
+def weights_digest(model: nn.Module) -> str:
+    """A digest of the names and values of all weights of a model."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def write_identity(folder: Path, identity: dict[str, Any]) -> None:
+    """Put the identity of a run into its checkpoint."""
+    text = json.dumps(identity, indent=1, sort_keys=True) + "\n"
+    (folder / IDENTITY_NAME).write_text(text, encoding="utf-8")
+
+
+def check_identity(folder: Path, identity: dict[str, Any]) -> None:
+    """Refuse a checkpoint of another run.
+
+    Raises:
+        UserError: names everything that differs.
+    """
+    before = json.loads((folder / IDENTITY_NAME).read_text(encoding="utf-8"))
+    identity = json.loads(json.dumps(identity))
+    differences = [
+        f"{name} is {identity.get(name)!r} now and was {before.get(name)!r}"
+        for name in sorted(before.keys() | identity.keys())
+        if before.get(name) != identity.get(name)
+    ]
+    if differences:
+        raise UserError(
+            f"{folder} belongs to another run: {'; '.join(differences)}. Resume with the same, or train into "
+            "another output_dir."
+        )

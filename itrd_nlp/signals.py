@@ -1,0 +1,79 @@
+"""A preempted job saves a checkpoint and leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from itrd_nlp.errors import TrainingInterrupted
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopOnSignal(TrainerCallback):
+    """On SIGTERM or SIGINT, save a checkpoint after the step that runs and raise `TrainingInterrupted`.
+
+    A second signal ends the process at once. With several processes they agree in each tenth step, so that all
+    save the same one.
+    """
+
+    agree_every = 10
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.saving = False
+        self.handlers: dict[signal.Signals, Any] = {}
+
+    def on_train_begin(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
+        self.received, self.saving = 0, False
+        if (
+            threading.current_thread() is threading.main_thread()
+        ):  # handlers can be set nowhere else
+            self.handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        self._restore()
+        if self.received:  # too late for a checkpoint: what was asked for still happens
+            os.kill(os.getpid(), self.received)
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **__: Any,
+    ) -> None:
+        if self._agreed(args, state.global_step):
+            self.saving = control.should_save = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
+        if self.saving:
+            self._restore()
+            raise TrainingInterrupted(
+                self.received, os.path.join(args.output_dir, f"checkpoint-{state.global_step}")
+            )
+
+    def _agreed(self, args: TrainingArguments, step: int) -> bool:
+        if args.world_size > 1:
+            if step % self.agree_every:
+                return False
+            received = torch.tensor(self.received, device=args.device)
+            dist.all_reduce(received, op=dist.ReduceOp.MAX)
+            self.received = int(received)
+        return self.received != 0
+
+    def _receive(self, signum: int, _: FrameType | None) -> None:
+        self.received = signum
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+        self.handlers = {}

@@ -1,0 +1,75 @@
+"""A preempted job saves a checkpoint and leaves."""
+
+import os
+import signal
+from pathlib import Path
+
+import datasets
+import pytest
+from transformers import TrainerCallback
+
+from itrd_nlp.checkpoints import damage
+from itrd_nlp.errors import TrainingInterrupted
+from itrd_nlp.trainer import ITRDTrainer
+from itrd_nlp.training_args import ITRDTrainingArguments
+
+
+class SendSignal(TrainerCallback):
+    def __init__(self, number, step):
+        self.number, self.step = number, step
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step + 1 == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.fixture
+def make_trainer(tmp_path, teacher, student, make_rows, collate):
+    def make_trainer(*callbacks):
+        args = ITRDTrainingArguments(
+            output_dir=str(tmp_path / "run"),
+            per_device_train_batch_size=4,
+            max_steps=5,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        return ITRDTrainer(
+            model=student,
+            teacher=teacher,
+            args=args,
+            train_dataset=datasets.Dataset.from_list(make_rows(20)),
+            data_collator=collate,
+            callbacks=list(callbacks),
+        )
+
+    return make_trainer
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_a_checkpoint_after_the_step_that_runs(make_trainer, number):
+    handler = signal.getsignal(number)
+    trainer = make_trainer(SendSignal(number, step=3))
+    with pytest.raises(TrainingInterrupted, match=number.name) as stop:
+        trainer.train()
+    assert stop.value.signum == number
+    assert Path(stop.value.checkpoint).name == "checkpoint-3"
+    assert damage(Path(stop.value.checkpoint)) is None
+    assert signal.getsignal(number) is handler
+
+    resumed = make_trainer()
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == 5
+    assert resumed._initial_global_step == 3
+
+
+def test_handlers_are_put_back_after_an_undisturbed_training(make_trainer):
+    before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    make_trainer().train()
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_a_second_signal_ends_the_process_at_once(make_trainer):
+    """The first one gave the handlers back, so that Ctrl-C twice is Ctrl-C."""
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(SendSignal(signal.SIGTERM, step=2), SendSignal(signal.SIGINT, step=2)).train()
