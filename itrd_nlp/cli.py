@@ -28,7 +28,8 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter
 from transformers.hf_argparser import HfArgumentParser
 
-from itrd_nlp.errors import UserError
+from itrd_nlp.errors import TrainingDiverged, TrainingInterrupted, UserError
+from itrd_nlp.memory import keep_freed_memory
 
 _PYDANTIC = ConfigDict(coerce_numbers_to_str=True, arbitrary_types_allowed=True)
 _METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", str: "TEXT"}
@@ -91,13 +92,24 @@ def run(main: Callable[[], object]) -> None:
     """Call the main function of a script; turn what a user can mend into one sentence on stderr and exit code 2.
 
     That is a `UserError`, and a file or folder that cannot be read or written (missing, no permission, disk full).
-    Ctrl-C exits with 130. Every other exception is a bug, or somebody else's, and keeps its traceback.
+    A training that a signal stopped exits with 128 + its number and says how to resume; one whose loss is no number
+    exits with 1. Every other exception is a bug, or somebody else's, and keeps its traceback.
+
+    Memory is kept from the kernel for the whole process, see `itrd_nlp.memory`.
     """
+    keep_freed_memory()
     try:
         main()
     except UserError as error:
         # Each process of a distributed run meets the same bad input.
         _fail(str(error) if os.environ.get("RANK", "0") == "0" else None)
+    except TrainingDiverged as error:
+        _fail(str(error), code=1)
+    except TrainingInterrupted as stop:
+        resume = f"{command_line()} --resume_from_checkpoint true"
+        if os.environ.get("RANK", "0") == "0":
+            print(f"{stop} To resume: {resume}", file=sys.stderr)
+        sys.exit(128 + stop.signum)
     except OSError as error:
         if error.errno not in _USUAL_OS_ERRORS:
             raise
@@ -127,10 +139,10 @@ def _relative(argument: str) -> str:
     return os.path.relpath(path, here) if Path(path).is_relative_to(here) else argument
 
 
-def _fail(sentence: str | None) -> NoReturn:
+def _fail(sentence: str | None, code: int = 2) -> NoReturn:
     if sentence is not None:
         print(f"error: {sentence}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)
 
 
 def _build(dataclass_type: type, namespace: argparse.Namespace) -> Any:

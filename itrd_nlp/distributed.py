@@ -82,7 +82,7 @@ class _GatherRows(torch.autograd.Function):
     def forward(ctx: Any, own: Tensor) -> Tensor:
         ctx.rows = len(own)
         gathered = own.new_empty((dist.get_world_size() * len(own), *own.shape[1:]))
-        dist.all_gather_into_tensor(gathered, own.contiguous())
+        dist.all_gather(list(gathered.chunk(dist.get_world_size())), own.contiguous())
         return gathered
 
     @staticmethod

@@ -12,6 +12,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from itrd_nlp.base_trainer import BaseTrainer
+from itrd_nlp.checkpoints import writing
 from itrd_nlp.errors import UserError
 from itrd_nlp.models import (
     LoadingArguments,
@@ -38,6 +39,8 @@ from itrd_nlp.students import build_student
 from itrd_nlp.trainer import ITRDTrainer
 from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
 
+# How a run was started again, and what it showed meanwhile, does not make it another experiment.
+NOT_THE_EXPERIMENT = ("logging_dir", "resume_from_checkpoint", "disable_tqdm", "report_to")
 EVALUATION_KEYS = (
     "exact_match",
     "f1",
@@ -221,6 +224,7 @@ def evaluate_model(
     trainer = BaseTrainer(
         model=model,
         args=args,
+        eval_dataset=evaluation.features,
         data_collator=collator(tokenizer),
         compute_metrics=evaluation.metrics,
     )
@@ -287,7 +291,7 @@ def _arguments(*groups: Any) -> dict[str, Any]:
         for f in fields(group):
             default = f.default_factory() if f.default_factory is not MISSING else f.default
             value = getattr(group, f.name)
-            if f.init and value != default and f.name != "logging_dir":
+            if f.init and value != default and f.name not in NOT_THE_EXPERIMENT:
                 chosen[f.name] = value
     return json.loads(json.dumps(chosen, default=str))
 
@@ -356,9 +360,11 @@ def _evaluate(
 
 
 def _save(trainer: BaseTrainer, results: dict[str, Any]) -> None:
-    trainer.save_model()
-    if trainer.is_world_process_zero():
-        write_json(Path(trainer.args.output_dir) / RESULTS_NAME, results)
+    folder = Path(trainer.args.output_dir)
+    with writing(folder, "Checkpoints in it are as they were."):
+        trainer.save_model()
+        if trainer.is_world_process_zero():
+            write_json(folder / RESULTS_NAME, results)  # last: it says that the run is finished
 
 
 def _row(name: str, results: dict[str, Any]) -> dict[str, Any]:

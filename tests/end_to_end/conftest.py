@@ -77,29 +77,51 @@ def workplace(tmp_path: Path, make_bert: Any) -> Path:
     return tmp_path
 
 
+def command(script: str, arguments: tuple[str, ...], launch: bool) -> list[str]:
+    launcher = []
+    if launch:
+        config = str(ROOT / "configs" / "accelerate" / "cpu.yaml")
+        launcher = ["-m", "accelerate.commands.launch", "--config_file", config]
+    return [sys.executable, *launcher, str(ROOT / "scripts" / script), *arguments]
+
+
+def process_arguments(workplace: Path) -> dict[str, Any]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "HF_HOME": str(workplace / "cache"),
+        "COLUMNS": "120",
+    }
+    return {"cwd": workplace, "env": environment, "text": True}
+
+
 @pytest.fixture
 def run_script(workplace: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a script of the repository in the workplace, by plain python or by accelerate launch."""
 
     def run(script: str, *arguments: str, launch: bool = False) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable]
-        if launch:
-            config = str(ROOT / "configs" / "accelerate" / "cpu.yaml")
-            command += ["-m", "accelerate.commands.launch", "--config_file", config]
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "OMP_NUM_THREADS": "1",
-            "HF_HOME": str(workplace / "cache"),
-            "COLUMNS": "120",
-        }
         return subprocess.run(
-            [*command, str(ROOT / "scripts" / script), *arguments],
-            cwd=workplace,
-            env=environment,
+            command(script, arguments, launch),
             capture_output=True,
-            text=True,
             timeout=240,
+            **process_arguments(workplace),
         )
 
     return run
+
+
+@pytest.fixture
+def start_script(workplace: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Start a script in a process group of its own, to be killed."""
+
+    def start(script: str, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command(script, arguments, False),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            **process_arguments(workplace),
+        )
+
+    return start

@@ -1,0 +1,259 @@
+"""One process of the runs that the tests compare. Usage: `accelerate launch ... worker.py FOLDER`.
+
+Every process writes all it found to `FOLDER/WORLD.RANK.pt`; the tests read and judge. Needs the folders of the
+repository and of its tests on the path.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as differentiable
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.state import PartialState
+from accelerate.utils import DistributedType
+from accelerate.utils.launch import prepare_multi_gpu_env
+from conftest import pad, span_rows, tiny_bert
+from torch import Tensor
+from transformers import AutoModelForQuestionAnswering, EarlyStoppingCallback, TrainerCallback
+
+from itrd_nlp.distributed import gather_samples, sum_over_ranks, world_size
+from itrd_nlp.losses import correlation_loss, mutual_information_loss
+from itrd_nlp.trainer import ITRDTrainer
+from itrd_nlp.training_args import ITRDTrainingArguments
+
+ROOT = Path(__file__).parents[2]
+BATCH = 16
+NONE = {"w_task": 0.0, "w_kd": 0.0, "beta_corr": 0.0, "beta_mi": 0.0}
+ONE_STEP: dict[str, dict[str, Any]] = {
+    "task": NONE | {"w_task": 1.0},
+    "kd": NONE | {"w_kd": 1.0},
+    "corr": NONE | {"beta_corr": 1.0},
+    "mi": NONE | {"beta_mi": 1.0},
+}
+# In float64, where rounding hides nothing.
+EXACT: dict[str, dict[str, Any]] = {
+    "corr": ONE_STEP["corr"],
+    "corr, narrow student": ONE_STEP["corr"] | {"narrow": True},
+    "corr, pooled": ONE_STEP["corr"] | {"corr_view": "pooled"},
+    "corr, sequence": ONE_STEP["corr"] | {"corr_view": "sequence"},
+    "corr, unbiased": ONE_STEP["corr"] | {"unbiased_std": True},
+    "mi": ONE_STEP["mi"],
+    "mi, log": ONE_STEP["mi"] | {"mi_log": True},
+    "mi, narrow student": ONE_STEP["mi"] | {"narrow": True},
+    "mi, pooled": ONE_STEP["mi"] | {"mi_view": "pooled"},
+}
+
+# Samples and how many of them count, of each rank.
+SAMPLES = {
+    "uneven": [(11, 7), (8, 8), (3, 1), (6, 5)],
+    "a rank without a valid sample": [(11, 7), (5, 0), (8, 8), (3, 0)],
+    "a rank without a row": [(0, 0), (9, 6), (4, 4), (2, 1)],
+}
+ROWS = 12
+
+
+def samples(name: str) -> list[dict[str, Tensor]]:
+    """What each of four ranks holds in float64; garbage where the mask is 0."""
+    generator = torch.Generator().manual_seed(len(name))
+    parts = []
+    for count, valid in SAMPLES[name]:
+        order = torch.randperm(count, generator=generator)
+        student, teacher = torch.randn(2, count, 6, dtype=torch.float64, generator=generator)
+        mask = order < valid
+        parts.append(
+            {
+                "student": student.masked_fill(~mask[:, None], float("nan")),
+                "teacher": teacher + 2,
+                "mask": mask,
+            }
+        )
+    return parts
+
+
+def on_samples(rank: int) -> dict[str, Any]:
+    """Losses and gradients of the functions themselves."""
+
+    def by_torch(tensor: Tensor) -> Tensor:
+        return differentiable.all_reduce(tensor.clone())
+
+    found: dict[str, Any] = {}
+    for name in SAMPLES:
+        part = samples(name)[rank]
+
+        def run(loss: Any, part: dict[str, Tensor] = part) -> tuple[Tensor, Tensor]:
+            student = part["student"].clone().requires_grad_()
+            value = loss(student, part["teacher"], part["mask"])
+            value.backward()
+            return value.detach(), student.grad
+
+        found[name] = {
+            "corr": run(lambda s, t, m: correlation_loss(s, t, mask=m, reduce=sum_over_ranks)),
+            "corr by torch": run(lambda s, t, m: correlation_loss(s, t, mask=m, reduce=by_torch)),
+            "mi": run(gathered_mi),
+        }
+    half = torch.full((2, 3), float(rank), dtype=torch.bfloat16)
+    found["bf16"] = gather_samples(half, torch.tensor([True, False]), 2)
+    return found
+
+
+def gathered_mi(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    teacher, _ = gather_samples(teacher, mask, ROWS)
+    student, mask = gather_samples(student, mask, ROWS)
+    return mutual_information_loss(student, teacher, mask=mask)
+
+
+class Keep(TrainerCallback):
+    """The gradients of the first step."""
+
+    def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
+        if state.global_step == 0:
+            self.gradients = {n: whole(p.grad) for n, p in model.named_parameters()}
+
+
+def whole(tensor: Tensor | None) -> Tensor | None:
+    """A copy, put together where it is in shards."""
+    if tensor is not None and hasattr(tensor, "full_tensor"):
+        tensor = tensor.full_tensor()
+    return None if tensor is None else tensor.detach().clone()
+
+
+def make_trainer(
+    folder: Path, *, narrow: bool = False, double: bool = False, **kwargs: Any
+) -> ITRDTrainer:
+    defaults = {
+        "output_dir": str(folder / "run"),
+        "per_device_train_batch_size": BATCH // world_size(),
+        "per_device_eval_batch_size": 2,
+        "max_steps": 1,
+        "learning_rate": 1e-2,
+        "lr_scheduler_type": "constant",
+        "optim": "sgd",  # Adam makes steps out of the rounding errors of gradients that are zero
+        "max_grad_norm": 0.0,
+        "train_sampling_strategy": "sequential",
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "mi_max_samples": 512,  # more than the batch has, so that every token is taken
+        "mi_gather": True,
+    }
+    trainer = ITRDTrainer(
+        model=tiny_bert(2, seed=1, hidden_size=16 if narrow else 32),
+        teacher=tiny_bert(4, seed=0),
+        args=ITRDTrainingArguments(**(defaults | kwargs)),
+        train_dataset=datasets.Dataset.from_list(span_rows(96)),
+        eval_dataset=datasets.Dataset.from_list(span_rows(11, seed=3)),
+        data_collator=pad,
+    )
+    if double:
+        trainer.model.double()
+        trainer.teacher.double()
+    return trainer
+
+
+def train(folder: Path, save: Path | None = None, **kwargs: Any) -> dict[str, Any]:
+    trainer = make_trainer(folder, **kwargs)
+    keep = Keep()
+    trainer.add_callback(keep)
+    trainer.train()
+    if save is not None:
+        trainer.save_model(str(save))
+    return {
+        "logs": trainer.state.log_history[:-1],
+        "gradients": keep.gradients,
+        "weights": {n: whole(p) for n, p in trainer.model.named_parameters()},
+        "wrapper": type(trainer.model_wrapped).__name__,
+        "find_unused": getattr(trainer.model_wrapped, "find_unused_parameters", None),
+    }
+
+
+@contextmanager
+def exchanged() -> Iterator[dict[str, list[int]]]:
+    """Bytes that this process gives into every collective of the losses."""
+    record: dict[str, list[int]] = {"all_reduce": [], "all_gather": []}
+    originals = {name: getattr(dist, name) for name in record}
+
+    def all_reduce(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        record["all_reduce"].append(tensor.nbytes)
+        return originals["all_reduce"](tensor, *args, **kwargs)
+
+    def all_gather(tensors: list[Tensor], tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        record["all_gather"].append(tensor.nbytes)
+        return originals["all_gather"](tensors, tensor, *args, **kwargs)
+
+    dist.all_reduce, dist.all_gather = all_reduce, all_gather
+    try:
+        yield record
+    finally:
+        for name, original in originals.items():
+            setattr(dist, name, original)
+
+
+def evaluated(folder: Path) -> dict[str, Any]:
+    """Predictions on 11 rows, and a run that stops early by a metric of them."""
+    trainer = make_trainer(
+        folder,
+        max_steps=20,
+        learning_rate=0.5,
+        eval_strategy="steps",
+        eval_steps=1,
+        metric_for_best_model="eval_start",
+        greater_is_better=True,
+    )
+    predictions = trainer.predict(trainer.eval_dataset).predictions
+    trainer.compute_metrics = lambda outputs: {"start": float(np.mean(outputs.predictions[0]))}
+    trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=2))
+    trainer.train()
+    state = trainer.state
+    return {"predictions": predictions, "stopped": (state.global_step, state.best_metric)}
+
+
+def sharded(folder: Path) -> dict[str, Any]:
+    """A run under FSDP2, and the student it saves as transformers loads it.
+
+    accelerate has FSDP for accelerators alone and would run DDP here without a word, so it is told that this CPU is one.
+    """
+    config = str(ROOT / "configs" / "accelerate" / "fsdp2.yaml")
+    command = ["--config_file", config, "--mixed_precision", "no", __file__]
+    args, *_ = _validate_launch_command(launch_command_parser().parse_args(command))
+    names = ("FSDP_", "ACCELERATE_USE_FSDP")
+    os.environ |= {k: v for k, v in prepare_multi_gpu_env(args).items() if k.startswith(names)}
+    os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
+    PartialState._prepare_backend = lambda *_, **__: ("gloo", DistributedType.MULTI_GPU)
+    saved = folder / "sharded"
+    found = train(folder, save=saved)
+    dist.barrier()
+    loaded = AutoModelForQuestionAnswering.from_pretrained(saved)
+    return found | {"saved": loaded.state_dict(), "files": sorted(p.name for p in saved.iterdir())}
+
+
+def main(folder: Path) -> None:
+    make_trainer(folder)  # which starts the process group
+    rank, processes = (dist.get_rank(), world_size()) if world_size() > 1 else (0, 1)
+    found: dict[str, Any] = {
+        "one step": {name: train(folder, **kwargs) for name, kwargs in ONE_STEP.items()},
+        "exact": {name: train(folder, double=True, **kwargs) for name, kwargs in EXACT.items()},
+        "20 steps": train(folder, max_steps=20, max_grad_norm=1.0, narrow=True),
+        "evaluated": evaluated(folder),
+    }
+    if processes > 1:
+        with exchanged() as found["exchanged"]:
+            train(folder)
+        found["on samples"] = on_samples(rank)
+    if processes == 2:
+        found["sharded"] = sharded(folder)
+    torch.save(found, folder / f"{processes}.{rank}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
