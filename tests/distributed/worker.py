@@ -1,11 +1,11 @@
 """One process of the runs that the tests compare. Usage: `accelerate launch ... worker.py FOLDER`.
 
-Every process writes all it found to `FOLDER/WORLD.RANK.pt`; the tests read and judge. Needs the folders of the
-repository and of its tests on the path.
+Every process writes all it found to `FOLDER/WORLD.RANK.pt`; the tests read and judge.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Iterator
@@ -22,7 +22,6 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 from accelerate.utils.launch import prepare_multi_gpu_env
-from conftest import pad, span_rows, tiny_bert
 from torch import Tensor
 from transformers import AutoModelForQuestionAnswering, EarlyStoppingCallback, TrainerCallback
 
@@ -32,6 +31,10 @@ from itrd_nlp.trainer import ITRDTrainer
 from itrd_nlp.training_args import ITRDTrainingArguments
 
 ROOT = Path(__file__).parents[2]
+_spec = importlib.util.spec_from_file_location("tests_conftest", ROOT / "tests" / "conftest.py")
+tiny = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(tiny)
+
 BATCH = 16
 NONE = {"w_task": 0.0, "w_kd": 0.0, "beta_corr": 0.0, "beta_mi": 0.0}
 ONE_STEP: dict[str, dict[str, Any]] = {
@@ -39,6 +42,7 @@ ONE_STEP: dict[str, dict[str, Any]] = {
     "kd": NONE | {"w_kd": 1.0},
     "corr": NONE | {"beta_corr": 1.0},
     "mi": NONE | {"beta_mi": 1.0},
+    "all": {},
 }
 # In float64, where rounding hides nothing.
 EXACT: dict[str, dict[str, Any]] = {
@@ -97,13 +101,13 @@ def on_samples(rank: int) -> dict[str, Any]:
             return value.detach(), student.grad
 
         found[name] = {
+            "samples": part,
             "corr": run(lambda s, t, m: correlation_loss(s, t, mask=m, reduce=sum_over_ranks)),
             "corr by torch": run(lambda s, t, m: correlation_loss(s, t, mask=m, reduce=by_torch)),
             "mi": run(gathered_mi),
         }
     half = torch.full((2, 3), float(rank), dtype=torch.bfloat16)
-    found["bf16"] = gather_samples(half, torch.tensor([True, False]), 2)
-    return found
+    return {"losses": found, "bf16": gather_samples(half, torch.tensor([True, False]), 2)}
 
 
 def gathered_mi(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -148,12 +152,12 @@ def make_trainer(
         "mi_gather": True,
     }
     trainer = ITRDTrainer(
-        model=tiny_bert(2, seed=1, hidden_size=16 if narrow else 32),
-        teacher=tiny_bert(4, seed=0),
+        model=tiny.tiny_bert(2, seed=1, hidden_size=16 if narrow else 32),
+        teacher=tiny.tiny_bert(4, seed=0),
         args=ITRDTrainingArguments(**(defaults | kwargs)),
-        train_dataset=datasets.Dataset.from_list(span_rows(96)),
-        eval_dataset=datasets.Dataset.from_list(span_rows(11, seed=3)),
-        data_collator=pad,
+        train_dataset=datasets.Dataset.from_list(tiny.span_rows(96)),
+        eval_dataset=datasets.Dataset.from_list(tiny.span_rows(11, seed=3)),
+        data_collator=tiny.pad,
     )
     if double:
         trainer.model.double()
@@ -221,7 +225,7 @@ def evaluated(folder: Path) -> dict[str, Any]:
 def sharded(folder: Path) -> dict[str, Any]:
     """A run under FSDP2, and the student it saves as transformers loads it.
 
-    accelerate has FSDP for accelerators alone and would run DDP here without a word, so it is told that this CPU is one.
+    accelerate has FSDP for accelerators alone and would run DDP here without a word: it is told that the CPU is one.
     """
     config = str(ROOT / "configs" / "accelerate" / "fsdp2.yaml")
     command = ["--config_file", config, "--mixed_precision", "no", __file__]
