@@ -107,7 +107,7 @@ class ITRDTrainingArguments(FineTuningArguments):
         },
     )
     mi_max_samples: int = field(
-        default=1024,
+        default=512,
         metadata={
             "help": "In the view 'tokens', draw at most this many tokens a micro-batch for the MI loss; with mi_gather "
             "over all processes, else on each."
@@ -191,6 +191,11 @@ class ITRDTrainingArguments(FineTuningArguments):
             raise UserError(
                 f"mi_max_samples is {self.mi_max_samples}, but mi_gather divides them between {self.world_size} "
                 "processes and each must get at least 1."
+            )
+        if self.n_gpu > 1:
+            raise UserError(
+                f"{self.n_gpu} GPUs are in sight of one process, but distillation needs a process for each; start it "
+                "by accelerate launch with configs/accelerate/ddp_bf16.yaml, or set CUDA_VISIBLE_DEVICES=0."
             )
         batch_terms = [name for name in ("beta_corr", "beta_mi") if getattr(self, name) > 0]
         if self.gradient_accumulation_steps > 1 and batch_terms and self.process_index == 0:

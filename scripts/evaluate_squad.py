@@ -29,6 +29,13 @@ class EvaluationArguments:
     )
     batch_size: int = field(default=64, metadata={"help": "Windows a process and step."})
     bf16: bool = field(default=False, metadata={"help": "Run the model under bf16 autocast."})
+    dtype: str = field(
+        default="float32",
+        metadata={
+            "help": "Cast the weights. In a bf16 training the teacher runs in bfloat16.",
+            "choices": ["float32", "bfloat16", "float16"],
+        },
+    )
 
 
 def main() -> None:
@@ -47,7 +54,7 @@ def main() -> None:
         results = evaluate_predictions(predictions, load_validation_examples(data))
     else:
         results, predictions = evaluate_checkpoint(
-            args.model, loading, data, batch_size=args.batch_size, bf16=args.bf16
+            args.model, loading, data, batch_size=args.batch_size, bf16=args.bf16, dtype=args.dtype
         )
         if args.output_file is not None:
             write_json(Path(args.output_file), predictions)

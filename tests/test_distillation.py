@@ -238,3 +238,34 @@ def test_a_batch_without_a_mask_is_refused(make, teacher_output, span_batch):
     del span_batch["attention_mask"]
     with pytest.raises(UserError, match="holds no attention_mask"):
         make()(teacher_output=teacher_output, share=BatchShare(), **span_batch)
+
+
+def test_a_micro_batch_without_a_label_adds_nothing_to_the_task_loss():
+    """Its mean is NaN; other processes and micro-batches of the step may have labels."""
+    args = ITRDTrainingArguments(output_dir="unused", w_kd=0, beta_corr=0, beta_mi=0)
+    objective = ITRDObjective([], student_size=4, teacher_size=4, args=args)
+    logits = torch.randn(5, 3, requires_grad=True)
+    labels = torch.full((5,), -100)
+    loss = F.cross_entropy(logits, labels)
+    assert loss.isnan()
+    terms = objective(
+        EncoderOutput({"logits": logits}, {}),
+        None,
+        loss,
+        torch.ones(5, 1),
+        BatchShare(task=torch.tensor(0.0)),
+    )
+    terms["loss"].backward()
+    assert terms["loss"] == 0
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+def test_on_one_process_nothing_is_exchanged(make, teacher_output, span_batch):
+    def terms(**kwargs):
+        torch.manual_seed(0)
+        model = make(mi_max_samples=10_000, **kwargs)
+        return model(teacher_output=teacher_output, share=BatchShare(), **span_batch)
+
+    alone = terms(sync_statistics=False, mi_gather=False)
+    for name, value in terms(sync_statistics=True, mi_gather=True).items():
+        assert torch.equal(value, alone[name]), name

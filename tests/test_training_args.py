@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 import torch
 
@@ -55,3 +57,52 @@ def test_the_teacher_runs_in_the_precision_of_the_training_unless_told_otherwise
     assert dtype() == torch.float32
     assert dtype(bf16=True) == torch.bfloat16
     assert dtype(bf16=True, teacher_dtype="float32") == torch.float32
+
+
+def test_accumulation_warns_once_that_correlation_and_mi_belong_to_the_micro_batch(
+    tmp_path, caplog
+):
+    def warnings(**kwargs):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="itrd_nlp"):
+            ITRDTrainingArguments(output_dir=str(tmp_path), **kwargs)
+        return [record.getMessage() for record in caplog.records]
+
+    (warning,) = warnings(gradient_accumulation_steps=4)
+    assert "gradient_accumulation_steps is 4 and beta_corr and beta_mi > 0" in warning
+    assert "statistics of the micro-batch" in warning
+    (warning,) = warnings(gradient_accumulation_steps=2, beta_corr=0.0)
+    assert "and beta_mi > 0" in warning
+    assert warnings(gradient_accumulation_steps=4, beta_corr=0.0, beta_mi=0.0) == []
+    assert warnings() == []
+
+
+def test_samples_of_all_processes_need_a_view_that_can_be_gathered(tmp_path, monkeypatch):
+    def arguments(**kwargs):
+        return ITRDTrainingArguments(output_dir=str(tmp_path), mi_gather=True, **kwargs)
+
+    with pytest.raises(UserError, match="mi_gather needs the mi_view tokens or pooled"):
+        arguments(mi_view="sequence")
+    assert arguments(mi_view="pooled").mi_gather
+    monkeypatch.setattr(ITRDTrainingArguments, "world_size", 8)
+    assert arguments(mi_max_samples=8).mi_gather
+    with pytest.raises(
+        UserError, match="mi_max_samples is 7, but mi_gather divides them between 8"
+    ):
+        arguments(mi_max_samples=7)
+
+
+def test_ddp_searches_for_unused_parameters_only_where_the_head_has_no_loss(tmp_path):
+    def searches(**kwargs):
+        args = ITRDTrainingArguments(output_dir=str(tmp_path), **kwargs)
+        return args.ddp_find_unused_parameters
+
+    assert searches() is False
+    assert searches(w_task=0.0) is False
+    assert searches(w_task=0.0, w_kd=0.0) is True
+
+
+def test_one_process_with_several_gpus_is_told_to_start_by_accelerate(tmp_path, monkeypatch):
+    monkeypatch.setattr(ITRDTrainingArguments, "n_gpu", 2)
+    with pytest.raises(UserError, match=r"2 GPUs are in sight of one process.*accelerate launch"):
+        ITRDTrainingArguments(output_dir=str(tmp_path))

@@ -9,6 +9,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from itrd_nlp.base_trainer import BaseTrainer
@@ -49,6 +50,7 @@ EVALUATION_KEYS = (
     "layers",
     "parameters",
     "megabytes_fp32",
+    "train_seconds",
 )
 
 
@@ -178,6 +180,7 @@ def distil(
     with args.main_process_first(desc="tokenising"):
         train_features = load_training_data(data_args, tokenizer)
         evaluation = load_evaluation_data(data_args, tokenizer)
+    teacher_results = _teacher_results(model_args.teacher, teacher, evaluation, tokenizer, args)
     trainer = ITRDTrainer(
         model=student,
         teacher=teacher,
@@ -188,7 +191,6 @@ def distil(
         processing_class=tokenizer,
         compute_metrics=evaluation.metrics,
     )
-    teacher_results = _teacher_results(model_args.teacher, teacher, evaluation, tokenizer, args)
     results = _train_and_evaluate(trainer, student, evaluation)
     results |= {
         "teacher": teacher_results,
@@ -228,7 +230,12 @@ def evaluate_model(
         data_collator=collator(tokenizer),
         compute_metrics=evaluation.metrics,
     )
-    return _evaluate(trainer, model, evaluation)
+    results = _evaluate(trainer, model, evaluation)
+    # accelerate has put an autocast with fp32 outputs around this model's forward, which would stay there: a teacher
+    # would hand on hidden states of twice the size. (Its own unwrap_model strips the decorators of transformers, too.)
+    for name in ("forward", "_original_forward"):
+        vars(model).pop(name, None)
+    return results
 
 
 def evaluate_checkpoint(
@@ -238,6 +245,7 @@ def evaluate_checkpoint(
     *,
     batch_size: int = 64,
     bf16: bool = False,
+    dtype: str = "float32",
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """EM and F1 of a model from a folder or the Hub.
 
@@ -247,11 +255,12 @@ def evaluate_checkpoint(
         data_args: the questions.
         batch_size: windows a process and step.
         bf16: run under bf16 autocast.
+        dtype: of the weights, a name of torch's; a teacher runs in bfloat16 weights in a bf16 training.
 
     Returns:
         What `evaluate_model` returns, and the answers: question id to text.
     """
-    model = load_model(name, role="model", args=loading)
+    model = load_model(name, role="model", args=loading).to(getattr(torch, dtype))
     tokenizer = load_tokenizer(name, loading)
     with tempfile.TemporaryDirectory() as scratch:  # a trainer makes its output folder at once
         args = FineTuningArguments(
@@ -326,7 +335,8 @@ def _teacher_results(
     known = read_results(name)
     if known is None or known.get("signature") != evaluation.signature:
         known = evaluate_model(teacher, evaluation, tokenizer, args)
-    return {"name": Path(name).name, **{key: known[key] for key in EVALUATION_KEYS}}
+    chosen = {key: known[key] for key in EVALUATION_KEYS if key in known}
+    return {"name": Path(name).name, **chosen}
 
 
 def _train_and_evaluate(

@@ -46,7 +46,7 @@ def undisturbed(run_script, workplace):
 
 
 def start(start_script, *arguments: str) -> subprocess.Popen[str]:
-    return start_script("train_squad.py", *RUN, "--output_dir", "killed", *RESUME, *arguments)
+    return start_script("train_squad.py", *RUN, *arguments, "--output_dir", "killed", *RESUME)
 
 
 def kill(process: subprocess.Popen[str], number: int = signal.SIGKILL) -> int:
@@ -62,8 +62,8 @@ def wait_for(condition, process: subprocess.Popen[str], seconds: float = 120) ->
         time.sleep(0.01)
 
 
-def finish(run_script, workplace) -> dict[str, object]:
-    done = run_script("train_squad.py", *RUN, "--output_dir", "killed", *RESUME)
+def finish(run_script, workplace, *arguments: str) -> dict[str, object]:
+    done = run_script("train_squad.py", *RUN, *arguments, "--output_dir", "killed", *RESUME)
     assert done.returncode == 0, done.stderr
     return outcome(workplace / "killed")
 
@@ -89,25 +89,29 @@ def test_a_preempted_run_says_how_to_resume(run_script, start_script, workplace,
 
 
 @pytest.mark.slow
-def test_ten_kills_at_random_moments(run_script, start_script, workplace, undisturbed):
-    """Moments are drawn over the steps of the run, those in which a checkpoint is being written included."""
-    draw = random.Random(0)
-    moments = sorted(draw.sample(range(1, 17), 10))
+def test_ten_kills_at_random_moments(run_script, start_script, workplace):
+    """Moments are drawn over the 120 steps of the run; every third kill comes while a checkpoint is being written."""
+    longer = ("--num_train_epochs", "40")
+    done = run_script("train_squad.py", *RUN, *longer, "--output_dir", "undisturbed")
+    assert done.returncode == 0, done.stderr
+
     folder = workplace / "killed"
 
     def reached(step: int) -> bool:
         found = checkpoints(folder)
         return bool(found) and int(found[0].name.rpartition("-")[2]) >= step
 
-    for kills, moment in enumerate(moments):
-        process = start(start_script)
-        wait_for(partial(reached, 2 * moment), process)
-        time.sleep(draw.random() * 0.3)
-        if kills % 3 == 0:  # while the next checkpoint is on its way to the disk
+    draw = random.Random(0)
+    for kills, step in enumerate(sorted(draw.sample(range(2, 100), 10))):
+        process = start(start_script, *longer)
+        wait_for(partial(reached, step), process)
+        if kills % 3 == 0:
             wait_for((folder / ".incomplete-checkpoint").exists, process)
+        else:
+            time.sleep(draw.random() * 0.1)
         assert process.poll() is None, process.communicate()
         assert kill(process) == -signal.SIGKILL
-    assert finish(run_script, workplace) == undisturbed
+    assert finish(run_script, workplace, *longer) == outcome(workplace / "undisturbed")
 
 
 def test_an_output_folder_that_cannot_be_written_is_refused_before_the_training(run_script):

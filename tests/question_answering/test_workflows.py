@@ -1,0 +1,72 @@
+import pytest
+import torch
+from transformers import BertConfig, BertForQuestionAnswering
+
+from itrd_nlp.errors import UserError
+from itrd_nlp.question_answering.data import DataArguments, load_evaluation_data
+from itrd_nlp.question_answering.workflows import evaluate_model, finished_run
+from itrd_nlp.results import write_json
+from itrd_nlp.training_args import FineTuningArguments
+
+
+@pytest.fixture
+def model(bert_tokenizer):
+    config = BertConfig(
+        vocab_size=len(bert_tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+    )
+    return BertForQuestionAnswering(config).eval()
+
+
+def test_evaluating_a_model_leaves_it_as_it_was(model, bert_tokenizer, write_squad, tmp_path):
+    data = DataArguments(validation_file=str(write_squad()), max_length=128, doc_stride=32)
+    evaluation = load_evaluation_data(data, bert_tokenizer)
+    args = FineTuningArguments(output_dir=str(tmp_path / "out"), bf16=True, report_to="none")
+    ids = torch.arange(8)[None]
+    before = model(ids)
+    results = evaluate_model(model, evaluation, bert_tokenizer, args)
+    assert 0 <= results["exact_match"] <= results["f1"] <= 100
+    assert results["questions"] == len(evaluation.examples) == len(evaluation.metrics.predictions)
+    model.eval()
+    after = model.to(torch.bfloat16)(ids, output_hidden_states=[1], return_dict=True)
+    assert after.start_logits.dtype == torch.bfloat16  # not turned into fp32
+    assert torch.equal(
+        model.float()(ids).start_logits.bfloat16().argmax(), before.start_logits.argmax()
+    )
+
+
+def test_the_signature_is_that_of_questions_windows_and_decoding(bert_tokenizer, write_squad):
+    def signature(path, **kwargs):
+        data = DataArguments(
+            validation_file=str(path), **({"max_length": 128, "doc_stride": 32} | kwargs)
+        )
+        return load_evaluation_data(data, bert_tokenizer).signature
+
+    first = write_squad(name="a.json", seed=0)
+    assert signature(first) == signature(write_squad(name="b.json", seed=0))
+    others = [
+        signature(write_squad(name="c.json", seed=1)),
+        signature(first, max_length=96),
+        signature(first, max_answer_length=5),
+        signature(first, max_eval_samples=3),
+    ]
+    assert len({signature(first), *others}) == 5
+
+
+def test_a_finished_run_is_known_by_its_arguments(tmp_path):
+    assert finished_run(str(tmp_path), {"seed": 1}) is None
+    write_json(tmp_path / "results.json", {"f1": 50.0, "arguments": {"seed": 1}})
+    assert finished_run(str(tmp_path), {"seed": 1})["f1"] == 50.0
+    with pytest.raises(UserError, match="holds a finished run with seed = 1, not 2"):
+        finished_run(str(tmp_path), {"seed": 2})
+    with pytest.raises(UserError, match="with beta_mi = None, not 0"):
+        finished_run(str(tmp_path), {"seed": 1, "beta_mi": 0})
+
+
+def test_results_that_cannot_be_read_are_named(tmp_path):
+    (tmp_path / "results.json").write_text("{")
+    with pytest.raises(UserError, match=r"results\.json is no JSON object"):
+        finished_run(str(tmp_path), {})
