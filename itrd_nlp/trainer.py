@@ -9,6 +9,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.trainer_pt_utils import nested_gather
@@ -18,9 +19,10 @@ from transformers.utils.generic import find_labels
 
 from itrd_nlp.base_trainer import BaseTrainer
 from itrd_nlp.distillation import DistillationModel, encode
+from itrd_nlp.distributed import world_size
 from itrd_nlp.errors import TrainingDiverged, UserError
 from itrd_nlp.identity import weights_digest
-from itrd_nlp.layer_map import layer_pairs
+from itrd_nlp.layer_map import LayerPair, layer_pairs
 from itrd_nlp.objective import BatchShare, EncoderOutput, ITRDObjective
 from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
 
@@ -58,22 +60,9 @@ class ITRDTrainer(BaseTrainer):
         args: ITRDTrainingArguments,
         **kwargs: Any,
     ) -> None:
-        pairs = []
-        if args.needs_teacher:
-            if teacher is None:
-                raise UserError(
-                    "teacher is None, but w_kd, beta_corr or beta_mi is > 0; give a teacher or set all three to 0."
-                )
-            check_compatible(model, teacher)
-        else:
+        pairs = resolve_pairs(model, teacher, args)
+        if not args.needs_teacher:
             teacher = None
-        if teacher is not None and args.needs_hidden_states:
-            pairs = layer_pairs(
-                args.layer_map,
-                student_layers=model.config.num_hidden_layers,
-                teacher_layers=teacher.config.num_hidden_layers,
-                include_embeddings=args.include_embeddings,
-            )
         objective = ITRDObjective(
             pairs,
             student_size=model.config.hidden_size,
@@ -219,6 +208,8 @@ class ITRDTrainer(BaseTrainer):
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
+        if self.is_fsdp_enabled:
+            return  # the base class has written the whole module, the objective in it
         objective = self.accelerator.unwrap_model(self.model).objective
         if self.args.should_save:
             safetensors.torch.save_file(
@@ -228,11 +219,17 @@ class ITRDTrainer(BaseTrainer):
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: nn.Module | None = None
     ) -> None:
-        self._load_weights(Path(resume_from_checkpoint))
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            self._load_weights(Path(resume_from_checkpoint))
 
     def _load_best_model(self) -> None:
         assert self.state.best_model_checkpoint is not None
-        self._load_weights(Path(self.state.best_model_checkpoint))
+        if self.is_fsdp_enabled:
+            super()._load_best_model()
+        else:
+            self._load_weights(Path(self.state.best_model_checkpoint))
 
     def _load_weights(self, checkpoint: Path) -> None:
         model = self.accelerator.unwrap_model(self.model)
@@ -246,7 +243,9 @@ class ITRDTrainer(BaseTrainer):
                     f"{path} does not exist, so {checkpoint} is no complete checkpoint of this trainer "
                     f"(they are folders named {PREFIX_CHECKPOINT_DIR}-STEP)."
                 )
-            safetensors.torch.load_model(module, path, device=str(self.args.device))
+            safetensors.torch.load_model(
+                module, path
+            )  # by the CPU; copied into what the device holds
 
 
 class TermWatch:
@@ -289,11 +288,16 @@ class TermWatch:
         Raises:
             TrainingDiverged: names the terms that were first.
         """
-        since = self.bad_since.tolist() if self.bad_since is not None else []
-        if not any(since):
+        if self.bad_since is None:
             return
-        step = min(s for s in since if s)
-        bad = [name for name, s in zip(self.names, since, strict=True) if s == step]
+        since = torch.where(self.bad_since > 0, self.bad_since, torch.inf)
+        if world_size() > 1:  # a term may be bad on one process alone; all must stop
+            dist.all_reduce(since, op=dist.ReduceOp.MIN)
+        steps = since.tolist()
+        step = min(steps)
+        if step == float("inf"):
+            return
+        bad = [name for name, first in zip(self.names, steps, strict=True) if first == step]
         pairs = [name for name in bad if ":" in name]
         raise TrainingDiverged(
             f"the loss term {' and '.join(pairs or bad)} was NaN or infinite in step {step:.0f}; checkpoints written "
@@ -331,6 +335,32 @@ def _counts(batch: dict[str, Any]) -> Tensor:
     labels = batch["labels"].ne(-100).sum() if "labels" in batch else rows
     tokens = batch["attention_mask"].sum() if "attention_mask" in batch else rows
     return torch.stack([labels, rows, tokens]).float()
+
+
+def resolve_pairs(
+    student: PreTrainedModel, teacher: PreTrainedModel | None, args: ITRDTrainingArguments
+) -> list[LayerPair]:
+    """The layer pairs of a distillation, empty where no term reads hidden states.
+
+    Raises:
+        UserError: the objective needs a teacher and there is none, the two do not fit each other, or the layer map
+            names a layer that does not exist.
+    """
+    if not args.needs_teacher:
+        return []
+    if teacher is None:
+        raise UserError(
+            "teacher is None, but w_kd, beta_corr or beta_mi is > 0; give a teacher or set all three to 0."
+        )
+    check_compatible(student, teacher)
+    if not args.needs_hidden_states:
+        return []
+    return layer_pairs(
+        args.layer_map,
+        student_layers=student.config.num_hidden_layers,
+        teacher_layers=teacher.config.num_hidden_layers,
+        include_embeddings=args.include_embeddings,
+    )
 
 
 def check_compatible(student: PreTrainedModel, teacher: PreTrainedModel) -> None:

@@ -37,7 +37,7 @@ from itrd_nlp.results import (
     write_json,
 )
 from itrd_nlp.students import build_student
-from itrd_nlp.trainer import ITRDTrainer
+from itrd_nlp.trainer import ITRDTrainer, resolve_pairs
 from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
 
 # How a run was started again, and what it showed meanwhile, does not make it another experiment.
@@ -177,6 +177,7 @@ def distil(
     teacher = load_model(model_args.teacher, role="teacher", args=loading)
     tokenizer = load_tokenizer(model_args.teacher, loading)
     student = _student(model_args, loading, teacher, tokenizer)
+    resolve_pairs(student, teacher, args)  # refuse what does not fit before the work begins
     with args.main_process_first(desc="tokenising"):
         train_features = load_training_data(data_args, tokenizer)
         evaluation = load_evaluation_data(data_args, tokenizer)
