@@ -75,6 +75,7 @@ class BaseTrainer(Trainer):
     """
 
     _staging: Path | None = None
+    _sampler: LengthGroupedSampler | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -92,11 +93,18 @@ class BaseTrainer(Trainer):
             or args.length_column_name not in columns
         ):
             return super()._get_train_sampler(train_dataset)
-        return LengthGroupedSampler(
+        self._sampler = LengthGroupedSampler(
             list(self.train_dataset[args.length_column_name]),
             args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
             args.seed if args.data_seed is None else args.data_seed,
         )
+        return self._sampler
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        # accelerate's set_epoch does not reach the sampler through the wrappers of a resumed, sharded data loader.
+        if self._sampler is not None:
+            self._sampler.set_epoch(kwargs["epoch"])
+        super()._run_epoch(*args, **kwargs)
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler | None:
         return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
