@@ -59,13 +59,11 @@ def measure(args: OverheadArguments, objective: str) -> dict[str, float]:
     import torch
     from transformers import BertConfig, BertForQuestionAnswering, TrainerCallback
 
-    from itrd_nlp.memory import keep_freed_memory
     from itrd_nlp.question_answering import QuestionAnsweringCollator
     from itrd_nlp.students import build_student
     from itrd_nlp.trainer import ITRDTrainer
     from itrd_nlp.training_args import ITRDTrainingArguments
 
-    keep_freed_memory()
     layers, width, heads, intermediate = SHAPES[args.shape]
     config = BertConfig(
         num_hidden_layers=layers,
