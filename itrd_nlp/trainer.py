@@ -18,15 +18,19 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from transformers.utils.generic import find_labels
 
 from itrd_nlp.base_trainer import BaseTrainer
-from itrd_nlp.distillation import DistillationModel, encode
+from itrd_nlp.distillation import DistillationModel
 from itrd_nlp.distributed import world_size
 from itrd_nlp.errors import TrainingDiverged, UserError
 from itrd_nlp.identity import weights_digest
 from itrd_nlp.layer_map import LayerPair, layer_pairs
+from itrd_nlp.losses.correlation import mean_correlation
 from itrd_nlp.objective import BatchShare, EncoderOutput, ITRDObjective
+from itrd_nlp.teacher import Teacher
 from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
 
 OBJECTIVE_WEIGHTS_NAME = "objective.safetensors"
+# How the teacher's outputs are come by does not make a run another one.
+CACHE_ARGUMENTS = {"teacher_cache", "teacher_cache_dir", "cache_max_gb"}
 
 
 class ITRDTrainer(BaseTrainer):
@@ -79,6 +83,7 @@ class ITRDTrainer(BaseTrainer):
         if teacher is not None:
             self.teacher = teacher.eval().requires_grad_(False)
             self.teacher.to(device=self.args.device, dtype=args.resolved_teacher_dtype())
+        self._run_teacher: Teacher | None = None
         self._watch = TermWatch()
 
     @property
@@ -124,17 +129,11 @@ class ITRDTrainer(BaseTrainer):
         return (loss, terms) if return_outputs else loss
 
     def _teacher_output(self, inputs: dict[str, Any]) -> EncoderOutput:
-        assert self.teacher is not None
+        assert self._run_teacher is not None
         labels = set(self.label_names)
-        unlabelled = {name: value for name, value in inputs.items() if name not in labels}
-        layers = [
-            pair.teacher for pair in self.accelerator.unwrap_model(self.model).objective.pairs
-        ]
-        with torch.inference_mode():
-            output = encode(self.teacher, unlabelled, layers)[1]
-        # KD saves the teacher's probabilities for its backward, which inference tensors refuse.
-        logits = {name: value.clone() for name, value in output.logits.items()}
-        return EncoderOutput(logits, output.hidden_states)
+        return self._run_teacher(
+            {name: value for name, value in inputs.items() if name not in labels}
+        )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the mean of every term since the last log; one transfer from the device for all of them.
@@ -144,8 +143,18 @@ class ITRDTrainer(BaseTrainer):
         """
         if "loss" in logs and self._watch.steps:
             self._watch.check()
-            logs = logs | self._watch.means(self.args.parallel_mode)
+            logs = logs | self._with_correlations(self._watch.means(self.args.parallel_mode))
         super().log(logs, start_time)
+
+    def _with_correlations(self, means: dict[str, float]) -> dict[str, float]:
+        """Add the mean correlation of each layer pair, which says more to a reader than its loss."""
+        for pair in self.accelerator.unwrap_model(self.model).objective.pairs:
+            if f"corr_{pair}" in means:
+                assert self.teacher is not None
+                means[f"correlation_{pair}"] = mean_correlation(
+                    means[f"corr_{pair}"], self.teacher.config.hidden_size, alpha=self.args.alpha
+                )
+        return means
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self._watch.check()  # weights made of NaN must not become the last good checkpoint
@@ -158,6 +167,11 @@ class ITRDTrainer(BaseTrainer):
             TrainingDiverged: a term was NaN or infinite; the checkpoints before are as they were.
         """
         self._watch = TermWatch()
+        if self.teacher is not None:
+            pairs = self.accelerator.unwrap_model(self.model).objective.pairs
+            self._run_teacher = Teacher(
+                self.teacher, [pair.teacher for pair in pairs], self.args, self.train_dataset
+            )
         output = super().train(resume_from_checkpoint, **kwargs)
         self._watch.check()
         return output
@@ -172,7 +186,7 @@ class ITRDTrainer(BaseTrainer):
             **super().identity(),
             **{
                 name: getattr(self.args, name)
-                for name in names - {"layer_map", "include_embeddings"}
+                for name in names - {"layer_map", "include_embeddings"} - CACHE_ARGUMENTS
             },
             "layer_pairs": [str(pair) for pair in objective.pairs],
             "teacher": weights_digest(self.teacher) if self.teacher is not None else None,

@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 REDUCTIONS = ("sum", "mean")
 PROJECTION_INITS = ("auto", "identity", "default")
+TEACHER_CACHES = ("off", "auto", "on")
 TEACHER_DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -152,13 +153,31 @@ class ITRDTrainingArguments(FineTuningArguments):
             "choices": list(TEACHER_DTYPES),
         },
     )
+    teacher_cache: str = field(
+        default="off",
+        metadata={
+            "help": "Keep the teacher's outputs on disk, to be read in later epochs and runs. 'auto': where this disk "
+            "is faster than the teacher and cache_max_gb suffices.",
+            "choices": list(TEACHER_CACHES),
+        },
+    )
+    teacher_cache_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder of the cache, on a local disk; default: itrd_nlp/teacher_cache in HF_HOME."
+        },
+    )
+    cache_max_gb: float = field(
+        default=50.0,
+        metadata={"help": "Largest cache of one teacher, in units of 1e9 bytes. > 0."},
+    )
 
     def __post_init__(self) -> None:
         for name in ("w_task", "w_kd", "beta_corr", "beta_mi"):
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise UserError(f"{name} is {value}, but must be a finite number >= 0.")
-        for name in ("temperature", "alpha"):
+        for name in ("temperature", "alpha", "cache_max_gb"):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 raise UserError(f"{name} is {value}, but must be a finite number > 0.")
@@ -172,6 +191,7 @@ class ITRDTrainingArguments(FineTuningArguments):
             ("layer_reduction", REDUCTIONS),
             ("projection_init", PROJECTION_INITS),
             ("teacher_dtype", TEACHER_DTYPES),
+            ("teacher_cache", TEACHER_CACHES),
         ):
             if getattr(self, name) not in allowed:
                 raise UserError(

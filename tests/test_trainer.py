@@ -63,6 +63,17 @@ def make_trainer(arguments, teacher, student, make_rows, collate):
     return make_trainer
 
 
+@pytest.fixture
+def calls_of():
+    def calls_of(model):
+        """Grows with every forward of the model."""
+        seen = []
+        model.register_forward_hook(lambda *_: seen.append(1))
+        return seen
+
+    return calls_of
+
+
 def weights(model):
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
@@ -402,3 +413,46 @@ def test_other_labels_than_the_teachers_are_refused(make_trainer, student):
     student.config.num_labels = 3
     with pytest.raises(UserError, match="num_labels of the student is 3 and of the teacher 2"):
         make_trainer()
+
+
+def test_a_teacher_cache_changes_results_by_no_more_than_bf16_rounding(
+    make_trainer, teacher, student, calls_of, tmp_path
+):
+    """Three epochs: the teacher runs in the first alone, and the student learns the same."""
+    start = weights(student)
+    run = {"max_steps": -1, "num_train_epochs": 3, "teacher_dtype": "bfloat16"}
+    make_trainer(**run).train()
+    expected = weights(student)
+    student.load_state_dict(start)
+    calls = calls_of(teacher)
+    cached = {"teacher_cache": "on", "teacher_cache_dir": str(tmp_path / "cache")}
+    make_trainer(**run, **cached).train()
+    assert len(calls) == 2  # 8 windows in batches of 4
+    for name, value in weights(student).items():
+        assert torch.allclose(value, expected[name], atol=2e-3), name
+
+
+def test_a_second_run_needs_no_teacher_and_ends_at_the_same_bits(
+    make_trainer, teacher, student, calls_of, tmp_path
+):
+    start = weights(student)
+    cached = {"teacher_cache": "on", "teacher_cache_dir": str(tmp_path / "cache")}
+    make_trainer(**cached, teacher_dtype="bfloat16").train()
+    expected = weights(student)
+    student.load_state_dict(start)
+    calls = calls_of(teacher)
+    make_trainer(**cached, teacher_dtype="bfloat16").train()
+    assert not calls
+    for name, value in weights(student).items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_the_mean_correlation_of_each_pair_is_logged(make_trainer):
+    trainer = make_trainer(layer_map=["1:2", "2:4"])
+    trainer.train()
+    rows = [row for row in trainer.state.log_history if "corr_1:2" in row]
+    for row in rows:
+        for pair in ("1:2", "2:4"):  # eq. 6 the other way round, with 32 features
+            distance = (2 ** row[f"corr_{pair}"] / 32) ** (1 / 2.02)
+            assert row[f"correlation_{pair}"] == pytest.approx(1 - distance)
+            assert -1 <= row[f"correlation_{pair}"] <= 1

@@ -4,7 +4,12 @@ On features: `correlation_loss` and `mutual_information_loss`, each also as a mo
 projection. On logits: `kd_loss` and `span_kd_loss`. For analysis: Rényi entropies of any order.
 """
 
-from .correlation import CorrelationLoss, correlation_loss, feature_correlations
+from .correlation import (
+    CorrelationLoss,
+    correlation_loss,
+    feature_correlations,
+    mean_correlation,
+)
 from .logits import kd_loss, span_kd_loss
 from .mutual_information import MutualInformationLoss, mutual_information_loss
 from .projection import make_projection
@@ -20,6 +25,7 @@ __all__ = [
     "kd_loss",
     "make_projection",
     "matrix_entropy",
+    "mean_correlation",
     "mutual_information",
     "mutual_information_loss",
     "span_kd_loss",

@@ -107,6 +107,23 @@ def feature_correlations(
     return v if student.ndim == 3 else v[0]
 
 
+def mean_correlation(loss: float, features: int, *, alpha: float = 1.01) -> float:
+    """The correlation that every feature has where a correlation loss has this value, for people to read.
+
+    It inverts ``loss = log2(d |v - 1|^(2 alpha))``, so it is one minus a power mean of the distances.
+
+    Args:
+        loss: Value of `correlation_loss`.
+        features: ``d``, the width of the teacher.
+        alpha: As in the loss.
+
+    Example:
+        >>> round(mean_correlation(0.0, 64, alpha=1.0), 3)
+        0.875
+    """
+    return float(1 - (2**loss / features) ** (1 / (2 * alpha)))
+
+
 class CorrelationLoss(nn.Module):
     """`correlation_loss` behind a linear layer from the student's to the teacher's width.
 

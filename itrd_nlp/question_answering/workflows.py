@@ -37,11 +37,16 @@ from itrd_nlp.results import (
     write_json,
 )
 from itrd_nlp.students import build_student
-from itrd_nlp.trainer import ITRDTrainer, resolve_pairs
+from itrd_nlp.trainer import CACHE_ARGUMENTS, ITRDTrainer, resolve_pairs
 from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
 
 # How a run was started again, and what it showed meanwhile, does not make it another experiment.
-NOT_THE_EXPERIMENT = ("logging_dir", "resume_from_checkpoint", "disable_tqdm", "report_to")
+NOT_THE_EXPERIMENT = {
+    "logging_dir",
+    "resume_from_checkpoint",
+    "disable_tqdm",
+    "report_to",
+} | CACHE_ARGUMENTS
 EVALUATION_KEYS = (
     "exact_match",
     "f1",

@@ -1,0 +1,129 @@
+"""A frozen teacher: what it says of a batch, computed or read from its cache."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from huggingface_hub.constants import HF_HOME
+from transformers import PreTrainedModel
+
+from itrd_nlp.distillation import encode
+from itrd_nlp.errors import UserError
+from itrd_nlp.identity import weights_digest
+from itrd_nlp.objective import EncoderOutput
+from itrd_nlp.teacher_cache import TeacherCache, read_speed
+from itrd_nlp.training_args import ITRDTrainingArguments
+
+logger = logging.getLogger(__name__)
+
+PROBES = 3  # batches that are timed before `teacher_cache: auto` decides; the first warms up
+
+
+class Teacher:
+    """Runs a teacher on batches, or reads what it said of them before.
+
+    With ``teacher_cache: auto`` the first batches are timed, and the cache is left aside where the disk would take
+    longer than the teacher, or where it would not fit below ``cache_max_gb``.
+
+    Args:
+        model: frozen, in evaluation mode, on its device.
+        layers: of the hidden states that the objective reads.
+        args: whether logits are needed, and the cache.
+        train_dataset: to estimate the size of the cache; None where its size is not known.
+
+    Raises:
+        UserError: ``teacher_cache: on``, and the cache would be larger than ``cache_max_gb``.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        layers: Sequence[int],
+        args: ITRDTrainingArguments,
+        train_dataset: Any = None,
+    ) -> None:
+        self.model = model
+        self.layers = sorted(set(layers))
+        self.needs_logits = args.w_kd > 0
+        self.cache: TeacherCache | None = None
+        self._read_speed: float | None = None
+        self._timed: list[tuple[float, int]] = []  # seconds and bytes of a batch
+        if args.teacher_cache != "off":
+            self._open_cache(args, train_dataset)
+
+    def __call__(self, inputs: dict[str, Any]) -> EncoderOutput:
+        """The outputs for a batch without labels. They carry no gradient; the logits may be saved for a backward."""
+        if self.cache is not None:
+            cached = self.cache.read(inputs, layers=self.layers, logits=self.needs_logits)
+            if cached is not None:
+                return cached
+        started = time.perf_counter()
+        with torch.inference_mode():
+            output = encode(self.model, inputs, self.layers)[1]
+        # KD saves the teacher's probabilities for its backward, which inference tensors refuse.
+        logits = {name: value.clone() for name, value in output.logits.items()}
+        output = EncoderOutput(logits, output.hidden_states)
+        if self.cache is not None:
+            self._decide(output, started)
+        if self.cache is not None:
+            self.cache.write(inputs, output)
+        return output
+
+    def _open_cache(self, args: ITRDTrainingArguments, train_dataset: Any) -> None:
+        folder = Path(args.teacher_cache_dir or Path(HF_HOME) / "itrd_nlp" / "teacher_cache")
+        dtype = str(self.model.dtype).removeprefix("torch.")
+        folder = folder / f"{weights_digest(self.model)}-{dtype}"
+        gigabytes = self._estimate(train_dataset) / 1e9
+        if gigabytes > args.cache_max_gb:
+            sentence = (
+                f"the cache of the teacher's outputs would take about {gigabytes:.1f} GB, but cache_max_gb is "
+                f"{args.cache_max_gb:g}"
+            )
+            if args.teacher_cache == "on":
+                raise UserError(f"{sentence}; raise it, or set teacher_cache to off.")
+            logger.warning("No teacher cache: %s.", sentence)
+            return
+        self.cache = TeacherCache(folder, max_bytes=int(args.cache_max_gb * 1e9))
+        if args.teacher_cache == "auto":
+            self._read_speed = read_speed(folder)
+        if args.process_index == 0:
+            logger.warning("Teacher cache: about %.1f GB in %s.", gigabytes, folder)
+
+    def _estimate(self, train_dataset: Any) -> float:
+        """Bytes that the outputs for a data set take, 0 where its number of tokens is not known."""
+        if not isinstance(train_dataset, Dataset) or "input_ids" not in train_dataset.column_names:
+            return 0.0
+        column = train_dataset.with_format("arrow")["input_ids"][:]
+        tokens = sum(len(chunk.flatten()) for chunk in column.chunks)
+        per_token = 2 * len(self.layers) * self.model.config.hidden_size
+        if self.needs_logits:
+            per_token += 2 * self.model.dtype.itemsize  # of a span head; others say less per token
+        return float(tokens * per_token)
+
+    def _decide(self, output: EncoderOutput, started: float) -> None:
+        """Compare the teacher's time for the first batches with what reading their outputs would take."""
+        if self._read_speed is None:
+            return
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        size = sum(z.numel() * 2 for z in output.hidden_states.values())
+        size += sum(z.numel() * z.element_size() for z in output.logits.values())
+        self._timed.append((time.perf_counter() - started, size))
+        if len(self._timed) < PROBES:
+            return
+        seconds = sum(s for s, _ in self._timed[1:])
+        reading = sum(size for _, size in self._timed[1:]) / self._read_speed
+        self._read_speed = None
+        if reading > seconds:
+            logger.warning(
+                "No teacher cache: this disk would take %.2f s for what the teacher says in %.2f s.",
+                reading,
+                seconds,
+            )
+            self.cache = None

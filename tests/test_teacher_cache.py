@@ -1,0 +1,262 @@
+"""`TeacherCache` and `Teacher`: what is read is what was written, damage is found, limits hold."""
+
+import logging
+import subprocess
+import sys
+
+import datasets
+import pytest
+import torch
+
+from itrd_nlp import teacher as teacher_module
+from itrd_nlp import teacher_cache as cache_module
+from itrd_nlp.distillation import encode
+from itrd_nlp.errors import UserError
+from itrd_nlp.teacher import Teacher
+from itrd_nlp.teacher_cache import TeacherCache, row_keys
+from itrd_nlp.training_args import ITRDTrainingArguments
+
+LABELS = ("start_positions", "end_positions")
+LAYERS = [2, 4]
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return TeacherCache(tmp_path / "cache", max_bytes=10**9)
+
+
+@pytest.fixture
+def batch(span_batch):
+    return {name: value for name, value in span_batch.items() if name not in LABELS}
+
+
+@pytest.fixture
+def output(teacher, batch):
+    with torch.inference_mode():
+        return encode(teacher.eval(), batch, LAYERS)[1]
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    def arguments(**kwargs):
+        defaults = {"output_dir": str(tmp_path / "run"), "report_to": "none"}
+        defaults |= {"teacher_cache": "on", "teacher_cache_dir": str(tmp_path / "caches")}
+        return ITRDTrainingArguments(**(defaults | kwargs))
+
+    return arguments
+
+
+@pytest.fixture
+def calls(teacher):
+    """How often the teacher ran."""
+    seen = []
+    teacher.register_forward_hook(lambda *_: seen.append(1))
+    return seen
+
+
+def fresh(cache, **kwargs):
+    """The cache as another process would open it."""
+    return TeacherCache(cache.folder, **({"max_bytes": 10**9} | kwargs))
+
+
+def assert_same(read, output, mask):
+    assert read.hidden_states.keys() == output.hidden_states.keys()
+    for layer, expected in output.hidden_states.items():
+        assert read.hidden_states[layer].dtype == torch.bfloat16
+        assert torch.equal(read.hidden_states[layer][mask], expected.bfloat16()[mask])
+        assert not read.hidden_states[layer][~mask].any()
+    for name, expected in output.logits.items():
+        assert torch.equal(read.logits[name][mask], expected[mask])
+
+
+def test_what_was_written_is_read_by_another_process(cache, batch, output):
+    cache.write(batch, output)
+    read = fresh(cache).read(batch, layers=LAYERS, logits=True)
+    assert_same(read, output, batch["attention_mask"].bool())
+
+
+def test_windows_are_found_in_another_order_and_padding(cache, batch, output):
+    cache.write(batch, output)
+    order = [3, 0, 5]
+    other = {name: torch.cat([x[order], x[order] * 0], dim=1) for name, x in batch.items()}
+    other["input_ids"][other["attention_mask"] == 0] = 7  # garbage where it does not count
+    read = fresh(cache).read(other, layers=LAYERS, logits=True)
+    length = batch["input_ids"].shape[1]
+    mask = batch["attention_mask"][order].bool()
+    for layer in LAYERS:
+        expected = output.hidden_states[layer][order].bfloat16()
+        assert torch.equal(read.hidden_states[layer][:, :length][mask], expected[mask])
+
+
+@pytest.mark.parametrize("name", ["input_ids", "token_type_ids"])
+def test_another_text_or_segment_is_another_window(batch, name):
+    other = {key: value.clone() for key, value in batch.items()}
+    other[name][0, 0] += 1
+    keys, changed = row_keys(batch), row_keys(other)
+    assert keys[0] != changed[0]
+    assert keys[1:] == changed[1:]
+
+
+def test_a_batch_of_which_a_window_is_missing_is_not_read(cache, batch, output):
+    first = {name: x[:4] for name, x in batch.items()}
+    part = encode_part(output, slice(0, 4))
+    cache.write(first, part)
+    assert cache.read(first, layers=LAYERS, logits=True) is not None
+    assert cache.read(batch, layers=LAYERS, logits=True) is None
+    assert (cache.hits, cache.misses) == (4, 6)
+
+
+def encode_part(output, rows):
+    return type(output)(
+        logits={name: x[rows] for name, x in output.logits.items()},
+        hidden_states={layer: x[rows] for layer, x in output.hidden_states.items()},
+    )
+
+
+def test_runs_with_other_layers_share_what_they_have_in_common(cache, batch, output):
+    cache.write(batch, output)
+    again = fresh(cache)
+    assert again.read(batch, layers=[4], logits=False) is not None
+    assert again.read(batch, layers=[3, 4], logits=False) is None
+
+
+def test_logits_of_a_classifier_are_kept_one_row_a_window(cache, batch):
+    logits = torch.randn(6, 3)
+    cache.write(batch, type("Output", (), {"logits": {"logits": logits}, "hidden_states": {}})())
+    assert torch.equal(fresh(cache).read(batch, layers=[], logits=True).logits["logits"], logits)
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
+def test_a_damaged_shard_is_found_and_rebuilt(cache, batch, output, damage, caplog):
+    cache.write(batch, output)
+    (shard,) = (cache.folder / "hidden-4").glob("*.bin")
+    content = bytearray(shard.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+        shard.write_bytes(content)
+    elif damage == "truncate":
+        shard.write_bytes(content[: len(content) // 2])
+    else:
+        shard.unlink()
+    again = fresh(cache)
+    with caplog.at_level(logging.WARNING):
+        assert again.read(batch, layers=LAYERS, logits=True) is None
+    assert f"{shard.name} is damaged" in caplog.text
+    again.write(batch, output)
+    mask = batch["attention_mask"].bool()
+    assert_same(fresh(cache).read(batch, layers=LAYERS, logits=True), output, mask)
+
+
+def test_an_entry_that_a_kill_left_half_written_is_not_there(cache, batch, output):
+    cache.write(batch, output)
+    (index,) = (cache.folder / "start_logits").glob("*.idx")
+    index.write_bytes(index.read_bytes()[:-5])
+    again = fresh(cache)
+    assert again.read({k: x[:5] for k, x in batch.items()}, layers=LAYERS, logits=True) is not None
+    assert again.read(batch, layers=LAYERS, logits=True) is None
+
+
+def test_what_another_process_adds_is_seen(cache, batch, output):
+    ours = fresh(cache)
+    assert ours.read(batch, layers=LAYERS, logits=True) is None
+    cache.write(batch, output)
+    assert ours.read(batch, layers=LAYERS, logits=True) is not None
+
+
+def test_shards_end_at_their_size(cache, batch, output, monkeypatch):
+    monkeypatch.setattr(cache_module, "SHARD_BYTES", 500)
+    cache.write(batch, output)
+    assert len(list((cache.folder / "hidden-4").glob("*.bin"))) > 1
+    assert fresh(cache).read(batch, layers=LAYERS, logits=True) is not None
+
+
+def test_the_limit_ends_the_writing_and_not_the_training(cache, batch, output, caplog):
+    small = fresh(cache, max_bytes=2000)
+    with caplog.at_level(logging.WARNING):
+        small.write(batch, output)
+        small.write(batch, output)
+    assert caplog.text.count("takes no more windows") == 1
+    assert sum(path.stat().st_size for path in cache.folder.glob("*/*.bin")) <= 2000
+
+
+def test_a_full_disk_ends_the_writing_and_not_the_training(
+    cache, batch, output, monkeypatch, caplog
+):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache_module, "_write_all", full)
+    with caplog.at_level(logging.WARNING):
+        cache.write(batch, output)
+    assert "No space left on device" in caplog.text
+
+
+def test_two_processes_fill_it_together(cache, batch, output, tmp_path):
+    """Both write the same windows at the same time; a third reads all of them."""
+    torch.save((batch, encode_part(output, slice(None)).__dict__), tmp_path / "output.pt")
+    code = (
+        "import sys, torch; from pathlib import Path; from itrd_nlp.objective import EncoderOutput;"
+        "from itrd_nlp.teacher_cache import TeacherCache;"
+        f"batch, output = torch.load({str(tmp_path / 'output.pt')!r});"
+        f"cache = TeacherCache(Path({str(cache.folder)!r}), max_bytes=10**9);"
+        "cache.write(batch, EncoderOutput(**output))"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
+    mask = batch["attention_mask"].bool()
+    assert_same(fresh(cache).read(batch, layers=LAYERS, logits=True), output, mask)
+
+
+# ---- the teacher that uses it ----
+
+
+def test_the_teacher_runs_once_a_window(teacher, batch, calls, arguments):
+    run = Teacher(teacher.eval(), LAYERS, arguments())
+    first, second = run(batch), run(batch)
+    assert len(calls) == 1
+    mask = batch["attention_mask"].bool()
+    assert torch.equal(first.hidden_states[4].bfloat16()[mask], second.hidden_states[4][mask])
+
+
+def test_without_a_cache_it_runs_every_time(teacher, batch, calls, arguments, tmp_path):
+    run = Teacher(teacher.eval(), LAYERS, arguments(teacher_cache="off"))
+    run(batch), run(batch)
+    assert len(calls) == 2
+    assert not (tmp_path / "caches").exists()
+
+
+def test_another_teacher_has_another_cache(make_bert, batch, arguments):
+    first = Teacher(make_bert(4, seed=0).eval(), LAYERS, arguments())
+    second = Teacher(make_bert(4, seed=1).eval(), LAYERS, arguments())
+    assert first.cache.folder != second.cache.folder
+
+
+@pytest.fixture
+def long_dataset():
+    return datasets.Dataset.from_dict({"input_ids": [[1] * 500] * 1000})
+
+
+def test_a_cache_that_is_too_large_is_refused_before_it_starts(teacher, arguments, long_dataset):
+    # 500,000 tokens of 2 layers x 32 x 2 bytes and 2 fp32 logits: 0.068 GB
+    with pytest.raises(UserError, match=r"about 0\.1 GB, but cache_max_gb is 0\.06"):
+        Teacher(teacher, LAYERS, arguments(cache_max_gb=0.06), long_dataset)
+    Teacher(teacher, LAYERS, arguments(cache_max_gb=0.07), long_dataset)
+
+
+def test_auto_does_without_where_it_would_not_fit(teacher, arguments, long_dataset):
+    args = arguments(cache_max_gb=0.06, teacher_cache="auto")
+    assert Teacher(teacher, LAYERS, args, long_dataset).cache is None
+
+
+@pytest.mark.parametrize(("speed", "kept"), [(1e15, True), (1.0, False)])
+def test_auto_takes_what_is_faster(teacher, batch, arguments, monkeypatch, speed, kept):
+    monkeypatch.setattr(teacher_module, "read_speed", lambda folder: speed)
+    run = Teacher(teacher.eval(), LAYERS, arguments(teacher_cache="auto"))
+    for step in range(teacher_module.PROBES):
+        run(batch | {"input_ids": (batch["input_ids"] + step) % 60})  # never seen before
+    assert (run.cache is not None) is kept
+
+
+def test_the_speed_of_a_disk_is_measured_and_leaves_nothing(tmp_path):
+    assert cache_module.read_speed(tmp_path) > 1e6
+    assert not list(tmp_path.iterdir())
