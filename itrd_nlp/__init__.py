@@ -17,9 +17,11 @@ _HOME = {
     "ITRDTrainer": "itrd_nlp.trainer",
     "ITRDTrainingArguments": "itrd_nlp.training_args",
     "MutualInformationLoss": "itrd_nlp.losses",
+    "QuestionAnsweringPipeline": "itrd_nlp.question_answering.pipeline",
     "UserError": "itrd_nlp.errors",
     "build_student": "itrd_nlp.students",
     "correlation_loss": "itrd_nlp.losses",
+    "load_pipeline": "itrd_nlp.question_answering.pipeline",
     "mutual_information_loss": "itrd_nlp.losses",
 }
 

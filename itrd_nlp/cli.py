@@ -128,7 +128,22 @@ def command_line() -> str:
     script = _relative(script)
     if os.path.isabs(script):
         script = os.path.basename(script)
-    return shlex.join([script, *(_relative(argument) for argument in arguments)])
+    # A sub-command, such as `itrd-nlp train-squad`, is two words.
+    words = script.split(" ") if script.startswith("itrd-nlp ") else [script]
+    return shlex.join([*words, *(_relative(argument) for argument in arguments)])
+
+
+def record() -> dict[str, Any]:
+    """What a run remembers of how it was started.
+
+    Returns:
+        ``command``, and ``config`` with the name and the text of the YAML file, if there was one.
+    """
+    started: dict[str, Any] = {"command": command_line()}
+    if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
+        path = Path(sys.argv[1])
+        started["config"] = {"name": path.name, "text": path.read_text(encoding="utf-8")}
+    return started
 
 
 def _relative(argument: str) -> str:

@@ -17,14 +17,16 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_NAME
 from transformers.utils.generic import find_labels
 
-from itrd_nlp.base_trainer import BaseTrainer
 from itrd_nlp.distillation import DistillationModel
 from itrd_nlp.distributed import world_size
 from itrd_nlp.errors import TrainingDiverged, UserError
+from itrd_nlp.hub_trainer import HubTrainer
 from itrd_nlp.identity import weights_digest
 from itrd_nlp.layer_map import LayerPair, layer_pairs
 from itrd_nlp.losses.correlation import mean_correlation
+from itrd_nlp.model_card import OBJECTIVE_ARGUMENTS
 from itrd_nlp.objective import BatchShare, EncoderOutput, ITRDObjective
+from itrd_nlp.results import size
 from itrd_nlp.teacher import Teacher
 from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
 
@@ -33,7 +35,7 @@ OBJECTIVE_WEIGHTS_NAME = "objective.safetensors"
 CACHE_ARGUMENTS = {"teacher_cache", "teacher_cache_dir", "cache_max_gb"}
 
 
-class ITRDTrainer(BaseTrainer):
+class ITRDTrainer(HubTrainer):
     """Distils a teacher into a student: logit KD, correlation and mutual information, besides the task loss.
 
     Use it as ``transformers.Trainer``. The student is what ``save_model`` writes and the Hub gets, alone and
@@ -85,6 +87,24 @@ class ITRDTrainer(BaseTrainer):
             self.teacher.to(device=self.args.device, dtype=args.resolved_teacher_dtype())
         self._run_teacher: Teacher | None = None
         self._watch = TermWatch()
+
+    @property
+    def published_model(self) -> PreTrainedModel:
+        """See `HubTrainer.published_model`: the student."""
+        return self.student
+
+    def known_results(self) -> dict[str, Any]:
+        """See `HubTrainer.known_results`: with the objective, the layer pairs and the teacher."""
+        results = super().known_results()
+        pairs = self.accelerator.unwrap_model(self.model).objective.pairs
+        results["layer_pairs"] = [str(pair) for pair in pairs]
+        results["arguments"] |= {name: getattr(self.args, name) for name in OBJECTIVE_ARGUMENTS}
+        if self.teacher is not None:
+            layers = self.teacher.config.num_hidden_layers
+            results["teacher"] = {"layers": layers, **size(self.teacher)}
+            if self.teacher.name_or_path:
+                results["teacher"]["name"] = Path(self.teacher.name_or_path).name
+        return results
 
     @property
     def student(self) -> PreTrainedModel:

@@ -17,7 +17,7 @@ def main() -> None:
 
     groups = (StudentArguments, LoadingArguments, DataArguments, ITRDTrainingArguments)
     arguments = cli.parse(groups, description=__doc__)
-    distil(*arguments, record={"command": cli.command_line()})
+    distil(*arguments, record=cli.record())
 
 
 if __name__ == "__main__":

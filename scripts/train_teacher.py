@@ -17,7 +17,7 @@ def main() -> None:
 
     groups = (TeacherArguments, LoadingArguments, DataArguments, FineTuningArguments)
     arguments = cli.parse(groups, description=__doc__)
-    fine_tune(*arguments, record={"command": cli.command_line()})
+    fine_tune(*arguments, record=cli.record())
 
 
 if __name__ == "__main__":

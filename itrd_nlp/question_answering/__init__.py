@@ -12,11 +12,13 @@ from itrd_nlp.question_answering.features import (
     evaluation_features,
     training_features,
 )
+from itrd_nlp.question_answering.pipeline import QuestionAnsweringPipeline, load_pipeline
 from itrd_nlp.question_answering.read import read_squad
 from itrd_nlp.question_answering.scoring import exact_match, f1, normalize_answer, score
 
 __all__ = [
     "QuestionAnsweringCollator",
+    "QuestionAnsweringPipeline",
     "Span",
     "SquadMetrics",
     "best_answers",
@@ -25,6 +27,7 @@ __all__ = [
     "evaluation_features",
     "exact_match",
     "f1",
+    "load_pipeline",
     "load_predictions",
     "load_squad_metric",
     "normalize_answer",

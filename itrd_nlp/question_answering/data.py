@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
@@ -72,8 +74,16 @@ class EvaluationData:
     signature: str  # equal signatures: the same questions, windows and decoding
 
 
-def load_training_data(args: DataArguments, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """Windows of the training questions.
+@dataclass
+class TrainingData:
+    """The windows to train on, and of how many questions they are."""
+
+    features: Dataset
+    questions: int
+
+
+def load_training_data(args: DataArguments, tokenizer: PreTrainedTokenizerBase) -> TrainingData:
+    """Training questions and their windows.
 
     Raises:
         UserError: ``train_file`` is missing or cannot be used.
@@ -88,13 +98,14 @@ def load_training_data(args: DataArguments, tokenizer: PreTrainedTokenizerBase) 
         max_samples=args.max_train_samples,
         seed=args.data_subset_seed,
     )
-    return training_features(
+    features = training_features(
         examples,
         tokenizer,
         max_length=args.max_length,
         doc_stride=args.doc_stride,
         num_proc=args.preprocessing_num_workers,
     )
+    return TrainingData(features, len(examples))
 
 
 def load_validation_examples(args: DataArguments) -> Dataset:
@@ -134,6 +145,20 @@ def load_evaluation_data(args: DataArguments, tokenizer: PreTrainedTokenizerBase
     content = json.dumps([settings, examples["id"][:], examples["answers"][:]])
     signature = hashlib.sha256(content.encode()).hexdigest()[:16]
     return EvaluationData(examples, features, metrics, signature)
+
+
+def data_record(source: str | None, questions: int) -> dict[str, Any]:
+    """What a run remembers of a data set.
+
+    Returns:
+        `name` (of the file alone, or the id on the Hub), `questions`, and the `sha256` of a file.
+    """
+    path = Path(str(source))
+    if not path.is_file():
+        return {"name": str(source), "questions": questions}
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"name": path.name, "sha256": digest, "questions": questions}
 
 
 def collator(tokenizer: PreTrainedTokenizerBase) -> QuestionAnsweringCollator:

@@ -27,7 +27,8 @@ class Span(NamedTuple):
         start: Its first character in the context.
         end: The character after its last one.
         logit: Start logit plus end logit.
-        score: Softmax of `logit` over the n best spans of the question.
+        score: Softmax of `logit`, over the n best spans of the question in `decode_spans`, over
+            all of its spans in `decode_question`.
     """
 
     text: str
@@ -113,6 +114,92 @@ def best_answers(
     ):
         answers[identifiers[example]] = contexts[example][start:end]
     return answers
+
+
+def decode_question(
+    start_logits: npt.NDArray[np.floating[Any]],
+    end_logits: npt.NDArray[np.floating[Any]],
+    char_start: npt.NDArray[np.integer[Any]],
+    char_end: npt.NDArray[np.integer[Any]],
+    context: str,
+    *,
+    n_best: int = 1,
+    max_answer_length: int = 30,
+    null_logit: float | None = None,
+) -> list[Span]:
+    """Find the `n_best` spans of one question, with their probabilities.
+
+    The spans are those of `decode_spans`. The `score` of a span is exp(logit) / sum of exp(logit)
+    over every span of the question that has at most `max_answer_length` tokens, not only over the
+    n best, so that it does not depend on `n_best`. A span of several windows is one span in this
+    sum, too, with its highest logit.
+
+    Args:
+        start_logits: `(W, L)`, one row per window of the question.
+        end_logits: `(W, L)`.
+        char_start: `(W, L)`, the first character of each token in the context, -1 where a token is
+            not of the context. What the logits are there never counts.
+        char_end: `(W, L)`, the character after the last one, -1 likewise.
+        context: The text that the characters are of.
+        n_best: Most spans.
+        max_answer_length: Most tokens per span.
+        null_logit: The logit of "there is no answer". If given, it takes part in the softmax and
+            in the ranking, as the span of no characters at 0.
+
+    Returns:
+        The spans, the best first; no span where no token is of the context.
+
+    Raises:
+        UserError: A logit inside the context is NaN.
+    """
+    window, first, last, logit = _best_of_windows(
+        start_logits, end_logits, char_start >= 0, n_best, max_answer_length
+    )
+    question = np.zeros(len(window), dtype=np.int64)
+    spans = _Candidates(question, char_start[window, first], char_end[window, last], logit)
+    best = _merge(spans, n_best)
+    candidates = list(zip(best.start.tolist(), best.end.tolist(), best.logit.tolist(), strict=True))
+    total = _log_total(start_logits, end_logits, char_start, char_end, max_answer_length)
+    if null_logit is not None:
+        candidates.append((0, 0, null_logit))
+        # Stable, so that of equal logits the span comes first.
+        candidates = sorted(candidates, key=lambda candidate: -candidate[2])[:n_best]
+        total = np.logaddexp(total, null_logit)
+    return [
+        Span(context[start:end], start, end, logit, min(float(np.exp(logit - total)), 1.0))
+        for start, end, logit in candidates
+    ]
+
+
+def _log_total(
+    start: npt.NDArray[np.floating[Any]],
+    end: npt.NDArray[np.floating[Any]],
+    char_start: npt.NDArray[np.integer[Any]],
+    char_end: npt.NDArray[np.integer[Any]],
+    max_answer_length: int,
+) -> float:
+    """Log of the sum of exp(logit) over all spans of a question, the same characters once."""
+    max_answer_length = min(max_answer_length, start.shape[1])
+    behind = ((0, 0), (0, max_answer_length - 1))
+    dtype = np.result_type(start.dtype, np.float32)  # that of `_best_of_windows`
+    ends = np.pad(end.astype(dtype), behind)
+    stops = np.pad(char_end.astype(np.int64), behind, constant_values=-1)
+
+    window, first = np.nonzero(char_start >= 0)
+    last = first[:, None] + np.arange(max_answer_length)
+    stop = stops[window[:, None], last]
+    legal = stop >= 0
+    logit = (start.astype(dtype)[window, first][:, None] + ends[window[:, None], last])[legal]
+    characters = (char_start.astype(np.int64)[window, first][:, None] * (stops.max() + 1) + stop)[
+        legal
+    ]
+    if not len(logit):
+        return -np.inf
+    order = np.argsort(characters)
+    new = np.flatnonzero(np.diff(characters[order], prepend=-1))
+    highest = np.maximum.reduceat(logit[order], new).astype(np.float64)
+    peak = highest.max()
+    return float(peak + np.log(np.exp(highest - peak).sum()))
 
 
 def _best_spans(

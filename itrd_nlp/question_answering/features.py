@@ -133,7 +133,7 @@ class QuestionAnsweringCollator:
         return batch
 
 
-class _Layout(NamedTuple):
+class WindowLayout(NamedTuple):
     """The special tokens around question and context, and the token types of all parts."""
 
     prefix: np.ndarray
@@ -147,12 +147,23 @@ class _Layout(NamedTuple):
     cls_index: int
 
 
-class _Window(NamedTuple):
-    row: int  # of the batch
+class Window(NamedTuple):
+    """One window, unpadded.
+
+    Attributes:
+        row: The row of its question in the batch.
+        ids: `(L,)`, the tokens.
+        types: `(L,)`, the token types.
+        first: Where its part of the context begins.
+        char_start: `(C,)`, the first character of each of its C tokens of the context.
+        char_end: `(C,)`, the character after the last one.
+    """
+
+    row: int
     ids: np.ndarray
     types: np.ndarray
-    first: int  # where its context begins
-    char_start: np.ndarray  # of its context tokens
+    first: int
+    char_start: np.ndarray
     char_end: np.ndarray
 
 
@@ -165,11 +176,8 @@ def _cached_windows(
     *,
     characters: bool,
 ) -> Dataset:
-    if not 0 <= doc_stride < max_length:
-        raise UserError(
-            f"doc_stride is {doc_stride}, but must be at least 0 and below max_length={max_length}."
-        )
-    layout = _layout(tokenizer)
+    check_window_size(max_length, doc_stride)
+    layout = window_layout(tokenizer)
     columns: dict[str, Any] = {"input_ids": [Value("int32")], "length": Value("int32")}
     if "token_type_ids" in tokenizer.model_input_names:
         columns["token_type_ids"] = [Value("int8")]
@@ -182,8 +190,8 @@ def _cached_windows(
             "char_end": [Value("int32")],
         }
     # Calling a tokenizer changes its truncation and padding, and with it the hash that map would
-    # compute, so that a second run would miss the cache. `_layout` has switched both off: what is
-    # left of the tokenizer decides the result.
+    # compute, so that a second run would miss the cache. `window_layout` has switched both off:
+    # what is left of the tokenizer decides the result.
     backend = tokenizer.backend_tokenizer.to_str()
     key = [examples._fingerprint, backend, sorted(columns), max_length, doc_stride, _CACHE_VERSION]
     fingerprint = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
@@ -212,8 +220,24 @@ def _cached_windows(
     )
 
 
-def _layout(tokenizer: PreTrainedTokenizerBase) -> _Layout:
-    """Read the layout off an encoded pair, so that it holds for BERT, RoBERTa, MPNet and others."""
+def check_window_size(max_length: int, doc_stride: int) -> None:
+    """Refuse windows that would overlap entirely.
+
+    Raises:
+        UserError: `doc_stride` is negative or not below `max_length`.
+    """
+    if not 0 <= doc_stride < max_length:
+        raise UserError(
+            f"doc_stride is {doc_stride}, but must be at least 0 and below max_length={max_length}."
+        )
+
+
+def window_layout(tokenizer: PreTrainedTokenizerBase) -> WindowLayout:
+    """Read the layout off an encoded pair, so that it holds for BERT, RoBERTa, MPNet and others.
+
+    Raises:
+        UserError: The tokenizer is a slow one, pads on the left or has no CLS token.
+    """
     name = type(tokenizer).__name__
     if not tokenizer.is_fast:
         raise UserError(
@@ -238,7 +262,7 @@ def _layout(tokenizer: PreTrainedTokenizerBase) -> _Layout:
             f"The tokenizer {name} puts no CLS token before the question, but one is needed to"
             " mark windows without the answer."
         )
-    return _Layout(
+    return WindowLayout(
         prefix=ids[prefix],
         middle=ids[middle],
         suffix=ids[suffix],
@@ -254,13 +278,13 @@ def _layout(tokenizer: PreTrainedTokenizerBase) -> _Layout:
 def _batch_of_windows(
     batch: dict[str, list[Any]],
     tokenizer: PreTrainedTokenizerBase,
-    layout: _Layout,
+    layout: WindowLayout,
     max_length: int,
     doc_stride: int,
     columns: list[str],
 ) -> dict[str, list[Any]]:
     result: dict[str, list[Any]] = {name: [] for name in columns}
-    for window in _windows(batch, tokenizer, layout, max_length, doc_stride):
+    for window in cut_windows(batch, tokenizer, layout, max_length, doc_stride):
         result["input_ids"].append(window.ids)
         result["length"].append(len(window.ids))
         if "token_type_ids" in columns:
@@ -279,13 +303,30 @@ def _batch_of_windows(
     return result
 
 
-def _windows(
+def cut_windows(
     batch: dict[str, list[Any]],
     tokenizer: PreTrainedTokenizerBase,
-    layout: _Layout,
+    layout: WindowLayout,
     max_length: int,
     doc_stride: int,
-) -> Iterator[_Window]:
+) -> Iterator[Window]:
+    """Cut a batch of questions into windows.
+
+    Args:
+        batch: The lists `id`, `question` and `context`. Each different context is tokenised once.
+        tokenizer: A fast tokenizer.
+        layout: Its `window_layout`.
+        max_length: Most tokens in a window.
+        doc_stride: Context tokens that two neighbouring windows share.
+
+    Yields:
+        The windows of each question from the begin of its context to the end, in the order of the
+        batch. A context without tokens has one window.
+
+    Raises:
+        UserError: A question is too long; the message names its id.
+    """
+
     def tokenize(texts: list[str]) -> BatchEncoding:
         # Untruncated and silent: the tokenizer's own idea of the longest input is not asked.
         encoded: BatchEncoding = tokenizer(
@@ -323,7 +364,7 @@ def _windows(
         begin, end = 0, min(room, len(ids))
         while True:
             context_types = np.full(end - begin, layout.context_type, dtype=np.int8)
-            yield _Window(
+            yield Window(
                 row=row,
                 ids=np.concatenate((head, ids[begin:end], layout.suffix)),
                 types=np.concatenate((head_types, context_types, layout.suffix_types)),
@@ -337,7 +378,7 @@ def _windows(
             end = min(begin + room, len(ids))
 
 
-def _answer_tokens(window: _Window, answers: dict[str, list[Any]], absent: int) -> tuple[int, int]:
+def _answer_tokens(window: Window, answers: dict[str, list[Any]], absent: int) -> tuple[int, int]:
     """First and last token of the first answer; `absent` twice if it is not all in the window."""
     if not answers["text"] or not len(window.char_start):
         return absent, absent

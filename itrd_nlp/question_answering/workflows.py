@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from contextlib import AbstractContextManager
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from itrd_nlp.base_trainer import BaseTrainer
 from itrd_nlp.checkpoints import writing
 from itrd_nlp.errors import UserError
+from itrd_nlp.model_card import CARD_NAME, model_card
 from itrd_nlp.models import (
     LoadingArguments,
     check_same_vocabulary,
@@ -24,10 +26,18 @@ from itrd_nlp.models import (
 from itrd_nlp.question_answering.data import (
     DataArguments,
     EvaluationData,
+    TrainingData,
     collator,
+    data_record,
     load_evaluation_data,
     load_training_data,
 )
+from itrd_nlp.question_answering.evaluation import load_predictions
+from itrd_nlp.question_answering.features import QuestionAnsweringCollator
+from itrd_nlp.question_answering.speed import milliseconds_per_question
+from itrd_nlp.report import write_report
+from itrd_nlp.report.analysis import PREDICTIONS_NAME, save_analysis
+from itrd_nlp.report.data import ANALYSIS_NAME
 from itrd_nlp.results import (
     RESULTS_NAME,
     environment,
@@ -36,6 +46,7 @@ from itrd_nlp.results import (
     size,
     write_json,
 )
+from itrd_nlp.similarity import layer_similarity
 from itrd_nlp.students import build_student
 from itrd_nlp.trainer import CACHE_ARGUMENTS, ITRDTrainer, resolve_pairs
 from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
@@ -47,7 +58,9 @@ NOT_THE_EXPERIMENT = {
     "disable_tqdm",
     "report_to",
 } | CACHE_ARGUMENTS
-EVALUATION_KEYS = (
+SIMILARITY_WINDOWS = 64
+TEACHER_KEYS = (
+    "base_model",
     "exact_match",
     "f1",
     "questions",
@@ -128,23 +141,24 @@ def fine_tune(
         model_args.model_name_or_path, role="encoder", args=loading, dropout=model_args.dropout
     )
     tokenizer = load_tokenizer(model_args.model_name_or_path, loading)
-    with args.main_process_first(desc="tokenising"):
-        train_features = load_training_data(data_args, tokenizer)
-        evaluation = load_evaluation_data(data_args, tokenizer)
-    trainer = BaseTrainer(
-        model=model,
-        args=args,
-        train_dataset=train_features,
-        eval_dataset=evaluation.features,
-        data_collator=collator(tokenizer),
-        processing_class=tokenizer,
-        compute_metrics=evaluation.metrics,
-    )
-    results = _train_and_evaluate(trainer, model, evaluation)
-    results |= {"arguments": arguments, **(record or {})}
-    _save(trainer, results)
-    if trainer.is_world_process_zero():
-        print_summary([_row("teacher", results)], f"Fine-tuned: {args.output_dir}")
+    data = _load_data(data_args, tokenizer, args)
+    trainer = BaseTrainer(model=model, args=args, **data.of_trainer())
+    results = _train_and_evaluate(trainer, model, data)
+    results |= {"base_model": Path(model_args.model_name_or_path).name, "arguments": arguments}
+    results |= record or {}
+    answers = data.evaluation.metrics.predictions
+    with _saving(trainer):
+        trainer.save_model()
+        if trainer.is_world_process_zero():
+            folder = Path(args.output_dir)
+            save_analysis(
+                folder,
+                history=trainer.state.log_history,
+                examples=data.evaluation.examples,
+                predictions=answers,
+            )
+            _publish(folder, results)
+            print_summary([_row("teacher", results)], f"Fine-tuned: {args.output_dir}")
     return results
 
 
@@ -183,31 +197,41 @@ def distil(
     tokenizer = load_tokenizer(model_args.teacher, loading)
     student = _student(model_args, loading, teacher, tokenizer)
     resolve_pairs(student, teacher, args)  # refuse what does not fit before the work begins
-    with args.main_process_first(desc="tokenising"):
-        train_features = load_training_data(data_args, tokenizer)
-        evaluation = load_evaluation_data(data_args, tokenizer)
-    teacher_results = _teacher_results(model_args.teacher, teacher, evaluation, tokenizer, args)
-    trainer = ITRDTrainer(
-        model=student,
-        teacher=teacher,
-        args=args,
-        train_dataset=train_features,
-        eval_dataset=evaluation.features,
-        data_collator=collator(tokenizer),
-        processing_class=tokenizer,
-        compute_metrics=evaluation.metrics,
-    )
-    results = _train_and_evaluate(trainer, student, evaluation)
+    data = _load_data(data_args, tokenizer, args)
+    taught, teacher_answers = _judge_teacher(model_args.teacher, teacher, data, args)
+    before = _similarity(student, teacher, data)
+    trainer = ITRDTrainer(model=student, teacher=teacher, args=args, **data.of_trainer())
+    results = _train_and_evaluate(trainer, student, data)
+    answers = data.evaluation.metrics.predictions
     results |= {
-        "teacher": teacher_results,
+        "teacher": taught,
         "layer_pairs": [str(pair) for pair in trainer.model.objective.pairs],
         "arguments": arguments,
         **(record or {}),
     }
-    _save(trainer, results)
-    if trainer.is_world_process_zero():
-        rows = [_row("teacher", teacher_results), _row("student", results)]
-        print_summary(rows, f"Distilled: {args.output_dir}")
+    with _saving(trainer):
+        trainer.save_model()
+        if trainer.is_world_process_zero():
+            folder = Path(args.output_dir)
+            # What was saved, not the model in the trainer, which may be wrapped or sharded.
+            saved = load_model(str(folder), role="model", args=loading).to(args.device)
+            teacher.to(device=args.device, dtype=saved.dtype)
+            speed = milliseconds_per_question(
+                {"teacher": teacher, "student": saved}, data.evaluation.features, data.collator
+            )
+            results["ms_per_question"] = speed["student"]
+            taught["ms_per_question"] = speed["teacher"]
+            save_analysis(
+                folder,
+                history=trainer.state.log_history,
+                examples=data.evaluation.examples,
+                predictions=answers,
+                teacher_predictions=teacher_answers,
+                similarity={"before": before, "after": _similarity(saved, teacher, data)},
+            )
+            _publish(folder, results)
+            rows = [_row("teacher", taught), _row("student", results)]
+            print_summary(rows, f"Distilled: {args.output_dir}")
     return results
 
 
@@ -331,28 +355,77 @@ def _student(
     return student
 
 
-def _teacher_results(
-    name: str,
-    teacher: PreTrainedModel,
-    evaluation: EvaluationData,
-    tokenizer: PreTrainedTokenizerBase,
-    args: FineTuningArguments,
-) -> dict[str, Any]:
-    known = read_results(name)
-    if known is None or known.get("signature") != evaluation.signature:
-        known = evaluate_model(teacher, evaluation, tokenizer, args)
-    chosen = {key: known[key] for key in EVALUATION_KEYS if key in known}
-    return {"name": Path(name).name, **chosen}
+@dataclass
+class _Data:
+    """What a training reads, and what a trainer must be told of it."""
+
+    training: TrainingData
+    evaluation: EvaluationData
+    tokenizer: PreTrainedTokenizerBase
+    record: dict[str, Any]
+
+    @property
+    def collator(self) -> QuestionAnsweringCollator:
+        return collator(self.tokenizer)
+
+    def of_trainer(self) -> dict[str, Any]:
+        return {
+            "train_dataset": self.training.features,
+            "eval_dataset": self.evaluation.features,
+            "data_collator": self.collator,
+            "processing_class": self.tokenizer,
+            "compute_metrics": self.evaluation.metrics,
+        }
+
+
+def _load_data(
+    data_args: DataArguments, tokenizer: PreTrainedTokenizerBase, args: FineTuningArguments
+) -> _Data:
+    with args.main_process_first(desc="tokenising"):
+        training = load_training_data(data_args, tokenizer)
+        evaluation = load_evaluation_data(data_args, tokenizer)
+    record = {
+        "train": data_record(data_args.train_file, training.questions),
+        "validation": data_record(data_args.validation_file, len(evaluation.examples)),
+    }
+    return _Data(training, evaluation, tokenizer, record)
+
+
+def _judge_teacher(
+    name: str, teacher: PreTrainedModel, data: _Data, args: FineTuningArguments
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What is known of the teacher, and its answers; both from its own folder if that is about these questions."""
+    known = read_results(name) or {}
+    path = Path(name) / ANALYSIS_NAME / PREDICTIONS_NAME
+    if known.get("signature") == data.evaluation.signature and path.is_file():
+        answers = load_predictions(path)
+    else:
+        known = known | evaluate_model(teacher, data.evaluation, data.tokenizer, args)
+        answers = dict(data.evaluation.metrics.predictions)
+    chosen = {key: known[key] for key in TEACHER_KEYS if key in known}
+    return {"name": Path(name).name, **chosen}, answers
+
+
+def _similarity(student: PreTrainedModel, teacher: PreTrainedModel, data: _Data) -> dict[str, Any]:
+    """How alike the layers of both are, over the first windows of the evaluation."""
+    windows = data.evaluation.features.select(
+        range(min(SIMILARITY_WINDOWS, len(data.evaluation.features)))
+    )
+    columns = ("input_ids", "token_type_ids")
+    rows = windows.select_columns([c for c in columns if c in windows.column_names]).to_list()
+    batches = [data.collator(rows[i : i + 16]) for i in range(0, len(rows), 16)]
+    return layer_similarity(student, teacher, batches)
 
 
 def _train_and_evaluate(
-    trainer: BaseTrainer, model: PreTrainedModel, evaluation: EvaluationData
+    trainer: BaseTrainer, model: PreTrainedModel, data: _Data
 ) -> dict[str, Any]:
     started = time.perf_counter()
     output = trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
     seconds = time.perf_counter() - started
     return {
-        **_evaluate(trainer, model, evaluation),
+        **_evaluate(trainer, model, data.evaluation),
+        "datasets": data.record,
         "train_seconds": round(seconds, 1),
         "train_loss": output.training_loss,
         "steps": trainer.state.global_step,
@@ -375,12 +448,18 @@ def _evaluate(
     }
 
 
-def _save(trainer: BaseTrainer, results: dict[str, Any]) -> None:
-    folder = Path(trainer.args.output_dir)
-    with writing(folder, "Checkpoints in it are as they were."):
-        trainer.save_model()
-        if trainer.is_world_process_zero():
-            write_json(folder / RESULTS_NAME, results)  # last: it says that the run is finished
+def _saving(trainer: BaseTrainer) -> AbstractContextManager[None]:
+    return writing(Path(trainer.args.output_dir), "Checkpoints in it are as they were.")
+
+
+def _publish(folder: Path, results: dict[str, Any]) -> None:
+    """Write card, results and report.
+
+    results.json says that the run is finished, so it comes when all but the report, which reads it, is there.
+    """
+    model_card(results, folder).save(folder / CARD_NAME)
+    write_json(folder / RESULTS_NAME, results)
+    write_report(folder)
 
 
 def _row(name: str, results: dict[str, Any]) -> dict[str, Any]:

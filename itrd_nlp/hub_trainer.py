@@ -1,0 +1,182 @@
+"""A trainer that pushes its model to the Hub, and nothing else of its output folder."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.trainer_utils import HubStrategy
+from transformers.utils.hub import PushInProgress
+
+from itrd_nlp.base_trainer import BaseTrainer
+from itrd_nlp.errors import UserError
+from itrd_nlp.hub import (
+    HubFile,
+    PushReport,
+    card_text,
+    hub_api,
+    open_repo,
+    push_files,
+    student_files,
+)
+from itrd_nlp.model_card import CARD_NAME
+from itrd_nlp.results import environment, read_results, size
+
+logger = logging.getLogger(__name__)
+
+
+class HubTrainer(BaseTrainer):
+    """`BaseTrainer` whose ``--push_to_hub`` pushes configuration, weights, tokenizer, card and results.json alone.
+
+    transformers' own pushes the whole output folder: the training arguments with their paths, logs, what else is there.
+    """
+
+    @property
+    def published_model(self) -> PreTrainedModel:
+        """The model that `save_model` writes."""
+        return self.accelerator.unwrap_model(self.model)
+
+    def known_results(self) -> dict[str, Any]:
+        """What the card is made from before the run has left a results.json."""
+        return {
+            "layers": self.published_model.config.num_hidden_layers,
+            **size(self.published_model),
+            "steps": self.state.global_step,
+            "arguments": {"seed": self.args.seed},
+            "environment": environment(),
+        }
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Create the repository ``args.hub_model_id`` (default: of the name of ``output_dir``) where there is none.
+
+        Raises:
+            UserError: ``hub_strategy`` is one that pushes checkpoints, or see `itrd_nlp.hub.open_repo`.
+        """
+        strategy = HubStrategy(self.args.hub_strategy)
+        if strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+            raise UserError(
+                f"hub_strategy is {strategy.value!r}, but must be every_save or end: the Hub gets the model and no "
+                "checkpoints."
+            )
+        if not self.is_world_process_zero():
+            return
+        name = self.args.hub_model_id or Path(self.args.output_dir).absolute().name
+        private = self.args.hub_private_repo if private is None else private
+        self.hub_model_id = open_repo(self._hub(token), name, private=private)
+        self.push_in_progress = None
+
+    def create_model_card(self, license: str | None = None) -> None:
+        """Write README.md into ``output_dir``, unless there is one that somebody edited.
+
+        It has what results.json of this training says; before there is one, what `known_results` does.
+
+        Args:
+            license: an identifier of the Hub such as ``apache-2.0``.
+        """
+        if self.is_world_process_zero():
+            folder = Path(self.args.output_dir)
+            text = card_text(folder, self._results(), repo_id=self.hub_model_id, license=license)
+            (folder / CARD_NAME).write_text(text, encoding="utf-8")
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        license: str | None = None,
+    ) -> PushReport | Future[PushReport] | None:
+        """Save the model and push it.
+
+        Args:
+            commit_message: of the commit.
+            blocking: wait for the upload.
+            token: default: ``args.hub_token``, else that of ``hf auth login``.
+            revision: branch, created where it is missing; default: ``args.hub_revision``, else ``main``.
+            private: create the repository so; default: ``args.hub_private_repo``.
+            license: for the card, an identifier of the Hub.
+
+        Returns:
+            What the push did, or a future of it where ``blocking`` is false. None on all but the first process.
+
+        Raises:
+            UserError: the Hub refused, or could not be reached.
+        """
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        if self.hub_model_id is None:
+            self.init_hf_repo(token, private)
+        self._finish_current_push()  # it reads the files that are written next
+        self.save_model(_internal_call=True)
+        if not self.is_world_process_zero():
+            return None
+        self.create_model_card(license)
+        api, files = self._hub(token), self._files(self.args.output_dir)
+        given = {
+            "revision": revision or self.args.hub_revision,
+            "commit_message": commit_message or "End of training",
+        }
+        if blocking:
+            return push_files(api, self.hub_model_id, files, **given)
+        return api.run_as_future(push_files, api, self.hub_model_id, files, **given)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Push the model of a checkpoint in the background. If that fails the training goes on, with a warning."""
+        if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
+            return
+        if self.push_in_progress is not None and not self.push_in_progress.is_done():
+            if not self.args.hub_always_push:
+                return
+            self._finish_current_push()
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        step = self.state.global_step
+        try:
+            # The checkpoint is renamed, and may be rotated away, while the upload goes on.
+            for file in self._files(checkpoint_folder):
+                path = Path(checkpoint_folder) / file.name
+                if path.is_file():
+                    shutil.copy(path, self.args.output_dir)
+            self.create_model_card()
+            files = self._files(self.args.output_dir)
+        except UserError as error:
+            logger.warning("The model of step %d is not pushed: %s", step, error)
+            return
+        api = self._hub()
+        job = api.run_as_future(self._push_step, api, files, step)
+        self.push_in_progress = PushInProgress([job])
+
+    def _push_step(self, api: HfApi, files: list[HubFile], step: int) -> None:
+        try:
+            push_files(
+                api,
+                self.hub_model_id,
+                files,
+                revision=self.args.hub_revision,
+                commit_message=f"Training in progress, step {step}",
+            )
+        except UserError as error:
+            logger.warning("The model of step %d is not pushed: %s", step, error)
+
+    def _hub(self, token: str | None = None) -> HfApi:
+        return hub_api(token if token is not None else self.args.hub_token)
+
+    def _files(self, folder: str) -> list[HubFile]:
+        tokenizer = self.processing_class
+        return student_files(
+            folder,
+            self._results(),
+            tokenizer if isinstance(tokenizer, PreTrainedTokenizerBase) else None,
+            repo_id=self.hub_model_id,
+        )
+
+    def _results(self) -> dict[str, Any]:
+        # A results.json that an earlier training has left in the folder is not about this model.
+        recorded = read_results(self.args.output_dir)
+        if recorded is not None and recorded.get("steps") == self.state.global_step:
+            return recorded
+        return self.known_results()

@@ -1,0 +1,356 @@
+"""Answer questions about texts with a distilled student, in one line.
+
+transformers 5 has no pipeline for extractive question answering any more. This one is built on its
+`Pipeline`, and finds the answers that the evaluation finds, because it cuts windows and decodes
+spans with the same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+from transformers.pipelines.base import ChunkPipeline
+
+from itrd_nlp.errors import UserError
+from itrd_nlp.models import LoadingArguments, load_model, load_tokenizer
+from itrd_nlp.question_answering.decoding import Span, decode_question
+from itrd_nlp.question_answering.features import (
+    Window,
+    check_window_size,
+    cut_windows,
+    window_layout,
+)
+
+Answer = dict[str, Any]
+"""`answer`, `score`, `start` and `end`, see `QuestionAnsweringPipeline`."""
+
+
+class QuestionAnsweringPipeline(ChunkPipeline):
+    """Find the answers to questions in their contexts.
+
+    A call takes `question=` and `context=`, two texts or two lists of the same length (or a list of
+    questions and one context for all); or, as the only argument, a dict with `question` and
+    `context`, a list of such dicts, or any other iterable of them, such as a generator or a data
+    set. For one question it returns an answer, for lists a list. For any other iterable it returns
+    an iterator that reads only as many inputs as it needs to fill a batch, so that a stream of any
+    length is answered in constant memory. Other keys of a dict are ignored, but for `id`, by which
+    error messages name the question; else they name its number.
+
+    An answer is a dict of
+
+    - `answer`: the text, `context[start:end]`;
+    - `score`: its probability among all answers that are possible: the softmax of start logit plus
+      end logit over every span of at most `max_answer_len` tokens in all windows of the context. It
+      depends neither on `top_k` nor on how the windows are batched, and over all spans it sums to
+      1. As with any softmax, how well it matches the share of right answers is a property of the
+      model. Where the model cannot see that there is no answer, a high score says only that no other
+      span of this context is a better one;
+    - `start` and `end`: characters of the context, `end` exclusive.
+
+    With `top_k` above 1 there is a list of answers in the place of each, the best first. A context
+    of which the tokenizer makes no token has the only answer "" with score 0.
+
+    Args:
+        model: An encoder with a span head; or another module with its `config`, `device` and
+            `dtype`, called as one, such as an `OnnxQuestionAnsweringModel`. It is put into
+            evaluation mode.
+        tokenizer: Its fast tokenizer.
+        device: Where it runs; default: the first accelerator, else the CPU.
+        batch_size: Windows that go through the model at once, 1 by default. This and the following
+            can be given here and in every call; the call wins.
+        top_k: Answers per question, 1 by default.
+        max_answer_len: Most tokens of an answer, 30 by default.
+        max_length: Most tokens of a window; default: 384, or what the model can take if that is less.
+        doc_stride: Tokens of a long context that two neighbouring windows share; default: 128, but
+            no more than a third of `max_length`.
+        handle_impossible_answer: Let "there is no answer" compete, for models that were trained
+            with such questions. Its logit is that of the span ([CLS], [CLS]), the lowest of all
+            windows. If it wins, the answer is "" from 0 to 0. False by default.
+
+    Raises:
+        UserError: The input or an option cannot be used, or a question leaves no room in a window.
+
+    Example:
+        >>> qa = QuestionAnsweringPipeline(model, tokenizer)  # doctest: +SKIP
+        >>> qa(question="Where does the Rhine end?", context="The Rhine ends in the North Sea.")
+        {'answer': 'the North Sea', 'score': 0.81, 'start': 18, 'end': 31}  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        device: str | int | torch.device | None = None,
+        batch_size: int = 1,
+        **options: Any,
+    ) -> None:
+        _check_count("batch_size", batch_size)
+        self.layout = window_layout(tokenizer)
+        super().__init__(
+            model=model.eval(),
+            tokenizer=tokenizer,
+            task="question-answering",
+            device=device,
+            batch_size=batch_size,
+            **options,
+        )
+
+    def __repr__(self) -> str:
+        name, device = type(self.model).__name__, self.device
+        return f"{type(self).__name__}({name}, dtype={self.dtype}, device={device})"
+
+    def __call__(
+        self,
+        inputs: Mapping[str, Any] | Iterable[Mapping[str, Any]] | None = None,
+        *,
+        question: str | list[str] | None = None,
+        context: str | list[str] | None = None,
+        batch_size: int | None = None,
+        **options: Any,
+    ) -> Any:
+        if batch_size is not None:
+            _check_count("batch_size", batch_size)
+        if inputs is None:
+            inputs = _pairs(question, context)
+        elif question is not None or context is not None:
+            raise UserError("Give either question and context, or inputs that hold both.")
+        if isinstance(inputs, Mapping):
+            return super().__call__(_checked(inputs, 1), batch_size=batch_size, **options)
+        if isinstance(inputs, str) or not isinstance(inputs, Iterable):
+            raise UserError(
+                f"The input is {_shown(inputs)}, but must be a dict with question and context, or"
+                " several of them."
+            )
+        rows = (_checked(row, number) for number, row in enumerate(inputs, start=1))
+        if isinstance(inputs, list | tuple):
+            checked = list(rows)  # all of them, before the first is answered
+            return super().__call__(checked, batch_size=batch_size, **options) if checked else []
+        return iter(super().__call__(rows, batch_size=batch_size, **options))
+
+    def _sanitize_parameters(
+        self,
+        top_k: int | None = None,
+        max_answer_len: int | None = None,
+        max_length: int | None = None,
+        doc_stride: int | None = None,
+        handle_impossible_answer: bool | None = None,
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        counts = {"top_k": top_k, "max_answer_len": max_answer_len}
+        for name, value in {**counts, "max_length": max_length}.items():
+            if value is not None:
+                _check_count(name, value)
+        if doc_stride is not None and (type(doc_stride) is not int or doc_stride < 0):
+            raise UserError(f"doc_stride is {doc_stride!r}, but must be an integer of at least 0.")
+        limit = self._most_tokens()
+        if max_length is not None and limit is not None and max_length > limit:
+            raise UserError(
+                f"max_length is {max_length}, but the model takes no more than {limit} tokens."
+            )
+        if handle_impossible_answer not in (None, True, False):
+            raise UserError(
+                f"handle_impossible_answer is {handle_impossible_answer!r}, but must be True or False."
+            )
+        preprocess = {"max_length": max_length, "doc_stride": doc_stride}
+        postprocess = {**counts, "handle_impossible_answer": handle_impossible_answer}
+        return _given(preprocess), {}, _given(postprocess)
+
+    def preprocess(
+        self,
+        row: dict[str, str],
+        max_length: int | None = None,
+        doc_stride: int | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the windows of a question as inputs of the model."""
+        if max_length is None:
+            max_length = min(384, self._most_tokens() or 384)
+        if doc_stride is None:
+            doc_stride = min(128, max_length // 3)
+        check_window_size(max_length, doc_stride)
+        batch = {name: [row[name]] for name in ("id", "question", "context")}
+        windows = list(cut_windows(batch, self.tokenizer, self.layout, max_length, doc_stride))
+        for window in windows:
+            inputs = {
+                "input_ids": torch.from_numpy(window.ids[None].astype(np.int64)),
+                "attention_mask": torch.ones((1, len(window.ids)), dtype=torch.int64),
+            }
+            if "token_type_ids" in self.tokenizer.model_input_names:
+                inputs["token_type_ids"] = torch.from_numpy(window.types[None].astype(np.int64))
+            yield {
+                **inputs,
+                "part": _Part(row["context"], window),
+                "is_last": window is windows[-1],
+            }
+
+    def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
+        others = {name: model_inputs.pop(name) for name in ("part", "is_last")}
+        output = self.model(**model_inputs)
+        # Python and numpy have no bf16.
+        logits = {name: output[name].float() for name in ("start_logits", "end_logits")}
+        return {**logits, **others}
+
+    def postprocess(
+        self,
+        outputs: list[dict[str, Any]],
+        top_k: int = 1,
+        max_answer_len: int = 30,
+        handle_impossible_answer: bool = False,
+    ) -> Answer | list[Answer]:
+        """Find the answers in the logits of all windows of a question."""
+        windows = [output["part"].window for output in outputs]
+        starts = [output["start_logits"][0].numpy() for output in outputs]
+        ends = [output["end_logits"][0].numpy() for output in outputs]
+        null_logit = None
+        if handle_impossible_answer:
+            cls = self.layout.cls_index
+            # No window may have an answer, so the one that is least sure of it counts.
+            null_logit = min(float(s[cls] + e[cls]) for s, e in zip(starts, ends, strict=True))
+        inside = [slice(w.first, w.first + len(w.char_start)) for w in windows]
+        spans = decode_question(
+            _stack([x[i] for x, i in zip(starts, inside, strict=True)], 0),
+            _stack([x[i] for x, i in zip(ends, inside, strict=True)], 0),
+            _stack([w.char_start for w in windows], -1),
+            _stack([w.char_end for w in windows], -1),
+            outputs[0]["part"].context,
+            n_best=top_k,
+            max_answer_length=max_answer_len,
+            null_logit=null_logit,
+        ) or [Span("", 0, 0, -np.inf, 0.0)]
+        answers = [
+            {"answer": span.text, "score": span.score, "start": span.start, "end": span.end}
+            for span in spans
+        ]
+        return answers if top_k > 1 else answers[0]
+
+    def _most_tokens(self) -> int | None:
+        """The longest input of the model; None where its positions have no end."""
+        return getattr(self.model.config, "max_position_embeddings", None)
+
+
+def load_pipeline(
+    model: str | Path,
+    *,
+    loading: LoadingArguments | None = None,
+    device: str | None = None,
+    dtype: str = "float32",
+    **options: Any,
+) -> QuestionAnsweringPipeline:
+    """Load a pipeline from a model folder, the Hub or an ONNX folder.
+
+    Args:
+        model: A folder or a model id; or a folder that `scripts/export_onnx.py` wrote.
+        loading: Attention implementation and revision.
+        device: Where the model runs; default: the first accelerator, else the CPU.
+        dtype: Of the weights, a name of torch's. An ONNX model runs on the CPU as it was exported.
+        options: Those of `QuestionAnsweringPipeline`.
+
+    Raises:
+        UserError: Model, tokenizer, device or an option cannot be used.
+
+    Example:
+        >>> qa = load_pipeline("runs/my_student", batch_size=16)  # doctest: +SKIP
+    """
+    from itrd_nlp.question_answering.onnx_model import OnnxQuestionAnsweringModel, is_onnx_folder
+
+    name = str(model)
+    loading = loading or LoadingArguments()
+    if is_onnx_folder(name):
+        if dtype != "float32" or device not in (None, "cpu"):
+            raise UserError(
+                f"{name} is an ONNX folder, which runs on the CPU as it was exported; give neither"
+                " dtype nor device."
+            )
+        network: torch.nn.Module = OnnxQuestionAnsweringModel.from_pretrained(name)
+        device = "cpu"
+    else:
+        network = load_model(name, role="model", args=loading).to(getattr(torch, dtype))
+    tokenizer = load_tokenizer(name, loading)
+    try:
+        return QuestionAnsweringPipeline(network, tokenizer, device=device, **options)
+    except UserError:
+        raise
+    except (AssertionError, RuntimeError, ValueError) as error:  # of torch and of transformers
+        if device is None:
+            raise
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise UserError(f"device {device!r} cannot be used: {reason}.") from error
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What the model does not see of a window. No tuple: the base class takes tuples apart."""
+
+    context: str
+    window: Window
+
+
+def _pairs(question: Any, context: Any) -> dict[str, Any] | list[dict[str, Any]]:
+    """The inputs of a call with question and context."""
+    for name, value in (("question", question), ("context", context)):
+        if value is None:
+            raise UserError(f"There is no {name}, but a call needs a question and its context.")
+    if isinstance(question, str):
+        return {"question": question, "context": context}
+    if not isinstance(question, list | tuple):
+        raise UserError(f"question is {_shown(question)}, but must be a text or a list of texts.")
+    contexts = [context] * len(question) if isinstance(context, str) else context
+    if not isinstance(contexts, list | tuple) or len(contexts) != len(question):
+        raise UserError(
+            f"question is a list of {len(question)}, but context is {_shown(context)}; it must be a"
+            " list of the same length, or one text for all."
+        )
+    return [{"question": q, "context": c} for q, c in zip(question, contexts, strict=True)]
+
+
+def _checked(row: Any, number: int) -> dict[str, str]:
+    """The question, its context and the name of both for error messages."""
+    if not isinstance(row, Mapping):
+        raise UserError(
+            f"Input {number} is {_shown(row)}, but must be a dict with question and context."
+        )
+    identifier = str(row.get("id", number))
+    checked = {"id": identifier}
+    for name in ("question", "context"):
+        value = row.get(name)
+        if not isinstance(value, str):
+            raise UserError(
+                f"question {identifier}: {name} is {_shown(value)}, but must be a text."
+            )
+        if not value.strip():
+            raise UserError(f"question {identifier}: {name} is empty.")
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise UserError(
+                f"question {identifier}: {name} has half of a surrogate pair, which is no character."
+            )
+        checked[name] = value
+    return checked
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "missing"
+    size = f" of {len(value)}" if isinstance(value, list | tuple) else ""
+    return f"a {type(value).__name__}{size}"
+
+
+def _check_count(name: str, value: Any) -> None:
+    if type(value) is not int or value < 1:  # True is an int, too
+        raise UserError(f"{name} is {value!r}, but must be an integer of at least 1.")
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _stack(rows: list[np.ndarray], fill: float) -> np.ndarray:
+    """One array of rows of different lengths, at least one wide."""
+    stacked = np.full((len(rows), max(1, *map(len, rows))), fill, dtype=rows[0].dtype)
+    for target, row in zip(stacked, rows, strict=True):
+        target[: len(row)] = row
+    return stacked

@@ -1,0 +1,121 @@
+"""What a run leaves for its report, beside ``results.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from itrd_nlp.question_answering.breakdown import breakdown
+from itrd_nlp.question_answering.scoring import normalize_answer, score
+from itrd_nlp.report.data import (
+    ANALYSIS_NAME,
+    BREAKDOWN_NAME,
+    DISAGREEMENTS_NAME,
+    HISTORY_NAME,
+    SIMILARITY_NAME,
+)
+from itrd_nlp.results import write_json
+
+PREDICTIONS_NAME = "predictions.json"
+TEACHER_PREDICTIONS_NAME = "teacher_predictions.json"
+
+
+def save_analysis(
+    folder: str | Path,
+    *,
+    examples: Iterable[Mapping[str, Any]],
+    predictions: Mapping[str, str],
+    history: Sequence[Mapping[str, Any]] | None = None,
+    teacher_predictions: Mapping[str, str] | None = None,
+    similarity: Mapping[str, Any] | None = None,
+) -> None:
+    """Write what `write_report` reads into ``folder/analysis``, and the answers themselves.
+
+    Args:
+        folder: The run's.
+        examples: The questions it was judged on, rows as `read_squad` returns them.
+        predictions: Question id to the model's answer.
+        history: Rows of ``trainer.state.log_history``.
+        teacher_predictions: Question id to the teacher's answer, where there is a teacher.
+        similarity: What `layer_similarity` returned ``before`` and ``after`` the training, one of them or both.
+    """
+    rows = list(examples)
+    groups = {"student": breakdown(predictions, rows)}
+    differing = None
+    if teacher_predictions is not None:
+        groups["teacher"] = breakdown(teacher_predictions, rows)
+        differing = disagreements(predictions, teacher_predictions, rows)
+    files = {
+        HISTORY_NAME: history,
+        PREDICTIONS_NAME: predictions,
+        TEACHER_PREDICTIONS_NAME: teacher_predictions,
+        SIMILARITY_NAME: similarity,
+        BREAKDOWN_NAME: groups,
+        DISAGREEMENTS_NAME: differing,
+    }
+    target = Path(folder) / ANALYSIS_NAME
+    target.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        if content is None:
+            (target / name).unlink(missing_ok=True)  # that of another run
+        else:
+            write_json(target / name, content)  # type: ignore[arg-type]
+
+
+def disagreements(
+    student: Mapping[str, str],
+    teacher: Mapping[str, str],
+    examples: Iterable[Mapping[str, Any]],
+    *,
+    show: int = 20,
+) -> dict[str, Any]:
+    """The questions to which two models give answers that differ after normalisation.
+
+    Args:
+        student: Question id to answer; a missing one is "".
+        teacher: Likewise.
+        examples: Rows as `read_squad` returns them.
+        show: How many questions to return. Taken at even distances, in the order of `examples`.
+
+    Returns:
+        ``questions``: how many there are; ``teacher_right``, ``student_right``, ``both_right`` and ``neither_right``:
+        how many of the differing ones were an exact match of whom alone; ``examples``: `show` of them, each with
+        both answers, their scores, references and context.
+    """
+    differing = []
+    total = 0
+    for row in examples:
+        total += 1
+        answers = {"student": student.get(row["id"], ""), "teacher": teacher.get(row["id"], "")}
+        if len({normalize_answer(text) for text in answers.values()}) > 1:
+            differing.append((row, {who: _judged(row, text) for who, text in answers.items()}))
+    right = [(a["teacher"]["exact_match"], a["student"]["exact_match"]) for _, a in differing]
+    if len(differing) > show:
+        differing = [differing[i * len(differing) // show] for i in range(show)]
+    return {
+        "questions": total,
+        "teacher_right": right.count((True, False)),
+        "student_right": right.count((False, True)),
+        "both_right": right.count((True, True)),
+        "neither_right": right.count((False, False)),
+        "examples": [
+            {
+                "question": row["question"],
+                "context": row["context"],
+                "references": [
+                    {"text": text, "start": start}
+                    for text, start in zip(
+                        row["answers"]["text"], row["answers"]["answer_start"], strict=True
+                    )
+                ],
+                **answers,
+            }
+            for row, answers in differing
+        ],
+    }
+
+
+def _judged(row: Mapping[str, Any], text: str) -> dict[str, Any]:
+    scores = score({row["id"]: text}, {row["id"]: row["answers"]["text"]})
+    return {"text": text, "exact_match": scores["exact_match"] == 100, "f1": scores["f1"]}

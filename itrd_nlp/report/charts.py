@@ -1,0 +1,226 @@
+"""Charts as SVG elements of a page. Their colours are variables of the page's style sheet, their text is text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from io import StringIO
+from typing import Any
+
+from itrd_nlp.errors import UserError
+from itrd_nlp.report.data import Group
+
+try:
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+    from matplotlib.ticker import MaxNLocator
+except ImportError:
+    raise UserError(
+        "a report needs matplotlib, which is not installed: pip install itrd_nlp[report]."
+    ) from None
+
+Points = Sequence[tuple[float, float]]
+
+# matplotlib draws with these values, which occur nowhere else; in the page each becomes var(--name).
+_COLOURS = {
+    "ink": "#1c2024",
+    "muted": "#60646c",
+    "rule": "#e0e1e6",
+    "heat": "#0d5aa7",
+    "on-heat": "#fdfdfe",
+    "teacher": "#8b5e00",
+    "student": "#0b68cb",
+    "line-1": "#0a67ca",
+    "line-2": "#b45309",
+    "line-3": "#0f766e",
+    "line-4": "#a21caf",
+    "line-5": "#4d7c0f",
+    "line-6": "#be123c",
+}
+_LINES = [name for name in _COLOURS if name.startswith("line-")]
+_DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
+_POINTS_WITH_MARKERS = 30
+_WIDTH = 340  # of most charts, in CSS pixels at their natural size
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "itrd_nlp",
+    "text.parse_math": False,
+    "font.family": "DejaVu Sans",  # comes with matplotlib; the page replaces it
+    "font.size": 10.5,
+    "text.color": _COLOURS["ink"],
+    "axes.labelcolor": _COLOURS["muted"],
+    "axes.edgecolor": _COLOURS["rule"],
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": _COLOURS["rule"],
+    "grid.linewidth": 0.8,
+    "xtick.color": _COLOURS["rule"],
+    "ytick.color": _COLOURS["rule"],
+    "xtick.labelcolor": _COLOURS["muted"],
+    "ytick.labelcolor": _COLOURS["muted"],
+    "legend.frameon": False,
+    "legend.labelcolor": _COLOURS["ink"],
+    "legend.handlelength": 2.2,
+    "legend.columnspacing": 1.2,
+    "lines.linewidth": 1.6,
+}
+
+
+def line_chart(
+    name: str, series: Mapping[str, Points], *, y_label: str, unit_interval: bool = False
+) -> str:
+    """Values over the optimizer steps, one line a series, told apart by colour and dashes.
+
+    Args:
+        name: Describes the chart to who cannot see it, and makes its ids differ from those of other charts.
+        series: Label to (step, value). The legend is left out where there is only one.
+        y_label: With the unit.
+        unit_interval: The values lie between 0 and 1: show all of that range.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(_WIDTH, 215)
+        for i, (label, points) in enumerate(series.items()):
+            axes.plot(
+                [step for step, _ in points],
+                [value for _, value in points],
+                label=label,
+                color=_COLOURS[_LINES[i % len(_LINES)]],
+                linestyle=_DASHES[i % len(_DASHES)],
+                marker="o" if len(points) <= _POINTS_WITH_MARKERS else None,
+                markersize=2.5,
+            )
+        axes.set_xlabel("optimizer step")
+        axes.set_ylabel(y_label)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        if unit_interval:
+            axes.set_ylim(min(0, axes.get_ylim()[0]), 1.02)
+        if len(series) > 1:
+            figure.legend(loc="outside upper left", ncols=min(len(series), 4))
+        return _svg(figure, name)
+
+
+def heat_map(
+    name: str, matrix: Sequence[Sequence[float]], marked: Sequence[tuple[int, int]]
+) -> str:
+    """Values from 0 to 1 of student layers (rows, upwards) and teacher layers (columns).
+
+    Args:
+        name: As in `line_chart`.
+        matrix: Rows of columns; row and column 0 are the embeddings.
+        marked: (row, column) of the cells with a frame.
+    """
+    rows, columns = len(matrix), len(matrix[0])
+    cell = max(28.0, min(38.0, (_WIDTH - 45) / columns))
+    with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
+        figure, axes = _figure(columns * cell + 45, rows * min(cell, 30) + 42)
+        for i, row in enumerate(matrix):
+            for j, value in enumerate(row):
+                # The colour is opacity, so that 0 is the page's background in any mode.
+                axes.add_patch(
+                    Rectangle((j - 0.5, i - 0.5), 1, 1, color=_COLOURS["heat"], alpha=value, lw=0)
+                )
+                dark = value > 0.62
+                text = f"{value:.2f}".removeprefix("0") if value < 0.995 else "1.0"
+                colour = _COLOURS["on-heat" if dark else "ink"]
+                axes.text(j, i, text, ha="center", va="center", fontsize=9, color=colour)
+        for i, j in marked:
+            if i < rows and j < columns:
+                axes.add_patch(
+                    Rectangle(
+                        (j - 0.46, i - 0.46), 0.92, 0.92, fill=False, ec=_COLOURS["line-2"], lw=2.4
+                    )
+                )
+        axes.set(xlim=(-0.5, columns - 0.5), ylim=(-0.5, rows - 0.5))
+        axes.set(xlabel="teacher layer (0: embeddings)", ylabel="student layer")
+        axes.set_xticks(range(columns), [str(j) for j in range(columns)])
+        axes.set_yticks(range(rows), [str(i) for i in range(rows)])
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        return _svg(figure, name)
+
+
+def group_chart(
+    name: str,
+    student: Mapping[str, Group],
+    teacher: Mapping[str, Group] | None,
+    *,
+    field: str,
+    x_label: str,
+    y_label: str,
+    labels: tuple[str, str],
+) -> str:
+    """One score of student and teacher in groups of questions, a row a group, from 0 to 100 %.
+
+    Args:
+        name: As in `line_chart`.
+        student: Group to its scores.
+        teacher: Of the same groups.
+        field: Which score: ``f1`` or ``exact_match``.
+        x_label: With the unit.
+        y_label: What the groups are.
+        labels: What student and teacher are called.
+    """
+    groups = list(student)
+    values = [getattr(student[group], field) for group in groups]
+    at = range(len(groups))
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(_WIDTH, 24 * len(groups) + 75)
+        axes.grid(axis="y", visible=False)
+        if teacher is not None:
+            known = [(i, getattr(teacher[g], field)) for i, g in enumerate(groups) if g in teacher]
+            axes.hlines(
+                [i for i, _ in known],
+                [values[i] for i, _ in known],
+                [value for _, value in known],
+                color=_COLOURS["muted"],
+                lw=1,
+                zorder=1,
+            )
+            axes.plot(
+                [value for _, value in known],
+                [i for i, _ in known],
+                "o",
+                ms=7,
+                mfc="none",
+                mec=_COLOURS["teacher"],
+                mew=1.8,
+                label=labels[1],
+            )
+        axes.plot(values, list(at), "D", ms=6, mew=0, color=_COLOURS["student"], label=labels[0])
+        axes.set(xlim=(-2, 102), ylim=(len(groups) - 0.5, -0.5), xlabel=x_label, ylabel=y_label)
+        axes.set_yticks(list(at), [f"{g} ({student[g].questions:,})" for g in groups])
+        axes.tick_params(length=0)
+        axes.spines["left"].set_visible(False)
+        if teacher is not None:
+            figure.legend(loc="outside upper left", ncols=2, handlelength=1)
+        return _svg(figure, name)
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Any]:
+    """A figure of a size in points, which an SVG element shows as CSS pixels, and its axes."""
+    figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _svg(figure: Figure, name: str) -> str:
+    """The element alone, with the page's colours and with ids that no other chart has."""
+    buffer = StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
+    prefix = re.sub(r"\W+", "-", name.lower())
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg[svg.index("<svg") :])
+    for variable, colour in _COLOURS.items():
+        svg = svg.replace(colour, f"var(--{variable})")
+    width, height = (round(float(x)) for x in figure.get_size_inches() * 72)
+    # In place of matplotlib's size in points: as wide as the page lets it be, but not wider than is readable.
+    opening = (
+        f'<svg role="img" aria-label="{escape(name)}" class="chart" viewBox="0 0 {width} {height}"'
+        f' style="--width: {width}px" xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
+    )
+    return opening + svg[svg.index(">") + 1 :].strip()

@@ -1,0 +1,121 @@
+"""The page of `itrd_nlp.demo` as a Space of the Hub."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+from huggingface_hub import HfApi, SpaceCardData
+
+from itrd_nlp import __version__
+from itrd_nlp.errors import UserError
+from itrd_nlp.hub import check_repo_id, hub_errors
+
+APP = '''"""Answers of {models} side by side."""
+
+from itrd_nlp.demo import build_demo
+from itrd_nlp.question_answering.pipeline import load_pipeline
+
+demo = build_demo({arguments})
+
+if __name__ == "__main__":
+    demo.launch()
+'''
+
+
+def push_space(
+    repo_id: str,
+    student_repo: str,
+    teacher_repo: str | None = None,
+    *,
+    private: bool = False,
+    token: str | None = None,
+) -> str:
+    """Upload the page as a Space, in one commit, or in none where the Hub has it already.
+
+    The Space loads its models from the Hub. It brings this package along, so that it needs nothing that is not on
+    PyPI.
+
+    Args:
+        repo_id: `USER/NAME` of the Space. It is created where it is missing.
+        student_repo: Model id of the student.
+        teacher_repo: Model id of the teacher, if it is to be there.
+        private: Create it so.
+        token: default: that of `hf auth login` or HF_TOKEN.
+
+    Returns:
+        Address of the Space.
+
+    Raises:
+        UserError: A name is none, Gradio is not installed, or the Hub refused or could not be reached.
+    """
+    for name in (repo_id, student_repo, *filter(None, [teacher_repo])):
+        check_repo_id(name)
+    api = HfApi(token=token, library_name="itrd_nlp", library_version=__version__)
+    with tempfile.TemporaryDirectory() as folder:
+        write_space(Path(folder), student_repo, teacher_repo)
+        with hub_errors():
+            url = api.create_repo(
+                repo_id, repo_type="space", space_sdk="gradio", private=private, exist_ok=True
+            )
+            api.upload_folder(
+                repo_id=repo_id,
+                repo_type="space",
+                folder_path=folder,
+                commit_message=f"Page of {student_repo}",
+            )
+    return str(url)
+
+
+def write_space(folder: Path, student_repo: str, teacher_repo: str | None = None) -> None:
+    """Write the files of the Space: app.py, requirements.txt, README.md with the header, and this package.
+
+    Raises:
+        UserError: Gradio or this package is not installed.
+    """
+    models = [student_repo, *filter(None, [teacher_repo])]
+    arguments = ", ".join(f'load_pipeline("{model}")' for model in models)
+    app = APP.format(models=" and ".join(models), arguments=arguments)
+    (folder / "app.py").write_text(app, encoding="utf-8")
+    requirements = "\n".join(_requirements()) + "\n"
+    (folder / "requirements.txt").write_text(requirements, encoding="utf-8")
+    (folder / "README.md").write_text(_readme(models), encoding="utf-8")
+    package = Path(__file__).parent
+    shutil.copytree(package, folder / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def _readme(models: list[str]) -> str:
+    """The header that tells the Hub how to run the Space, and two sentences."""
+    try:
+        gradio = version("gradio")
+    except PackageNotFoundError:
+        raise UserError(
+            "the package gradio is not installed, but its version belongs into the Space; pip install itrd_nlp[demo]."
+        ) from None
+    header = SpaceCardData(
+        title=models[0].partition("/")[2],
+        sdk="gradio",
+        sdk_version=gradio,
+        app_file="app.py",
+        license="apache-2.0",
+        models=models,
+        short_description="Questions about your own text",
+    )
+    return (
+        f"---\n{header.to_yaml()}\n---\n\n# {models[0].partition('/')[2]}\n\n"
+        f"Type a question about a text of your own: {' and '.join(models)} highlight the answer in it, with its score "
+        "and the milliseconds it took.\n"
+    )
+
+
+def _requirements() -> list[str]:
+    """What this package needs, without its extras; Gradio comes with the Space."""
+    try:
+        needed = requires("itrd_nlp") or []
+    except PackageNotFoundError:
+        raise UserError(
+            "itrd_nlp is not installed, so that what it needs is not known; pip install -e ."
+        ) from None
+    return sorted(requirement for requirement in needed if "extra ==" not in requirement)

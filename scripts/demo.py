@@ -1,0 +1,100 @@
+"""Open a page that answers questions about your own text, teacher and student side by side.
+
+    itrd-nlp demo runs/my_student
+    python scripts/demo.py --model runs/my_student --teacher runs/my_teacher --port 7861
+    python scripts/demo.py --push_space USER/NAME --student_repo USER/STUDENT --teacher_repo USER/TEACHER
+
+The teacher is the one in the student's results.json, if it is still there. With --push_space nothing runs here: the
+page is uploaded as a Space that loads its models from the Hub. It needs the extra: pip install itrd_nlp[demo].
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from itrd_nlp import cli
+from itrd_nlp.errors import UserError
+
+
+@dataclass
+class DemoArguments:
+    """The page here."""
+
+    model: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder, ONNX folder or model id of the student; may come first, without --model."
+        },
+    )
+    teacher: str | None = field(
+        default=None,
+        metadata={"help": "The same of the teacher; default: that of the student's results.json."},
+    )
+    host: str = field(
+        default="127.0.0.1", metadata={"help": "0.0.0.0 lets other machines see the page."}
+    )
+    port: int | None = field(
+        default=None, metadata={"help": "Default: the first one from 7860 on that is free."}
+    )
+    device: str | None = field(
+        default=None, metadata={"help": "Such as cpu or cuda:1; default: the first accelerator."}
+    )
+
+
+@dataclass
+class SpaceArguments:
+    """The page as a Space."""
+
+    push_space: str | None = field(
+        default=None, metadata={"help": "USER/NAME of the Space to upload."}
+    )
+    student_repo: str | None = field(
+        default=None, metadata={"help": "Model id of the student; default: --model, if it is one."}
+    )
+    teacher_repo: str | None = field(
+        default=None, metadata={"help": "Model id of the teacher, if it is to be there."}
+    )
+    private: bool = field(default=False, metadata={"help": "Create the Space so."})
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    first = arguments[0] if arguments else "-"
+    # `demo DIR`: what comes first and is no config is the model.
+    if not first.startswith("-") and Path(first).suffix not in (".yaml", ".yml"):
+        arguments = ["--model", *arguments]
+    args, space = cli.parse((DemoArguments, SpaceArguments), arguments, description=__doc__)
+    if space.push_space is not None:
+        _push(args, space)
+    elif space != SpaceArguments():
+        raise UserError("student_repo, teacher_repo and private need --push_space USER/NAME.")
+    elif args.model is None:
+        raise UserError("give the folder of a student, as in `itrd-nlp demo runs/my_student`.")
+    else:
+        _serve(args)
+
+
+def _serve(args: DemoArguments) -> None:
+    from itrd_nlp.demo import build_demo, launch, recorded_teacher
+    from itrd_nlp.question_answering.pipeline import load_pipeline
+
+    teacher = args.teacher or recorded_teacher(args.model)
+    pipelines = [load_pipeline(name, device=args.device) for name in (args.model, teacher) if name]
+    launch(build_demo(*pipelines), host=args.host, port=args.port)
+
+
+def _push(args: DemoArguments, space: SpaceArguments) -> None:
+    from itrd_nlp.space import push_space
+
+    student = space.student_repo
+    if student is None and args.model is not None and not Path(args.model).exists():
+        student = args.model
+    if student is None:
+        raise UserError(
+            "a Space loads its models from the Hub: push the student first, and give its id by --student_repo."
+        )
+    print(push_space(space.push_space, student, space.teacher_repo, private=space.private))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,51 @@
+"""Export a question-answering model to ONNX and int8, and compare both with torch on the same questions.
+
+    python scripts/export_onnx.py --model runs/my_student --validation_file assets/squad/dev-v1.1.json
+
+Writes the folders onnx and onnx_int8 and the file export.json into output_dir, prints EM, F1 and speed of all three. An
+int8 model that loses more than max_f1_drop points of F1 is removed, and the exit code is 2; the fp32 export stays.
+"""
+
+from dataclasses import dataclass, field
+
+from itrd_nlp import cli
+
+
+@dataclass
+class ExportArguments:
+    """What is exported, and what it may cost."""
+
+    model: str = field(metadata={"help": "Folder or model id."})
+    output_dir: str | None = field(
+        default=None, metadata={"help": "Default: the folder of the model."}
+    )
+    int8: bool = field(default=True, metadata={"help": "Quantize, too."})
+    max_f1_drop: float = field(
+        default=1.0, metadata={"help": "The most F1, in points, that int8 may lose."}
+    )
+    opset: int = field(default=20, metadata={"help": "Version of the ONNX operators, 18 to 23."})
+    batch_size: int = field(default=32, metadata={"help": "Windows a batch."})
+
+
+def main() -> None:
+    from itrd_nlp.export import export_checkpoint
+    from itrd_nlp.models import LoadingArguments
+    from itrd_nlp.question_answering.data import DataArguments
+
+    groups = (ExportArguments, LoadingArguments, DataArguments)
+    args, loading, data = cli.parse(groups, description=__doc__)
+    export_checkpoint(
+        args.model,
+        loading,
+        data,
+        output_dir=args.output_dir,
+        int8=args.int8,
+        max_f1_drop=args.max_f1_drop,
+        opset=args.opset,
+        batch_size=args.batch_size,
+        record={"command": cli.command_line()},
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

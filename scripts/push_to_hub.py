@@ -1,0 +1,72 @@
+"""Push a student, or a fine-tuned teacher, to the Hugging Face Hub.
+
+    python scripts/push_to_hub.py --model runs/squad_minilm_t3 --repo_id USER/NAME [--private] [--revision BRANCH]
+    python scripts/push_to_hub.py --model runs/squad_minilm_t3 --repo_id USER/NAME --dry_run
+
+The model must load and have its metrics in results.json. Configuration, weights, tokenizer, model card and
+results.json are pushed, in one commit, and nothing else of the folder. The account is that of `hf auth login` or of
+HF_TOKEN; there is no option for a token, which other users of the machine could read.
+"""
+
+from dataclasses import dataclass, field
+
+from itrd_nlp import cli
+
+
+@dataclass
+class PushArguments:
+    """What is pushed, and where to."""
+
+    model: str = field(metadata={"help": "Folder of the model."})
+    repo_id: str = field(metadata={"help": "USER/NAME; created where it is missing."})
+    private: bool = field(
+        default=False, metadata={"help": "Create it for yourself or your organisation alone."}
+    )
+    revision: str | None = field(
+        default=None, metadata={"help": "Branch, created where it is missing; default: main."}
+    )
+    license: str | None = field(
+        default=None,
+        metadata={
+            "help": "For the model card, such as apache-2.0; default: that of the teacher's card."
+        },
+    )
+    dry_run: bool = field(
+        default=False,
+        metadata={"help": "Check and show what would be pushed; no network, no token."},
+    )
+
+
+def main() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from itrd_nlp.hub import push_student
+
+    (args,) = cli.parse([PushArguments], description=__doc__)
+    report = push_student(
+        args.model,
+        args.repo_id,
+        private=args.private,
+        revision=args.revision,
+        license=args.license,
+        dry_run=args.dry_run,
+    )
+    if args.dry_run:
+        print(report.card)
+    table = Table(title=f"{report.repo_id}, branch {report.revision}", title_justify="left")
+    table.add_column("file")
+    table.add_column("bytes", justify="right")
+    for name, size in report.files.items():
+        table.add_row(name, f"{size:,}")
+    Console().print(table)
+    if args.dry_run:
+        print("Nothing was pushed.")
+    elif report.changed:
+        print(f"Pushed to {report.url}, commit {report.commit}.")
+    else:
+        print(f"{report.url} has all of it already, as commit {report.commit}.")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,31 @@
+"""Write report.html: what a run's student kept of its teacher, how it learned, where the two disagree.
+
+    python scripts/report.py runs/my_student
+
+Reads the folder of the run alone: results.json, and what is in analysis/. A run writes its report itself at its end.
+"""
+
+import sys
+from dataclasses import dataclass, field
+
+from itrd_nlp import cli
+from itrd_nlp.report import write_report
+
+
+@dataclass
+class ReportArguments:
+    """The run."""
+
+    run: str = field(metadata={"help": "Folder of a finished run; --run may be left out."})
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    if arguments and not arguments[0].startswith("-"):
+        arguments.insert(0, "--run")  # where other scripts take a config
+    (args,) = cli.parse([ReportArguments], arguments, description=__doc__)
+    print(write_report(args.run))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,115 @@
+"""The console command: every script is a sub-command, listed without loading anything heavy."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from itrd_nlp import cli, command
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted(path for path in (ROOT / "scripts").glob("*.py") if path.stem != "__init__")
+
+
+def run(*arguments: str, code: str = "from itrd_nlp.command import main; main()") -> str:
+    process = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "120"},
+        check=True,
+    )
+    return process.stdout
+
+
+def test_every_script_is_a_subcommand() -> None:
+    assert sorted(command.subcommands().values()) == SCRIPTS
+    names = {"evaluate-squad", "fetch-assets", "predict", "train-squad", "train-teacher"}
+    assert names <= set(command.subcommands())
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_every_script_has_a_main_and_a_first_line_that_fits_the_list(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert "main" in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    summary = (ast.get_docstring(tree) or "").partition("\n")[0]
+    assert summary.endswith(".")
+    assert len(summary) <= 110
+
+
+def test_the_list_has_a_line_for_each_and_needs_neither_torch_nor_transformers() -> None:
+    code = """
+import sys
+from itrd_nlp.command import main
+main()
+print("loaded:", *({"torch", "transformers", "datasets", "pydantic"} & set(sys.modules)))
+"""
+    listed = run("--help", code=code)
+    for name, path in command.subcommands().items():
+        summary = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).splitlines()[0]
+        assert f"  {name} " in listed
+        assert summary in listed
+    assert listed.splitlines()[-1].strip() == "loaded:"
+
+
+def test_no_argument_and_help_print_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = set()
+    for arguments in ([], ["-h"], ["--help"]):
+        monkeypatch.setattr(sys, "argv", ["itrd-nlp", *arguments])
+        command.main()
+        printed.add(capsys.readouterr().out)
+    assert len(printed) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("train-sqad", "did you mean train-squad?"),
+        ("predict.py", "did you mean predict?"),
+        ("zzz", "itrd-nlp --help lists them."),
+    ],
+)
+def test_an_unknown_name_is_one_sentence_and_exit_code_2(
+    name: str, hint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["itrd-nlp", name])
+    with pytest.raises(SystemExit) as stop:
+        command.main()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == f"error: there is no command {name!r}; {hint}\n"
+
+
+def test_a_subcommand_runs_its_script_under_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {}
+    script = types.ModuleType("itrd_nlp.scripts.train_squad")
+    script.main = lambda: seen.update(argv=sys.argv, command=cli.command_line())
+    monkeypatch.setitem(sys.modules, script.__name__, script)
+    monkeypatch.setattr(sys, "argv", ["/somewhere/bin/itrd-nlp", "train-squad", "a b.yaml", "--x"])
+    command.main()
+    assert seen["argv"] == ["itrd-nlp train-squad", "a b.yaml", "--x"]
+    assert seen["command"] == "itrd-nlp train-squad 'a b.yaml' --x"
+
+
+def test_help_and_errors_of_a_subcommand(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["itrd-nlp", "fetch-assets", "--help"])
+    with pytest.raises(SystemExit) as stop:
+        command.main()
+    assert not stop.value.code
+    assert capsys.readouterr().out.startswith("usage: itrd-nlp fetch-assets [CONFIG.yaml] ")
+
+    monkeypatch.setattr(sys, "argv", ["itrd-nlp", "fetch-assets", "--output_folder", "x"])
+    with pytest.raises(SystemExit) as stop:
+        command.main()
+    assert stop.value.code == 2
+    assert "did you mean --output_dir" in capsys.readouterr().err

@@ -1,0 +1,152 @@
+"""The page without a browser: what it shows, and how the script takes its arguments."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import BertConfig, BertForQuestionAnswering, BertTokenizerFast
+
+from itrd_nlp import cli, command, demo
+from itrd_nlp.errors import UserError
+from itrd_nlp.question_answering.pipeline import QuestionAnsweringPipeline
+
+CONTEXT = "The river Rhine flows past Basel"
+
+
+@pytest.fixture(scope="module")
+def qa() -> QuestionAnsweringPipeline:
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *CONTEXT.lower().split()]
+    tokenizer = BertTokenizerFast(vocab={token: i for i, token in enumerate(tokens)})
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokens),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+        initializer_range=0.5,
+    )
+    return QuestionAnsweringPipeline(BertForQuestionAnswering(config), tokenizer, device="cpu")
+
+
+def test_each_model_highlights_its_answer_in_the_context(qa: QuestionAnsweringPipeline) -> None:
+    found = qa(question="flows", context=CONTEXT)
+    segments, facts, again, _ = demo.ask([qa, qa], "flows", CONTEXT)
+    assert "".join(text for text, _ in segments) == CONTEXT
+    assert [text for text, label in segments if label] == [found["answer"]]
+    assert again == segments
+    assert facts.startswith(f"score {found['score']:.2f}, ")
+    assert facts.endswith(" ms")
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "segments"),
+    [
+        (2, 3, [("ab", None), ("c", "answer"), ("de", None)]),
+        (0, 5, [("abcde", "answer")]),
+        (0, 1, [("a", "answer"), ("bcde", None)]),
+        (0, 0, [("abcde", None)]),
+    ],
+)
+def test_segments_make_up_the_context(start: int, end: int, segments: Any) -> None:
+    assert demo.highlighted("abcde", start, end) == segments
+
+
+def test_the_page_has_a_column_for_each_model_and_no_telemetry(
+    qa: QuestionAnsweringPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "True")
+    for models, labels in (
+        ([qa], ["Student, 2 layers"]),
+        ([qa, qa], ["Teacher, 2 layers", "Student, 2 layers"]),
+    ):
+        page = demo.build_demo(*models)
+        components = page.get_config_file()["components"]
+        shown = [c["props"]["label"] for c in components if c["type"] == "highlightedtext"]
+        assert shown == labels
+        assert page.analytics_enabled is False
+
+
+def test_without_gradio_the_extra_is_named(
+    qa: QuestionAnsweringPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(UserError, match=r"pip install itrd_nlp\[demo\]"):
+        demo.build_demo(qa)
+
+
+def test_the_teacher_is_the_recorded_one_if_it_is_still_there(tmp_path: Path) -> None:
+    student, teacher = tmp_path / "student", tmp_path / "teacher"
+    student.mkdir()
+    assert demo.recorded_teacher(student) is None
+    results = {"arguments": {"teacher": str(teacher)}}
+    (student / "results.json").write_text(json.dumps(results))
+    assert demo.recorded_teacher(student) is None
+    teacher.mkdir()
+    assert demo.recorded_teacher(student) == str(teacher)
+
+
+Shown = Callable[..., list[Any]]
+
+
+@pytest.fixture
+def show(monkeypatch: pytest.MonkeyPatch) -> Shown:
+    """What `itrd-nlp demo ...` would serve: models of student and teacher, and address."""
+
+    def show(*arguments: str) -> list[Any]:
+        served: list[Any] = []
+        load = "itrd_nlp.question_answering.pipeline.load_pipeline"
+        monkeypatch.setattr(load, lambda name, device: name)
+        monkeypatch.setattr(demo, "build_demo", lambda *names: served.append(names))
+        monkeypatch.setattr(demo, "launch", lambda _, **where: served.append(where))
+        monkeypatch.setattr(sys, "argv", ["itrd-nlp", "demo", *arguments])
+        command.main()
+        return served
+
+    return show
+
+
+def test_the_folder_may_come_first(show: Shown, tmp_path: Path) -> None:
+    here = {"host": "127.0.0.1", "port": None}
+    assert show("a/student") == [("a/student",), here]
+    assert show("--model", "a/student") == [("a/student",), here]
+    assert show("s", "--teacher", "t", "--port", "7", "--host", "::") == [
+        ("s", "t"),
+        {"host": "::", "port": 7},
+    ]
+    config = tmp_path / "demo.yaml"
+    config.write_text("model: from/config\n")
+    assert show(str(config))[0] == ("from/config",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give the folder of a student, as in `itrd-nlp demo runs/my_student`"),
+        (["s", "--student_repo", "u/s"], "need --push_space USER/NAME"),
+        (["--push_space", "u/page"], "push the student first, and give its id by --student_repo"),
+        ([".", "--push_space", "u/page"], "push the student first, and give its id"),
+        (["--push_space", "page", "--student_repo", "u/s"], "repo_id is 'page', but must be USER"),
+        (["s", "t"], "'t' is neither an option nor the value of one"),
+        (["./absent"], "model ./absent does not exist"),
+    ],
+)
+def test_bad_arguments_are_one_sentence(
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from itrd_nlp.scripts.demo import main
+
+    monkeypatch.setattr(sys, "argv", ["itrd-nlp demo", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.run(main)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
