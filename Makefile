@@ -8,7 +8,7 @@ TEACHER := runs/quickstart/teacher/results.json
 # One thread a test process: two processes share the cores.
 PYTEST := env -u HF_HUB_OFFLINE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
-.PHONY: help setup assets quickstart test test-slow lint format clean
+.PHONY: help setup assets quickstart demo test test-slow lint format clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -33,6 +33,9 @@ $(TEACHER): configs/teacher_quickstart.yaml | assets
 
 quickstart: assets $(TEACHER)  ## fine-tune a small teacher on SQuAD and distil a 3-layer student from it
 	$(LAUNCH) scripts/train_squad.py configs/quickstart.yaml
+
+demo: quickstart  ## what comes after: push the student to a Hub on this machine, download it, answer, export, report
+	$(BIN)/python tests/hub/server.py $(BIN)/python tests/hub/demo.py runs/quickstart/student assets/squad/dev-v1.1.json
 
 test: lint  ## lint, then every test that is not slow
 	$(PYTEST) -m "not slow and not gpu"

@@ -122,9 +122,14 @@ def command_line() -> str:
     """The command of this process as it was typed, quoted for a shell.
 
     Absolute paths below the current folder are written relative to it, and a script elsewhere loses its folder, so
-    that the record of a run holds no names of users or machines from there.
+    that the record of a run holds no names of users or machines from there. A token is left out.
     """
     script, *arguments = sys.argv
+    for i, argument in enumerate(arguments):
+        if re.match(r"--\w*token=", argument):
+            arguments[i] = argument.partition("=")[0] + "=***"
+        elif i and re.fullmatch(r"--\w*token", arguments[i - 1]):
+            arguments[i] = "***"
     script = _relative(script)
     if os.path.isabs(script):
         script = os.path.basename(script)
@@ -142,7 +147,8 @@ def record() -> dict[str, Any]:
     started: dict[str, Any] = {"command": command_line()}
     if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
         path = Path(sys.argv[1])
-        started["config"] = {"name": path.name, "text": path.read_text(encoding="utf-8")}
+        text = re.sub(r"(?m)^(\w*token\s*:).*$", r"\1 ***", path.read_text(encoding="utf-8"))
+        started["config"] = {"name": path.name, "text": text}
     return started
 
 

@@ -160,6 +160,11 @@ def check_student(
         raise UserError(
             f"{folder} has no tokenizer, such as tokenizer.json; save it by save_pretrained."
         )
+    if len(tokenizer) > model.config.vocab_size:
+        raise UserError(
+            f"the tokenizer in {folder} has {len(tokenizer)} tokens and the model {model.config.vocab_size}, so it is "
+            "not the model's."
+        )
     expected = set(model.state_dict())
     for path in weights:
         if path.suffix != ".safetensors":
@@ -539,7 +544,10 @@ def _refused(error: HfHubHTTPError, uploading: BaseException | None) -> str:
         match = re.search(r"uploading '(.+)' to", str(uploading))
         return f"{match[1] if match else 'a file'} arrived damaged at {where} ({said}); {_AGAIN}."
     if status == 404:
-        return f"{where} has no such repository or branch ({said}); check the name, or {_LOG_IN} if it is private, and {_AGAIN}."
+        return (
+            f"{where} has no such repository or branch ({said}); check the name, or {_LOG_IN} if it is private, and "
+            f"{_AGAIN}."
+        )
     if status in (409, 412):
         return f"{where} has a change in between or a name that is taken ({said}); {_AGAIN}, or choose another name."
     return f"{where} refuses the request ({said}); correct it and {_AGAIN}."

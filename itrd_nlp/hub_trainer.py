@@ -116,7 +116,7 @@ class HubTrainer(BaseTrainer):
         if not self.is_world_process_zero():
             return None
         self.create_model_card(license)
-        api, files = self._hub(token), self._files(self.args.output_dir)
+        api, files = self._hub(token), self._files(self.args.output_dir, license)
         given = {
             "revision": revision or self.args.hub_revision,
             "commit_message": commit_message or "End of training",
@@ -165,13 +165,14 @@ class HubTrainer(BaseTrainer):
     def _hub(self, token: str | None = None) -> HfApi:
         return hub_api(token if token is not None else self.args.hub_token)
 
-    def _files(self, folder: str) -> list[HubFile]:
+    def _files(self, folder: str, license: str | None = None) -> list[HubFile]:
         tokenizer = self.processing_class
         return student_files(
             folder,
             self._results(),
             tokenizer if isinstance(tokenizer, PreTrainedTokenizerBase) else None,
             repo_id=self.hub_model_id,
+            license=license,
         )
 
     def _results(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from transformers import TrainingArguments
@@ -43,6 +44,14 @@ class FineTuningArguments(TrainingArguments):
         if not torch.accelerator.is_available():
             self.use_cpu = True
         super().__post_init__()
+        if self.run_name is None and self.output_dir is not None:
+            self.run_name = Path(
+                self.output_dir
+            ).name  # else a tracker makes up one, and a new one on resuming
+        if self.trackio_static_space_id is None:
+            self.trackio_static_space_id = (
+                False  # None would publish the log of every run that is pushed
+            )
 
 
 @dataclass

@@ -360,6 +360,16 @@ def test_command_line_is_quoted_and_relative(
     assert cli.command_line() == "x.py config.yaml"
 
 
+def test_a_token_is_in_no_record(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = write("hub_token: hf_secret\nseed: 1\n")
+    argv = ["scripts/x.py", str(config), "--hub_token", "hf_secret", "--other_token=hf_secret"]
+    monkeypatch.setattr(sys, "argv", argv)
+    record = cli.record()
+    assert "hf_secret" not in str(record)
+    assert record["command"].endswith("--hub_token '***' '--other_token=***'")
+    assert record["config"]["text"] == "hub_token: ***\nseed: 1\n"
+
+
 def test_importing_the_command_line_does_not_import_torch() -> None:
     code = "import sys, itrd_nlp.cli; print('torch' in sys.modules)"
     result = subprocess.run(

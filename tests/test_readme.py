@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+from transformers import (
+    BertConfig,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertTokenizerFast,
+)
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -51,6 +56,28 @@ def test_the_loss_example_runs():
 
 
 def test_every_file_that_the_readme_names_exists():
-    named = re.findall(r"\b(?:configs|scripts|docs)/[\w./]+\.(?:yaml|py|md|svg)\b", README)
+    named = re.findall(r"\b(?:configs|scripts|docs)/[\w./]+\.(?:yaml|py|md|svg|png)\b", README)
     assert named
     assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def test_the_pipeline_example_answers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "where", "does", "the", "rhine", "end"]
+    words += ["?", "ends", "in", "north", "sea", "."]
+    folder = "runs/my_student"
+    BertTokenizerFast(vocab={w: i for i, w in enumerate(words)}).save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+    )
+    BertForQuestionAnswering(config).save_pretrained(folder)
+    *lines, call = example("pipeline").strip().splitlines()
+    scope: dict = {}
+    exec("\n".join([*lines, f"answer = {call}"]), scope)
+    answer = scope["answer"]
+    assert "The Rhine ends in the North Sea."[answer["start"] : answer["end"]] == answer["answer"]
+    assert 0 <= answer["score"] <= 1

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.training_args import ITRDTrainingArguments
+from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
 
 
 @pytest.mark.parametrize(
@@ -106,3 +106,11 @@ def test_one_process_with_several_gpus_is_told_to_start_by_accelerate(tmp_path, 
     monkeypatch.setattr(ITRDTrainingArguments, "n_gpu", 2)
     with pytest.raises(UserError, match=r"2 GPUs are in sight of one process.*accelerate launch"):
         ITRDTrainingArguments(output_dir=str(tmp_path))
+
+
+def test_a_tracker_gets_the_name_of_the_run_and_publishes_nothing(tmp_path):
+    args = FineTuningArguments(output_dir=str(tmp_path / "my_run"), report_to="none")
+    assert args.run_name == "my_run"
+    assert args.trackio_static_space_id is False
+    named = FineTuningArguments(str(tmp_path), run_name="a", trackio_static_space_id="me/space")
+    assert (named.run_name, named.trackio_static_space_id) == ("a", "me/space")

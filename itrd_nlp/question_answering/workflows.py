@@ -16,7 +16,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from itrd_nlp.base_trainer import BaseTrainer
 from itrd_nlp.checkpoints import writing
 from itrd_nlp.errors import UserError
-from itrd_nlp.model_card import CARD_NAME, model_card
+from itrd_nlp.hub import push_student
+from itrd_nlp.hub_trainer import HubTrainer
+from itrd_nlp.model_card import CARD_NAME, license_of, model_card
 from itrd_nlp.models import (
     LoadingArguments,
     check_same_vocabulary,
@@ -51,13 +53,12 @@ from itrd_nlp.students import build_student
 from itrd_nlp.trainer import CACHE_ARGUMENTS, ITRDTrainer, resolve_pairs
 from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
 
-# How a run was started again, and what it showed meanwhile, does not make it another experiment.
+# How a run was started again, what it showed meanwhile and where it went does not make it another experiment.
 NOT_THE_EXPERIMENT = {
-    "logging_dir",
-    "resume_from_checkpoint",
-    "disable_tqdm",
-    "report_to",
-} | CACHE_ARGUMENTS
+    *CACHE_ARGUMENTS,
+    *("resume_from_checkpoint", "disable_tqdm", "logging_dir", "report_to", "run_name", "project"),
+    *(f.name for f in fields(FineTuningArguments) if "hub" in f.name or "trackio" in f.name),
+}
 SIMILARITY_WINDOWS = 64
 TEACHER_KEYS = (
     "base_model",
@@ -136,19 +137,21 @@ def fine_tune(
     finished = finished_run(args.output_dir, arguments)
     if finished is not None:
         print_summary([_row("teacher", finished)], f"Finished already: {args.output_dir}")
+        _push_finished(args)
         return finished
     model = load_model(
         model_args.model_name_or_path, role="encoder", args=loading, dropout=model_args.dropout
     )
     tokenizer = load_tokenizer(model_args.model_name_or_path, loading)
     data = _load_data(data_args, tokenizer, args)
-    trainer = BaseTrainer(model=model, args=args, **data.of_trainer())
+    trainer = HubTrainer(model=model, args=args, **data.of_trainer())
     results = _train_and_evaluate(trainer, model, data)
-    results |= {"base_model": Path(model_args.model_name_or_path).name, "arguments": arguments}
-    results |= record or {}
+    results |= {"base_model": _public_name(model_args.model_name_or_path)}
+    results |= _license(model_args.model_name_or_path)
+    results |= {"arguments": arguments, **(record or {})}
     answers = data.evaluation.metrics.predictions
     with _saving(trainer):
-        trainer.save_model()
+        trainer.save_model(_internal_call=True)  # pushed below, with its results
         if trainer.is_world_process_zero():
             folder = Path(args.output_dir)
             save_analysis(
@@ -159,6 +162,8 @@ def fine_tune(
             )
             _publish(folder, results)
             print_summary([_row("teacher", results)], f"Fine-tuned: {args.output_dir}")
+    if args.push_to_hub:
+        trainer.push_to_hub()
     return results
 
 
@@ -192,6 +197,7 @@ def distil(
     if finished is not None:
         rows = [_row("teacher", finished["teacher"]), _row("student", finished)]
         print_summary(rows, f"Finished already: {args.output_dir}")
+        _push_finished(args)
         return finished
     teacher = load_model(model_args.teacher, role="teacher", args=loading)
     tokenizer = load_tokenizer(model_args.teacher, loading)
@@ -199,18 +205,19 @@ def distil(
     resolve_pairs(student, teacher, args)  # refuse what does not fit before the work begins
     data = _load_data(data_args, tokenizer, args)
     taught, teacher_answers = _judge_teacher(model_args.teacher, teacher, data, args)
-    before = _similarity(student, teacher, data)
+    before = _similarity(student, teacher, data) if args.process_index == 0 else None
     trainer = ITRDTrainer(model=student, teacher=teacher, args=args, **data.of_trainer())
     results = _train_and_evaluate(trainer, student, data)
     answers = data.evaluation.metrics.predictions
     results |= {
         "teacher": taught,
         "layer_pairs": [str(pair) for pair in trainer.model.objective.pairs],
+        **_license(model_args.student or model_args.teacher),
         "arguments": arguments,
         **(record or {}),
     }
     with _saving(trainer):
-        trainer.save_model()
+        trainer.save_model(_internal_call=True)  # pushed below, with its results
         if trainer.is_world_process_zero():
             folder = Path(args.output_dir)
             # What was saved, not the model in the trainer, which may be wrapped or sharded.
@@ -232,6 +239,8 @@ def distil(
             _publish(folder, results)
             rows = [_row("teacher", taught), _row("student", results)]
             print_summary(rows, f"Distilled: {args.output_dir}")
+    if args.push_to_hub:
+        trainer.push_to_hub()
     return results
 
 
@@ -403,14 +412,26 @@ def _judge_teacher(
         known = known | evaluate_model(teacher, data.evaluation, data.tokenizer, args)
         answers = dict(data.evaluation.metrics.predictions)
     chosen = {key: known[key] for key in TEACHER_KEYS if key in known}
-    return {"name": Path(name).name, **chosen}, answers
+    return {"name": _public_name(name), **chosen}, answers
+
+
+def _public_name(name: str) -> str:
+    """An id of the Hub as it is, of a path the last part."""
+    path = Path(name)
+    return path.name if path.exists() or path.is_absolute() else name
+
+
+def _license(name: str) -> dict[str, str]:
+    """What the card of a model's folder says about its license, which holds for what is made from it."""
+    found = license_of(name)
+    return {} if found is None else {"license": found}
 
 
 def _similarity(student: PreTrainedModel, teacher: PreTrainedModel, data: _Data) -> dict[str, Any]:
-    """How alike the layers of both are, over the first windows of the evaluation."""
-    windows = data.evaluation.features.select(
-        range(min(SIMILARITY_WINDOWS, len(data.evaluation.features)))
-    )
+    """How alike the layers of both are, over windows of all lengths of the evaluation."""
+    features = data.evaluation.features
+    every = max(1, len(features) // SIMILARITY_WINDOWS)
+    windows = features.select(range(0, len(features), every)[:SIMILARITY_WINDOWS])
     columns = ("input_ids", "token_type_ids")
     rows = windows.select_columns([c for c in columns if c in windows.column_names]).to_list()
     batches = [data.collator(rows[i : i + 16]) for i in range(0, len(rows), 16)]
@@ -460,6 +481,22 @@ def _publish(folder: Path, results: dict[str, Any]) -> None:
     model_card(results, folder).save(folder / CARD_NAME)
     write_json(folder / RESULTS_NAME, results)
     write_report(folder)
+
+
+def _push_finished(args: FineTuningArguments) -> None:
+    if not args.push_to_hub or args.process_index > 0:
+        return
+    if args.hub_model_id is None:
+        raise UserError(
+            f"push_to_hub is true and {args.output_dir} is finished, but hub_model_id is not set; give it as USER/NAME."
+        )
+    push_student(
+        args.output_dir,
+        args.hub_model_id,
+        private=bool(args.hub_private_repo),
+        revision=args.hub_revision,
+        token=args.hub_token,
+    )
 
 
 def _row(name: str, results: dict[str, Any]) -> dict[str, Any]:

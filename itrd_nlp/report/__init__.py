@@ -23,8 +23,7 @@ def write_report(folder: str | Path) -> Path:
         The path of the report.
 
     Raises:
-        UserError: there is no ``results.json``, a file is not what it should be, or the extra ``report`` is not
-            installed.
+        UserError: there is no ``results.json``, or a file is not what it should be.
 
     Example:
         >>> write_report("runs/my_student")  # doctest: +SKIP

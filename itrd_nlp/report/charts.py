@@ -8,18 +8,12 @@ from html import escape
 from io import StringIO
 from typing import Any
 
-from itrd_nlp.errors import UserError
-from itrd_nlp.report.data import Group
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
-try:
-    import matplotlib
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
-    from matplotlib.ticker import MaxNLocator
-except ImportError:
-    raise UserError(
-        "a report needs matplotlib, which is not installed: pip install itrd_nlp[report]."
-    ) from None
+from itrd_nlp.report.data import Group
 
 Points = Sequence[tuple[float, float]]
 
@@ -28,7 +22,7 @@ _COLOURS = {
     "ink": "#1c2024",
     "muted": "#60646c",
     "rule": "#e0e1e6",
-    "heat": "#0d5aa7",
+    "heat": "#08457f",
     "on-heat": "#fdfdfe",
     "teacher": "#8b5e00",
     "student": "#0b68cb",
@@ -43,7 +37,7 @@ _LINES = [name for name in _COLOURS if name.startswith("line-")]
 _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 _POINTS_WITH_MARKERS = 30
 _WIDTH = 340  # of most charts, in CSS pixels at their natural size
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "itrd_nlp",
     "text.parse_math": False,
@@ -124,7 +118,9 @@ def heat_map(
                 axes.add_patch(
                     Rectangle((j - 0.5, i - 0.5), 1, 1, color=_COLOURS["heat"], alpha=value, lw=0)
                 )
-                dark = value > 0.62
+                dark = (
+                    value > 0.67
+                )  # where both have the same contrast, in the light and the dark mode
                 text = f"{value:.2f}".removeprefix("0") if value < 0.995 else "1.0"
                 colour = _COLOURS["on-heat" if dark else "ink"]
                 axes.text(j, i, text, ha="center", va="center", fontsize=9, color=colour)

@@ -12,19 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
 from itrd_nlp import __version__
-from itrd_nlp.errors import UserError
 from itrd_nlp.report import charts
 from itrd_nlp.report.data import Breakdown, Disagreement, Evaluation, LogRow, Results, Run
 from itrd_nlp.report.paths import base_names
-
-try:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-except ImportError:
-    raise UserError(
-        "a report needs jinja2, which is not installed: pip install itrd_nlp[report]."
-    ) from None
 
 HERE = Path(__file__).parent
 ABSENT = "n/a"
@@ -164,7 +158,7 @@ def _models(results: Results, name: str) -> Table:
         "layers": ("layers", "{}"),
         "parameters": ("parameters", "{:,}"),
         "megabytes_fp32": ("MB (fp32)", "{:.1f}"),
-        "ms_per_question": ("ms per question", "{:.1f}"),
+        "ms_per_question": ("ms/question", "{:.1f}"),
         "exact_match": ("EM (%)", "{:.2f}"),
         "f1": ("F1 (%)", "{:.2f}"),
         "questions": ("questions", "{:,}"),
@@ -276,7 +270,7 @@ def _groups(breakdown: Breakdown | None, results: Results) -> list[tuple[Figure,
         ("answer_length", "by length of the answer", "words"),
     ):
         student = getattr(breakdown.student, attribute)
-        teacher = breakdown.teacher and getattr(breakdown.teacher, attribute)
+        teacher = None if breakdown.teacher is None else getattr(breakdown.teacher, attribute)
         figures = []
         for score, label in (("f1", "F1"), ("exact_match", "Exact match")):
             name = f"{label} {title}"
@@ -286,7 +280,7 @@ def _groups(breakdown: Breakdown | None, results: Results) -> list[tuple[Figure,
                 teacher,
                 field=score,
                 x_label=f"{label} (%)",
-                y_label=f"{head} (number of questions)",
+                y_label=f"{head} (questions)",
                 labels=(own, "teacher"),
             )
             figures.append(Figure(name, Markup(svg)))

@@ -36,6 +36,14 @@ def test_accelerate_launch_distils_a_student_and_reports_both(run_script, workpl
     assert "student.yaml --seed 7" in found["command"]
     assert str(workplace) not in json.dumps(found)
 
+    assert found["ms_per_question"] > 0 < found["teacher"]["ms_per_question"]
+    assert found["config"]["text"] == (workplace / "student.yaml").read_text()
+    assert found["datasets"]["validation"]["questions"] == 10
+    assert len(found["datasets"]["train"]["sha256"]) == 64
+    for name in ("README.md", "report.html"):
+        page = (workplace / "student" / name).read_text()
+        assert f"{found['f1']:.2f}" in page
+        assert str(workplace) not in page
     student = AutoModelForQuestionAnswering.from_pretrained(workplace / "student")
     assert student.config.num_hidden_layers == 2
     assert AutoTokenizer.from_pretrained(workplace / "student").vocab_size == 64

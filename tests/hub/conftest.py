@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,10 +81,9 @@ def results() -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def student_folder(tmp_path: Path) -> Path:
-    """What a run leaves: the student, and beside it what nobody else is to get."""
-    folder = tmp_path / "student"
+@pytest.fixture(scope="session")
+def built_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("built") / "student"
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=len(WORDS),
@@ -95,8 +95,7 @@ def student_folder(tmp_path: Path) -> Path:
         initializer_range=0.5,
     )
     BertForQuestionAnswering(config).save_pretrained(folder)
-    tokenizer = BertTokenizerFast(vocab={word: i for i, word in enumerate(WORDS)})
-    tokenizer.save_pretrained(folder)
+    BertTokenizerFast(vocab={word: i for i, word in enumerate(WORDS)}).save_pretrained(folder)
     (folder / "results.json").write_text(json.dumps(results()))
     (folder / "training_args.bin").write_bytes(b"/home/ann")
     (folder / "report.html").write_text("/home/ann")
@@ -105,6 +104,12 @@ def student_folder(tmp_path: Path) -> Path:
     for name in ("optimizer.pt", "objective.safetensors", "model.safetensors"):
         (checkpoint / name).write_bytes(b"not for others")
     return folder
+
+
+@pytest.fixture
+def student_folder(built_student: Path, tmp_path: Path) -> Path:
+    """What a run leaves: the student, and beside it what nobody else is to get."""
+    return shutil.copytree(built_student, tmp_path / "student")
 
 
 PUSHED = {

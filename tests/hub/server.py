@@ -273,6 +273,7 @@ class Handler(BaseHTTPRequestHandler):
 
     hub: HubServer
     protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 16  # headers and body in one segment, or each answer waits 40 ms for an ACK
     routes: tuple[tuple[str, str, Callable[..., None]], ...] = ()
     prefix = ""
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from huggingface_hub import HfApi, ModelCard
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForQuestionAnswering
+from transformers import AutoModelForQuestionAnswering, BertTokenizerFast
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.hub import check_student, hub_errors, push_student
@@ -263,6 +263,10 @@ def without_tokenizer(folder: Path) -> None:
         path.unlink()
 
 
+def another_tokenizer(folder: Path) -> None:
+    BertTokenizerFast(vocab={f"w{i}": i for i in range(1000)}).save_pretrained(folder)
+
+
 def without_config(folder: Path) -> None:
     (folder / "config.json").unlink()
 
@@ -293,6 +297,7 @@ def card_with_token(folder: Path) -> None:
         (weights_without_head, "lacks qa_outputs.bias"),
         (missing_shard, "names model-00001-of-00001.safetensors, but"),
         (without_tokenizer, "has no tokenizer, such as tokenizer.json"),
+        (another_tokenizer, "so it is not the model's"),
         (without_config, "config.json"),
         (invalid_card, "README.md is no valid model card"),
         (card_of_no_yaml, "README.md is no valid model card"),

@@ -120,7 +120,7 @@ COLOURS = """() => {
         getComputedStyle(document.querySelector(selector))[property];
     return {
         page: of('body', 'backgroundColor'),
-        text: of('p', 'color'),
+        text: of('.lead', 'color'),
         axis: of('svg text', 'fill'),
         line: of('svg path[style*="--line-1"]', 'stroke'),
         student: of('mark.student', 'borderBottomColor'),

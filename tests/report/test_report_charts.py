@@ -1,14 +1,10 @@
 """The SVG of the charts: drawn to scale, labelled, in the colours of the page, with ids of their own."""
 
-import importlib
 import re
-import sys
 from xml.etree import ElementTree
 
 import numpy as np
-import pytest
 
-from itrd_nlp.errors import UserError
 from itrd_nlp.report.charts import group_chart, heat_map, line_chart
 from itrd_nlp.report.data import Group
 
@@ -158,10 +154,3 @@ def test_a_chart_is_described_and_escapes_what_is_not_ours():
     assert parse(svg).get("aria-label") == '<b>"x"'
     assert {"<script>", "$\\frac$", "<i>"} <= set(texts(svg))
     assert not list(parse(svg).iter("script"))
-
-
-def test_without_matplotlib_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "itrd_nlp.report.charts")
-    with pytest.raises(UserError, match=r"pip install itrd_nlp\[report\]"):
-        importlib.import_module("itrd_nlp.report.charts")
