@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from itrd_nlp import cli
-from itrd_nlp.errors import UserError
 
 SHAPES = {"minilm": (6, 384, 12, 1536), "bert": (12, 768, 12, 3072)}
 OBJECTIVES = {"kd": {"beta_corr": 0.0, "beta_mi": 0.0}, "itrd": {}}
@@ -135,34 +133,22 @@ def main() -> None:
         print(json.dumps(measure(args, args.worker)))
         return
     from rich.console import Console
-    from rich.progress import track
     from rich.table import Table
 
+    from benchmarks.harness import median, ratio, take_turns
     from itrd_nlp.results import environment, write_json
 
-    runs: dict[str, list[dict[str, float]]] = {objective: [] for objective in OBJECTIVES}
-    for _ in track(range(args.rounds), description="measuring"):
-        for objective in OBJECTIVES:
-            command = [sys.executable, __file__, *sys.argv[1:], "--worker", objective]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                raise UserError(f"the measurement of {objective} failed: {done.stderr[-2000:]}")
-            runs[objective].append(json.loads(done.stdout.splitlines()[-1]))
-
+    workers = {objective: [*sys.argv[1:], "--worker", objective] for objective in OBJECTIVES}
+    runs = take_turns(__file__, workers, args.rounds)
     figures: dict[str, Any] = {}
     table = Table(title=f"ITRD + KD over KD alone, {args.shape}, median of {args.rounds} pairs")
     for column in ("", "KD", "ITRD + KD", "ratio", "least", "most"):
         table.add_column(column, justify="right")
     for name in ("seconds", "tokens_per_second", "peak_megabytes"):
-        kd, itrd = ([run[name] for run in runs[objective]] for objective in OBJECTIVES)
-        ratios = [b / a for a, b in zip(kd, itrd, strict=True)]
-        figures[name] = {
-            "kd": statistics.median(kd),
-            "itrd": statistics.median(itrd),
-            "ratio": statistics.median(ratios),
-            "ratios": ratios,
-        }
-        shown = [*list(figures[name].values())[:3], min(ratios), max(ratios)]
+        kd, itrd = (median(runs[objective], name) for objective in OBJECTIVES)
+        over = ratio(runs["itrd"], runs["kd"], name)
+        figures[name] = {"kd": kd, "itrd": itrd, "ratio": over["median"], "ratios": over["ratios"]}
+        shown = [kd, itrd, over["median"], over["least"], over["most"]]
         table.add_row(name, *(f"{value:.4g}" for value in shown))
     Console().print(table)
     if args.output is not None:
@@ -176,4 +162,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     cli.run(main)

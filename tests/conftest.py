@@ -18,24 +18,53 @@ from typing import Any  # noqa: E402
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from transformers import BertConfig, BertForQuestionAnswering  # noqa: E402
+from transformers import (  # noqa: E402
+    BertConfig,
+    BertForQuestionAnswering,
+    BertTokenizerFast,
+)
 
 
-def tiny_bert(layers: int, *, seed: int, hidden_size: int = 32) -> BertForQuestionAnswering:
-    """A BERT of random weights that runs in milliseconds."""
+def tiny_config(layers: int, **changes: Any) -> BertConfig:
+    """A BERT that runs in milliseconds."""
+    tiny: dict[str, Any] = {
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "max_position_embeddings": 64,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "initializer_range": 0.2,  # larger than usual: features that differ from token to token
+    }
+    return BertConfig(**(tiny | changes))
+
+
+@pytest.fixture(scope="session")
+def make_config() -> Any:
+    return tiny_config
+
+
+def tiny_bert(layers: int, *, seed: int, **changes: Any) -> BertForQuestionAnswering:
+    """Random weights."""
     torch.manual_seed(seed)
-    config = BertConfig(
-        vocab_size=64,
-        hidden_size=hidden_size,
-        num_hidden_layers=layers,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        initializer_range=0.2,  # larger than usual: features that differ from token to token
-    )
-    return BertForQuestionAnswering(config)
+    return BertForQuestionAnswering(tiny_config(layers, **changes))
+
+
+def reader(
+    words: list[str], layers: int, *, seed: int = 0, **changes: Any
+) -> tuple[BertForQuestionAnswering, BertTokenizerFast]:
+    """A model of random weights, whose logits differ, and a tokenizer that knows these words."""
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+    tokenizer = BertTokenizerFast(vocab={token: i for i, token in enumerate(tokens)})
+    changes = {"initializer_range": 0.5, "max_position_embeddings": 512} | changes
+    return tiny_bert(layers, seed=seed, vocab_size=len(tokens), **changes), tokenizer
+
+
+@pytest.fixture(scope="session")
+def make_reader() -> Any:
+    return reader
 
 
 @pytest.fixture

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import BertConfig, BertForQuestionAnswering, BertTokenizerFast
 
 from itrd_nlp import cli, command, demo
 from itrd_nlp.errors import UserError
@@ -20,19 +18,8 @@ CONTEXT = "The river Rhine flows past Basel"
 
 
 @pytest.fixture(scope="module")
-def qa() -> QuestionAnsweringPipeline:
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *CONTEXT.lower().split()]
-    tokenizer = BertTokenizerFast(vocab={token: i for i, token in enumerate(tokens)})
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(tokens),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=16,
-        initializer_range=0.5,
-    )
-    return QuestionAnsweringPipeline(BertForQuestionAnswering(config), tokenizer, device="cpu")
+def qa(make_reader: Any) -> QuestionAnsweringPipeline:
+    return QuestionAnsweringPipeline(*make_reader(CONTEXT.lower().split(), 2), device="cpu")
 
 
 def test_each_model_highlights_its_answer_in_the_context(qa: QuestionAnsweringPipeline) -> None:

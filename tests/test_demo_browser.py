@@ -5,11 +5,10 @@ from __future__ import annotations
 import shutil
 import socket
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-import torch
-from transformers import BertConfig, BertForQuestionAnswering, BertTokenizerFast
 
 from itrd_nlp import demo
 from itrd_nlp.errors import UserError
@@ -21,25 +20,13 @@ CONTEXT = "The river <b>Rhine</b> flows past Basel, and past Bonn."
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
-def pipeline(layers: int) -> QuestionAnsweringPipeline:
-    words = ["the", "river", "rhine", "flows", "past", "basel", "and", "bonn"]
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, *"<>/b,.?"]
-    tokenizer = BertTokenizerFast(vocab={token: i for i, token in enumerate(tokens)})
-    torch.manual_seed(layers)
-    config = BertConfig(
-        vocab_size=len(tokens),
-        hidden_size=16,
-        num_hidden_layers=layers,
-        num_attention_heads=2,
-        intermediate_size=16,
-        initializer_range=0.5,
-    )
-    return QuestionAnsweringPipeline(BertForQuestionAnswering(config), tokenizer, device="cpu")
-
-
 @pytest.fixture(scope="module")
-def models() -> dict[str, QuestionAnsweringPipeline]:
-    return {"Student": pipeline(1), "Teacher": pipeline(2)}
+def models(make_reader: Any) -> dict[str, QuestionAnsweringPipeline]:
+    words = ["the", "river", "rhine", "flows", "past", "basel", "and", "bonn", *"<>/b,.?"]
+    return {
+        name: QuestionAnsweringPipeline(*make_reader(words, layers, seed=layers), device="cpu")
+        for name, layers in (("Student", 1), ("Teacher", 2))
+    }
 
 
 @pytest.fixture(scope="module")

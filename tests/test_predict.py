@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from itrd_nlp.scripts.predict import main
-from transformers import BertConfig, BertForQuestionAnswering, BertTokenizerFast
 
 from itrd_nlp import cli
 from itrd_nlp.errors import UserError
@@ -27,21 +25,10 @@ ROW = {"question": "where", "context": CONTEXT}
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory, make_reader: Any) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(tokens),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        max_position_embeddings=48,
-        initializer_range=0.5,
-    )
-    BertForQuestionAnswering(config).save_pretrained(folder)
-    BertTokenizerFast(vocab={t: i for i, t in enumerate(tokens)}).save_pretrained(folder)
+    for part in make_reader(WORDS, 1, max_position_embeddings=48):
+        part.save_pretrained(folder)
     return folder
 
 

@@ -5,12 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import (
-    BertConfig,
-    BertForQuestionAnswering,
-    BertForSequenceClassification,
-    BertTokenizerFast,
-)
+from transformers import BertForSequenceClassification, BertTokenizerFast
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,17 +18,11 @@ def example(name: str) -> str:
 
 
 @pytest.fixture
-def my_teacher(tmp_path, monkeypatch):
+def my_teacher(tmp_path, monkeypatch, make_config):
     monkeypatch.chdir(tmp_path)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "bad", "film"]
     BertTokenizerFast(vocab={w: i for i, w in enumerate(words)}).save_pretrained("my-teacher")
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        num_hidden_layers=6,
-        num_attention_heads=2,
-        intermediate_size=64,
-    )
+    config = make_config(6, vocab_size=len(words), max_position_embeddings=512)
     BertForSequenceClassification(config).save_pretrained("my-teacher")
     return tmp_path
 
@@ -61,20 +50,11 @@ def test_every_file_that_the_readme_names_exists():
     assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
-def test_the_pipeline_example_answers(tmp_path, monkeypatch):
+def test_the_pipeline_example_answers(tmp_path, monkeypatch, make_reader):
     monkeypatch.chdir(tmp_path)
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "where", "does", "the", "rhine", "end"]
-    words += ["?", "ends", "in", "north", "sea", "."]
-    folder = "runs/my_student"
-    BertTokenizerFast(vocab={w: i for i, w in enumerate(words)}).save_pretrained(folder)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-    )
-    BertForQuestionAnswering(config).save_pretrained(folder)
+    words = ["where", "does", "the", "rhine", "end", "?", "ends", "in", "north", "sea", "."]
+    for part in make_reader(words, 2):
+        part.save_pretrained("runs/my_student")
     *lines, call = example("pipeline").strip().splitlines()
     scope: dict = {}
     exec("\n".join([*lines, f"answer = {call}"]), scope)

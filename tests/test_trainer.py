@@ -9,7 +9,6 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from transformers import (
     AutoModelForQuestionAnswering,
-    BertConfig,
     BertForSequenceClassification,
     BertForTokenClassification,
     TrainerCallback,
@@ -340,25 +339,13 @@ def test_batches_are_grouped_by_length_in_an_order_of_seed_and_epoch_alone(make_
 
 
 @pytest.mark.parametrize("head", [BertForSequenceClassification, BertForTokenClassification])
-def test_it_is_no_squad_trainer(make_trainer, make_rows, head):
+def test_it_is_no_squad_trainer(make_trainer, make_rows, make_config, head):
     """A sequence- and a token-classification student learn their teacher's labels."""
     per_token = head is BertForTokenClassification
 
     def model(layers, seed):
         torch.manual_seed(seed)
-        return head(
-            BertConfig(
-                vocab_size=64,
-                hidden_size=32,
-                num_hidden_layers=layers,
-                num_attention_heads=2,
-                intermediate_size=64,
-                num_labels=3,
-                hidden_dropout_prob=0.0,
-                attention_probs_dropout_prob=0.0,
-                initializer_range=0.2,
-            )
-        )
+        return head(make_config(layers, num_labels=3))
 
     teacher, student = model(4, 0).eval(), model(2, 1)
     rows = []

@@ -12,17 +12,14 @@ from typing import Any
 
 import huggingface_hub
 import pytest
-import torch
 from huggingface_hub import HfApi
 from huggingface_hub.utils import close_session
-from transformers import BertConfig, BertForQuestionAnswering, BertTokenizerFast
 
 sys.path.insert(0, str(Path(__file__).parent))  # test folders are no packages
 
 from server import HubServer
 
 TEXT = "where does the rhine begin ? in swiss alps and flows to north sea ."
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *TEXT.split()]
 
 
 class LocalHub(HubServer):
@@ -82,20 +79,10 @@ def results() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def built_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built_student(tmp_path_factory: pytest.TempPathFactory, make_reader: Any) -> Path:
     folder = tmp_path_factory.mktemp("built") / "student"
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=128,
-        max_position_embeddings=64,
-        initializer_range=0.5,
-    )
-    BertForQuestionAnswering(config).save_pretrained(folder)
-    BertTokenizerFast(vocab={word: i for i, word in enumerate(WORDS)}).save_pretrained(folder)
+    for part in make_reader(TEXT.split(), 2, hidden_size=64, max_position_embeddings=64):
+        part.save_pretrained(folder)
     (folder / "results.json").write_text(json.dumps(results()))
     (folder / "training_args.bin").write_bytes(b"/home/ann")
     (folder / "report.html").write_text("/home/ann")

@@ -15,8 +15,6 @@ import numpy as np
 import pytest
 import torch
 from transformers import (
-    BertConfig,
-    BertForQuestionAnswering,
     PreTrainedTokenizerBase,
     Trainer,
     TrainingArguments,
@@ -139,22 +137,16 @@ def test_a_missing_prediction_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_trainer_reports_the_answers_of_its_model(
-    write_squad: Callable[..., Path], bert_tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+    write_squad: Callable[..., Path],
+    bert_tokenizer: PreTrainedTokenizerBase,
+    make_bert: Any,
+    tmp_path: Path,
 ) -> None:
     """Batched, padded and joined by a trainer, the logits give the answers of each window alone."""
     examples = read_squad(write_squad(), split="validation")
     features = evaluation_features(examples, bert_tokenizer, max_length=96, doc_stride=32)
-    config = BertConfig(
-        vocab_size=len(bert_tokenizer),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        max_position_embeddings=96,
-        initializer_range=2.0,
-    )
-    torch.manual_seed(0)
-    model = BertForQuestionAnswering(config).eval()
+    sizes = {"vocab_size": len(bert_tokenizer), "max_position_embeddings": 96}
+    model = make_bert(1, seed=0, initializer_range=2.0, **sizes).eval()
     metrics = SquadMetrics(examples, features, max_answer_length=6)
     trainer = Trainer(
         model,

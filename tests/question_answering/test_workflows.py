@@ -1,6 +1,5 @@
 import pytest
 import torch
-from transformers import BertConfig, BertForQuestionAnswering
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.question_answering.data import DataArguments, load_evaluation_data
@@ -10,15 +9,9 @@ from itrd_nlp.training_args import FineTuningArguments
 
 
 @pytest.fixture
-def model(bert_tokenizer):
-    config = BertConfig(
-        vocab_size=len(bert_tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-    )
-    return BertForQuestionAnswering(config).eval()
+def model(bert_tokenizer, make_bert):
+    sizes = {"vocab_size": len(bert_tokenizer), "max_position_embeddings": 512}
+    return make_bert(2, seed=0, **sizes).eval()
 
 
 def test_evaluating_a_model_leaves_it_as_it_was(model, bert_tokenizer, write_squad, tmp_path):

@@ -1,0 +1,119 @@
+"""TextBrewer's training step on SQuAD, by its own `GeneralDistiller`, set up as its SQuAD notebook does.
+
+Every setting below that is not ours says where it comes from: `examples/notebook_examples/sqaudv1.1.ipynb` ("notebook")
+or `examples/matches/matches.py` ("matches") of TextBrewer's repository, version 0.2.1.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, get_linear_schedule_with_warmup
+
+
+def adaptor(batch: Any, output: Any) -> dict[str, Any]:
+    """As in the notebook: no mask and no label loss, so padding takes part and hard labels do not."""
+    return {"logits": (output.start_logits, output.end_logits), "hidden": output.hidden_states}
+
+
+def matches(student_layers: int, teacher_layers: int) -> list[dict[str, Any]]:
+    """MMD between the embeddings and every mapped layer ("matches": L3_hidden_smmd, L6_hidden_smmd)."""
+    step = teacher_layers // student_layers
+    return [
+        {
+            "layer_T": [step * i] * 2,
+            "layer_S": [i] * 2,
+            "feature": "hidden",
+            "loss": "mmd",
+            "weight": 1,
+        }
+        for i in range(student_layers + 1)
+    ]
+
+
+class Clocked:
+    """Batches, and the time at which each was asked for."""
+
+    def __init__(self, batches: list[dict[str, torch.Tensor]]) -> None:
+        self.batches = batches
+        self.times: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        for batch in self.batches:
+            self.times.append(time.perf_counter())
+            yield batch
+        self.times.append(time.perf_counter())
+
+
+class UnderAutocast(nn.Module):
+    """A model whose forward runs under bf16 autocast, which TextBrewer knows nothing of."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, **inputs: torch.Tensor) -> Any:
+        with torch.autocast(inputs["input_ids"].device.type, dtype=torch.bfloat16):
+            return self.model(**inputs)
+
+
+def seconds_per_step(
+    teacher: PreTrainedModel,
+    student: PreTrainedModel,
+    batches: Iterable[dict[str, torch.Tensor]],
+    folder: Path,
+    *,
+    bf16: bool,
+) -> list[float]:
+    """Train over the batches once and return how long each took, from batch to batch.
+
+    Args:
+        teacher: hidden states are asked for by its configuration, as in the notebook.
+        student: likewise. Its dropout is what its configuration says.
+        batches: with labels, as the notebook gives them to both models.
+        folder: for logs and the checkpoint that TextBrewer writes at the end.
+        bf16: run both models under autocast, which the notebook does not do.
+    """
+    from textbrewer import DistillationConfig, GeneralDistiller, TrainingConfig
+
+    for model in (teacher, student):
+        model.config.output_hidden_states = True  # notebook
+    clocked = Clocked(list(batches))
+    layers = (student.config.num_hidden_layers, teacher.config.num_hidden_layers)
+    distiller = GeneralDistiller(
+        # notebook: TrainingConfig() and all its defaults; folders and device are ours
+        train_config=TrainingConfig(
+            output_dir=str(folder / "models"), log_dir=str(folder / "logs"), device=student.device
+        ),
+        distill_config=DistillationConfig(
+            temperature=1, intermediate_matches=matches(*layers)
+        ),  # notebook
+        model_T=UnderAutocast(teacher) if bf16 else teacher,
+        model_S=UnderAutocast(student) if bf16 else student,
+        adaptor_T=adaptor,
+        adaptor_S=adaptor,
+    )
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-4)  # notebook
+    steps = len(clocked)
+    with distiller:
+        distiller.train(
+            optimizer,
+            clocked,
+            1,
+            scheduler_class=get_linear_schedule_with_warmup,  # notebook, 10% warm-up
+            scheduler_args={
+                "num_warmup_steps": int(0.1 * steps),
+                "num_training_steps": steps,
+            },
+            callback=None,
+        )
+    return [after - before for before, after in itertools.pairwise(clocked.times)]

@@ -1,0 +1,229 @@
+"""Whole training steps on SQuAD: ITRD, plain KD and TextBrewer, in windows a second.
+
+    python benchmarks/train_step.py [--shape bert|minilm] [--student_layers 6] [--rounds 5] [--output FILE]
+
+Teacher and student have random weights of the shape named: speed does not depend on what they learned. The windows are
+real ones, because padding is a part of the cost. The candidates:
+
+| | |
+|---|---|
+| itrd, kd | `ITRDTrainer`: batches grouped by length, bf16, no dropout; all terms, or task loss and KD alone |
+| itrd_cached | the same with a teacher cache that an earlier run has filled |
+| textbrewer | its `GeneralDistiller` as in its SQuAD notebook: padded to 384, batch 8, fp32, dropout 0.1, MMD losses |
+| textbrewer_tuned | the same distiller and losses with our batches, bf16 autocast and no dropout |
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from itrd_nlp import cli
+
+SHAPES = {"minilm": (6, 384, 12, 1536), "bert": (12, 768, 12, 3072)}
+CANDIDATES = ("itrd", "kd", "itrd_cached", "textbrewer", "textbrewer_tuned")
+RATIOS = (
+    ("itrd", "textbrewer"),
+    ("itrd", "textbrewer_tuned"),
+    ("itrd_cached", "itrd"),
+    ("kd", "itrd"),
+)
+
+
+@dataclass
+class TrainStepArguments:
+    """What is measured."""
+
+    shape: str = field(
+        default="bert",
+        metadata={"help": "Layers and widths of the teacher.", "choices": list(SHAPES)},
+    )
+    student_layers: int = field(default=6, metadata={"help": "Layers of the student."})
+    batch_size: int = field(
+        default=32, metadata={"help": "Windows a step; TextBrewer's notebook: 8."}
+    )
+    steps: int = field(
+        default=4, metadata={"help": "Steps timed in a process, after one to warm up."}
+    )
+    rounds: int = field(default=3, metadata={"help": "Processes per candidate."})
+    candidates: list[str] = field(
+        default_factory=lambda: list(CANDIDATES),
+        metadata={"help": "Which ones to measure.", "choices": list(CANDIDATES)},
+    )
+    output: str | None = field(default=None, metadata={"help": "Write the figures here, as JSON."})
+    worker: str | None = field(
+        default=None,
+        metadata={"help": "Measure this one alone, in this process.", "choices": list(CANDIDATES)},
+    )
+
+
+def models(args: TrainStepArguments, dropout: float) -> tuple[Any, Any]:
+    """Teacher and student of random weights; the student's layers are the teacher's."""
+    import torch
+    from transformers import BertConfig, BertForQuestionAnswering
+
+    from itrd_nlp.students import build_student
+
+    layers, width, heads, intermediate = SHAPES[args.shape]
+    config = BertConfig(
+        num_hidden_layers=layers,
+        hidden_size=width,
+        num_attention_heads=heads,
+        intermediate_size=intermediate,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        attn_implementation="eager",
+    )
+    torch.manual_seed(0)
+    teacher = BertForQuestionAnswering(config)
+    return teacher, build_student(teacher, args.student_layers)
+
+
+def measure_ours(args: TrainStepArguments, candidate: str) -> dict[str, float]:
+    """Train over windows grouped by length, the second time with a clock."""
+    import torch
+    from transformers import TrainerCallback
+
+    from benchmarks.windows import squad_windows
+    from itrd_nlp.question_answering import QuestionAnsweringCollator
+    from itrd_nlp.trainer import ITRDTrainer
+    from itrd_nlp.training_args import ITRDTrainingArguments
+
+    windows, tokenizer = squad_windows(args.batch_size * args.steps)
+    times: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            times.append(time.perf_counter())
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            times.append(time.perf_counter())
+
+    def train(folder: str, **kwargs: Any) -> None:
+        teacher, student = models(args, dropout=0.0)
+        ITRDTrainer(
+            model=student,
+            teacher=teacher,
+            args=ITRDTrainingArguments(
+                output_dir=folder,
+                num_train_epochs=1,
+                per_device_train_batch_size=args.batch_size,
+                train_sampling_strategy="group_by_length",
+                bf16=True,
+                save_strategy="no",
+                logging_strategy="no",
+                report_to="none",
+                disable_tqdm=True,
+                **kwargs,
+            ),
+            train_dataset=windows,
+            data_collator=QuestionAnsweringCollator(tokenizer),
+            callbacks=[Clock()],
+        ).train()
+
+    with tempfile.TemporaryDirectory() as folder:
+        objective = {"beta_corr": 0.0, "beta_mi": 0.0} if candidate == "kd" else {}
+        if candidate == "itrd_cached":
+            objective = {"teacher_cache": "on", "teacher_cache_dir": folder}
+            train(folder, **objective)  # fills it
+        else:
+            train(folder, max_steps=1, **objective)
+        times.clear()
+        train(folder, **objective)
+    return figures([after - before for before, after in itertools.pairwise(times)], args.batch_size)
+
+
+def measure_textbrewer(args: TrainStepArguments, tuned: bool) -> dict[str, float]:
+    """The same windows through TextBrewer, after a step to warm up."""
+    from transformers.trainer_pt_utils import get_length_grouped_indices
+
+    from benchmarks.peers.textbrewer_squad import seconds_per_step
+    from benchmarks.windows import squad_windows
+    from itrd_nlp.question_answering import QuestionAnsweringCollator
+
+    batch_size = args.batch_size if tuned else 8  # notebook
+    windows, tokenizer = squad_windows(batch_size * args.steps)
+    collate = QuestionAnsweringCollator(tokenizer, pad_to_multiple_of=8 if tuned else 384)
+    columns = ["input_ids", "token_type_ids", "start_positions", "end_positions"]
+    rows = windows.select_columns(columns).to_list()
+    if tuned:
+        order = get_length_grouped_indices(windows["length"][:], batch_size)
+        rows = [rows[i] for i in order]
+    batches = [collate(rows[i : i + batch_size]) for i in range(0, len(rows), batch_size)]
+    teacher, student = models(args, dropout=0.0 if tuned else 0.1)  # 0.1: bert_config_L3.json
+    with tempfile.TemporaryDirectory() as folder:
+        for part in (batches[:1], batches):
+            seconds = seconds_per_step(teacher.eval(), student, part, Path(folder), bf16=tuned)
+    return figures(seconds, batch_size)
+
+
+def figures(seconds: list[float], batch_size: int) -> dict[str, float]:
+    """Windows a second over all steps, median seconds of a step, peak memory of this process or its GPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_allocated()
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {
+        "windows_per_second": batch_size * len(seconds) / sum(seconds),
+        "seconds_per_step": statistics.median(seconds),
+        "peak_megabytes": peak / 1e6,
+    }
+
+
+def main() -> None:
+    (args,) = cli.parse([TrainStepArguments], description=__doc__)
+    if args.worker is not None:
+        textbrewer = args.worker.startswith("textbrewer")
+        tuned = args.worker == "textbrewer_tuned"
+        found = measure_textbrewer(args, tuned) if textbrewer else measure_ours(args, args.worker)
+        print(json.dumps(found))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from benchmarks.harness import median, ratio, take_turns
+    from itrd_nlp.results import environment, write_json
+
+    workers = {name: [*sys.argv[1:], "--worker", name] for name in args.candidates}
+    runs = take_turns(__file__, workers, args.rounds)
+    table = Table(
+        title=f"{args.shape}, student of {args.student_layers} layers, median of {args.rounds}"
+    )
+    for column in ("", "windows/s", "MB"):
+        table.add_column(column, justify="right")
+    for name, found in runs.items():
+        table.add_row(
+            name,
+            f"{median(found, 'windows_per_second'):.2f}",
+            f"{median(found, 'peak_megabytes'):.0f}",
+        )
+    ratios = {
+        f"{a} / {b}": ratio(runs[a], runs[b], "windows_per_second")
+        for a, b in RATIOS
+        if a in runs and b in runs
+    }
+    for name, found in ratios.items():
+        table.add_row(
+            name, f"x {found['median']:.2f}", f"{found['least']:.2f} to {found['most']:.2f}"
+        )
+    Console().print(table)
+    if args.output is not None:
+        content = {"arguments": vars(args), "ratios": ratios, "runs": runs}
+        write_json(Path(args.output), content | {"environment": environment()})
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    cli.run(main)
