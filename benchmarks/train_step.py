@@ -22,6 +22,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,8 +88,11 @@ def models(args: TrainStepArguments, dropout: float) -> tuple[Any, Any]:
     return teacher, build_student(teacher, args.student_layers)
 
 
-def measure_ours(args: TrainStepArguments, candidate: str) -> dict[str, float]:
-    """Train over windows grouped by length, the second time with a clock."""
+def timed_training(args: TrainStepArguments) -> tuple[Callable[..., None], list[float]]:
+    """A function that trains a new student over some windows, and the list into which it writes its times.
+
+    The function takes more training arguments. The times are those of the beginning and of the end of every step.
+    """
     import torch
     from transformers import TrainerCallback
 
@@ -109,37 +113,44 @@ def measure_ours(args: TrainStepArguments, candidate: str) -> dict[str, float]:
                 torch.cuda.synchronize()
             times.append(time.perf_counter())
 
-    def train(folder: str, **kwargs: Any) -> None:
+    def train(**kwargs: Any) -> None:
         teacher, student = models(args, dropout=0.0)
-        ITRDTrainer(
-            model=student,
-            teacher=teacher,
-            args=ITRDTrainingArguments(
-                output_dir=folder,
-                num_train_epochs=1,
-                per_device_train_batch_size=args.batch_size,
-                train_sampling_strategy="group_by_length",
-                bf16=True,
-                save_strategy="no",
-                logging_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
-                **kwargs,
-            ),
-            train_dataset=windows,
-            data_collator=QuestionAnsweringCollator(tokenizer),
-            callbacks=[Clock()],
-        ).train()
+        with tempfile.TemporaryDirectory() as folder:
+            ITRDTrainer(
+                model=student,
+                teacher=teacher,
+                args=ITRDTrainingArguments(
+                    output_dir=folder,
+                    num_train_epochs=1,
+                    per_device_train_batch_size=args.batch_size,
+                    train_sampling_strategy="group_by_length",
+                    bf16=True,
+                    save_strategy="no",
+                    logging_strategy="no",
+                    report_to="none",
+                    disable_tqdm=True,
+                    **kwargs,
+                ),
+                train_dataset=windows,
+                data_collator=QuestionAnsweringCollator(tokenizer),
+                callbacks=[Clock()],
+            ).train()
 
+    return train, times
+
+
+def measure_ours(args: TrainStepArguments, candidate: str) -> dict[str, float]:
+    """Train over windows grouped by length, the second time with a clock."""
+    train, times = timed_training(args)
     with tempfile.TemporaryDirectory() as folder:
-        objective = {"beta_corr": 0.0, "beta_mi": 0.0} if candidate == "kd" else {}
+        objective: dict[str, Any] = {"beta_corr": 0.0, "beta_mi": 0.0} if candidate == "kd" else {}
         if candidate == "itrd_cached":
             objective = {"teacher_cache": "on", "teacher_cache_dir": folder}
-            train(folder, **objective)  # fills it
+            train(**objective)  # fills it
         else:
-            train(folder, max_steps=1, **objective)
+            train(max_steps=1, **objective)
         times.clear()
-        train(folder, **objective)
+        train(**objective)
     return figures([after - before for before, after in itertools.pairwise(times)], args.batch_size)
 
 

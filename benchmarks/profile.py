@@ -1,0 +1,139 @@
+"""Where the time of a training step goes: operators by kind, page faults, time in the kernel.
+
+    python benchmarks/profile.py [--shape minilm|bert] [--student_layers 3] [--output FILE]
+
+A few steps of `ITRDTrainer` on real windows, once by the clock with the allocator as the scripts set it up, once with
+glibc's defaults, and once under torch's profiler, whose own cost is why its figures are shares.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# Not this folder, where this file would be taken for the standard library's `profile`.
+sys.path[0] = str(Path(__file__).parents[1])
+
+from itrd_nlp import cli  # noqa: E402
+
+MODES = ("clock", "default_allocator", "profiler")
+# The first kind whose word is in an operator's name has it. Backward operators carry the same words.
+KINDS = (
+    ("matrix products", ("mm", "linear", "matmul", "conv")),
+    ("softmax", ("softmax",)),
+    ("layer norm", ("layer_norm",)),
+    ("gelu", ("gelu",)),
+    ("dropout", ("dropout", "bernoulli")),
+    ("casts and copies", ("copy_", "_to_copy", "clone", "contiguous", "cat")),
+    ("embeddings", ("embedding", "index")),
+    ("optimizer", ("adam", "foreach", "norm")),
+    ("allocation", ("empty", "zeros", "fill_", "zero_")),
+    (
+        "elementwise and sums",
+        ("mul", "add", "sub", "div", "pow", "sum", "where", "masked", "sqrt", "exp", "log"),
+    ),
+)
+
+
+@dataclass
+class ProfileArguments:
+    """What is profiled."""
+
+    shape: str = field(
+        default="minilm",
+        metadata={"help": "Layers and widths of the teacher.", "choices": ["minilm", "bert"]},
+    )
+    student_layers: int = field(default=3, metadata={"help": "Layers of the student."})
+    batch_size: int = field(default=32, metadata={"help": "Windows a step."})
+    steps: int = field(default=6, metadata={"help": "Steps, after two to warm up."})
+    output: str | None = field(default=None, metadata={"help": "Write the figures here, as JSON."})
+    worker: str | None = field(
+        default=None,
+        metadata={"help": "Run this mode alone, in this process.", "choices": list(MODES)},
+    )
+
+
+def measure(args: ProfileArguments, mode: str) -> dict[str, Any]:
+    """Figures of one mode."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    from benchmarks.train_step import TrainStepArguments, timed_training
+
+    step_args = TrainStepArguments(
+        shape=args.shape,
+        student_layers=args.student_layers,
+        batch_size=args.batch_size,
+        steps=args.steps,
+    )
+    train, times = timed_training(step_args)
+    train(max_steps=2)
+    times.clear()
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    if mode != "profiler":
+        train()
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        seconds = times[-1] - times[0]
+        return {
+            "seconds_per_step": seconds / args.steps,
+            "page_faults_per_step": (after.ru_minflt - before.ru_minflt) / args.steps,
+            "kernel_share": (after.ru_stime - before.ru_stime)
+            / (after.ru_stime + after.ru_utime - before.ru_stime - before.ru_utime),
+        }
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        train()
+    kinds: dict[str, float] = {}
+    operators: dict[str, float] = {}
+    for event in profiler.key_averages():
+        if event.self_cpu_time_total <= 0 or event.key.startswith(("Optimizer.", "ProfilerStep")):
+            continue
+        kind = next((k for k, words in KINDS if any(w in event.key for w in words)), "other")
+        kinds[kind] = kinds.get(kind, 0) + event.self_cpu_time_total
+        operators[event.key] = operators.get(event.key, 0) + event.self_cpu_time_total
+    total = sum(kinds.values())
+    top = sorted(operators.items(), key=lambda item: -item[1])[:25]
+    return {
+        "shares": {kind: time / total for kind, time in sorted(kinds.items(), key=lambda i: -i[1])},
+        "operators": {name: time / total for name, time in top},
+        "threads": torch.get_num_threads(),
+    }
+
+
+def main() -> None:
+    (args,) = cli.parse([ProfileArguments], description=__doc__)
+    if args.worker is not None:
+        print(json.dumps(measure(args, args.worker)))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from itrd_nlp.results import environment, write_json
+
+    found: dict[str, Any] = {}
+    for mode in MODES:
+        command = [sys.executable, __file__, *sys.argv[1:], "--worker", mode]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found[mode] = json.loads(done.stdout.splitlines()[-1])
+    table = Table(title=f"A step of {args.shape}, student of {args.student_layers} layers")
+    table.add_column("kind")
+    table.add_column("share of the time", justify="right")
+    for kind, share in found["profiler"]["shares"].items():
+        table.add_row(kind, f"{100 * share:.1f} %")
+    Console().print(table)
+    for mode in MODES[:2]:
+        Console().print(mode, found[mode])
+    if args.output is not None:
+        content = {"arguments": vars(args), **found, "environment": environment()}
+        write_json(Path(args.output), content)
+
+
+if __name__ == "__main__":
+    if "default_allocator" not in sys.argv:
+        cli.run(main)
+    else:
+        main()  # without what `cli.run` tells the allocator
