@@ -11,14 +11,16 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from itrd_nlp.attention import attention_states
 from itrd_nlp.errors import UserError
-from itrd_nlp.objective import BatchShare, EncoderOutput, ITRDObjective
+from itrd_nlp.objective import BatchShare, ITRDObjective
+from itrd_nlp.outputs import EncoderOutput
 
 LOGITS = ("logits", "start_logits", "end_logits")
 
 
 def encode(
-    model: nn.Module, inputs: dict[str, Any], layers: Sequence[int]
+    model: nn.Module, inputs: dict[str, Any], layers: Sequence[int], *, attention: bool = False
 ) -> tuple[ModelOutput, EncoderOutput]:
     """Run a model and keep its logits and the hidden states of ``layers`` alone.
 
@@ -26,14 +28,20 @@ def encode(
         model: any encoder with a head, of transformers.
         inputs: its keyword arguments.
         layers: indices into ``hidden_states``; empty: none are asked for.
+        attention: keep the queries, keys and values of these layers, too.
 
     Returns:
         The model's own output and what the objective reads of it.
+
+    Raises:
+        UserError: `attention` is asked for and the architecture is not known.
     """
-    output = model(**inputs, output_hidden_states=sorted(set(layers)) or False, return_dict=True)
+    layers = sorted(set(layers))
+    with attention_states(model, [n for n in layers if n > 0] if attention else []) as states:
+        output = model(**inputs, output_hidden_states=layers or False, return_dict=True)
     logits = {name: output[name] for name in LOGITS if name in output}
     hidden_states = {layer: output.hidden_states[layer] for layer in layers}
-    return output, EncoderOutput(logits=logits, hidden_states=hidden_states)
+    return output, EncoderOutput(logits, hidden_states, states)
 
 
 def span_task_loss(
@@ -103,9 +111,8 @@ class DistillationModel(nn.Module):
         positions = [
             inputs.pop(name) for name in ("start_positions", "end_positions") if name in inputs
         ]
-        output, student = encode(
-            self.student, inputs, [pair.student for pair in self.objective.pairs]
-        )
+        layers = [pair.student for pair in self.objective.pairs]
+        output, student = encode(self.student, inputs, layers, attention=args.needs_attention)
         task_loss = None
         if args.w_task > 0:
             if positions:

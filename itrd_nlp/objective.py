@@ -17,22 +17,10 @@ from itrd_nlp.losses import (
     mutual_information_loss,
     span_kd_loss,
 )
+from itrd_nlp.losses.peers import Sizes, term_name
+from itrd_nlp.outputs import EncoderOutput
 from itrd_nlp.representations import draw_samples, to_samples
 from itrd_nlp.training_args import ITRDTrainingArguments
-
-
-@dataclass
-class EncoderOutput:
-    """What the objective reads of a model's output.
-
-    Attributes:
-        logits: name -> tensor, as the head returns them: ``logits`` of ``(B, C)`` or ``(B, L, C)``, or
-            ``start_logits`` and ``end_logits`` of ``(B, L)``.
-        hidden_states: layer -> ``(B, L, d)``, the layers that were asked for.
-    """
-
-    logits: dict[str, Tensor]
-    hidden_states: dict[int, Tensor]
 
 
 @dataclass
@@ -54,10 +42,11 @@ class BatchShare:
 
 
 class ITRDObjective(nn.Module):
-    """Logit KD, correlation and mutual information between a student and a teacher (paper, eq. 10).
+    """Logit KD, correlation and mutual information between a student and a teacher (paper, eq. 10), and peers.
 
     Holds the projections ``d_s -> d_t``, one per layer pair: the correlation loss always reads the projected
-    student, the mutual information loss only where the widths differ (paper, section 5).
+    student, the mutual information loss only where the widths differ (paper, section 5). The losses of other papers
+    (``args.peer_losses``) hold their own, sum over the pairs by themselves and have the statistics of one process.
 
     Under several processes the correlation loss has the statistics of all of them (``sync_statistics``), the mutual
     information loss the samples of all of them where ``mi_gather`` asks for it. Both then have the same value on every
@@ -68,6 +57,8 @@ class ITRDObjective(nn.Module):
         student_size: hidden size of the student.
         teacher_size: hidden size of the teacher.
         args: weights, views and the rest.
+        student_heads: attention heads of the student; likewise `teacher_heads`. Only for peers that read attention.
+        teacher_heads: see there.
     """
 
     def __init__(
@@ -77,16 +68,22 @@ class ITRDObjective(nn.Module):
         student_size: int,
         teacher_size: int,
         args: ITRDTrainingArguments,
+        student_heads: int = 1,
+        teacher_heads: int = 1,
     ) -> None:
         super().__init__()
         self.pairs = list(pairs) if args.needs_hidden_states else []
         self.args = args
         self.same_size = student_size == teacher_size
-        needs_projection = args.beta_corr > 0 or not self.same_size
+        needs_projection = args.beta_corr > 0 or (args.beta_mi > 0 and not self.same_size)
         self.projections = nn.ModuleList(
             make_projection(student_size, teacher_size, init=args.projection_init)
             for _ in (self.pairs if needs_projection else [])
         )
+        sizes = Sizes(student_size, teacher_size, student_heads, teacher_heads)
+        peers = args.peers
+        self.peers = nn.ModuleDict({term_name(peer): peer(sizes, self.pairs) for peer in peers})
+        self.peer_weights = {term_name(peer): weight for peer, weight in peers.items()}
 
     def forward(
         self,
@@ -107,8 +104,8 @@ class ITRDObjective(nn.Module):
 
         Returns:
             ``loss``, the total with its gradient, and by name each term before its weight: ``task``, ``kd``,
-            ``corr`` and ``mi`` (reduced over the pairs) and ``corr_1:4``, ``mi_1:4`` and so on for each pair.
-            Every value carries its share.
+            ``corr`` and ``mi`` (reduced over the pairs) and ``corr_1:4``, ``mi_1:4`` and so on for each pair, and
+            each peer by its own name, such as ``patient_kd``. Every value carries its share.
         """
         args = self.args
         terms: dict[str, Tensor] = {}
@@ -149,6 +146,8 @@ class ITRDObjective(nn.Module):
                         beta,
                         stacked.sum() if args.layer_reduction == "sum" else stacked.mean(),
                     )
+            for name, peer in self.peers.items():
+                add(name, self.peer_weights[name], peer(student, teacher, mask) * share.batch)
         return {"loss": torch.stack(weighted).sum(), **terms}
 
     def _kd(self, student: EncoderOutput, teacher: EncoderOutput, mask: Tensor) -> Tensor:

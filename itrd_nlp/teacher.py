@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from transformers import PreTrainedModel
 from itrd_nlp.distillation import encode
 from itrd_nlp.errors import UserError
 from itrd_nlp.identity import weights_digest
-from itrd_nlp.objective import EncoderOutput
+from itrd_nlp.outputs import EncoderOutput
 from itrd_nlp.teacher_cache import TeacherCache, read_speed
 from itrd_nlp.training_args import ITRDTrainingArguments
 
@@ -29,7 +30,8 @@ class Teacher:
     """Runs a teacher on batches, or reads what it said of them before.
 
     With ``teacher_cache: auto`` the first batches are timed, and the cache is left aside where the disk would take
-    longer than the teacher, or where it would not fit below ``cache_max_gb``.
+    longer than the teacher, or where it would not fit below ``cache_max_gb``. The cache does not keep queries, keys and
+    values, so that it is left aside, too, where a peer reads those.
 
     Args:
         model: frozen, in evaluation mode, on its device.
@@ -51,10 +53,13 @@ class Teacher:
         self.model = model
         self.layers = sorted(set(layers))
         self.needs_logits = args.w_kd > 0
+        self.needs_attention = args.needs_attention
         self.cache: TeacherCache | None = None
         self._read_speed: float | None = None
         self._timed: list[tuple[float, int]] = []  # seconds and bytes of a batch
-        if args.teacher_cache != "off":
+        if args.teacher_cache != "off" and self.needs_attention:
+            logger.warning("No teacher cache: it does not keep what the peer_losses read.")
+        elif args.teacher_cache != "off":
             self._open_cache(args, train_dataset)
 
     def __call__(self, inputs: dict[str, Any]) -> EncoderOutput:
@@ -65,10 +70,10 @@ class Teacher:
                 return cached
         started = time.perf_counter()
         with torch.inference_mode():
-            output = encode(self.model, inputs, self.layers)[1]
+            output = encode(self.model, inputs, self.layers, attention=self.needs_attention)[1]
         # KD saves the teacher's probabilities for its backward, which inference tensors refuse.
         logits = {name: value.clone() for name, value in output.logits.items()}
-        output = EncoderOutput(logits, output.hidden_states)
+        output = dataclasses.replace(output, logits=logits)
         if self.cache is not None:
             self._decide(output, started)
         if self.cache is not None:

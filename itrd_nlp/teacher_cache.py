@@ -27,7 +27,7 @@ from torch import Tensor
 
 from itrd_nlp.checkpoints import writing
 from itrd_nlp.distillation import LOGITS
-from itrd_nlp.objective import EncoderOutput
+from itrd_nlp.outputs import EncoderOutput
 
 logger = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_NAME
 from transformers.utils.generic import find_labels
 
+from itrd_nlp.attention import attention_projections
 from itrd_nlp.distillation import DistillationModel
 from itrd_nlp.distributed import world_size
 from itrd_nlp.errors import TrainingDiverged, UserError
@@ -24,8 +25,10 @@ from itrd_nlp.hub_trainer import HubTrainer
 from itrd_nlp.identity import weights_digest
 from itrd_nlp.layer_map import LayerPair, layer_pairs
 from itrd_nlp.losses.correlation import mean_correlation
+from itrd_nlp.losses.peers import Sizes
 from itrd_nlp.model_card import OBJECTIVE_ARGUMENTS
-from itrd_nlp.objective import BatchShare, EncoderOutput, ITRDObjective
+from itrd_nlp.objective import BatchShare, ITRDObjective
+from itrd_nlp.outputs import EncoderOutput
 from itrd_nlp.results import size
 from itrd_nlp.teacher import Teacher
 from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
@@ -69,12 +72,13 @@ class ITRDTrainer(HubTrainer):
         pairs = resolve_pairs(model, teacher, args)
         if not args.needs_teacher:
             teacher = None
+        sizes = _sizes(model, teacher if teacher is not None else model)
         objective = ITRDObjective(
             pairs,
-            student_size=model.config.hidden_size,
-            teacher_size=teacher.config.hidden_size
-            if teacher is not None
-            else model.config.hidden_size,
+            student_size=sizes.student,
+            teacher_size=sizes.teacher,
+            student_heads=sizes.student_heads,
+            teacher_heads=sizes.teacher_heads,
             args=args,
         )
         if args.label_names is None:  # transformers guesses them by the name of the model's class
@@ -99,6 +103,8 @@ class ITRDTrainer(HubTrainer):
         pairs = self.accelerator.unwrap_model(self.model).objective.pairs
         results["layer_pairs"] = [str(pair) for pair in pairs]
         results["arguments"] |= {name: getattr(self.args, name) for name in OBJECTIVE_ARGUMENTS}
+        if self.args.peer_losses:
+            results["arguments"]["peer_losses"] = self.args.peer_losses
         if self.teacher is not None:
             layers = self.teacher.config.num_hidden_layers
             results["teacher"] = {"layers": layers, **size(self.teacher)}
@@ -208,6 +214,7 @@ class ITRDTrainer(HubTrainer):
                 name: getattr(self.args, name)
                 for name in names - {"layer_map", "include_embeddings"} - CACHE_ARGUMENTS
             },
+            "peer_losses": self.args.peer_losses or None,  # checkpoints from before have none
             "layer_pairs": [str(pair) for pair in objective.pairs],
             "teacher": weights_digest(self.teacher) if self.teacher is not None else None,
         }
@@ -377,23 +384,40 @@ def resolve_pairs(
     """The layer pairs of a distillation, empty where no term reads hidden states.
 
     Raises:
-        UserError: the objective needs a teacher and there is none, the two do not fit each other, or the layer map
-            names a layer that does not exist.
+        UserError: the objective needs a teacher and there is none, the two do not fit each other or a peer, or the
+            layer map names a layer that does not exist.
     """
     if not args.needs_teacher:
         return []
     if teacher is None:
         raise UserError(
-            "teacher is None, but w_kd, beta_corr or beta_mi is > 0; give a teacher or set all three to 0."
+            "teacher is None, but w_kd, beta_corr or beta_mi is > 0 or there are peer_losses; give a teacher or none "
+            "of these."
         )
     check_compatible(student, teacher)
     if not args.needs_hidden_states:
         return []
-    return layer_pairs(
+    pairs = layer_pairs(
         args.layer_map,
         student_layers=student.config.num_hidden_layers,
         teacher_layers=teacher.config.num_hidden_layers,
         include_embeddings=args.include_embeddings,
+    )
+    if args.needs_attention:
+        attention_projections(student)
+        attention_projections(teacher)
+    with torch.random.fork_rng(devices=[]):  # only to hear what a peer refuses
+        for peer in args.peers:
+            peer(_sizes(student, teacher), pairs)
+    return pairs
+
+
+def _sizes(student: PreTrainedModel, teacher: PreTrainedModel) -> Sizes:
+    return Sizes(
+        student=student.config.hidden_size,
+        teacher=teacher.config.hidden_size,
+        student_heads=student.config.num_attention_heads,
+        teacher_heads=teacher.config.num_attention_heads,
     )
 
 

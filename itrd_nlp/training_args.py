@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.losses.peers import PeerLoss, load_peer, term_name
 from itrd_nlp.representations import VIEWS
 
 logger = logging.getLogger(__name__)
@@ -59,8 +62,8 @@ class ITRDTrainingArguments(FineTuningArguments):
     """``transformers.TrainingArguments`` and the weights and shapes of the objective.
 
     The total is ``w_task * L_task + w_kd * L_kd + beta_corr * sum L_corr + beta_mi * sum L_mi`` (paper, eq. 10, with
-    the logit KD of its section 5), sums over the layer pairs. A term of weight 0 is not computed; where all
-    three distillation terms have weight 0 no teacher is needed.
+    the logit KD of its section 5), sums over the layer pairs, plus ``weight * L`` of each of the ``peer_losses``. A
+    term of weight 0 is not computed; where there is no distillation term at all no teacher is needed.
 
     Raises:
         UserError: a value that makes no sense; the sentence names it and what is allowed.
@@ -155,6 +158,13 @@ class ITRDTrainingArguments(FineTuningArguments):
             "choices": list(PROJECTION_INITS),
         },
     )
+    peer_losses: dict[str, float] | str | None = field(
+        default_factory=dict,
+        metadata={
+            "help": "Losses of other papers: dotted path of a class -> its weight, > 0. On the command line a JSON "
+            "object such as '{\"itrd_nlp.losses.peers.PatientKD\": 10}'. docs/method.md lists them."
+        },
+    )
     teacher_dtype: str = field(
         default="auto",
         metadata={
@@ -190,8 +200,11 @@ class ITRDTrainingArguments(FineTuningArguments):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 raise UserError(f"{name} is {value}, but must be a finite number > 0.")
-        if self.w_task == self.w_kd == self.beta_corr == self.beta_mi == 0:
-            raise UserError("w_task, w_kd, beta_corr and beta_mi are all 0, but one must be > 0.")
+        self.peer_losses = _peer_losses(self.peer_losses)
+        if self.w_task == self.w_kd == self.beta_corr == self.beta_mi == 0 and not self.peer_losses:
+            raise UserError(
+                "w_task, w_kd, beta_corr and beta_mi are all 0, but one must be > 0 where there are no peer_losses."
+            )
         if self.mi_max_samples < 2:
             raise UserError(f"mi_max_samples is {self.mi_max_samples}, but must be at least 2.")
         for name, allowed in (
@@ -211,6 +224,12 @@ class ITRDTrainingArguments(FineTuningArguments):
                 "mi_gather is true and mi_view is 'sequence', but each sequence has its own loss there and nothing to "
                 "gather; mi_gather needs the mi_view tokens or pooled."
             )
+        if self.teacher_cache == "on" and self.needs_attention:
+            names = ", ".join(peer.__name__ for peer in self.peers if peer.needs_attention)
+            raise UserError(
+                f"teacher_cache is 'on', but it does not keep the queries, keys and values that {names} in peer_losses "
+                "read; set it to off."
+            )
         if isinstance(self.layer_map, str):
             self.layer_map = [self.layer_map]
         if self.w_task == self.w_kd == 0:
@@ -227,11 +246,11 @@ class ITRDTrainingArguments(FineTuningArguments):
                 "by accelerate launch with configs/accelerate/ddp_bf16.yaml, or set CUDA_VISIBLE_DEVICES=0."
             )
         batch_terms = [name for name in ("beta_corr", "beta_mi") if getattr(self, name) > 0]
+        batch_terms += [peer.__name__ for peer in self.peers]
         if self.gradient_accumulation_steps > 1 and batch_terms and self.process_index == 0:
             logger.warning(
-                "gradient_accumulation_steps is %d and %s > 0: the correlation and mutual information losses are "
-                "statistics of the micro-batch, so accumulation averages them and is not the same as a larger batch "
-                "(task and KD losses are exact).",
+                "gradient_accumulation_steps is %d and %s > 0: these losses are statistics of the micro-batch, so "
+                "accumulation averages them and is not the same as a larger batch (task and KD losses are exact).",
                 self.gradient_accumulation_steps,
                 " and ".join(batch_terms),
             )
@@ -244,7 +263,18 @@ class ITRDTrainingArguments(FineTuningArguments):
     @property
     def needs_hidden_states(self) -> bool:
         """Whether any term of the objective reads hidden states."""
-        return self.beta_corr > 0 or self.beta_mi > 0
+        return self.beta_corr > 0 or self.beta_mi > 0 or bool(self.peer_losses)
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether any term of the objective reads queries, keys and values."""
+        return any(peer.needs_attention for peer in self.peers)
+
+    @property
+    def peers(self) -> dict[type[PeerLoss], float]:
+        """The classes that ``peer_losses`` names, and their weights."""
+        weights = _peer_losses(self.peer_losses)
+        return {load_peer(path): weight for path, weight in weights.items()}
 
     def resolved_teacher_dtype(self) -> torch.dtype:
         """The dtype of the teacher's weights."""
@@ -254,3 +284,35 @@ class ITRDTrainingArguments(FineTuningArguments):
             return torch.float16 if self.fp16 else torch.float32
         dtype: torch.dtype = getattr(torch, self.teacher_dtype)
         return dtype
+
+
+def _peer_losses(value: Any) -> dict[str, float]:
+    """The argument ``peer_losses`` as a mapping, every class found and every weight a number > 0."""
+    given = value
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError:
+            value = None
+    elif value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UserError(
+            f"peer_losses is {given!r}, but must map dotted paths of classes to weights, on the command line as a JSON "
+            "object such as '{\"itrd_nlp.losses.peers.PatientKD\": 10}'."
+        )
+    paths: dict[str, str] = {}
+    for path, weight in value.items():
+        number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not number or not 0 < weight < float("inf"):
+            raise UserError(
+                f"peer_losses gives {path} the weight {weight!r}, but it must be a finite number > 0."
+            )
+        name = term_name(load_peer(str(path)))
+        if name in paths:
+            raise UserError(
+                f"peer_losses names {paths[name]} and {path}, which would both be {name} in the log; one needs another "
+                "name."
+            )
+        paths[name] = path
+    return {path: float(weight) for path, weight in value.items()}

@@ -1,0 +1,199 @@
+"""What a peer is: another paper's loss between student and teacher, trained by the same trainer.
+
+A peer is a subclass of `PeerLoss` with one method, and a line in a config names it:
+
+    peer_losses:
+      itrd_nlp.losses.peers.PatientKD: 10.0
+      my_package.MyLoss: 1.0
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import UserError
+from ...layer_map import LayerPair
+from ...outputs import AttentionStates, EncoderOutput
+
+RESERVED_NAMES = ("loss", "task", "kd", "corr", "mi")  # the other terms of the objective
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of the two encoders.
+
+    Attributes:
+        student: width of the student's hidden states.
+        teacher: width of the teacher's.
+        student_heads: attention heads of the student.
+        teacher_heads: attention heads of the teacher.
+    """
+
+    student: int
+    teacher: int
+    student_heads: int
+    teacher_heads: int
+
+
+@dataclass
+class LayerStates:
+    """What a peer reads of one layer, zero where a token is padding, in float32 (or float64).
+
+    Attributes:
+        hidden: hidden states ``(B, L, d)``.
+        attention: queries, keys and values; None unless the peer needs them, and for layer 0.
+    """
+
+    hidden: Tensor
+    attention: AttentionStates | None = None
+
+
+class PeerLoss(nn.Module):
+    """The loss of one method, summed over the layer pairs.
+
+    A subclass implements `pair_loss`. Where it has something to learn it makes the modules in its constructor, which
+    has the same arguments as this one; each of their parameters must get a gradient in every step. They are trained
+    and kept in checkpoints with the objective, and are no part of the student that is published. A method that reads
+    certain pairs alone passes those on: ``super().__init__(sizes, pairs[-1:])``.
+
+    `pair_loss` need not think of precision (it runs in float32 without autocast), of NaN in padding (what is padding
+    is zero) or of gradients to the teacher (there are none). It must not count padding, and must be finite for a
+    batch of one valid token.
+
+    Under several processes each computes the loss of its own micro-batch.
+
+    Args:
+        sizes: of the two encoders.
+        pairs: the layer pairs.
+
+    Attributes:
+        needs_attention: whether `pair_loss` reads queries, keys and values.
+
+    Example:
+        >>> class MeanAbsolute(PeerLoss):
+        ...     def pair_loss(self, index, student, teacher, mask):
+        ...         return (student.hidden - teacher.hidden).abs().mean(-1)[mask].mean()
+        >>> states = EncoderOutput({}, {1: torch.ones(2, 3, 4)})
+        >>> loss = MeanAbsolute(Sizes(4, 4, 2, 2), [LayerPair(1, 1)])
+        >>> loss(states, states, torch.ones(2, 3))
+        tensor(0.)
+    """
+
+    needs_attention: ClassVar[bool] = False
+
+    def __init__(self, sizes: Sizes, pairs: Sequence[LayerPair]) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.pairs = list(pairs)
+
+    def forward(self, student: EncoderOutput, teacher: EncoderOutput, mask: Tensor) -> Tensor:
+        """The sum of `pair_loss` over the pairs.
+
+        Args:
+            student: output of the student, with the layers of the pairs.
+            teacher: output of the teacher on the same inputs.
+            mask: ``(B, L)``, true where a token is no padding.
+
+        Returns:
+            A scalar.
+        """
+        mask = mask.bool()
+        with torch.autocast(mask.device.type, enabled=False):
+            losses = [
+                self.pair_loss(
+                    index,
+                    self._states(student, pair.student, mask),
+                    self._states(teacher, pair.teacher, mask, detach=True),
+                    mask,
+                )
+                for index, pair in enumerate(self.pairs)
+            ]
+            return torch.stack(losses).sum()
+
+    def pair_loss(
+        self, index: int, student: LayerStates, teacher: LayerStates, mask: Tensor
+    ) -> Tensor:
+        """The loss of one layer pair.
+
+        Args:
+            index: of the pair in ``self.pairs``, to find its own modules.
+            student: the student's layer.
+            teacher: the teacher's.
+            mask: bool ``(B, L)``, true where a token is no padding.
+
+        Returns:
+            A scalar.
+        """
+        raise NotImplementedError
+
+    def _states(
+        self, output: EncoderOutput, layer: int, mask: Tensor, detach: bool = False
+    ) -> LayerStates:
+        def clean(x: Tensor) -> Tensor:
+            x = x.detach() if detach else x
+            # A new tensor, too: those of a teacher under torch.inference_mode cannot be saved for a backward pass.
+            x = torch.where(mask.unsqueeze(-1), x, 0)
+            return x.to(torch.promote_types(x.dtype, torch.float32))
+
+        attention = output.attention.get(layer) if self.needs_attention else None
+        if attention is not None:
+            attention = AttentionStates(
+                clean(attention.queries), clean(attention.keys), clean(attention.values)
+            )
+        return LayerStates(clean(output.hidden_states[layer]), attention)
+
+
+def term_name(peer: type[PeerLoss]) -> str:
+    """The name of a peer's term in logs, its class in small letters: ``PatientKD`` is ``patient_kd``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", peer.__name__).lower()
+
+
+def load_peer(path: str) -> type[PeerLoss]:
+    """Find a peer by the dotted path of its class.
+
+    Args:
+        path: such as ``itrd_nlp.losses.peers.RKD``. The module is imported.
+
+    Raises:
+        UserError: there is no such module or class, it is no `PeerLoss`, or its name is that of another term.
+    """
+    module_name, _, name = path.rpartition(".")
+    if not module_name or not all(part.isidentifier() for part in path.split(".")):
+        raise UserError(
+            f"peer_losses names {path!r}, but must name classes by their dotted paths, such as "
+            "itrd_nlp.losses.peers.RKD."
+        )
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"peer_losses names {path}, but there is no module {error.name}; it must be installed or on PYTHONPATH."
+        ) from None
+    found = vars(module).get(name)
+    if not (isinstance(found, type) and issubclass(found, PeerLoss) and found is not PeerLoss):
+        known = ", ".join(_peers_of(module)) or "none"
+        raise UserError(
+            f"peer_losses names {path}, but {name} is no PeerLoss of {module_name}; those it has: {known}."
+        )
+    if term_name(found) in RESERVED_NAMES:
+        raise UserError(
+            f"peer_losses names {path}, but {term_name(found)} is a term of the objective itself; the class needs "
+            "another name."
+        )
+    return found
+
+
+def _peers_of(module: ModuleType) -> list[str]:
+    return sorted(
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, PeerLoss) and value is not PeerLoss
+    )

@@ -1,0 +1,37 @@
+"""Correlation congruence."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ._shared import masked_mean, pairs_of, pooled, unit
+from .base import LayerStates, PeerLoss
+
+GAMMA = 0.4
+ORDER = 2
+
+
+class CC(PeerLoss):
+    r"""``1 / n² sum_ij (k(s_i, s_j) - k(t_i, t_j))²`` with a Gaussian kernel expanded into its Taylor series.
+
+    ``k(x, y) = exp(-2 gamma) sum_{p=0..P} (2 gamma)^p / p! (x·y)^p`` for ``x``, ``y`` of length 1, gamma = 0.4 and
+    P = 2. A sample is a sequence: the mean over its valid tokens. The widths may differ.
+
+    Peng et al., "Correlation Congruence for Knowledge Distillation", ICCV 2019, arXiv:1904.01802.
+    """
+
+    def pair_loss(
+        self, index: int, student: LayerStates, teacher: LayerStates, mask: Tensor
+    ) -> Tensor:
+        s, valid = pooled(student, mask)
+        t, _ = pooled(teacher, mask)
+        return masked_mean((_kernel(unit(s)) - _kernel(unit(t))).square(), pairs_of(valid))
+
+
+def _kernel(x: Tensor) -> Tensor:
+    product = x @ x.mT
+    terms = [(2 * GAMMA) ** p / math.factorial(p) * product**p for p in range(ORDER + 1)]
+    return math.exp(-2 * GAMMA) * torch.stack(terms).sum(dim=0)

@@ -1,0 +1,50 @@
+"""Contrastive representation distillation, with the negatives of the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ...layer_map import LayerPair
+from ._shared import masked_mean, pooled, unit
+from .base import LayerStates, PeerLoss, Sizes
+
+WIDTH = 128
+TEMPERATURE = 0.07
+
+
+class CRD(PeerLoss):
+    r"""``-1/n sum_i log exp(s_i·t_i / tau) / sum_j exp(s_i·t_j / tau)``, and the same with s and t exchanged.
+
+    ``s`` and ``t`` are linear embeddings of both models into 128 features, scaled to length 1; both are learned;
+    tau = 0.07. A sample is a sequence: the mean over its valid tokens. The widths may differ.
+
+    The paper draws 16,384 negatives from a memory of the whole data set, with a loss that estimates their number
+    (NCE). Here the other sequences of the batch are the negatives and the loss is InfoNCE, so a larger batch makes a
+    harder task; a batch of one sequence gives 0.
+
+    Tian, Krishnan, Isola, "Contrastive Representation Distillation", ICLR 2020, arXiv:1910.10699;
+    InfoNCE: van den Oord, Li, Vinyals, "Representation Learning with Contrastive Predictive Coding", 2018,
+    arXiv:1807.03748, eq. 4.
+    """
+
+    def __init__(self, sizes: Sizes, pairs: Sequence[LayerPair]) -> None:
+        super().__init__(sizes, pairs)
+        self.of_student = nn.ModuleList(nn.Linear(sizes.student, WIDTH) for _ in self.pairs)
+        self.of_teacher = nn.ModuleList(nn.Linear(sizes.teacher, WIDTH) for _ in self.pairs)
+
+    def pair_loss(
+        self, index: int, student: LayerStates, teacher: LayerStates, mask: Tensor
+    ) -> Tensor:
+        s, valid = pooled(student, mask)
+        t, _ = pooled(teacher, mask)
+        s, t = unit(self.of_student[index](s)), unit(self.of_teacher[index](t))
+        logits = s @ t.mT / TEMPERATURE
+        return _contrast(logits, valid) + _contrast(logits.mT, valid)
+
+
+def _contrast(logits: Tensor, valid: Tensor) -> Tensor:
+    logits = logits.masked_fill(~valid, torch.finfo(logits.dtype).min)
+    return masked_mean(-logits.log_softmax(dim=1).diagonal(), valid)

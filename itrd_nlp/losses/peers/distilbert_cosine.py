@@ -1,0 +1,32 @@
+"""DistilBERT's cosine loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ...layer_map import LayerPair
+from ._shared import make_projections, masked_mean, unit
+from .base import LayerStates, PeerLoss, Sizes
+
+
+class DistilBertCosine(PeerLoss):
+    r"""``1 / n sum_i (1 - cos(z_s,i, z_t,i))`` over the n valid tokens of the last pair.
+
+    Only the pair of the highest student layer, as the authors' code does. Where the widths differ, which the paper
+    does not foresee, the student is projected.
+
+    Sanh, Debut, Chaumond, Wolf, "DistilBERT, a distilled version of BERT: smaller, faster, cheaper and lighter", 2019,
+    arXiv:1910.01108.
+    """
+
+    def __init__(self, sizes: Sizes, pairs: Sequence[LayerPair]) -> None:
+        super().__init__(sizes, [max(pairs)])
+        self.projections = make_projections(sizes, self.pairs)
+
+    def pair_loss(
+        self, index: int, student: LayerStates, teacher: LayerStates, mask: Tensor
+    ) -> Tensor:
+        projected = self.projections[index](student.hidden)
+        return masked_mean(1 - (unit(projected) * unit(teacher.hidden)).sum(-1), mask)

@@ -1,0 +1,32 @@
+"""FitNets: regression of a hint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ...layer_map import LayerPair
+from ._shared import make_projections, masked_mean
+from .base import LayerStates, PeerLoss, Sizes
+
+
+class FitNet(PeerLoss):
+    r"""``1 / n sum_i 1/2 ||r(z_s,i) - z_t,i||²`` over the n valid tokens of the middle pair.
+
+    The hint is the teacher's layer of the middle pair (of two, the lower), and the regressor ``r`` a linear layer with
+    torch's initialisation, also where the widths are equal. The paper trains on the hint first and on the labels
+    afterwards; here both are terms of one loss, as in the comparisons of later papers.
+
+    Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015, arXiv:1412.6550, eq. 3.
+    """
+
+    def __init__(self, sizes: Sizes, pairs: Sequence[LayerPair]) -> None:
+        super().__init__(sizes, [sorted(pairs)[(len(pairs) - 1) // 2]])
+        self.projections = make_projections(sizes, self.pairs, always=True, init="default")
+
+    def pair_loss(
+        self, index: int, student: LayerStates, teacher: LayerStates, mask: Tensor
+    ) -> Tensor:
+        regressed = self.projections[index](student.hidden)
+        return masked_mean((regressed - teacher.hidden).square().sum(-1) / 2, mask)

@@ -1,0 +1,34 @@
+"""Patient knowledge distillation: states of the first token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ...layer_map import LayerPair
+from ._shared import first_token, make_projections, masked_mean, unit
+from .base import LayerStates, PeerLoss, Sizes
+
+
+class PatientKD(PeerLoss):
+    r"""``1 / b sum_i || h_s,i / ||h_s,i|| - h_t,i / ||h_t,i|| ||²``, ``h`` being the state of the first token.
+
+    It reads the pairs that `layer_map` gives; the paper leaves out the last layer of both models (its PKD-skip for six
+    of twelve layers is ``1:2 2:4 3:6 4:8 5:10``). Where the widths differ, which the paper does not foresee, the
+    student is projected.
+
+    Sun, Cheng, Gan, Liu, "Patient Knowledge Distillation for BERT Model Compression", EMNLP 2019, arXiv:1908.09355.
+    """
+
+    def __init__(self, sizes: Sizes, pairs: Sequence[LayerPair]) -> None:
+        super().__init__(sizes, pairs)
+        self.projections = make_projections(sizes, self.pairs)
+
+    def pair_loss(
+        self, index: int, student: LayerStates, teacher: LayerStates, mask: Tensor
+    ) -> Tensor:
+        h_s, valid = first_token(student, mask)
+        h_t, _ = first_token(teacher, mask)
+        difference = unit(self.projections[index](h_s)) - unit(h_t)
+        return masked_mean(difference.square().sum(-1), valid)

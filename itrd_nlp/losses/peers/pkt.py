@@ -1,0 +1,37 @@
+"""Probabilistic knowledge transfer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ._shared import distinct_pairs_of, pooled, unit
+from .base import LayerStates, PeerLoss
+
+EPS = 1e-7
+
+
+class PKT(PeerLoss):
+    r"""``1 / n sum_j KL(p_t(.|j) || p_s(.|j))``, the probability that another sample is a neighbour of sample j.
+
+    ``p(i|j) = K_ij / sum_{k != j} K_kj`` with the cosine kernel ``K_ij = (cos(x_i, x_j) + 1) / 2``. A sample is a
+    sequence: the mean over its valid tokens. The widths may differ. Fewer than three samples give 0.
+
+    Passalis, Tefas, "Learning Deep Representations with Probabilistic Knowledge Transfer", ECCV 2018, arXiv:1803.10837.
+    """
+
+    def pair_loss(
+        self, index: int, student: LayerStates, teacher: LayerStates, mask: Tensor
+    ) -> Tensor:
+        s, valid = pooled(student, mask)
+        t, _ = pooled(teacher, mask)
+        pairs = distinct_pairs_of(valid)
+        p_s, p_t = _neighbours(unit(s), pairs), _neighbours(unit(t), pairs)
+        divergence = (p_t * ((p_t + EPS).log() - (p_s + EPS).log())).sum()
+        return divergence / valid.sum().clamp(min=1)
+
+
+def _neighbours(x: Tensor, pairs: Tensor) -> Tensor:
+    """Rows of probabilities over the other samples; rows of zeros where there is none."""
+    kernel = torch.where(pairs, (x @ x.mT + 1) / 2, 0)
+    return kernel / kernel.sum(dim=1, keepdim=True).clamp(min=EPS)

@@ -1,0 +1,26 @@
+"""Similarity-preserving distillation."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ._shared import masked_mean, pairs_of, pooled, unit
+from .base import LayerStates, PeerLoss
+
+
+class SP(PeerLoss):
+    r"""``1 / b² ||G_s - G_t||_F²``, where ``G`` is ``Q Q^T`` with its rows scaled to length 1.
+
+    ``Q (b, d)`` holds one row a sequence, the mean over its valid tokens: the paper's sample is an image. The widths
+    may differ.
+
+    Tung, Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019, arXiv:1907.09682.
+    """
+
+    def pair_loss(
+        self, index: int, student: LayerStates, teacher: LayerStates, mask: Tensor
+    ) -> Tensor:
+        q_s, valid = pooled(student, mask)
+        q_t, _ = pooled(teacher, mask)
+        difference = unit(q_s @ q_s.mT) - unit(q_t @ q_t.mT)
+        return masked_mean(difference.square(), pairs_of(valid))

@@ -1,0 +1,56 @@
+"""TinyBERT: attention transfer and hidden states."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ...errors import UserError
+from ...layer_map import LayerPair
+from ...outputs import AttentionStates
+from ._shared import make_projections, masked_mean, pairs_of, split_heads
+from .base import LayerStates, PeerLoss, Sizes
+
+
+class TinyBERT(PeerLoss):
+    r"""``1 / h sum_heads MSE(A_s, A_t) + MSE(Z_s W, Z_t)``, means without padding.
+
+    ``A = Q K^T / sqrt(d_head)`` are the attention scores before the softmax, which the paper found to work better than
+    the probabilities; relative position biases (MPNet) are no part of them. ``W`` is a linear layer of each pair that
+    starts as the identity where the widths are equal. A pair with layer 0, the embeddings, has the second term alone.
+
+    Jiao et al., "TinyBERT: Distilling BERT for Natural Language Understanding", Findings of EMNLP 2020,
+    arXiv:1909.10351.
+
+    Raises:
+        UserError: student and teacher have different numbers of heads.
+    """
+
+    needs_attention = True
+
+    def __init__(self, sizes: Sizes, pairs: Sequence[LayerPair]) -> None:
+        super().__init__(sizes, pairs)
+        if sizes.student_heads != sizes.teacher_heads:
+            raise UserError(
+                f"peer_losses names TinyBERT, which compares attention head by head, but the student has "
+                f"{sizes.student_heads} heads and the teacher {sizes.teacher_heads}; MiniLMv2 does without."
+            )
+        self.projections = make_projections(sizes, self.pairs, always=True)
+
+    def pair_loss(
+        self, index: int, student: LayerStates, teacher: LayerStates, mask: Tensor
+    ) -> Tensor:
+        projected = self.projections[index](student.hidden)
+        loss = masked_mean((projected - teacher.hidden).square().mean(-1), mask)
+        if student.attention is not None and teacher.attention is not None:
+            heads = self.sizes.student_heads
+            difference = _scores(student.attention, heads) - _scores(teacher.attention, heads)
+            loss = loss + masked_mean(difference.square().mean(1), pairs_of(mask))
+        return loss
+
+
+def _scores(attention: AttentionStates, heads: int) -> Tensor:
+    queries, keys = split_heads(attention.queries, heads), split_heads(attention.keys, heads)
+    return queries @ keys.mT / math.sqrt(queries.shape[-1])
