@@ -8,7 +8,7 @@ TEACHER := runs/quickstart/teacher/results.json
 # One thread a test process: two processes share the cores.
 PYTEST := env -u HF_HUB_OFFLINE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
-.PHONY: help setup assets quickstart demo test test-slow lint format clean
+.PHONY: help setup assets quickstart demo test compare-smoke test-slow lint format clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -39,6 +39,9 @@ demo: quickstart  ## what comes after: push the student to a Hub on this machine
 
 test: lint  ## lint, then every test that is not slow
 	$(PYTEST) -m "not slow and not gpu"
+
+compare-smoke: $(SETUP)  ## a tiny comparison of two methods, as make test runs it, too
+	$(PYTEST) tests/compare/test_compare_smoke.py
 
 test-slow: $(SETUP)  ## the slow tests
 	$(PYTEST) -m "slow and not gpu"

@@ -216,7 +216,7 @@ class _Parser(HfArgumentParser):
             action.dest: action for action in reversed(self._actions) if action.dest in self.hints
         }
         values = {}
-        for key, value in _read_yaml(file).items():
+        for key, value in read_yaml(file).items():
             if key not in actions:
                 raise UserError(
                     f"{file}: there is no option {key!r}{_suggestion(str(key), actions)}"
@@ -343,7 +343,12 @@ for _tag, _pattern in {
     )
 
 
-def _read_yaml(file: str) -> dict[Any, Any]:
+def read_yaml(file: str) -> dict[Any, Any]:
+    """A mapping from a YAML file, its plain scalars read as in YAML 1.2.
+
+    Raises:
+        UserError: the file is missing, no YAML or no mapping.
+    """
     try:
         content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=_YamlLoader)
     except FileNotFoundError:

@@ -18,7 +18,7 @@ from itrd_nlp.question_answering.features import (
     evaluation_features,
     training_features,
 )
-from itrd_nlp.question_answering.read import read_squad
+from itrd_nlp.question_answering.read import draw, hold_out, read_squad
 
 
 @dataclass
@@ -43,7 +43,21 @@ class DataArguments:
         metadata={"help": "Evaluate on this many questions, drawn with data_subset_seed."},
     )
     data_subset_seed: int = field(
-        default=0, metadata={"help": "Seed of the draws of max_train_samples and max_eval_samples."}
+        default=0,
+        metadata={
+            "help": "Seed of the draws of max_train_samples, max_eval_samples and holdout_questions."
+        },
+    )
+    holdout_questions: int | None = field(
+        default=None,
+        metadata={
+            "help": "Set aside at least this many questions of the train file, whole articles, drawn with "
+            "data_subset_seed; they are never trained on."
+        },
+    )
+    evaluate_on_holdout: bool = field(
+        default=False,
+        metadata={"help": "Evaluate on the questions set aside, not on validation_file."},
     )
     max_length: int = field(
         default=384, metadata={"help": "Tokens of a window: question, context and special tokens."}
@@ -58,10 +72,20 @@ class DataArguments:
     )
 
     def __post_init__(self) -> None:
-        for name in ("max_train_samples", "max_eval_samples", "max_answer_length"):
+        names = ("max_train_samples", "max_eval_samples", "holdout_questions", "max_answer_length")
+        for name in names:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} is {value}, but must be at least 1.")
+        if self.evaluate_on_holdout and self.holdout_questions is None:
+            raise UserError(
+                "evaluate_on_holdout is true, but holdout_questions is not set, so nothing is set aside."
+            )
+
+    @property
+    def evaluation_file(self) -> str | None:
+        """The file that the questions to be judged on come from."""
+        return self.train_file if self.evaluate_on_holdout else self.validation_file
 
 
 @dataclass
@@ -88,16 +112,8 @@ def load_training_data(args: DataArguments, tokenizer: PreTrainedTokenizerBase) 
     Raises:
         UserError: ``train_file`` is missing or cannot be used.
     """
-    if args.train_file is None:
-        raise UserError(
-            "train_file is not set, but training needs a SQuAD JSON file or a data set of the Hub."
-        )
-    examples = read_squad(
-        args.train_file,
-        split="train",
-        max_samples=args.max_train_samples,
-        seed=args.data_subset_seed,
-    )
+    examples, _ = _split_train_file(args)
+    examples = draw(examples, args.max_train_samples, seed=args.data_subset_seed)
     features = training_features(
         examples,
         tokenizer,
@@ -109,11 +125,15 @@ def load_training_data(args: DataArguments, tokenizer: PreTrainedTokenizerBase) 
 
 
 def load_validation_examples(args: DataArguments) -> Dataset:
-    """The validation questions.
+    """The questions to be judged on: those of ``validation_file``, or those set aside of ``train_file``.
 
     Raises:
-        UserError: ``validation_file`` is missing or cannot be used.
+        UserError: the file is missing or cannot be used.
     """
+    if args.evaluate_on_holdout:
+        _, held = _split_train_file(args)
+        assert held is not None
+        return draw(held, args.max_eval_samples, seed=args.data_subset_seed)
     if args.validation_file is None:
         raise UserError(
             "validation_file is not set, but evaluation needs a SQuAD JSON file or a data set of the Hub."
@@ -124,6 +144,18 @@ def load_validation_examples(args: DataArguments) -> Dataset:
         max_samples=args.max_eval_samples,
         seed=args.data_subset_seed,
     )
+
+
+def _split_train_file(args: DataArguments) -> tuple[Dataset, Dataset | None]:
+    """All questions that may be trained on, and those set aside."""
+    if args.train_file is None:
+        raise UserError(
+            "train_file is not set, but training needs a SQuAD JSON file or a data set of the Hub."
+        )
+    examples = read_squad(args.train_file, split="train")
+    if args.holdout_questions is None:
+        return examples, None
+    return hold_out(examples, args.holdout_questions, seed=args.data_subset_seed)
 
 
 def load_evaluation_data(args: DataArguments, tokenizer: PreTrainedTokenizerBase) -> EvaluationData:

@@ -60,17 +60,80 @@ def read_squad(
     """
     if split not in ("train", "validation"):
         raise UserError(f"split is {split!r}, but must be 'train' or 'validation'.")
-    if max_samples is not None and max_samples < 1:
-        raise UserError(f"max_samples is {max_samples}, but must be at least 1.")
+    _check_max_samples(max_samples)
     path = Path(source)
     if not path.is_dir() and (isinstance(source, Path) or path.is_file() or path.suffix == ".json"):
         dataset = _read_file(path, split)
     else:
         dataset = _read_dataset(str(source), split)
-    if max_samples is not None and max_samples < len(dataset):
-        order = np.random.default_rng(seed).permutation(len(dataset))
-        dataset = dataset.select(order[:max_samples], keep_in_memory=True)
-    return dataset
+    return draw(dataset, max_samples, seed=seed)
+
+
+def draw(dataset: Dataset, max_samples: int | None, *, seed: int = 0) -> Dataset:
+    """The first `max_samples` rows of a random permutation fixed by `seed`.
+
+    Args:
+        dataset: Rows as `read_squad` returns them.
+        max_samples: How many; `None`, or more than there are, keeps all rows in their order.
+        seed: Seed of the permutation.
+
+    Raises:
+        UserError: `max_samples` is below 1.
+    """
+    _check_max_samples(max_samples)
+    if max_samples is None or max_samples >= len(dataset):
+        return dataset
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    return dataset.select(order[:max_samples], keep_in_memory=True)
+
+
+def hold_out(dataset: Dataset, questions: int, *, seed: int = 0) -> tuple[Dataset, Dataset]:
+    """Set whole articles aside, so that no context is on both sides.
+
+    Articles are drawn at random until they hold at least `questions` questions. Without a title a context is an article
+    by itself; a context that occurs in two articles belongs to the first.
+
+    Args:
+        dataset: Rows as `read_squad` returns them.
+        questions: How many questions to set aside, at least.
+        seed: Seed of the draw.
+
+    Returns:
+        What is left and what was set aside, each in the order of `dataset`.
+
+    Raises:
+        UserError: `questions` is below 1, or nothing would be left.
+    """
+    if questions < 1:
+        raise UserError(f"holdout_questions is {questions}, but must be at least 1.")
+    article_of: dict[str, str] = {}
+    rows_of: dict[str, list[int]] = {}
+    for row, (title, context) in enumerate(
+        zip(dataset["title"][:], dataset["context"][:], strict=True)
+    ):
+        article = article_of.setdefault(context, title or context)
+        rows_of.setdefault(article, []).append(row)
+    articles = list(rows_of)
+    held: set[int] = set()
+    for i in np.random.default_rng(seed).permutation(len(articles)):
+        if len(held) >= questions:
+            break
+        held.update(rows_of[articles[i]])
+    rest = [row for row in range(len(dataset)) if row not in held]
+    if not rest:
+        raise UserError(
+            f"holdout_questions is {questions}, but the {len(articles)} articles with {len(dataset)} questions"
+            " leave none to train on then."
+        )
+    return (
+        dataset.select(rest, keep_in_memory=True),
+        dataset.select(sorted(held), keep_in_memory=True),
+    )
+
+
+def _check_max_samples(max_samples: int | None) -> None:
+    if max_samples is not None and max_samples < 1:
+        raise UserError(f"max_samples is {max_samples}, but must be at least 1.")
 
 
 def read_json(path: Path) -> tuple[Any, str]:

@@ -395,7 +395,7 @@ def _load_data(
         evaluation = load_evaluation_data(data_args, tokenizer)
     record = {
         "train": data_record(data_args.train_file, training.questions),
-        "validation": data_record(data_args.validation_file, len(evaluation.examples)),
+        "validation": data_record(data_args.evaluation_file, len(evaluation.examples)),
     }
     return _Data(training, evaluation, tokenizer, record)
 

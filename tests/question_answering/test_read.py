@@ -12,6 +12,12 @@ import pytest
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.question_answering import read, read_squad
+from itrd_nlp.question_answering.data import (
+    DataArguments,
+    load_training_data,
+    load_validation_examples,
+)
+from itrd_nlp.question_answering.read import hold_out
 
 
 def test_every_question_becomes_a_row_in_the_order_of_the_file(
@@ -217,6 +223,77 @@ def test_arguments_that_make_no_sense_are_refused(write_squad: Callable[..., Pat
         read_squad(write_squad(), split="train", max_samples=0)
     with pytest.raises(UserError, match="split is 'test', but must be 'train' or 'validation'"):
         read_squad(write_squad(), split="test")  # type: ignore[arg-type]
+
+
+def test_whole_articles_are_held_out(write_squad: Callable[..., Path]) -> None:
+    everything = read_squad(write_squad(articles=10), split="train")  # 6 questions an article
+    rest, held = hold_out(everything, 13)
+    assert len(held) == 18  # the articles that it takes
+    assert not set(rest["title"]) & set(held["title"])
+    assert not set(rest["context"]) & set(held["context"])
+    assert sorted(rest["id"][:] + held["id"][:]) == sorted(everything["id"])
+
+
+def test_the_held_out_articles_are_the_same_in_every_call_and_others_with_another_seed(
+    write_squad: Callable[..., Path],
+) -> None:
+    def titles(seed: int = 0) -> set[str]:
+        everything = read_squad(write_squad(articles=30), split="train")
+        return set(hold_out(everything, 30, seed=seed)[1]["title"])
+
+    assert titles() == titles() != titles(seed=1)
+
+
+def test_without_titles_contexts_are_held_out_and_a_context_is_never_on_both_sides(
+    write_squad: Callable[..., Path], squad_content: dict[str, Any]
+) -> None:
+    first, *_ = squad_content["data"]
+    for article in squad_content["data"]:
+        del article["title"]
+    twice = json.loads(json.dumps(first["paragraphs"][0]))  # a context in two articles
+    for qa in twice["qas"]:
+        qa["id"] += "-again"
+    squad_content["data"].append({"title": "another", "paragraphs": [twice]})
+    everything = read_squad(write_squad(squad_content), split="train")
+    for seed in range(8):
+        rest, held = hold_out(everything, 4, seed=seed)
+        assert not set(rest["context"]) & set(held["context"])
+        assert len(rest) + len(held) == len(everything)
+
+
+def test_a_training_never_sees_what_it_holds_out(
+    write_squad: Callable[..., Path], bert_tokenizer: Any
+) -> None:
+    def data(**arguments: Any) -> DataArguments:
+        names = {"train_file": str(write_squad(articles=10)), "max_length": 128, "doc_stride": 32}
+        return DataArguments(**names, **arguments)
+
+    held = data(holdout_questions=12, evaluate_on_holdout=True)
+    judged_on = load_validation_examples(held)
+    assert len(judged_on) == 12
+    training = load_training_data(data(holdout_questions=12), bert_tokenizer)
+    assert training.questions == 48
+    again = load_training_data(held, bert_tokenizer)
+    assert again.features["input_ids"][:] == training.features["input_ids"][:]
+    # max_train_samples draws from the rest: 48 questions are all of them.
+    drawn = load_training_data(data(holdout_questions=12, max_train_samples=48), bert_tokenizer)
+    assert drawn.features._fingerprint == training.features._fingerprint
+    fewer = data(holdout_questions=12, evaluate_on_holdout=True, max_eval_samples=5)
+    assert set(load_validation_examples(fewer)["id"]) < set(judged_on["id"])
+
+
+def test_a_holdout_that_makes_no_sense_is_refused(write_squad: Callable[..., Path]) -> None:
+    everything = read_squad(write_squad(articles=3), split="train")
+    with pytest.raises(UserError, match="holdout_questions is 13, but the 3 articles with 18 ques"):
+        hold_out(everything, 13)
+    with pytest.raises(UserError, match="holdout_questions is 0, but must be at least 1"):
+        hold_out(everything, 0)
+    with pytest.raises(
+        UserError, match="evaluate_on_holdout is true, but holdout_questions is not"
+    ):
+        DataArguments(evaluate_on_holdout=True)
+    with pytest.raises(UserError, match="train_file is not set"):
+        load_validation_examples(DataArguments(holdout_questions=1, evaluate_on_holdout=True))
 
 
 def _is_a_sentence_about(subject: str, error: UserError) -> None:

@@ -1,0 +1,136 @@
+"""A whole comparison: search, trainings, cost, then records, tables and figures."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from itrd_nlp.checkpoints import writing
+from itrd_nlp.compare.figures import write_figures
+from itrd_nlp.compare.plan import Cell, Choice, CompareArguments, Plan
+from itrd_nlp.compare.records import Record, Scores, collect, read_records, write_records
+from itrd_nlp.compare.runner import Failure, Stopped, run_cells
+from itrd_nlp.compare.tables import summarise, write_tables
+from itrd_nlp.errors import UserError
+
+LOCK_NAME = ".lock"
+
+
+@dataclass
+class Outcome:
+    """How a comparison ended.
+
+    Attributes:
+        table: the table in markdown; None where no training of the comparison itself is finished.
+        failures: trainings that failed.
+        undecided: `student/method` whose search has a try that failed, so that it was not trained.
+    """
+
+    table: str | None
+    failures: list[Failure] = field(default_factory=list)
+    undecided: list[str] = field(default_factory=list)
+
+
+def compare(args: CompareArguments, script: Path, console: Console) -> Outcome:
+    """Run what is not finished yet and write down what came out.
+
+    Writes to ``args.output_dir``: `results.jsonl` and `scores.npz`, `table.md`, `.tex` and `.csv`, and the figures of
+    `write_figures`. A training is finished when its folder has results of the same config; others are taken up where
+    their last checkpoint is.
+
+    Args:
+        args: what to compare.
+        script: train_squad.py.
+        console: where progress goes.
+
+    Raises:
+        UserError: something makes no sense, or another comparison runs in the same folder.
+        Stopped: a signal came. What is finished until then is written down.
+    """
+    folder = Path(args.output_dir)
+    if args.tables_only:
+        return Outcome(_publish(folder, args, *read_records(folder)))
+    plan = Plan(args)
+    with _locked(folder) as lock:
+        tries = plan.search()
+        cells: list[Cell] = []
+        costs: list[Cell] = []
+        failures: list[Failure] = []
+        try:
+            failures += run_cells(tries, script=script, jobs=args.jobs, lock=lock, console=console)
+            choice = choose(plan, tries)
+            cells, costs = plan.cells(choice), plan.cost(choice)
+            failures += run_cells(cells, script=script, jobs=args.jobs, lock=lock, console=console)
+            failures += run_cells(costs, script=script, jobs=1, lock=lock, console=console)
+        except Stopped:
+            _write_down(args, tries, cells, costs)
+            raise
+        table = _write_down(args, tries, cells, costs)
+    undecided = [f"{s}/{m}" for s, m in plan.nothing_chosen() if (s, m) not in choice]
+    return Outcome(table, failures, undecided)
+
+
+def choose(plan: Plan, tries: Sequence[Cell]) -> Choice:
+    """The arguments with the best F1 on the held-out questions; of equal ones the first.
+
+    Returns:
+        (student, method) to arguments. One of which a try is not finished is left out: fewer tries than the others
+        would not be the same budget.
+    """
+    choice = dict(plan.nothing_chosen())
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in tries:
+        groups.setdefault((cell.student, cell.method), []).append(cell)
+    for key, group in groups.items():
+        results = [cell.results() for cell in group]
+        finished = [result["f1"] for result in results if result is not None]
+        if len(finished) < len(group):
+            del choice[key]
+        else:
+            choice[key] = plan.args.search[key[1]][finished.index(max(finished))]
+    return choice
+
+
+def _write_down(
+    args: CompareArguments, tries: Sequence[Cell], cells: Sequence[Cell], costs: Sequence[Cell]
+) -> str | None:
+    folder = Path(args.output_dir)
+    records, scores = collect([*tries, *cells], costs)
+    if not records:
+        return None
+    write_records(folder, records, scores)
+    # As they were written, so that tables_only gives the same.
+    return _publish(folder, args, *read_records(folder))
+
+
+def _publish(
+    folder: Path, args: CompareArguments, records: Sequence[Record], scores: Scores
+) -> str | None:
+    rows = summarise(records, scores, reference=args.reference)
+    if not rows:
+        return None
+    with writing(folder):
+        write_figures(folder, records, rows)
+        return write_tables(folder, records, rows, args.table, reference=args.reference)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[int]:
+    """Keep others out of a folder, until this process and the trainings that it started are gone."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK_NAME).open("w")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"output_dir {folder} is in use by another comparison, or by trainings that one left behind; wait "
+                "for them or end them."
+            ) from None
+        yield file.fileno()

@@ -1,0 +1,343 @@
+"""What is compared: a YAML of methods, students and seeds under one budget, and the trainings that follow from it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from itrd_nlp import cli
+from itrd_nlp.compare.tables import COLUMNS
+from itrd_nlp.errors import UserError
+from itrd_nlp.models import LoadingArguments
+from itrd_nlp.question_answering.data import DataArguments
+from itrd_nlp.question_answering.workflows import NOT_THE_EXPERIMENT, StudentArguments
+from itrd_nlp.results import read_results
+from itrd_nlp.trainer import CACHE_ARGUMENTS
+from itrd_nlp.training_args import TEACHER_CACHES, FineTuningArguments, ITRDTrainingArguments
+
+GROUPS = (StudentArguments, LoadingArguments, DataArguments, ITRDTrainingArguments)
+OPTIONS = frozenset(f.name for group in GROUPS for f in fields(group) if f.init)
+# What a method may choose: the objective. All else is the budget, one for all methods.
+OBJECTIVE = (
+    frozenset(f.name for f in fields(ITRDTrainingArguments))
+    - frozenset(f.name for f in fields(FineTuningArguments))
+    - CACHE_ARGUMENTS
+    - {"teacher_dtype"}
+)
+SET_BY_THE_COMPARISON = CACHE_ARGUMENTS | {
+    *("seed", "output_dir", "resume_from_checkpoint", "disable_tqdm"),
+    *("holdout_questions", "evaluate_on_holdout"),
+}
+COST_QUESTIONS = 16
+NO_CHOICE: dict[str, Any] = {}
+
+
+@dataclass
+class CompareArguments:
+    """What to compare, under which budget. Mappings can be given in the YAML file only."""
+
+    base: str = field(
+        metadata={"help": "Config of scripts/train_squad.py that all share: the common budget."}
+    )
+    methods: dict[str, dict[str, Any]] = field(
+        metadata={"help": "Name of a method to its arguments of the objective."}
+    )
+    output_dir: str = field(
+        metadata={"help": "Folder of the trainings, results.jsonl, tables and figures."}
+    )
+    students: dict[str, dict[str, Any]] = field(
+        default_factory=lambda: {"student": {}},
+        metadata={
+            "help": "Name of a student to arguments that hold for all methods, such as num_layers."
+        },
+    )
+    seeds: list[int] = field(
+        default_factory=lambda: [0, 1, 2], metadata={"help": "Each method is trained with each."}
+    )
+    search: dict[str, list[dict[str, Any]]] = field(
+        default_factory=dict,
+        metadata={
+            "help": "Name of a method to the arguments to try, equally many for each method. The best F1 on questions "
+            "held out of train is taken. An empty list: the method has nothing to choose."
+        },
+    )
+    holdout_questions: int = field(
+        default=2000,
+        metadata={"help": "Questions of train that are set aside where there is a search."},
+    )
+    reference: str = field(default="kd", metadata={"help": "Method that the others are held to."})
+    table: list[str] = field(
+        default_factory=lambda: list(COLUMNS),
+        metadata={"help": f"Columns of the tables: {', '.join(COLUMNS)}."},
+    )
+    cost_steps: int = field(
+        default=0,
+        metadata={
+            "help": "Measure the seconds a training step of each method takes, teacher included, by a training of this "
+            "many steps with no other beside it. 0: not measured."
+        },
+    )
+    teacher_cache: str = field(
+        default="on",
+        metadata={
+            "help": "As in train_squad.py; one folder for all trainings, in output_dir if base names none.",
+            "choices": list(TEACHER_CACHES),
+        },
+    )
+    jobs: int = field(
+        default=1, metadata={"help": "Trainings at the same time; they share the cores."}
+    )
+    tables_only: bool = field(
+        default=False,
+        metadata={
+            "help": "Make tables and figures of results.jsonl and scores.npz; train nothing."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        for name, least in (("holdout_questions", 1), ("cost_steps", 0), ("jobs", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name} is {getattr(self, name)}, but must be at least {least}.")
+        if not self.methods or not self.students or not self.seeds:
+            empty = next(n for n in ("methods", "students", "seeds") if not getattr(self, n))
+            raise UserError(f"{empty} is empty, but must name at least one.")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise UserError(f"seeds are {self.seeds}, but each may be there once only.")
+        for name in (*self.methods, *self.students):
+            if not re.fullmatch(r"\w[\w.+-]*", name):
+                raise UserError(
+                    f"{name!r} names a method or a student, but a name has letters, digits and _ . + - only."
+                )
+        if self.reference not in self.methods:
+            raise UserError(
+                f"reference is {self.reference!r}, but must be one of the methods {', '.join(self.methods)}."
+            )
+        for name in self.table:
+            if name not in COLUMNS:
+                raise UserError(f"table names {name!r}, but its columns are {', '.join(COLUMNS)}.")
+        if self.search and self.search.keys() != self.methods.keys():
+            name = min(self.search.keys() ^ self.methods.keys())
+            raise UserError(
+                f"search and methods differ in {name!r}, but a search has a list of tries for every method; "
+                "an empty one for a method that has nothing to choose."
+            )
+        counts = {name: len(tries) for name, tries in self.search.items() if tries}
+        if len(set(counts.values())) > 1:
+            raise UserError(
+                f"search has {', '.join(f'{n} tries for {name}' for name, n in counts.items())}, but must have "
+                "equally many for each method."
+            )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of the comparison.
+
+    Attributes:
+        stage: `search` (judged on held-out questions of train), `cells` (the comparison itself) or `cost` (a few
+            steps for their time). Also the name of a folder.
+        student: name of the student.
+        method: name of the method.
+        number: the seed; in a search the number of the try.
+        name: `student/method/seed0` or `student/method/try0`, unique in its stage.
+        overrides: arguments that make the method: its own and those that the search chose.
+        config: the whole config of train_squad.py.
+    """
+
+    stage: str
+    student: str
+    method: str
+    number: int
+    name: str
+    overrides: dict[str, Any]
+    config: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.config["output_dir"])
+
+    def results(self) -> dict[str, Any] | None:
+        """The content of its results.json, None if it is not finished.
+
+        Raises:
+            UserError: the folder holds a finished training of another config.
+        """
+        results = read_results(self.folder)
+        if results is None:
+            return None
+        text = results.get("config", {}).get("text", "")
+        before = yaml.safe_load(text) or {}  # dumped by PyYAML, so its own reader is the right one
+        for name in sorted((before.keys() | self.config.keys()) - NOT_THE_EXPERIMENT):
+            if name != "output_dir" and before.get(name) != self.config.get(name):
+                raise UserError(
+                    f"{self.folder} holds a finished training with {name} = {before.get(name)!r}, not "
+                    f"{self.config.get(name)!r}; remove it or name another output_dir."
+                )
+        return results
+
+
+Choice = Mapping[tuple[str, str], dict[str, Any]]
+"""(student, method) to the arguments that a search chose."""
+
+
+class Plan:
+    """The trainings of a comparison.
+
+    Args:
+        args: what to compare.
+
+    Raises:
+        UserError: the base cannot be read, a method changes the budget, or train_squad.py would refuse an argument.
+
+    Example:
+        >>> plan = Plan(args)  # doctest: +SKIP
+        >>> [cell.name for cell in plan.cells(plan.nothing_chosen())]  # doctest: +SKIP
+        ['T3/kd/seed0', 'T3/itrd/seed0', 'T3/kd/seed1', 'T3/itrd/seed1']
+    """
+
+    def __init__(self, args: CompareArguments) -> None:
+        self.args = args
+        if not Path(args.base).is_file():
+            raise UserError(
+                f"base {args.base} does not exist, but must be a config of train_squad.py."
+            )
+        self.base = cli.read_yaml(args.base)
+        for method, overrides in args.methods.items():
+            for chosen in (overrides, *args.search.get(method, [])):
+                self._check_method(method, chosen)
+        for student, overrides in args.students.items():
+            for name in overrides:
+                if name not in OPTIONS:
+                    raise UserError(f"student {student} sets {_unknown(name)}")
+                if name in SET_BY_THE_COMPARISON:
+                    raise UserError(
+                        f"student {student} sets {name}, but the comparison sets that itself."
+                    )
+        self._check_values()
+
+    def nothing_chosen(self) -> Choice:
+        """The choice where there is no search."""
+        return {key: NO_CHOICE for key in self._pairs()}
+
+    def search(self) -> list[Cell]:
+        """The tries of the search, all with the first seed."""
+        return [
+            self._cell("search", student, method, number, self.args.seeds[0], chosen)
+            for student, method in self._pairs()
+            for number, chosen in enumerate(self.args.search.get(method, []))
+        ]
+
+    def cells(self, choice: Choice) -> list[Cell]:
+        """The comparison itself, one seed of everything before the next."""
+        return [
+            self._cell("cells", student, method, seed, seed, choice[student, method])
+            for seed in self.args.seeds
+            for student, method in self._pairs()
+            if (student, method) in choice
+        ]
+
+    def cost(self, choice: Choice) -> list[Cell]:
+        """A few steps of each method, without the cache."""
+        if self.args.cost_steps == 0:
+            return []
+        seed = self.args.seeds[0]
+        return [
+            self._cell("cost", student, method, seed, seed, choice[student, method])
+            for student, method in self._pairs()
+            if (student, method) in choice
+        ]
+
+    def _pairs(self) -> Iterator[tuple[str, str]]:
+        for student in self.args.students:
+            for method in self.args.methods:
+                yield student, method
+
+    def _cell(
+        self,
+        stage: str,
+        student: str,
+        method: str,
+        number: int,
+        seed: int,
+        chosen: Mapping[str, Any],
+    ) -> Cell:
+        args = self.args
+        name = f"{student}/{method}/{'try' if stage == 'search' else 'seed'}{number}"
+        folder = Path(args.output_dir)
+        overrides = {**args.methods[method], **chosen}
+        config = self.base | args.students[student] | overrides
+        config |= {
+            "output_dir": str(folder / stage / name),
+            "seed": seed,
+            "teacher_cache": args.teacher_cache,
+            "teacher_cache_dir": self.base.get("teacher_cache_dir")
+            or str(folder / "teacher_cache"),
+            "disable_tqdm": True,  # a log file is no place for a bar
+        }
+        if args.search:
+            # In every stage, so that search and comparison train on the same questions.
+            config |= {
+                "holdout_questions": args.holdout_questions,
+                "evaluate_on_holdout": stage == "search",
+            }
+        if stage == "cost":
+            config |= {
+                "max_steps": args.cost_steps,
+                "max_eval_samples": COST_QUESTIONS,
+                "save_strategy": "no",
+                "eval_strategy": "no",
+                "load_best_model_at_end": False,
+                "teacher_cache": "off",
+            }
+        return Cell(stage, student, method, number, name, overrides, config)
+
+    def _check_method(self, method: str, overrides: Mapping[str, Any]) -> None:
+        for name in overrides:
+            if name not in OPTIONS:
+                raise UserError(f"method {method} sets {_unknown(name)}")
+            if name not in OBJECTIVE:
+                raise UserError(
+                    f"method {method} sets {name}, but that is part of the budget, which is one for all methods; set "
+                    f"it in {self.args.base}, or for a student."
+                )
+
+    def _check_values(self) -> None:
+        """Let train_squad.py's own parser see every config before the first training starts."""
+        cells = [
+            *self.search(),
+            *self.cells(self.nothing_chosen()),
+            *self.cost(self.nothing_chosen()),
+        ]
+        seen = set()
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "config.yaml"
+            for cell in cells:
+                number = cell.number if cell.stage == "search" else None  # seeds differ in nothing
+                key = (cell.stage, cell.student, cell.method, number)
+                if key in seen:
+                    continue
+                seen.add(key)
+                write_config(path, cell.config)
+                try:
+                    cli.parse(GROUPS, [str(path)])
+                except UserError as error:
+                    reason = str(error).removeprefix(f"{path}: ")
+                    raise UserError(f"{cell.student}/{cell.method}: {reason}") from error
+
+
+def write_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Write a config as YAML, in the order of its options."""
+    path.write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
+
+
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name, OPTIONS, n=1)
+    hint = f"; did you mean {close[0]}?" if close else "."
+    return f"{name!r}, which is no option of train_squad.py{hint}"

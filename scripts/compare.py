@@ -1,0 +1,42 @@
+"""Train several methods under one budget and compare them: tables, intervals, figures.
+
+    python scripts/compare.py configs/compare/minilm_subset.yaml [--jobs 2] [--output_dir DIR]
+
+The YAML names a config of train_squad.py, which all share, and what each method changes of the objective. What is
+finished is skipped, what was interrupted is taken up again: after a stop, give the same command. `--tables_only` makes
+tables and figures of results.jsonl and scores.npz alone.
+"""
+
+import sys
+from pathlib import Path
+
+from itrd_nlp import cli
+
+
+def main() -> None:
+    from rich.console import Console
+
+    from itrd_nlp.compare.comparison import compare
+    from itrd_nlp.compare.plan import CompareArguments
+    from itrd_nlp.compare.runner import Stopped
+
+    (args,) = cli.parse([CompareArguments], description=__doc__)
+    script = Path(__file__).resolve().with_name("train_squad.py")
+    try:
+        outcome = compare(args, script, Console())
+    except Stopped as stop:
+        print(f"stopped by {stop}. To go on: {cli.command_line()}", file=sys.stderr)
+        sys.exit(128 + stop.signum)
+    if outcome.table is not None:
+        print(f"\n{outcome.table}\nTables and figures: {args.output_dir}")
+    for failure in outcome.failures:
+        print(failure, file=sys.stderr)
+    for name in outcome.undecided:
+        print(f"{name} was not trained: a try of its search failed.", file=sys.stderr)
+    if outcome.failures:
+        print(f"The same command tries again: {cli.command_line()}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,215 @@
+"""The YAML of a comparison: one budget for all, and what is refused before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from itrd_nlp import cli
+from itrd_nlp.compare.comparison import choose
+from itrd_nlp.compare.plan import OBJECTIVE, CompareArguments, Plan, write_config
+from itrd_nlp.compare.runner import time_left
+from itrd_nlp.errors import UserError
+from itrd_nlp.results import write_json
+
+METHODS = {"kd": {"beta_corr": 0, "beta_mi": 0}, "itrd": {}}
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+@pytest.fixture
+def make(workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Parse a comparison as the script does."""
+    monkeypatch.chdir(workplace)
+
+    def make(*flags: str, **changes: Any) -> CompareArguments:
+        content = {"base": "base.yaml", "output_dir": str(tmp_path / "out"), "methods": METHODS}
+        path = tmp_path / "compare.yaml"
+        path.write_text(yaml.safe_dump(content | {"seeds": [0, 1]} | changes, sort_keys=False))
+        (args,) = cli.parse([CompareArguments], [str(path), *flags])
+        return args
+
+    return make
+
+
+def test_a_training_for_each_student_method_and_seed_one_seed_after_the_other(make: Any) -> None:
+    students = {"T1": {"num_layers": 1}, "T2": {"num_layers": 2}}
+    plan = Plan(make(students=students))
+    cells = plan.cells(plan.nothing_chosen())
+    assert [cell.name for cell in cells] == [
+        *("T1/kd/seed0", "T1/itrd/seed0", "T2/kd/seed0", "T2/itrd/seed0"),
+        *("T1/kd/seed1", "T1/itrd/seed1", "T2/kd/seed1", "T2/itrd/seed1"),
+    ]
+    assert len({cell.folder for cell in cells}) == 8
+    assert plan.search() == plan.cost(plan.nothing_chosen()) == []
+
+
+def test_configs_are_the_base_but_for_method_student_seed_and_folder(make: Any) -> None:
+    plan = Plan(make(students={"T1": {"num_layers": 1}}))
+    kd, itrd, *_ = plan.cells(plan.nothing_chosen())
+    base = yaml.safe_load(Path("base.yaml").read_text())
+    differ = {name for name in kd.config if kd.config[name] != base.get(name)}
+    assert differ == {
+        *("beta_corr", "beta_mi", "num_layers", "seed", "output_dir"),
+        *("teacher_cache", "teacher_cache_dir", "disable_tqdm"),
+    }
+    assert {n for n in kd.config if kd.config[n] != itrd.config.get(n)} == {
+        *("beta_corr", "beta_mi", "output_dir"),
+    }
+    assert kd.overrides == METHODS["kd"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("train_file", "max_train_samples", "num_train_epochs", "per_device_train_batch_size"),
+        *(
+            "learning_rate",
+            "lr_scheduler_type",
+            "warmup_steps",
+            "student_init",
+            "num_layers",
+            "seed",
+        ),
+        *("teacher", "bf16", "max_steps", "weight_decay", "teacher_cache", "data_subset_seed"),
+    ],
+)
+def test_the_budget_is_not_for_a_method_to_change(make: Any, name: str) -> None:
+    with pytest.raises(UserError, match=f"method itrd sets {name}, but that is part of the budget"):
+        Plan(make(methods=METHODS | {"itrd": {name: 1}}))
+    with pytest.raises(UserError, match=f"method itrd sets {name}, but that is part of the budget"):
+        Plan(make(search={"kd": [{}], "itrd": [{name: 1}]}))
+
+
+def test_a_method_may_choose_everything_of_the_objective() -> None:
+    assert {
+        *("w_task", "w_kd", "temperature", "beta_corr", "beta_mi", "alpha", "layer_map", "mi_view"),
+        *("projection_init", "layer_reduction"),
+    } <= OBJECTIVE
+
+
+BAD = [
+    ({"base": "nowhere.yaml"}, "base nowhere.yaml does not exist"),
+    ({"methods": {"kd": {"beta_cor": 0}}}, "method kd sets 'beta_cor'.*did you mean beta_corr"),
+    ({"methods": {"kd": {"beta_corr": "much"}}}, "student/kd: beta_corr is 'much', but must be"),
+    ({"methods": {"kd": {"beta_corr": -1}}}, "student/kd: beta_corr is -1.0"),
+    ({"methods": {"kd": 1}}, "methods is .* but must be dict"),
+    ({"methods": {}}, "methods is empty"),
+    ({"methods": {"itrd": {}}}, "reference is 'kd', but must be one of the methods itrd"),
+    ({"methods": {"kd": {}, "../up": {}}}, "'../up' names a method"),
+    ({"students": {"T1": {"seed": 1}}}, "student T1 sets seed, but the comparison sets that"),
+    ({"students": {"T1": {"layers": 1}}}, "student T1 sets 'layers', which is no option"),
+    ({"students": {"T1": {"num_layers": "x"}}}, "T1/kd: num_layers is 'x', but must be int"),
+    ({"seeds": [0, 0]}, "seeds are .*once"),
+    ({"seeds": []}, "seeds is empty"),
+    ({"jobs": 0}, "jobs is 0, but must be at least 1"),
+    ({"table": ["f1", "f2"]}, "table names 'f2', but its columns are"),
+    ({"search": {"kd": [{}]}}, "search and methods differ in 'itrd'"),
+    (
+        {"search": {"kd": [{"temperature": 1}], "itrd": [{"alpha": 1}, {"alpha": 2}]}},
+        "search has 1 tries for kd, 2 tries for itrd, but must have equally many",
+    ),
+    ({"search": {"kd": [{"temperature": 0}], "itrd": [{}]}}, "student/kd: temperature is 0"),
+    ({"teacher_cache": "perhaps"}, "teacher_cache is 'perhaps'"),
+    ({"method": {}}, "there is no option 'method'; did you mean methods"),
+]
+
+
+@pytest.mark.parametrize(("changes", "sentence"), BAD)
+def test_what_makes_no_sense_is_refused_in_one_sentence_and_nothing_is_written(
+    make: Any, tmp_path: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence) as error:
+        Plan(make(**changes))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_search_is_judged_on_questions_held_out_of_train_never_on_dev(make: Any) -> None:
+    tries = {"kd": [{"temperature": 1}, {"temperature": 4}], "itrd": [{"alpha": 1.5}, {"alpha": 2}]}
+    plan = Plan(make(search=tries, holdout_questions=6, cost_steps=3))
+    search, cells = plan.search(), plan.cells(plan.nothing_chosen())
+    costs = plan.cost(plan.nothing_chosen())
+    assert [cell.name for cell in search] == [
+        *("student/kd/try0", "student/kd/try1", "student/itrd/try0", "student/itrd/try1"),
+    ]
+    assert all(cell.config["evaluate_on_holdout"] for cell in search)
+    assert not any(cell.config["evaluate_on_holdout"] for cell in cells)
+    assert {c.config["holdout_questions"] for c in [*search, *cells, *costs]} == {6}
+    assert search[1].overrides == METHODS["kd"] | {"temperature": 4}
+    assert {cell.config["seed"] for cell in search} == {0}
+
+
+def test_the_best_try_is_chosen_and_none_while_one_is_missing(make: Any) -> None:
+    tries = {"kd": [], "itrd": [{"alpha": 1.1}, {"alpha": 1.5}, {"alpha": 2.0}]}
+    plan = Plan(make(search=tries))
+    search = plan.search()
+    for cell, f1 in zip(search[:2], (40.0, 41.0), strict=True):
+        finish(cell, f1=f1)
+    assert choose(plan, search) == {("student", "kd"): {}}
+    finish(search[2], f1=41.0)
+    assert choose(plan, search) == {("student", "kd"): {}, ("student", "itrd"): {"alpha": 1.5}}
+    chosen = plan.cells(choose(plan, search))[1]
+    assert chosen.config["alpha"] == chosen.overrides["alpha"] == 1.5
+
+
+def finish(cell: Any, **results: Any) -> None:
+    """Leave what a finished training leaves."""
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    write_config(cell.folder / "config.yaml", cell.config)
+    text = (cell.folder / "config.yaml").read_text()
+    write_json(cell.folder / "results.json", {"config": {"text": text}, **results})
+
+
+def test_a_cell_is_finished_by_results_of_the_same_config(make: Any) -> None:
+    plan = Plan(make())
+    cell = plan.cells(plan.nothing_chosen())[0]
+    assert cell.results() is None
+    finish(cell, f1=40.0)
+    assert cell.results()["f1"] == 40.0
+    moved = Plan(make(teacher_cache="off"))  # how the teacher is read is no other experiment
+    assert moved.cells(moved.nothing_chosen())[0].results() is not None
+    other = Plan(make(methods={"kd": {"beta_corr": 0, "beta_mi": 0, "temperature": 4}}))
+    with pytest.raises(UserError, match="finished training with temperature = None, not 4; remove"):
+        other.cells(other.nothing_chosen())[0].results()
+
+
+def test_the_cost_is_measured_by_few_steps_without_the_cache(make: Any) -> None:
+    plan = Plan(make(cost_steps=5))
+    costs = plan.cost(plan.nothing_chosen())
+    assert [cell.name for cell in costs] == ["student/kd/seed0", "student/itrd/seed0"]
+    assert {cell.config["max_steps"] for cell in costs} == {5}
+    assert {cell.config["teacher_cache"] for cell in costs} == {"off"}
+
+
+def test_all_trainings_share_the_cache_of_the_base_or_one_in_the_output_folder(
+    make: Any, tmp_path: Path
+) -> None:
+    def folders() -> set[str]:
+        plan = Plan(make())
+        return {c.config["teacher_cache_dir"] for c in plan.cells(plan.nothing_chosen())}
+
+    assert folders() == {str(tmp_path / "out" / "teacher_cache")}
+    base = yaml.safe_load(Path("base.yaml").read_text())
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(base | {"teacher_cache_dir": "mine"}))
+    plan = Plan(make(base=str(tmp_path / "base.yaml")))
+    assert {c.config["teacher_cache_dir"] for c in plan.cells(plan.nothing_chosen())} == {"mine"}
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("compare/*.yaml")), ids=lambda path: path.stem)
+def test_the_configs_of_the_repository_are_plans(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(CONFIGS.parent)
+    (args,) = cli.parse([CompareArguments], [str(path)])
+    assert Plan(args).cells(Plan(args).nothing_chosen())
+
+
+def test_the_time_left_is_that_of_the_mean_training() -> None:
+    assert time_left([], [5.0], 3, 1) is None
+    assert time_left([10.0, 20.0], [], 3, 1) == 45
+    assert time_left([10.0], [4.0], 2, 1) == 26
+    assert time_left([10.0], [4.0, 1.0], 1, 2) == 16  # the first to be ready takes it
+    assert time_left([10.0], [30.0], 0, 1) == 0
