@@ -128,5 +128,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    # In place of this folder, where profile.py would be taken for the standard library's.
+    sys.path[0] = str(Path(__file__).parents[1])
     cli.run(main)

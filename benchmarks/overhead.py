@@ -9,18 +9,14 @@ measurement is a process of its own, the two objectives in turn (A B A B), and t
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import sys
-import tempfile
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from itrd_nlp import cli
 
-SHAPES = {"minilm": (6, 384, 12, 1536), "bert": (12, 768, 12, 3072)}
 OBJECTIVES = {"kd": {"beta_corr": 0.0, "beta_mi": 0.0}, "itrd": {}}
 
 
@@ -30,7 +26,7 @@ class OverheadArguments:
 
     shape: str = field(
         default="minilm",
-        metadata={"help": "Layers and widths of the teacher.", "choices": list(SHAPES)},
+        metadata={"help": "Layers and widths of the teacher.", "choices": ["minilm", "bert"]},
     )
     student_layers: int = field(default=3, metadata={"help": "Layers of the student."})
     batch_size: int = field(default=32, metadata={"help": "Windows a step."})
@@ -55,69 +51,35 @@ def measure(args: OverheadArguments, objective: str) -> dict[str, float]:
     """Seconds of a step, tokens a second and peak memory of this process."""
     import datasets
     import torch
-    from transformers import BertConfig, BertForQuestionAnswering, TrainerCallback
 
+    from benchmarks.training import peak_megabytes, train
     from itrd_nlp.question_answering import QuestionAnsweringCollator
-    from itrd_nlp.students import build_student
-    from itrd_nlp.trainer import ITRDTrainer
-    from itrd_nlp.training_args import ITRDTrainingArguments
 
-    layers, width, heads, intermediate = SHAPES[args.shape]
-    config = BertConfig(
-        num_hidden_layers=layers,
-        hidden_size=width,
-        num_attention_heads=heads,
-        intermediate_size=intermediate,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        attn_implementation="eager",
-    )
     torch.manual_seed(0)
-    teacher = BertForQuestionAnswering(config)
     warm_up = 3
     rows = []
     for i in range(args.batch_size * (args.steps + warm_up)):
         length = args.length - i % (args.length // 4) if i % args.batch_size else args.length
         ids = torch.randint(1000, 30000, (length,)).tolist()
         rows.append({"input_ids": ids, "start_positions": 1, "end_positions": 2})
-    times: list[float] = []
-
-    class Clock(TrainerCallback):
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.began = time.perf_counter()
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            times.append(time.perf_counter() - self.began)
-
-    with tempfile.TemporaryDirectory() as scratch:
-        ITRDTrainer(
-            model=build_student(teacher, args.student_layers),
-            teacher=teacher,
-            args=ITRDTrainingArguments(
-                output_dir=scratch,
-                max_steps=args.steps + warm_up,
-                per_device_train_batch_size=args.batch_size,
-                train_sampling_strategy="sequential",
-                bf16=True,
-                save_strategy="no",
-                logging_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
-                **OBJECTIVES[objective],
-            ),
-            train_dataset=datasets.Dataset.from_list(rows),
-            data_collator=QuestionAnsweringCollator(_Padding(), pad_to_multiple_of=8),
-            callbacks=[Clock()],
-        ).train()
+    clock = train(
+        args.shape,
+        args.student_layers,
+        datasets.Dataset.from_list(rows),
+        QuestionAnsweringCollator(_Padding(), pad_to_multiple_of=8),
+        max_steps=args.steps + warm_up,
+        per_device_train_batch_size=args.batch_size,
+        train_sampling_strategy="sequential",
+        **OBJECTIVES[objective],
+    )
+    times = [ended - began for began, ended in zip(clock.began, clock.ended, strict=True)]
     seconds = statistics.median(times[warm_up:])
     tokens = sum(len(row["input_ids"]) for row in rows) / len(times)
-    if torch.cuda.is_available():
-        peak = torch.cuda.max_memory_allocated()
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"seconds": seconds, "tokens_per_second": tokens / seconds, "peak_megabytes": peak / 1e6}
+    return {
+        "seconds": seconds,
+        "tokens_per_second": tokens / seconds,
+        "peak_megabytes": peak_megabytes(),
+    }
 
 
 class _Padding:
@@ -162,5 +124,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    # In place of this folder, where profile.py would be taken for the standard library's.
+    sys.path[0] = str(Path(__file__).parents[1])
     cli.run(main)

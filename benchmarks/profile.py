@@ -71,14 +71,13 @@ def measure(args: ProfileArguments, mode: str) -> dict[str, Any]:
         batch_size=args.batch_size,
         steps=args.steps,
     )
-    train, times = timed_training(step_args)
+    train = timed_training(step_args)
     train(max_steps=2)
-    times.clear()
     before = resource.getrusage(resource.RUSAGE_SELF)
     if mode != "profiler":
-        train()
+        clock = train()
         after = resource.getrusage(resource.RUSAGE_SELF)
-        seconds = times[-1] - times[0]
+        seconds = clock.ended[-1] - clock.train_began
         return {
             "seconds_per_step": seconds / args.steps,
             "page_faults_per_step": (after.ru_minflt - before.ru_minflt) / args.steps,

@@ -17,19 +17,20 @@ from __future__ import annotations
 
 import itertools
 import json
-import resource
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from itrd_nlp import cli
 
-SHAPES = {"minilm": (6, 384, 12, 1536), "bert": (12, 768, 12, 3072)}
+if TYPE_CHECKING:
+    from benchmarks.training import Clock
+
 CANDIDATES = ("itrd", "kd", "itrd_cached", "textbrewer", "textbrewer_tuned")
 RATIOS = (
     ("itrd", "textbrewer"),
@@ -45,7 +46,7 @@ class TrainStepArguments:
 
     shape: str = field(
         default="bert",
-        metadata={"help": "Layers and widths of the teacher.", "choices": list(SHAPES)},
+        metadata={"help": "Layers and widths of the teacher.", "choices": ["minilm", "bert"]},
     )
     student_layers: int = field(default=6, metadata={"help": "Layers of the student."})
     batch_size: int = field(
@@ -66,82 +67,28 @@ class TrainStepArguments:
     )
 
 
-def models(args: TrainStepArguments, dropout: float) -> tuple[Any, Any]:
-    """Teacher and student of random weights; the student's layers are the teacher's."""
-    import torch
-    from transformers import BertConfig, BertForQuestionAnswering
-
-    from itrd_nlp.students import build_student
-
-    layers, width, heads, intermediate = SHAPES[args.shape]
-    config = BertConfig(
-        num_hidden_layers=layers,
-        hidden_size=width,
-        num_attention_heads=heads,
-        intermediate_size=intermediate,
-        hidden_dropout_prob=dropout,
-        attention_probs_dropout_prob=dropout,
-        attn_implementation="eager",
-    )
-    torch.manual_seed(0)
-    teacher = BertForQuestionAnswering(config)
-    return teacher, build_student(teacher, args.student_layers)
-
-
-def timed_training(args: TrainStepArguments) -> tuple[Callable[..., None], list[float]]:
-    """A function that trains a new student over some windows, and the list into which it writes its times.
-
-    The function takes more training arguments. The times are those of the beginning and of the end of every step.
-    """
-    import torch
-    from transformers import TrainerCallback
-
+def timed_training(args: TrainStepArguments) -> Callable[..., Clock]:
+    """A function that trains a new student over some windows, grouped by length. It takes more training arguments."""
+    from benchmarks.training import train
     from benchmarks.windows import squad_windows
     from itrd_nlp.question_answering import QuestionAnsweringCollator
-    from itrd_nlp.trainer import ITRDTrainer
-    from itrd_nlp.training_args import ITRDTrainingArguments
 
     windows, tokenizer = squad_windows(args.batch_size * args.steps)
-    times: list[float] = []
-
-    class Clock(TrainerCallback):
-        def on_train_begin(self, *_: Any, **__: Any) -> None:
-            times.append(time.perf_counter())
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            times.append(time.perf_counter())
-
-    def train(**kwargs: Any) -> None:
-        teacher, student = models(args, dropout=0.0)
-        with tempfile.TemporaryDirectory() as folder:
-            ITRDTrainer(
-                model=student,
-                teacher=teacher,
-                args=ITRDTrainingArguments(
-                    output_dir=folder,
-                    num_train_epochs=1,
-                    per_device_train_batch_size=args.batch_size,
-                    train_sampling_strategy="group_by_length",
-                    bf16=True,
-                    save_strategy="no",
-                    logging_strategy="no",
-                    report_to="none",
-                    disable_tqdm=True,
-                    **kwargs,
-                ),
-                train_dataset=windows,
-                data_collator=QuestionAnsweringCollator(tokenizer),
-                callbacks=[Clock()],
-            ).train()
-
-    return train, times
+    return partial(
+        train,
+        args.shape,
+        args.student_layers,
+        windows,
+        QuestionAnsweringCollator(tokenizer),
+        num_train_epochs=1,
+        per_device_train_batch_size=args.batch_size,
+        train_sampling_strategy="group_by_length",
+    )
 
 
 def measure_ours(args: TrainStepArguments, candidate: str) -> dict[str, float]:
     """Train over windows grouped by length, the second time with a clock."""
-    train, times = timed_training(args)
+    train = timed_training(args)
     with tempfile.TemporaryDirectory() as folder:
         objective: dict[str, Any] = {"beta_corr": 0.0, "beta_mi": 0.0} if candidate == "kd" else {}
         if candidate == "itrd_cached":
@@ -149,9 +96,10 @@ def measure_ours(args: TrainStepArguments, candidate: str) -> dict[str, float]:
             train(**objective)  # fills it
         else:
             train(max_steps=1, **objective)
-        times.clear()
-        train(**objective)
-    return figures([after - before for before, after in itertools.pairwise(times)], args.batch_size)
+        clock = train(**objective)
+    # From end to end, so that fetching a batch counts.
+    times = itertools.pairwise([clock.train_began, *clock.ended])
+    return figures([after - before for before, after in times], args.batch_size)
 
 
 def measure_textbrewer(args: TrainStepArguments, tuned: bool) -> dict[str, float]:
@@ -159,6 +107,7 @@ def measure_textbrewer(args: TrainStepArguments, tuned: bool) -> dict[str, float
     from transformers.trainer_pt_utils import get_length_grouped_indices
 
     from benchmarks.peers.textbrewer_squad import seconds_per_step
+    from benchmarks.training import random_models
     from benchmarks.windows import squad_windows
     from itrd_nlp.question_answering import QuestionAnsweringCollator
 
@@ -171,7 +120,8 @@ def measure_textbrewer(args: TrainStepArguments, tuned: bool) -> dict[str, float
         order = get_length_grouped_indices(windows["length"][:], batch_size)
         rows = [rows[i] for i in order]
     batches = [collate(rows[i : i + batch_size]) for i in range(0, len(rows), batch_size)]
-    teacher, student = models(args, dropout=0.0 if tuned else 0.1)  # 0.1: bert_config_L3.json
+    dropout = 0.0 if tuned else 0.1  # bert_config_L3.json
+    teacher, student = random_models(args.shape, args.student_layers, dropout)
     with tempfile.TemporaryDirectory() as folder:
         for part in (batches[:1], batches):
             seconds = seconds_per_step(teacher.eval(), student, part, Path(folder), bf16=tuned)
@@ -180,16 +130,12 @@ def measure_textbrewer(args: TrainStepArguments, tuned: bool) -> dict[str, float
 
 def figures(seconds: list[float], batch_size: int) -> dict[str, float]:
     """Windows a second over all steps, median seconds of a step, peak memory of this process or its GPU."""
-    import torch
+    from benchmarks.training import peak_megabytes
 
-    if torch.cuda.is_available():
-        peak = torch.cuda.max_memory_allocated()
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
         "windows_per_second": batch_size * len(seconds) / sum(seconds),
         "seconds_per_step": statistics.median(seconds),
-        "peak_megabytes": peak / 1e6,
+        "peak_megabytes": peak_megabytes(),
     }
 
 
@@ -236,5 +182,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    # In place of this folder, where profile.py would be taken for the standard library's.
+    sys.path[0] = str(Path(__file__).parents[1])
     cli.run(main)

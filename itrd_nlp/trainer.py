@@ -100,7 +100,7 @@ class ITRDTrainer(HubTrainer):
     def known_results(self) -> dict[str, Any]:
         """See `HubTrainer.known_results`: with the objective, the layer pairs and the teacher."""
         results = super().known_results()
-        pairs = self.accelerator.unwrap_model(self.model).objective.pairs
+        pairs = self._distillation_model().objective.pairs
         results["layer_pairs"] = [str(pair) for pair in pairs]
         results["arguments"] |= {name: getattr(self.args, name) for name in OBJECTIVE_ARGUMENTS}
         if self.args.peer_losses:
@@ -115,7 +115,11 @@ class ITRDTrainer(HubTrainer):
     @property
     def student(self) -> PreTrainedModel:
         """The student, without the projections."""
-        return self.accelerator.unwrap_model(self.model).student
+        return self._distillation_model().student
+
+    def _distillation_model(self) -> DistillationModel:
+        """Student and objective, without the wrapper of DDP or FSDP."""
+        return self.accelerator.unwrap_model(self.model)
 
     # ---- the training step ----
 
@@ -174,7 +178,7 @@ class ITRDTrainer(HubTrainer):
 
     def _with_correlations(self, means: dict[str, float]) -> dict[str, float]:
         """Add the mean correlation of each layer pair, which says more to a reader than its loss."""
-        for pair in self.accelerator.unwrap_model(self.model).objective.pairs:
+        for pair in self._distillation_model().objective.pairs:
             if f"corr_{pair}" in means:
                 assert self.teacher is not None
                 means[f"correlation_{pair}"] = mean_correlation(
@@ -194,7 +198,7 @@ class ITRDTrainer(HubTrainer):
         """
         self._watch = TermWatch()
         if self.teacher is not None:
-            pairs = self.accelerator.unwrap_model(self.model).objective.pairs
+            pairs = self._distillation_model().objective.pairs
             self._run_teacher = Teacher(
                 self.teacher, [pair.teacher for pair in pairs], self.args, self.train_dataset
             )
@@ -204,7 +208,7 @@ class ITRDTrainer(HubTrainer):
 
     def identity(self) -> dict[str, Any]:
         """See `BaseTrainer.identity`: with the teacher's weights, the layer pairs and the objective."""
-        objective = self.accelerator.unwrap_model(self.model).objective
+        objective = self._distillation_model().objective
         names = {f.name for f in fields(ITRDTrainingArguments)} - {
             f.name for f in fields(FineTuningArguments)
         }
@@ -251,7 +255,7 @@ class ITRDTrainer(HubTrainer):
         super()._save_optimizer_and_scheduler(output_dir)
         if self.is_fsdp_enabled:
             return  # the base class has written the whole module, the objective in it
-        objective = self.accelerator.unwrap_model(self.model).objective
+        objective = self._distillation_model().objective
         if self.args.should_save:
             safetensors.torch.save_file(
                 objective.state_dict(), Path(output_dir) / OBJECTIVE_WEIGHTS_NAME
@@ -273,7 +277,7 @@ class ITRDTrainer(HubTrainer):
             self._load_weights(Path(self.state.best_model_checkpoint))
 
     def _load_weights(self, checkpoint: Path) -> None:
-        model = self.accelerator.unwrap_model(self.model)
+        model = self._distillation_model()
         for module, name in (
             (model.student, SAFE_WEIGHTS_NAME),
             (model.objective, OBJECTIVE_WEIGHTS_NAME),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from itrd_nlp.question_answering.scoring import exact_match, f1
+from itrd_nlp.question_answering.scoring import best_scores
 
 RESAMPLES = 10_000
 _DRAWS_AT_ONCE = 4_000_000  # 32 MB each for the draws and their counts
@@ -38,16 +38,9 @@ def question_scores(
     Returns:
         F1 and EM from 0 to 1, each ``(questions,)`` in the order of `examples`.
     """
-    pairs = []
-    for row in examples:
-        answer, truths = predictions.get(row["id"]), row["answers"]["text"]
-        if answer is None:
-            pairs.append((0.0, 0.0))
-        else:
-            best = max(f1(answer, truth) for truth in truths)
-            pairs.append((best, max(exact_match(answer, truth) for truth in truths)))
-    scores = np.array(pairs, dtype=np.float64).reshape(-1, 2)
-    return scores[:, 0], scores[:, 1]
+    best = [best_scores(predictions.get(row["id"]), row["answers"]["text"]) for row in examples]
+    scores = np.array(best, dtype=np.float64).reshape(-1, 2)
+    return scores[:, 1], scores[:, 0]
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:

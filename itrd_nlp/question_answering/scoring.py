@@ -46,6 +46,24 @@ def f1(prediction: str, truth: str) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
+def best_scores(prediction: str | None, truths: Sequence[str]) -> tuple[float, float]:
+    """Exact match and F1 of one answer, each the best over the true answers.
+
+    Args:
+        prediction: The answer. None, which is no answer at all, has 0.
+        truths: The true answers, at least one.
+
+    Returns:
+        Both between 0 and 1.
+    """
+    if prediction is None:
+        return 0.0, 0.0
+    return (
+        max(exact_match(prediction, truth) for truth in truths),
+        max(f1(prediction, truth) for truth in truths),
+    )
+
+
 def score(
     predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]
 ) -> dict[str, float]:
@@ -69,10 +87,9 @@ def score(
         raise ValueError("There is no reference to score against.")
     total_exact_match = total_f1 = 0.0
     for identifier, truths in references.items():
-        if identifier in predictions:
-            prediction = predictions[identifier]
-            total_exact_match += max(exact_match(prediction, truth) for truth in truths)
-            total_f1 += max(f1(prediction, truth) for truth in truths)
+        best = best_scores(predictions.get(identifier), truths)
+        total_exact_match += best[0]
+        total_f1 += best[1]
     return {
         "exact_match": 100.0 * total_exact_match / len(references),
         "f1": 100.0 * total_f1 / len(references),
