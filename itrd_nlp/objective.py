@@ -122,21 +122,21 @@ class ITRDObjective(nn.Module):
         if teacher is not None and args.w_kd > 0:
             add("kd", args.w_kd, self._kd(student, teacher, mask) * share.logits)
         if teacher is not None and self.pairs:
-            indices = None
-            if args.beta_mi > 0 and args.mi_view == "tokens":
-                indices = draw_samples(mask.flatten(), self._mi_rows())
+            drawn = self._draw(mask)
             corr: dict[str, Tensor] = {}
             mi: dict[str, Tensor] = {}
             for index, pair in enumerate(self.pairs):
-                z_s, z_t = student.hidden_states[pair.student], teacher.hidden_states[pair.teacher]
-                projected = self.projections[index](z_s) if len(self.projections) else z_s
+                z_s = self._views(student.hidden_states[pair.student], mask, drawn)
+                z_t = self._views(teacher.hidden_states[pair.teacher], mask, drawn)
+                projected = z_s
+                if len(self.projections):
+                    project = self.projections[index]
+                    projected = {view: (project(z), valid) for view, (z, valid) in z_s.items()}
                 if args.beta_corr > 0:
-                    corr[f"corr_{pair}"] = self._correlation(projected, z_t, mask) * share.batch
+                    corr[f"corr_{pair}"] = self._correlation(projected, z_t) * share.batch
                 if args.beta_mi > 0:
                     embedded = z_s if self.same_size else projected
-                    mi[f"mi_{pair}"] = (
-                        self._mutual_information(embedded, z_t, mask, indices) * share.batch
-                    )
+                    mi[f"mi_{pair}"] = self._mutual_information(embedded, z_t) * share.batch
             for name, beta, values in (("corr", args.beta_corr, corr), ("mi", args.beta_mi, mi)):
                 if values:
                     terms |= {key: value.detach() for key, value in values.items()}
@@ -169,35 +169,76 @@ class ITRDObjective(nn.Module):
             sample_mask=mask if logits.dim() == 3 else None,
         )
 
-    def _correlation(self, z_s: Tensor, z_t: Tensor, mask: Tensor) -> Tensor:
-        samples_s, valid = to_samples(z_s, mask, self.args.corr_view)
-        samples_t, _ = to_samples(z_t, mask, self.args.corr_view)
+    def _draw(self, mask: Tensor) -> Tensor | None:
+        """Indices of the tokens that the losses read, valid ones first; None where they read all or none."""
+        args = self.args
+        most = [0]
+        if args.beta_corr > 0 and args.corr_view == "tokens":
+            most.append(args.corr_max_samples)
+        if args.beta_mi > 0 and args.mi_view == "tokens":
+            most.append(self._mi_rows())
+        tokens = mask.numel()
+        if max(most) == 0 or min(most[1:]) >= tokens:
+            return None
+        return draw_samples(mask.flatten(), max(most))
+
+    def _views(
+        self, hidden: Tensor, mask: Tensor, drawn: Tensor | None
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """View -> samples and which of them count, for the views in use; of the tokens those drawn."""
+        args = self.args
+        views = {}
+        for beta, view in ((args.beta_corr, args.corr_view), (args.beta_mi, args.mi_view)):
+            if beta > 0 and view not in views:
+                samples, valid = to_samples(hidden, mask, view)
+                if view == "tokens" and drawn is not None:
+                    samples, valid = samples[drawn], valid[drawn]
+                views[view] = samples, valid
+        return views
+
+    def _correlation(
+        self, student: dict[str, tuple[Tensor, Tensor]], teacher: dict[str, tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        view = self.args.corr_view
+        (samples_s, valid), (samples_t, _) = student[view], teacher[view]
+        if view == "tokens":
+            rows = self.args.corr_max_samples
+            samples_s, samples_t, valid = samples_s[:rows], samples_t[:rows], valid[:rows]
         # In the view "sequence" each sequence has its own statistics, and is on one process anyway.
-        synchronise = self.args.sync_statistics and self.args.corr_view != "sequence"
+        synchronise = self.args.sync_statistics and view != "sequence"
         return correlation_loss(
             samples_s,
             samples_t,
             alpha=self.args.alpha,
-            mask=valid,
+            mask=_unless_all(valid),
             unbiased=self.args.unbiased_std,
             reduce=sum_over_ranks if synchronise else None,
         )
 
     def _mutual_information(
-        self, z_s: Tensor, z_t: Tensor, mask: Tensor, indices: Tensor | None
+        self, student: dict[str, tuple[Tensor, Tensor]], teacher: dict[str, tuple[Tensor, Tensor]]
     ) -> Tensor:
-        samples_s, valid = to_samples(z_s, mask, self.args.mi_view)
-        samples_t, _ = to_samples(z_t, mask, self.args.mi_view)
-        if indices is not None:
-            samples_s, samples_t, valid = samples_s[indices], samples_t[indices], valid[indices]
+        view, rows = self.args.mi_view, self._mi_rows()
+        (samples_s, valid), (samples_t, _) = student[view], teacher[view]
+        if view == "tokens":
+            samples_s, samples_t, valid = samples_s[:rows], samples_t[:rows], valid[:rows]
         if self.args.mi_gather:
-            rows = self._mi_rows()
             samples_t, _ = gather_samples(samples_t, valid, rows)
             samples_s, valid = gather_samples(samples_s, valid, rows)
-        return mutual_information_loss(samples_s, samples_t, mask=valid, log=self.args.mi_log)
+        return mutual_information_loss(
+            samples_s, samples_t, mask=_unless_all(valid), log=self.args.mi_log
+        )
 
     def _mi_rows(self) -> int:
         """Samples of this process in the MI loss, at most."""
         if self.args.mi_view == "pooled":
             return self.args.per_device_train_batch_size
         return self.args.mi_max_samples // (world_size() if self.args.mi_gather else 1)
+
+
+def _unless_all(valid: Tensor) -> Tensor | None:
+    """The mask, or None where every sample counts: applying it costs a CPU more than a reduction does.
+
+    A GPU would have to be waited for, so there the mask stays.
+    """
+    return None if valid.device.type == "cpu" and bool(valid.all()) else valid

@@ -50,12 +50,13 @@ def to_samples(hidden: Tensor, mask: Tensor, view: str) -> tuple[Tensor, Tensor]
 def draw_samples(mask: Tensor, max_samples: int) -> Tensor:
     """Indices of at most ``max_samples`` samples, drawn at random without replacement, valid ones first.
 
-    The result has a fixed length, ``min(len(mask), max_samples)``, so that nothing waits for a GPU: where fewer valid
-    samples exist the rest are masked ones, and ``mask[indices]`` says which. The draw uses torch's global generator.
+    The first ``k`` of them are themselves a draw of ``k`` samples, for every ``k``. The result has a fixed length,
+    ``min(len(mask), max_samples)``, so that nothing waits for a GPU: where fewer valid samples exist the rest are
+    masked ones, and ``mask[indices]`` says which. The draw uses torch's global generator.
 
     Args:
         mask: ``(n,)``, true where a sample counts.
         max_samples: how many to draw, at least 1.
     """
     keys = torch.rand(mask.shape, device=mask.device).masked_fill(~mask.bool(), -1.0)
-    return keys.topk(min(max_samples, mask.numel()), sorted=False).indices
+    return keys.topk(min(max_samples, mask.numel()), sorted=True).indices

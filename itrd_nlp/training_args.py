@@ -119,6 +119,13 @@ class ITRDTrainingArguments(FineTuningArguments):
             "help": "Mutual information with the logarithms of eq. 9, not as in algorithm 1."
         },
     )
+    corr_max_samples: int = field(
+        default=2048,
+        metadata={
+            "help": "In the view 'tokens', draw at most this many tokens a micro-batch and process for the correlation "
+            "loss: more cost time and, as measured, gain nothing."
+        },
+    )
     mi_max_samples: int = field(
         default=512,
         metadata={
@@ -205,8 +212,9 @@ class ITRDTrainingArguments(FineTuningArguments):
             raise UserError(
                 "w_task, w_kd, beta_corr and beta_mi are all 0, but one must be > 0 where there are no peer_losses."
             )
-        if self.mi_max_samples < 2:
-            raise UserError(f"mi_max_samples is {self.mi_max_samples}, but must be at least 2.")
+        for name in ("corr_max_samples", "mi_max_samples"):
+            if getattr(self, name) < 2:
+                raise UserError(f"{name} is {getattr(self, name)}, but must be at least 2.")
         for name, allowed in (
             ("corr_view", VIEWS),
             ("mi_view", VIEWS),

@@ -12,6 +12,7 @@ from itrd_nlp.losses import (
     span_kd_loss,
 )
 from itrd_nlp.objective import BatchShare, EncoderOutput, ITRDObjective
+from itrd_nlp.representations import draw_samples
 from itrd_nlp.training_args import ITRDTrainingArguments
 
 PAIRS = [LayerPair(1, 2), LayerPair(2, 4)]
@@ -191,6 +192,22 @@ def test_a_narrower_student_learns_through_the_projections(
     assert all(
         p.weight.shape == (32, 16) and p.weight.grad.abs().sum() > 0 for p in objective.projections
     )
+
+
+def test_both_losses_read_the_tokens_drawn_and_no_others(make, teacher_output, student, span_batch):
+    model = make(beta_corr=1.0, beta_mi=1.0, corr_max_samples=12, mi_max_samples=5)
+    torch.manual_seed(7)
+    terms = model(teacher_output=teacher_output, share=BatchShare(), **span_batch)
+    mask = span_batch["attention_mask"].flatten()
+    torch.manual_seed(7)
+    drawn = draw_samples(mask, 12)
+    assert mask[drawn].all() and mask.sum() > 12
+    hidden = student(**inputs_only(span_batch), output_hidden_states=True).hidden_states
+    for pair in model.objective.pairs:
+        z_s = hidden[pair.student].flatten(0, 1)[drawn]
+        z_t = teacher_output.hidden_states[pair.teacher].flatten(0, 1)[drawn]
+        torch.testing.assert_close(terms[f"corr_{pair}"], correlation_loss(z_s, z_t))
+        torch.testing.assert_close(terms[f"mi_{pair}"], mutual_information_loss(z_s[:5], z_t[:5]))
 
 
 def test_mi_reads_the_student_itself_where_the_widths_agree(make, teacher_output, span_batch):

@@ -56,6 +56,13 @@ def test_draws_are_distinct_valid_samples_and_anew_each_time():
     assert set(first.tolist()) != set(second.tolist())
 
 
+def test_the_first_of_a_draw_are_a_draw_themselves():
+    mask = torch.tensor([True, False] * 250)
+    drawn = draw_samples(mask, 400)
+    assert mask[drawn].tolist() == [True] * 250 + [False] * 150
+    assert drawn[:20].tolist() != sorted(drawn[:20].tolist())
+
+
 def test_draws_are_uniform_over_the_valid_samples():
     mask = torch.tensor([True, True, False, True, True])
     torch.manual_seed(0)

@@ -21,6 +21,7 @@ from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
         ("layer_reduction", "max", "layer_reduction is 'max', but must be one of sum, mean"),
         ("projection_init", "zero", "projection_init is 'zero'"),
         ("teacher_dtype", "int8", "teacher_dtype is 'int8'"),
+        ("corr_max_samples", 1, "corr_max_samples is 1, but must be at least 2"),
         ("mi_max_samples", 1, "mi_max_samples is 1, but must be at least 2"),
     ],
 )
