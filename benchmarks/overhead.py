@@ -49,44 +49,32 @@ class OverheadArguments:
 
 def measure(args: OverheadArguments, objective: str) -> dict[str, float]:
     """Seconds of a step, tokens a second and peak memory of this process."""
-    import datasets
-    import torch
-
     from benchmarks.training import peak_megabytes, train
-    from itrd_nlp.question_answering import QuestionAnsweringCollator
+    from benchmarks.windows import random_collator, random_windows
 
-    torch.manual_seed(0)
     warm_up = 3
-    rows = []
-    for i in range(args.batch_size * (args.steps + warm_up)):
-        length = args.length - i % (args.length // 4) if i % args.batch_size else args.length
-        ids = torch.randint(1000, 30000, (length,)).tolist()
-        rows.append({"input_ids": ids, "start_positions": 1, "end_positions": 2})
+    lengths = [
+        args.length - i % (args.length // 4) if i % args.batch_size else args.length
+        for i in range(args.batch_size * (args.steps + warm_up))
+    ]
     clock = train(
         args.shape,
         args.student_layers,
-        datasets.Dataset.from_list(rows),
-        QuestionAnsweringCollator(_Padding(), pad_to_multiple_of=8),
+        random_windows(lengths),
+        random_collator(),
         max_steps=args.steps + warm_up,
         per_device_train_batch_size=args.batch_size,
         train_sampling_strategy="sequential",
         **OBJECTIVES[objective],
     )
-    times = [ended - began for began, ended in zip(clock.began, clock.ended, strict=True)]
+    times = clock.steps()
     seconds = statistics.median(times[warm_up:])
-    tokens = sum(len(row["input_ids"]) for row in rows) / len(times)
+    tokens = sum(lengths) / len(times)
     return {
         "seconds": seconds,
         "tokens_per_second": tokens / seconds,
         "peak_megabytes": peak_megabytes(),
     }
-
-
-class _Padding:
-    """What the collator asks of a tokenizer."""
-
-    pad_token_id = 0
-    pad_token_type_id = 0
 
 
 def main() -> None:

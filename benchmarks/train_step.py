@@ -3,11 +3,11 @@
     python benchmarks/train_step.py [--shape bert|minilm] [--student_layers 6] [--rounds 5] [--output FILE]
 
 Teacher and student have random weights of the shape named: speed does not depend on what they learned. The windows are
-real ones, because padding is a part of the cost. The candidates:
+real ones in batches grouped by length, as an epoch has them. The candidates:
 
 | | |
 |---|---|
-| itrd, kd | `ITRDTrainer`: batches grouped by length, bf16, no dropout; all terms, or task loss and KD alone |
+| itrd, kd | `ITRDTrainer`: bf16, no dropout; all terms, or task loss and KD alone |
 | itrd_cached | the same with a teacher cache that an earlier run has filled |
 | textbrewer | its `GeneralDistiller` as in its SQuAD notebook: padded to 384, batch 8, fp32, dropout 0.1, MMD losses |
 | textbrewer_tuned | the same distiller and losses with our batches, bf16 autocast and no dropout |
@@ -68,12 +68,12 @@ class TrainStepArguments:
 
 
 def timed_training(args: TrainStepArguments) -> Callable[..., Clock]:
-    """A function that trains a new student over some windows, grouped by length. It takes more training arguments."""
+    """A function that trains a new student over some batches. It takes more training arguments."""
     from benchmarks.training import train
-    from benchmarks.windows import squad_windows
+    from benchmarks.windows import squad_batches
     from itrd_nlp.question_answering import QuestionAnsweringCollator
 
-    windows, tokenizer = squad_windows(args.batch_size * args.steps)
+    windows, tokenizer = squad_batches(args.batch_size, args.steps)
     return partial(
         train,
         args.shape,
@@ -82,12 +82,12 @@ def timed_training(args: TrainStepArguments) -> Callable[..., Clock]:
         QuestionAnsweringCollator(tokenizer),
         num_train_epochs=1,
         per_device_train_batch_size=args.batch_size,
-        train_sampling_strategy="group_by_length",
+        train_sampling_strategy="sequential",
     )
 
 
 def measure_ours(args: TrainStepArguments, candidate: str) -> dict[str, float]:
-    """Train over windows grouped by length, the second time with a clock."""
+    """Train over the batches, the second time with a clock."""
     train = timed_training(args)
     with tempfile.TemporaryDirectory() as folder:
         objective: dict[str, Any] = {"beta_corr": 0.0, "beta_mi": 0.0} if candidate == "kd" else {}
@@ -104,21 +104,16 @@ def measure_ours(args: TrainStepArguments, candidate: str) -> dict[str, float]:
 
 def measure_textbrewer(args: TrainStepArguments, tuned: bool) -> dict[str, float]:
     """The same windows through TextBrewer, after a step to warm up."""
-    from transformers.trainer_pt_utils import get_length_grouped_indices
-
     from benchmarks.peers.textbrewer_squad import seconds_per_step
     from benchmarks.training import random_models
-    from benchmarks.windows import squad_windows
+    from benchmarks.windows import squad_batches
     from itrd_nlp.question_answering import QuestionAnsweringCollator
 
     batch_size = args.batch_size if tuned else 8  # notebook
-    windows, tokenizer = squad_windows(batch_size * args.steps)
+    windows, tokenizer = squad_batches(batch_size, args.steps)
     collate = QuestionAnsweringCollator(tokenizer, pad_to_multiple_of=8 if tuned else 384)
     columns = ["input_ids", "token_type_ids", "start_positions", "end_positions"]
     rows = windows.select_columns(columns).to_list()
-    if tuned:
-        order = get_length_grouped_indices(windows["length"][:], batch_size)
-        rows = [rows[i] for i in order]
     batches = [collate(rows[i : i + batch_size]) for i in range(0, len(rows), batch_size)]
     dropout = 0.0 if tuned else 0.1  # bert_config_L3.json
     teacher, student = random_models(args.shape, args.student_layers, dropout)

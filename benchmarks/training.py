@@ -18,7 +18,11 @@ from itrd_nlp.trainer import ITRDTrainer
 from itrd_nlp.training_args import ITRDTrainingArguments
 
 # Layers, width, heads, width between.
-SHAPES = {"minilm": (6, 384, 12, 1536), "bert": (12, 768, 12, 3072)}
+SHAPES = {
+    "tiny": (4, 128, 4, 512),
+    "minilm": (6, 384, 12, 1536),
+    "bert": (12, 768, 12, 3072),
+}
 
 
 @dataclass
@@ -39,6 +43,10 @@ class Clock(TrainerCallback):
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.ended.append(time.perf_counter())
+
+    def steps(self) -> list[float]:
+        """Seconds of every step, without the time in which its batch was fetched."""
+        return [ended - began for began, ended in zip(self.began, self.ended, strict=True)]
 
 
 def random_models(shape: str, student_layers: int, dropout: float = 0.0) -> tuple[Any, Any]:

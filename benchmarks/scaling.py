@@ -1,0 +1,74 @@
+"""How a distillation step grows with the length of its windows and with their number.
+
+    python benchmarks/scaling.py [--shape minilm|bert] [--student_layers 3] [--output FILE]
+
+Whole steps of `ITRDTrainer` in bf16, teacher included, on windows of one length.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from itrd_nlp import cli
+
+
+@dataclass
+class ScalingArguments:
+    """What is measured."""
+
+    shape: str = field(
+        default="minilm",
+        metadata={"help": "Layers and widths of the teacher.", "choices": ["minilm", "bert"]},
+    )
+    student_layers: int = field(default=3, metadata={"help": "Layers of the student."})
+    lengths: list[int] = field(
+        default_factory=lambda: [64, 128, 192, 256, 384, 512],
+        metadata={"help": "Lengths, at a batch of 32."},
+    )
+    batch_sizes: list[int] = field(
+        default_factory=lambda: [8, 16, 32, 64, 128],
+        metadata={"help": "Batch sizes, at a length of 176."},
+    )
+    steps: int = field(default=4, metadata={"help": "Steps timed, after two that are not."})
+    output: str | None = field(default=None, metadata={"help": "Write the figures here, as JSON."})
+
+
+def main() -> None:
+    (args,) = cli.parse([ScalingArguments], description=__doc__)
+    from rich.console import Console
+    from rich.progress import track
+
+    from benchmarks.training import train
+    from benchmarks.windows import random_collator, random_windows
+    from itrd_nlp.results import environment, write_json
+
+    points = [("length", 32, length) for length in args.lengths]
+    points += [("batch", size, 176) for size in args.batch_sizes]
+    found: dict[str, list[dict[str, float]]] = {"length": [], "batch": []}
+    for what, batch_size, length in track(points, description="measuring"):
+        clock = train(
+            args.shape,
+            args.student_layers,
+            random_windows([length] * batch_size * (args.steps + 2)),
+            random_collator(),
+            num_train_epochs=1,
+            per_device_train_batch_size=batch_size,
+        )
+        seconds = statistics.median(clock.steps()[2:])
+        point = {"batch_size": batch_size, "length": length, "seconds": seconds}
+        found[what].append(point | {"tokens_per_second": batch_size * length / seconds})
+    for points_of_one in found.values():
+        for point in points_of_one:
+            Console().print({name: round(value, 3) for name, value in point.items()})
+    if args.output is not None:
+        content = {"arguments": vars(args), **found, "environment": environment()}
+        write_json(Path(args.output), content)
+
+
+if __name__ == "__main__":
+    # In place of this folder, where profile.py would be taken for the standard library's.
+    sys.path[0] = str(Path(__file__).parents[1])
+    cli.run(main)
