@@ -8,7 +8,7 @@ TEACHER := runs/quickstart/teacher/results.json
 # One thread a test process: two processes share the cores.
 PYTEST := env -u HF_HUB_OFFLINE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
-.PHONY: help setup assets quickstart demo test compare-smoke test-slow lint format clean
+.PHONY: help setup assets quickstart demo test compare-smoke bench bench-smoke test-slow lint format clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -42,6 +42,12 @@ test: lint  ## lint, then every test that is not slow
 
 compare-smoke: $(SETUP)  ## a tiny comparison of two methods, as make test runs it, too
 	$(PYTEST) tests/compare/test_compare_smoke.py
+
+bench: assets  ## all benchmarks, 20 minutes: benchmarks/results.json and the tables of docs/performance.md
+	$(BIN)/python benchmarks/bench.py
+
+bench-smoke: $(SETUP)  ## their ratios at a small size against the recorded ones, as make test does it, too
+	$(PYTEST) tests/benchmarks
 
 test-slow: $(SETUP)  ## the slow tests
 	$(PYTEST) -m "slow and not gpu"

@@ -2,8 +2,9 @@
 
     python benchmarks/profile.py [--shape minilm|bert] [--student_layers 3] [--output FILE]
 
-A few steps of `ITRDTrainer` on real windows, once by the clock with the allocator as the scripts set it up, once with
-glibc's defaults, and once under torch's profiler, whose own cost is why its figures are shares.
+A few steps of `ITRDTrainer` on real windows: by the clock as the configs and scripts set it up, with one thing changed
+back at a time (glibc's allocator, fused attention, dropout), and once under torch's profiler, whose own cost is why its
+figures are shares.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import resource
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ sys.path[0] = str(Path(__file__).parents[1])
 
 from itrd_nlp import cli  # noqa: E402
 
-MODES = ("clock", "default_allocator", "profiler")
+MODES = ("clock", "default_allocator", "sdpa", "dropout", "profiler")
+CHANGES: dict[str, dict[str, Any]] = {"sdpa": {"attention": "sdpa"}, "dropout": {"dropout": 0.1}}
 # The first kind whose word is in an operator's name has it. Backward operators carry the same words.
 KINDS = (
     ("matrix products", ("mm", "linear", "matmul", "conv")),
@@ -71,7 +74,7 @@ def measure(args: ProfileArguments, mode: str) -> dict[str, Any]:
         batch_size=args.batch_size,
         steps=args.steps,
     )
-    train = timed_training(step_args)
+    train = partial(timed_training(step_args), **CHANGES.get(mode, {}))
     train(max_steps=2)
     before = resource.getrusage(resource.RUSAGE_SELF)
     if mode != "profiler":
@@ -124,7 +127,7 @@ def main() -> None:
     for kind, share in found["profiler"]["shares"].items():
         table.add_row(kind, f"{100 * share:.1f} %")
     Console().print(table)
-    for mode in MODES[:2]:
+    for mode in MODES[:-1]:
         Console().print(mode, found[mode])
     if args.output is not None:
         content = {"arguments": vars(args), **found, "environment": environment()}

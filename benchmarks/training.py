@@ -49,7 +49,9 @@ class Clock(TrainerCallback):
         return [ended - began for began, ended in zip(self.began, self.ended, strict=True)]
 
 
-def random_models(shape: str, student_layers: int, dropout: float = 0.0) -> tuple[Any, Any]:
+def random_models(
+    shape: str, student_layers: int, dropout: float = 0.0, attention: str = "eager"
+) -> tuple[Any, Any]:
     """Teacher and student of random weights; the student's layers are the teacher's."""
     layers, width, heads, intermediate = SHAPES[shape]
     config = BertConfig(
@@ -59,7 +61,7 @@ def random_models(shape: str, student_layers: int, dropout: float = 0.0) -> tupl
         intermediate_size=intermediate,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
-        attn_implementation="eager",
+        attn_implementation=attention,
     )
     torch.manual_seed(0)
     teacher = BertForQuestionAnswering(config)
@@ -71,18 +73,23 @@ def train(
     student_layers: int,
     rows: Dataset,
     collator: QuestionAnsweringCollator,
+    *,
+    dropout: float = 0.0,
+    attention: str = "eager",
     **arguments: Any,
 ) -> Clock:
-    """Distil a new student of random weights over some windows, in bf16 and without dropout.
+    """Distil a new student of random weights over some windows, in bf16.
 
     Args:
         shape: of the teacher, one of `SHAPES`.
         student_layers: of the student.
         rows: windows with answers.
         collator: pads them.
+        dropout: of teacher and student, of which the teacher makes no use.
+        attention: implementation in both.
         **arguments: of `ITRDTrainingArguments`.
     """
-    teacher, student = random_models(shape, student_layers)
+    teacher, student = random_models(shape, student_layers, dropout, attention)
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         ITRDTrainer(

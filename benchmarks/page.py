@@ -1,0 +1,255 @@
+"""The tables and plots of `docs/performance.md`, made of what was measured."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from pathlib import Path
+from typing import Any
+
+from itrd_nlp.errors import UserError
+
+Results = dict[str, Any]
+
+CANDIDATES = {
+    "itrd": "ITRD + KD",
+    "kd": "KD alone",
+    "itrd_cached": "ITRD + KD, teacher from its cache",
+    "textbrewer": "TextBrewer as its example does it",
+    "textbrewer_tuned": "TextBrewer, our batches, bf16, no dropout",
+}
+
+
+def write_page(results: Results, docs: Path) -> None:
+    """Replace what stands between the markers of `performance.md` and draw `performance.svg`.
+
+    Args:
+        results: what `bench.py` recorded; a block whose figures are missing stays as it is.
+        docs: the folder of both.
+
+    Raises:
+        UserError: the page lacks a marker.
+    """
+    path = docs / "performance.md"
+    page = path.read_text(encoding="utf-8")
+    blocks = {
+        "goals": (goals, ()),
+        "train_step": (train_step, ("train_step_bert", "train_step_minilm")),
+        "overhead": (overhead, ("overhead_minilm", "overhead_bert")),
+        "profile": (profile, ("profile",)),
+        "losses": (losses, ("losses",)),
+        "decoding": (decoding, ("decoding",)),
+        "scaling": (scaling, ("scaling", "losses")),
+        "versions": (versions, ("scaling",)),
+    }
+    for name, (block, needed) in blocks.items():
+        if all(key in results for key in needed):
+            page = _replace(page, name, block(results))
+    path.write_text(page, encoding="utf-8")
+    if "scaling" in results and "losses" in results:
+        draw(results, docs / "performance.svg")
+
+
+def goals(results: Results) -> str:
+    """Each goal beside what was reached, and by how much that varied."""
+    rows = [
+        _goal(results, "12 -> 6 layers, 768 wide: windows/s over TextBrewer as its example does it", "≥ 5",
+              "train_step_bert", "ratios", "itrd / textbrewer"),
+        _goal(results, "… over TextBrewer with our batches, bf16 and no dropout", "≥ 2.5",
+              "train_step_bert", "ratios", "itrd / textbrewer_tuned"),
+        _goal(results, "the same, second run from the cache over the first", "≥ 1.5",
+              "train_step_bert", "ratios", "itrd_cached / itrd"),
+        _goal(results, "6 -> 3 layers, 384 wide: second run from the cache over the first", "≥ 1.5",
+              "train_step_minilm", "ratios", "itrd_cached / itrd"),
+        _goal(results, "ITRD + KD over KD alone, time, 384 wide", "≤ 1.05", "overhead_minilm", "figures", "seconds"),
+        _goal(results, "… peak memory", "≤ 1.05", "overhead_minilm", "figures", "peak_megabytes"),
+        _goal(results, "ITRD + KD over KD alone, time, 768 wide", "≤ 1.05", "overhead_bert", "figures", "seconds"),
+        _goal(results, "… peak memory", "≤ 1.05", "overhead_bert", "figures", "peak_megabytes"),
+        _share(results, "384 wide, 3 layers", "matmul_share_minilm"),
+        _share(results, "768 wide, 6 layers", "matmul_share_bert"),
+        _goal(results, "correlation + MI, 8,192 x 768: the listing's seconds over ours", "≥ 5",
+              "losses", "ratios", "seconds"),
+        _goal(results, "… its memory over ours", "≥ 20", "losses", "ratios", "megabytes"),
+        *(
+            _goal(results, f"logits to EM/F1, dev set: {label} over ours", "≥ 30",
+                  "decoding", "ratios", f"{name} / ours", "both")
+            for name, label in (("utils_qa", "transformers' example"), ("loops", "its algorithm, leaner"))
+        ),
+    ]  # fmt: skip
+    return "\n".join(["| figure | goal | reached | least to most |", "|---|---|---|---|", *rows])
+
+
+def _goal(results: Results, label: str, goal: str, *keys: str) -> str:
+    found: Any = results
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    if found is None:
+        return f"| {label} | {goal} | not measured | |"
+    ratios = found["ratios"]
+    median = statistics.median(ratios)
+    return f"| {label} | {goal} | {median:.2f} | {min(ratios):.2f} to {max(ratios):.2f} |"
+
+
+def _share(results: Results, label: str, key: str) -> str:
+    label = f"student step, share of the bf16 matmul rate, {label}"
+    if key not in results:
+        return f"| {label} | ≥ 50 % | not measured | |"
+    shares = [100 * run["share"] for run in results[key]["runs"]]
+    median = statistics.median(shares)
+    return f"| {label} | ≥ 50 % | {median:.0f} % | {min(shares):.0f} to {max(shares):.0f} % |"
+
+
+def train_step(results: Results) -> str:
+    """Windows a second and memory of whole training steps."""
+    lines = [
+        "| | 12 -> 6 layers, 768 wide: windows/s | MB | 6 -> 3 layers, 384 wide: windows/s | MB |",
+        "|---|---|---|---|---|",
+    ]
+    for name, label in CANDIDATES.items():
+        cells = [
+            f"{statistics.median(run[figure] for run in results[key]['runs'][name]):{form}}"
+            for key in ("train_step_bert", "train_step_minilm")
+            for figure, form in (("windows_per_second", ".1f"), ("peak_megabytes", ",.0f"))
+        ]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def overhead(results: Results) -> str:
+    """Seconds of a step and memory of ITRD + KD and of KD alone."""
+    lines = ["| | KD | ITRD + KD | ratio | least to most |", "|---|---|---|---|---|"]
+    for key, label in (
+        ("overhead_minilm", "6 -> 3 layers, 384 wide"),
+        ("overhead_bert", "12 -> 6 layers, 768 wide"),
+    ):
+        for name, what in (("seconds", "seconds a step"), ("peak_megabytes", "peak MB")):
+            found = results[key]["figures"][name]
+            ratios = found["ratios"]
+            lines.append(
+                f"| {label}: {what} | {found['kd']:,.4g} | {found['itrd']:,.4g} | {found['ratio']:.2f} | "
+                f"{min(ratios):.2f} to {max(ratios):.2f} |"
+            )
+    return "\n".join(lines)
+
+
+def profile(results: Results) -> str:
+    """What each setting is worth, and shares of the time by kind of operator."""
+    found = results["profile"]
+    lines = [
+        "| | seconds a step | page faults a step | time in the kernel |",
+        "|---|---|---|---|",
+    ]
+    for mode, label in (
+        ("clock", "as the scripts and configs set it"),
+        ("default_allocator", "malloc as glibc sets it"),
+        ("sdpa", "PyTorch's fused attention"),
+        ("dropout", "dropout 0.1"),
+    ):
+        run = found[mode]
+        lines.append(
+            f"| {label} | {run['seconds_per_step']:.2f} | {run['page_faults_per_step']:,.0f} | "
+            f"{100 * run['kernel_share']:.0f} % |"
+        )
+    lines += ["", "| operators | share of the time |", "|---|---|"]
+    lines += [
+        f"| {kind} | {100 * share:.1f} % |"
+        for kind, share in found["profiler"]["shares"].items()
+        if share >= 0.005
+    ]
+    return "\n".join(lines)
+
+
+def losses(results: Results) -> str:
+    """Seconds and memory of both losses and of the formulas."""
+    found = results["losses"]
+    size = found["arguments"]
+    lines = [
+        f"| {size['samples']:,} x {size['features']}, forward and backward | ours | listing | listing / ours |",
+        "|---|---|---|---|",
+    ]
+    for name, form in (("seconds", ".2f"), ("megabytes", ",.0f")):
+        ours, formulas = (
+            statistics.median(run[name] for run in found["runs"][candidate])
+            for candidate in ("ours", "formulas")
+        )
+        ratio = found["ratios"][name]["median"]
+        lines.append(f"| {name} | {ours:{form}} | {formulas:{form}} | {ratio:.1f} |")
+    return "\n".join(lines)
+
+
+def decoding(results: Results) -> str:
+    """Seconds from logits to scores."""
+    found = results["decoding"]
+    labels = {"ours": "this package", "loops": "loops", "utils_qa": "`utils_qa.py` of transformers"}
+    lines = ["| | decode, s | score, s | same answers as ours |", "|---|---|---|---|"]
+    for name, runs in found["runs"].items():
+        seconds = [
+            f"{statistics.median(run[what] for run in runs):.2f}" for what in ("decode", "score")
+        ]
+        equal = f"{100 * found['equal_answers'][name]:.2f} %"
+        lines.append(f"| {labels[name]} | {' | '.join(seconds)} | {equal} |")
+    return "\n".join(lines)
+
+
+def scaling(results: Results) -> str:
+    """Tokens a second by length and by batch, seconds of the losses by samples."""
+    lines = ["| length, batch 32 | seconds | tokens/s |", "|---|---|---|"]
+    for point in results["scaling"]["length"]:
+        lines.append(_point(point, "length"))
+    lines += ["", "| batch, length 176 | seconds | tokens/s |", "|---|---|---|"]
+    for point in results["scaling"]["batch"]:
+        lines.append(_point(point, "batch_size"))
+    features = results["losses"]["arguments"]["features"]
+    lines += ["", f"| samples of {features} features | seconds | MB |", "|---|---|---|"]
+    for n, (run,) in results["losses"]["sweep"].items():
+        lines.append(f"| {int(n):,} | {run['seconds']:.4f} | {run['megabytes']:,.0f} |")
+    return "\n".join(lines)
+
+
+def _point(point: dict[str, float], name: str) -> str:
+    return f"| {point[name]} | {point['seconds']:.3f} | {point['tokens_per_second']:,.0f} |"
+
+
+def versions(results: Results) -> str:
+    """One sentence about machine and versions."""
+    known = results["scaling"]["environment"]
+    machine = known["machine"]
+    packages = ", ".join(
+        f"{name} {version}" for name, version in known.items() if name != "machine"
+    )
+    return f"{machine}; {packages}."
+
+
+def draw(results: Results, path: Path) -> None:
+    """Three curves side by side: tokens a second by length and by batch, the losses by samples."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "itrd_nlp"  # the same figures give the same file
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+    for axis, what, label in (
+        (axes[0], "length", "length of the windows"),
+        (axes[1], "batch_size", "windows a batch"),
+    ):
+        points = results["scaling"]["length" if what == "length" else "batch"]
+        axis.plot([p[what] for p in points], [p["tokens_per_second"] for p in points], "o-")
+        axis.set(xlabel=label, ylabel="tokens/s", ylim=(0, None))
+    sweep = {int(n): run[0] for n, run in results["losses"]["sweep"].items()}
+    axes[2].loglog(list(sweep), [run["seconds"] for run in sweep.values()], "o-", label="seconds")
+    axes[2].loglog(list(sweep), [run["megabytes"] for run in sweep.values()], "s--", label="MB")
+    axes[2].set(xlabel="samples in both losses")
+    axes[2].legend()
+    for axis in axes:
+        axis.grid(alpha=0.3)
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def _replace(page: str, name: str, block: str) -> str:
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    if not pattern.search(page):
+        raise UserError(f"docs/performance.md lacks the markers {begin} and {end}.")
+    return pattern.sub(lambda _: f"{begin}\n{block}\n{end}", page)

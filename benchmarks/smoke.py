@@ -1,0 +1,141 @@
+"""The ratios of the other benchmarks at a size that takes seconds, for a test to watch.
+
+    python benchmarks/smoke.py
+
+Everything runs on one thread, the candidates in turn: training steps of models of 4 layers and width
+128 on random windows, the losses on 2,048 samples, span decoding and scoring of 1,000 made-up questions. The last line
+is a JSON object of ratios; each is above 1 where this package is the better one, except `kd_over_itrd`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from itrd_nlp import cli
+
+STEPS, BATCH_SIZE, ROUNDS = 6, 8, 3
+
+
+def training_ratios() -> dict[str, float]:
+    """Seconds of a step: KD alone, the cache and TextBrewer over ITRD, or the other way round."""
+    from benchmarks.peers.textbrewer_squad import seconds_per_step
+    from benchmarks.training import random_models, train
+    from benchmarks.windows import random_collator, random_windows
+
+    windows = random_windows([120 + i % 80 for i in range(STEPS * BATCH_SIZE)])
+    rows = windows.to_list()
+    padded = random_collator(pad_to_multiple_of=384)
+    batches = [padded(rows[i : i + BATCH_SIZE]) for i in range(0, len(rows), BATCH_SIZE)]
+
+    def ours(**objective: Any) -> float:
+        clock = train(
+            "tiny",
+            2,
+            windows,
+            random_collator(),
+            num_train_epochs=1,
+            per_device_train_batch_size=BATCH_SIZE,
+            **objective,
+        )
+        return statistics.median(clock.steps()[1:])
+
+    def textbrewer() -> float:
+        teacher, student = random_models("tiny", 2, dropout=0.1)
+        with tempfile.TemporaryDirectory() as folder:
+            times = seconds_per_step(teacher.eval(), student, batches, Path(folder), bf16=False)
+        return statistics.median(times[1:])
+
+    with tempfile.TemporaryDirectory() as cache:
+        cached = {"teacher_cache": "on", "teacher_cache_dir": cache}
+        ours(**cached)  # fills it
+        found = [
+            {
+                "itrd": ours(),
+                "kd": ours(beta_corr=0, beta_mi=0),
+                "cached": ours(**cached),
+                "textbrewer": textbrewer(),
+            }
+            for _ in range(ROUNDS)
+        ]
+    return {
+        "kd_over_itrd": statistics.median(f["kd"] / f["itrd"] for f in found),
+        "itrd_over_cached": statistics.median(f["itrd"] / f["cached"] for f in found),
+        "textbrewer_over_itrd": statistics.median(f["textbrewer"] / f["itrd"] for f in found),
+    }
+
+
+def loss_ratios() -> dict[str, float]:
+    """Seconds and memory of the formulas written out, over those of the losses, each in a process of its own."""
+    from benchmarks.harness import ratio, take_turns
+
+    size = ["--samples", "2048", "--features", "64", "--worker"]
+    workers = {name: [*size, name] for name in ("ours", "formulas")}
+    runs = take_turns(str(Path(__file__).with_name("losses.py")), workers, 2)
+    return {
+        f"losses_{name}": ratio(runs["formulas"], runs["ours"], name)["median"]
+        for name in ("seconds", "megabytes")
+    }
+
+
+def decoding_ratio() -> dict[str, float]:
+    """Seconds of the loops over those of the vectorised search, logits to EM/F1."""
+    import numpy as np
+    from datasets import Dataset
+
+    from benchmarks.peers import nbest_decoding
+    from itrd_nlp.question_answering import best_answers, evaluate_predictions
+
+    questions, length = 1000, 200
+    first = np.arange(length) * 5
+    context = "some " * length
+    draw = np.random.default_rng(0)
+    answers = draw.integers(length - 1, size=questions)
+    start, end = draw.normal(size=(2, questions, length)).astype(np.float32)
+    for logits in (start, end):
+        logits += 8 * np.exp(-np.abs(np.arange(length) - answers[:, None]) / 4)
+    names = [str(i) for i in range(questions)]
+    features = Dataset.from_dict(
+        {
+            "example_id": names,
+            "length": [length] * questions,
+            "char_start": [first] * questions,
+            "char_end": [first + 4] * questions,
+        }
+    )
+    texts = [{"text": ["some", "some some"], "answer_start": [int(5 * i)] * 2} for i in answers]
+    examples = Dataset.from_dict({"id": names, "context": [context] * questions, "answers": texts})
+
+    def seconds(decode: Callable[..., Any], score: Callable[..., Any]) -> float:
+        began = time.perf_counter()
+        score(decode(start, end, features, examples), examples)
+        return time.perf_counter() - began
+
+    seconds(best_answers, evaluate_predictions)  # whatever is loaded once
+    ratios = [
+        seconds(nbest_decoding.answers, nbest_decoding.score)
+        / seconds(best_answers, evaluate_predictions)
+        for _ in range(ROUNDS)
+    ]
+    return {"decoding": statistics.median(ratios)}
+
+
+def main() -> None:
+    import torch
+
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started here
+    torch.set_num_threads(1)
+    print(json.dumps(training_ratios() | loss_ratios() | decoding_ratio()))
+
+
+if __name__ == "__main__":
+    # In place of this folder, where profile.py would be taken for the standard library's.
+    sys.path[0] = str(Path(__file__).parents[1])
+    cli.run(main)

@@ -1,0 +1,45 @@
+"""The benchmarks run, and no ratio has fallen under half of the recorded one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    return json.loads((ROOT / "benchmarks" / "results.json").read_text())
+
+
+def test_no_ratio_has_fallen_under_half_of_the_recorded_one(recorded):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "smoke.py")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found.keys() == recorded["smoke"].keys()
+    fallen = {
+        name: (ratio, recorded["smoke"][name])
+        for name, ratio in found.items()
+        if ratio < recorded["smoke"][name] / 2
+    }
+    assert not fallen, "ratio now, and as recorded by make bench"
+
+
+def test_the_page_shows_what_is_recorded(recorded, tmp_path):
+    sys.path.insert(0, str(ROOT))
+    try:
+        from benchmarks.page import write_page
+    finally:
+        sys.path.remove(str(ROOT))
+    page = (ROOT / "docs" / "performance.md").read_text()
+    (tmp_path / "performance.md").write_text(page)
+    write_page(recorded, tmp_path)
+    assert (tmp_path / "performance.md").read_text() == page
+    assert (tmp_path / "performance.svg").stat().st_size > 1000
