@@ -46,7 +46,13 @@ OBJECTIVE_ARGUMENTS = (
     "layer_reduction",
 )
 
-_METRICS = {"exact_match": "Exact match", "f1": "F1"}
+_METRICS = {"exact_match": "Exact match", "accuracy": "Accuracy", "f1": "F1"}
+# The end of a model's class -> the Hub's name of its task, and how the card puts it.
+_TASKS = {
+    "ForQuestionAnswering": ("question-answering", "extractive question answering"),
+    "ForSequenceClassification": ("text-classification", "text classification"),
+    "ForTokenClassification": ("token-classification", "token classification"),
+}
 _MARK = re.compile(r"\n<!-- written by itrd_nlp from results\.json ([0-9a-f]{16}) -->\n\Z")
 _SECRET = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
 _SECRET_FLAG = re.compile(r"--\w*(token|password|secret)\b", re.IGNORECASE)
@@ -206,11 +212,21 @@ class _Run:
         self.architecture = _architecture(path)
 
     @property
+    def is_itrd(self) -> bool:
+        """Whether this package's objective made it; a run by another library says so as its `method`."""
+        return self.teacher is not None and "method" not in self.results
+
+    @property
     def answers_questions(self) -> bool:
-        """Whether the model has a span head. Without a configuration its metrics tell."""
-        if self.architecture is not None:
-            return self.architecture.endswith("ForQuestionAnswering")
-        return "exact_match" in self.results
+        """Whether the model has a span head."""
+        return self.task is not None and self.task[0] == "question-answering"
+
+    @property
+    def task(self) -> tuple[str, str] | None:
+        """The Hub's name of the task and that of people. Without a configuration the metrics may tell."""
+        if self.architecture is None:
+            return _TASKS["ForQuestionAnswering"] if "exact_match" in self.results else None
+        return next((task for end, task in _TASKS.items() if self.architecture.endswith(end)), None)
 
     def setting(self, name: str) -> Any:
         """An argument of the run, None where it is not known.
@@ -276,14 +292,15 @@ def _metadata(run: _Run, license: str | None) -> ModelCardData:
     teacher = run.teacher or {}
     data_sets = list(dict.fromkeys(filter(None, map(run.hub_data_set, ("train", "validation")))))
     evaluations = _evaluations(run)
-    tags = ["knowledge-distillation", "itrd"] if run.teacher is not None else []
+    tags = ["knowledge-distillation"] if run.teacher is not None else []
+    tags += ["itrd"] if run.is_itrd else []
     if run.answers_questions:
         tags.append("extractive-question-answering")
     return ModelCardData(
         language="en" if SQUAD in data_sets else None,
         license=_license(license or run.results.get("license") or teacher.get("license")),
         library_name="transformers",
-        pipeline_tag="question-answering" if run.answers_questions else None,
+        pipeline_tag=run.task[0] if run.task is not None else None,
         base_model=run.base_model,
         datasets=data_sets or None,
         metrics=[result.metric_type for result in evaluations] or None,
@@ -303,16 +320,17 @@ def _license(name: str | None) -> str | None:
 
 def _evaluations(run: _Run) -> list[EvalResult]:
     data = run.data_set("validation")
-    if data is None:
+    if data is None or run.task is None:
         return []
     hub_id = run.hub_data_set("validation")
     name = "SQuAD 1.1" if hub_id == SQUAD else data["name"]
     if run.is_subset("validation"):
-        name += f" (subset of {run.arguments['max_eval_samples']:,} questions)"
+        noun = "questions" if run.answers_questions else "rows"
+        name += f" (subset of {run.arguments['max_eval_samples']:,} {noun})"
     return [
         EvalResult(
-            task_type="question-answering",
-            task_name="Extractive question answering",
+            task_type=run.task[0],
+            task_name=run.task[1].capitalize(),
             dataset_type=hub_id or _one_line(data["name"]),
             dataset_name=_one_line(name),
             dataset_split="validation",
@@ -332,17 +350,17 @@ def _evaluations(run: _Run) -> list[EvalResult]:
 def _summary(run: _Run) -> str:
     layers = run.results.get("layers")
     what = f"A {layers}-layer encoder" if layers else "An encoder"
-    if run.answers_questions:
-        what += " for extractive question answering"
+    if run.task is not None:
+        what += f" for {run.task[1]}"
     base = run.results.get("base_model")
     if run.teacher is not None:
         teacher = f"teacher {_text(run.teacher['name'])}" if "name" in run.teacher else "teacher"
         if "layers" in run.teacher:
             teacher += f" ({run.teacher['layers']} layers)"
-        what += (
-            f", distilled from its {teacher} by [Information Theoretic Representation Distillation]({PAPER}) "
-            "with `itrd_nlp`."
-        )
+        by = f"[Information Theoretic Representation Distillation]({PAPER})"
+        if not run.is_itrd:
+            by = f"{_text(run.results['method'])}, to compare with,"
+        what += f", distilled from its {teacher} by {by} with `itrd_nlp`."
         base = run.teacher.get("base_model")
         if base:
             what += f" The teacher was fine-tuned from {_text(base)}."
@@ -358,13 +376,14 @@ def _results(run: _Run) -> str:
             name,
             _number(results.get("layers"), ""),
             _number(results.get("exact_match"), ".2f"),
+            _number(results.get("accuracy"), ".2f"),
             _number(results.get("f1"), ".2f"),
             "" if parameters is None else f"{parameters / 1e6:.1f} M",
             _number(results.get("megabytes_fp32"), ".1f"),
             _number(results.get("ms_per_question"), ".1f"),
         ]
 
-    header = ["", "layers", "EM", "F1", "parameters", "MB (fp32)", "ms per question"]
+    header = ["", "layers", "EM", "accuracy", "F1", "parameters", "MB (fp32)", "ms per question"]
     rows = [row("this model", run.results)]
     if run.teacher is not None:
         name = f" {_text(run.teacher['name'])}" if "name" in run.teacher else ""
@@ -374,7 +393,7 @@ def _results(run: _Run) -> str:
         return ""
     table = _table([header[i] for i in known], [[row[i] for i in known] for row in rows])
     notes = []
-    if "exact_match" in run.results or "f1" in run.results:
+    if any(metric in run.results for metric in _METRICS):
         notes.append(f"Measured on {_questions(run, 'validation')}, in percent.")
     if "ms_per_question" in run.results and "machine" in run.environment:
         notes.append(f"Milliseconds at batch size 1 on {_text(run.environment['machine'])}.")
@@ -384,10 +403,11 @@ def _results(run: _Run) -> str:
 def _questions(run: _Run, split: str) -> str:
     """Which questions were used, in words."""
     data = run.data_set(split)
-    count = (data or {}).get("questions")
+    count = (data or {}).get("questions", (data or {}).get("rows"))
     if count is None and split == "validation":
         count = run.results.get("questions")
-    words = f"{count:,} questions" if count is not None else "questions"
+    noun = "questions" if run.task is None or run.answers_questions else "rows"
+    words = f"{count:,} {noun}" if count is not None else noun
     if data is None:
         return words
     name = _text(data["name"])
@@ -450,7 +470,7 @@ def _max_length(run: _Run) -> int:
 
 
 def _objective(run: _Run) -> str:
-    if run.teacher is None:
+    if not run.is_itrd:
         return ""
     parts = ["## Objective"]
     known = {name: run.setting(name) for name in OBJECTIVE_ARGUMENTS}
@@ -461,6 +481,11 @@ def _objective(run: _Run) -> str:
             "mutual information loss, the last two over the layer pairs:"
         )
         parts.append(_table(["argument", "value"], rows))
+    peers = run.arguments.get("peer_losses")
+    if isinstance(peers, Mapping) and peers:
+        parts.append("Losses of other papers beside them, by their classes:")
+        rows = [[f"`{_code(name)}`", _text(weight)] for name, weight in peers.items()]
+        parts.append(_table(["loss", "weight"], rows))
     pairs = run.results.get("layer_pairs")
     if pairs:
         split = [str(pair).split(":") for pair in pairs]
@@ -528,7 +553,7 @@ def _limits(run: _Run) -> str:
 
 
 def _citation(run: _Run) -> str:
-    if run.teacher is None:
+    if not run.is_itrd:
         return ""
     return f"## Citation\n\nThe method is of [this paper]({PAPER}):\n\n{_fence(CITATION, 'bibtex')}"
 

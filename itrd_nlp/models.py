@@ -1,7 +1,8 @@
-"""Load question-answering models and tokenizers, refusing what cannot work with a sentence."""
+"""Load models and tokenizers, refusing what cannot work with a sentence."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,9 +36,15 @@ class LoadingArguments:
 
 
 def load_model(
-    name: str, *, role: str, args: LoadingArguments, dropout: float | None = None
+    name: str,
+    *,
+    role: str,
+    args: LoadingArguments,
+    dropout: float | None = None,
+    head: type = AutoModelForQuestionAnswering,
+    labels: Sequence[str] | None = None,
 ) -> PreTrainedModel:
-    """Load an encoder with a span head, in fp32.
+    """Load an encoder with a head, in fp32.
 
     Args:
         name: folder or model id.
@@ -45,16 +52,21 @@ def load_model(
             trained head, an ``encoder`` or ``student`` may come without one.
         args: attention implementation and revision.
         dropout: replaces the dropout of hidden states and attention; None keeps the configuration's.
+        head: a class of transformers such as ``AutoModelForTokenClassification``. Default: a span head.
+        labels: names of the classes of a new head; None keeps the configuration's.
 
     Raises:
-        UserError: there is no such model, it is no encoder with a span head, or its head must be trained and is not.
+        UserError: there is no such model, it is no encoder with this head, or its head must be trained and is not.
     """
     check_model_folder(name, role)
     try:
         config = AutoConfig.from_pretrained(name, revision=args.model_revision)
         if dropout is not None:
             set_dropout(config, dropout)
-        model, info = AutoModelForQuestionAnswering.from_pretrained(
+        if labels is not None:
+            config.id2label = dict(enumerate(labels))
+            config.label2id = {label: i for i, label in enumerate(labels)}
+        model, info = head.from_pretrained(
             name,
             config=config,
             revision=args.model_revision,
@@ -66,9 +78,15 @@ def load_model(
         raise UserError(f"{role} {name} cannot be loaded: {_first_line(error)}") from error
     missing = sorted(info["missing_keys"])
     if role in ("teacher", "model") and missing:
+        spans = head is AutoModelForQuestionAnswering
+        what, script = (
+            ("question-answering model", "train_teacher.py")
+            if spans
+            else (f"model for {head.__name__.removeprefix('AutoModelFor')}", "train_classifier.py")
+        )
         raise UserError(
-            f"{role} {name} is no fine-tuned question-answering model: its checkpoint lacks {missing[0]}"
-            f"{' and others' if len(missing) > 1 else ''}; make one with scripts/train_teacher.py."
+            f"{role} {name} is no fine-tuned {what}: its checkpoint lacks {missing[0]}"
+            f"{' and others' if len(missing) > 1 else ''}; make one with scripts/{script}."
         )
     return model
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from itrd_nlp import __version__
 from itrd_nlp.errors import UserError
 
 RESULTS_NAME = "results.json"
+SQUAD_METRICS = {"exact_match": "EM", "f1": "F1"}
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "evaluate")
 
 
@@ -63,11 +65,19 @@ def read_results(folder: str | Path) -> dict[str, Any] | None:
     return content
 
 
-def print_summary(rows: list[dict[str, Any]], title: str) -> None:
-    """Print one row a model: name, layers, parameters, size, EM, F1, seconds."""
+def print_summary(
+    rows: list[dict[str, Any]], title: str, metrics: Mapping[str, str] = SQUAD_METRICS
+) -> None:
+    """Print one row a model: name, layers, parameters, size, metrics, seconds.
+
+    Args:
+        rows: a model each, as results.json holds it, and its `name` and `seconds`.
+        title: above the table.
+        metrics: key in a row to the heading of its column.
+    """
     table = Table(title=title, title_justify="left")
     table.add_column("model")
-    for column in ("layers", "parameters", "MB (fp32)", "EM", "F1", "seconds"):
+    for column in ("layers", "parameters", "MB (fp32)", *metrics.values(), "seconds"):
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(
@@ -75,8 +85,7 @@ def print_summary(rows: list[dict[str, Any]], title: str) -> None:
             str(row["layers"]),
             f"{row['parameters'] / 1e6:.1f} M",
             f"{row['megabytes_fp32']:.1f}",
-            f"{row['exact_match']:.2f}",
-            f"{row['f1']:.2f}",
+            *(f"{row[metric]:.2f}" for metric in metrics),
             "" if row.get("seconds") is None else f"{row['seconds']:.0f}",
         )
     Console().print(table)

@@ -21,9 +21,8 @@ def main() -> None:
     from itrd_nlp.compare.runner import Stopped
 
     (args,) = cli.parse([CompareArguments], description=__doc__)
-    script = Path(__file__).resolve().with_name("train_squad.py")
     try:
-        outcome = compare(args, script, Console())
+        outcome = compare(args, Path(__file__).resolve().parent, Console())
     except Stopped as stop:
         print(f"stopped by {stop}. To go on: {cli.command_line()}", file=sys.stderr)
         sys.exit(128 + stop.signum)

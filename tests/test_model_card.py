@@ -291,7 +291,7 @@ def test_another_head_is_loaded_by_its_class(tmp_path: Path) -> None:
     known = {key: distilled()[key] for key in ("layers", "layer_pairs", "teacher", "environment")}
     card = parsed(model_card(known, tmp_path))
     assert "BertForSequenceClassification.from_pretrained" in card.text
-    assert card.data.get("pipeline_tag") is None
+    assert card.data.get("pipeline_tag") == "text-classification"
     assert "question answering" not in card.text
 
 

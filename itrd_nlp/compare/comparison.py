@@ -36,7 +36,7 @@ class Outcome:
     undecided: list[str] = field(default_factory=list)
 
 
-def compare(args: CompareArguments, script: Path, console: Console) -> Outcome:
+def compare(args: CompareArguments, scripts: Path, console: Console) -> Outcome:
     """Run what is not finished yet and write down what came out.
 
     Writes to ``args.output_dir``: `results.jsonl` and `scores.npz`, `table.md`, `.tex` and `.csv`, and the figures of
@@ -45,7 +45,7 @@ def compare(args: CompareArguments, script: Path, console: Console) -> Outcome:
 
     Args:
         args: what to compare.
-        script: train_squad.py.
+        scripts: the folder of train_squad.py.
         console: where progress goes.
 
     Raises:
@@ -62,11 +62,15 @@ def compare(args: CompareArguments, script: Path, console: Console) -> Outcome:
         costs: list[Cell] = []
         failures: list[Failure] = []
         try:
-            failures += run_cells(tries, script=script, jobs=args.jobs, lock=lock, console=console)
+            failures += run_cells(
+                tries, scripts=scripts, jobs=args.jobs, lock=lock, console=console
+            )
             choice = choose(plan, tries)
             cells, costs = plan.cells(choice), plan.cost(choice)
-            failures += run_cells(cells, script=script, jobs=args.jobs, lock=lock, console=console)
-            failures += run_cells(costs, script=script, jobs=1, lock=lock, console=console)
+            failures += run_cells(
+                cells, scripts=scripts, jobs=args.jobs, lock=lock, console=console
+            )
+            failures += run_cells(costs, scripts=scripts, jobs=1, lock=lock, console=console)
         except Stopped:
             _write_down(args, tries, cells, costs)
             raise

@@ -15,14 +15,17 @@ import yaml
 from itrd_nlp import cli
 from itrd_nlp.compare.tables import COLUMNS
 from itrd_nlp.errors import UserError
+from itrd_nlp.integrations.textbrewer_trainer import TextBrewerArguments
 from itrd_nlp.models import LoadingArguments
 from itrd_nlp.question_answering.data import DataArguments
-from itrd_nlp.question_answering.workflows import NOT_THE_EXPERIMENT, StudentArguments
+from itrd_nlp.question_answering.workflows import StudentArguments
 from itrd_nlp.results import read_results
+from itrd_nlp.runs import NOT_THE_EXPERIMENT
 from itrd_nlp.trainer import CACHE_ARGUMENTS
 from itrd_nlp.training_args import TEACHER_CACHES, FineTuningArguments, ITRDTrainingArguments
 
-GROUPS = (StudentArguments, LoadingArguments, DataArguments, ITRDTrainingArguments)
+MODELS_AND_DATA = (StudentArguments, LoadingArguments, DataArguments)
+GROUPS = (*MODELS_AND_DATA, ITRDTrainingArguments)
 OPTIONS = frozenset(f.name for group in GROUPS for f in fields(group) if f.init)
 # What a method may choose: the objective. All else is the budget, one for all methods.
 OBJECTIVE = (
@@ -35,6 +38,11 @@ SET_BY_THE_COMPARISON = CACHE_ARGUMENTS | {
     *("seed", "output_dir", "resume_from_checkpoint", "disable_tqdm"),
     *("holdout_questions", "evaluate_on_holdout"),
 }
+# The same of TextBrewer's recipe.
+TEXTBREWER_RECIPE = frozenset(f.name for f in fields(TextBrewerArguments)) - frozenset(
+    f.name for f in fields(FineTuningArguments)
+)
+ITRD_SCRIPT, TEXTBREWER_SCRIPT = "train_squad.py", "train_textbrewer.py"
 COST_QUESTIONS = 16
 NO_CHOICE: dict[str, Any] = {}
 
@@ -51,6 +59,12 @@ class CompareArguments:
     )
     output_dir: str = field(
         metadata={"help": "Folder of the trainings, results.jsonl, tables and figures."}
+    )
+    textbrewer: dict[str, dict[str, Any]] = field(
+        default_factory=dict,
+        metadata={
+            "help": "Name of a method to its arguments of scripts/train_textbrewer.py: TextBrewer's own distiller."
+        },
     )
     students: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {"student": {}},
@@ -110,7 +124,12 @@ class CompareArguments:
             raise UserError(f"{empty} is empty, but must name at least one.")
         if len(set(self.seeds)) < len(self.seeds):
             raise UserError(f"seeds are {self.seeds}, but each may be there once only.")
-        for name in (*self.methods, *self.students):
+        twice = self.methods.keys() & self.textbrewer.keys()
+        if twice:
+            raise UserError(
+                f"{min(twice)!r} is in methods and in textbrewer, but must be in one of them."
+            )
+        for name in (*self.methods, *self.textbrewer, *self.students):
             if not re.fullmatch(r"\w[\w.+-]*", name):
                 raise UserError(
                     f"{name!r} names a method or a student, but a name has letters, digits and _ . + - only."
@@ -122,8 +141,8 @@ class CompareArguments:
         for name in self.table:
             if name not in COLUMNS:
                 raise UserError(f"table names {name!r}, but its columns are {', '.join(COLUMNS)}.")
-        if self.search and self.search.keys() != self.methods.keys():
-            name = min(self.search.keys() ^ self.methods.keys())
+        if self.search and self.search.keys() != self.all_methods.keys():
+            name = min(self.search.keys() ^ self.all_methods.keys())
             raise UserError(
                 f"search and methods differ in {name!r}, but a search has a list of tries for every method; "
                 "an empty one for a method that has nothing to choose."
@@ -134,6 +153,11 @@ class CompareArguments:
                 f"search has {', '.join(f'{n} tries for {name}' for name, n in counts.items())}, but must have "
                 "equally many for each method."
             )
+
+    @property
+    def all_methods(self) -> dict[str, dict[str, Any]]:
+        """Those of this package, then those of TextBrewer."""
+        return self.methods | self.textbrewer
 
 
 @dataclass(frozen=True)
@@ -148,7 +172,8 @@ class Cell:
         number: the seed; in a search the number of the try.
         name: `student/method/seed0` or `student/method/try0`, unique in its stage.
         overrides: arguments that make the method: its own and those that the search chose.
-        config: the whole config of train_squad.py.
+        config: the whole config of the script.
+        script: the file in the folder of the scripts that trains it.
     """
 
     stage: str
@@ -158,6 +183,7 @@ class Cell:
     name: str
     overrides: dict[str, Any]
     config: dict[str, Any]
+    script: str = ITRD_SCRIPT
 
     @property
     def folder(self) -> Path:
@@ -194,7 +220,7 @@ class Plan:
         args: what to compare.
 
     Raises:
-        UserError: the base cannot be read, a method changes the budget, or train_squad.py would refuse an argument.
+        UserError: the base cannot be read, a method changes the budget, or its script would refuse an argument.
 
     Example:
         >>> plan = Plan(args)  # doctest: +SKIP
@@ -209,7 +235,7 @@ class Plan:
                 f"base {args.base} does not exist, but must be a config of train_squad.py."
             )
         self.base = cli.read_yaml(args.base)
-        for method, overrides in args.methods.items():
+        for method, overrides in args.all_methods.items():
             for chosen in (overrides, *args.search.get(method, [])):
                 self._check_method(method, chosen)
         for student, overrides in args.students.items():
@@ -256,7 +282,7 @@ class Plan:
 
     def _pairs(self) -> Iterator[tuple[str, str]]:
         for student in self.args.students:
-            for method in self.args.methods:
+            for method in self.args.all_methods:
                 yield student, method
 
     def _cell(
@@ -271,14 +297,21 @@ class Plan:
         args = self.args
         name = f"{student}/{method}/{'try' if stage == 'search' else 'seed'}{number}"
         folder = Path(args.output_dir)
-        overrides = {**args.methods[method], **chosen}
-        config = self.base | args.students[student] | overrides
+        overrides = {**args.all_methods[method], **chosen}
+        config = self.base | args.students[student]
+        if method in args.textbrewer:  # it knows neither our objective nor a cache
+            config = {k: v for k, v in config.items() if k not in OBJECTIVE | CACHE_ARGUMENTS}
+            config.pop("teacher_dtype", None)
+        else:
+            config |= {
+                "teacher_cache": args.teacher_cache,
+                "teacher_cache_dir": self.base.get("teacher_cache_dir")
+                or str(folder / "teacher_cache"),
+            }
+        config |= overrides
         config |= {
             "output_dir": str(folder / stage / name),
             "seed": seed,
-            "teacher_cache": args.teacher_cache,
-            "teacher_cache_dir": self.base.get("teacher_cache_dir")
-            or str(folder / "teacher_cache"),
             "disable_tqdm": True,  # a log file is no place for a bar
         }
         if args.search:
@@ -294,22 +327,27 @@ class Plan:
                 "save_strategy": "no",
                 "eval_strategy": "no",
                 "load_best_model_at_end": False,
-                "teacher_cache": "off",
             }
-        return Cell(stage, student, method, number, name, overrides, config)
+            if method not in args.textbrewer:
+                config["teacher_cache"] = "off"
+        script = TEXTBREWER_SCRIPT if method in args.textbrewer else ITRD_SCRIPT
+        return Cell(stage, student, method, number, name, overrides, config, script)
 
     def _check_method(self, method: str, overrides: Mapping[str, Any]) -> None:
+        own = OBJECTIVE
+        if method in self.args.textbrewer:
+            own = TEXTBREWER_RECIPE
         for name in overrides:
-            if name not in OPTIONS:
-                raise UserError(f"method {method} sets {_unknown(name)}")
-            if name not in OBJECTIVE:
+            if name not in OPTIONS | own:
+                raise UserError(f"method {method} sets {_unknown(name, own)}")
+            if name not in own:
                 raise UserError(
                     f"method {method} sets {name}, but that is part of the budget, which is one for all methods; set "
                     f"it in {self.args.base}, or for a student."
                 )
 
     def _check_values(self) -> None:
-        """Let train_squad.py's own parser see every config before the first training starts."""
+        """Let the scripts' own parser see every config before the first training starts."""
         cells = [
             *self.search(),
             *self.cells(self.nothing_chosen()),
@@ -326,10 +364,15 @@ class Plan:
                 seen.add(key)
                 write_config(path, cell.config)
                 try:
-                    cli.parse(GROUPS, [str(path)])
+                    cli.parse(groups_of(cell.script), [str(path)])
                 except UserError as error:
                     reason = str(error).removeprefix(f"{path}: ")
                     raise UserError(f"{cell.student}/{cell.method}: {reason}") from error
+
+
+def groups_of(script: str) -> tuple[type, ...]:
+    """The arguments that a script takes."""
+    return GROUPS if script == ITRD_SCRIPT else (*MODELS_AND_DATA, TextBrewerArguments)
 
 
 def write_config(path: Path, config: Mapping[str, Any]) -> None:
@@ -337,7 +380,8 @@ def write_config(path: Path, config: Mapping[str, Any]) -> None:
     path.write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
 
 
-def _unknown(name: str) -> str:
-    close = difflib.get_close_matches(name, OPTIONS, n=1)
+def _unknown(name: str, more: frozenset[str] = frozenset()) -> str:
+    close = difflib.get_close_matches(name, OPTIONS | more, n=1)
     hint = f"; did you mean {close[0]}?" if close else "."
-    return f"{name!r}, which is no option of train_squad.py{hint}"
+    script = TEXTBREWER_SCRIPT if more == TEXTBREWER_RECIPE else ITRD_SCRIPT
+    return f"{name!r}, which is no option of {script}{hint}"

@@ -51,17 +51,17 @@ class Failure:
 
 
 def run_cells(
-    cells: Sequence[Cell], *, script: Path, jobs: int, lock: int, console: Console
+    cells: Sequence[Cell], *, scripts: Path, jobs: int, lock: int, console: Console
 ) -> list[Failure]:
     """Train what is not finished yet; go on when one fails.
 
-    Each is ``python train_squad.py FOLDER/config.yaml --resume_from_checkpoint true``, its output goes to the end of
+    Each is ``python SCRIPT FOLDER/config.yaml --resume_from_checkpoint true``, its output goes to the end of
     FOLDER/train.log. The first signal (Ctrl-C, SIGTERM, SIGHUP) lets each training save a checkpoint and leave, the
     second ends them at once. Checkpoints of a finished training are deleted.
 
     Args:
         cells: what to train, in this order.
-        script: train_squad.py.
+        scripts: the folder of train_squad.py.
         jobs: how many at the same time; they divide the threads of this process between them.
         lock: a file descriptor that the trainings keep open, so that a lock on it outlives this process.
         console: where progress goes.
@@ -92,7 +92,7 @@ def run_cells(
         try:
             while running or (waiting and not signals):
                 while waiting and len(running) < jobs and not signals:
-                    running.append(_start(waiting.popleft(), script, jobs, lock))
+                    running.append(_start(waiting.popleft(), scripts, jobs, lock))
                 time.sleep(POLL_SECONDS)
                 if len(signals) > relayed:
                     relayed = len(signals)
@@ -184,7 +184,7 @@ class _Training:
             self.process.send_signal(number)
 
 
-def _start(cell: Cell, script: Path, jobs: int, lock: int) -> _Training:
+def _start(cell: Cell, scripts: Path, jobs: int, lock: int) -> _Training:
     environment = dict(os.environ)
     if jobs > 1:
         environment["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // jobs))
@@ -194,7 +194,7 @@ def _start(cell: Cell, script: Path, jobs: int, lock: int) -> _Training:
         log.flush()
         process = subprocess.Popen(
             [
-                *(sys.executable, str(script), str(cell.folder / CONFIG_NAME)),
+                *(sys.executable, str(scripts / cell.script), str(cell.folder / CONFIG_NAME)),
                 *("--resume_from_checkpoint", "true"),
             ],
             stdin=subprocess.DEVNULL,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from contextlib import AbstractContextManager
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from itrd_nlp.base_trainer import BaseTrainer
 from itrd_nlp.checkpoints import writing
-from itrd_nlp.errors import UserError
-from itrd_nlp.hub import push_student
 from itrd_nlp.hub_trainer import HubTrainer
-from itrd_nlp.model_card import CARD_NAME, license_of, model_card
+from itrd_nlp.integrations.textbrewer_trainer import (
+    TextBrewerArguments,
+    TextBrewerTrainer,
+    textbrewer_pairs,
+)
+from itrd_nlp.model_card import CARD_NAME, model_card
 from itrd_nlp.models import (
     LoadingArguments,
     check_same_vocabulary,
@@ -48,17 +50,18 @@ from itrd_nlp.results import (
     size,
     write_json,
 )
+from itrd_nlp.runs import (
+    chosen_arguments,
+    finished_run,
+    license_record,
+    public_name,
+    push_finished,
+)
 from itrd_nlp.similarity import layer_similarity
 from itrd_nlp.students import build_student
-from itrd_nlp.trainer import CACHE_ARGUMENTS, ITRDTrainer, resolve_pairs
+from itrd_nlp.trainer import ITRDTrainer, resolve_pairs
 from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
 
-# How a run was started again, what it showed meanwhile and where it went does not make it another experiment.
-NOT_THE_EXPERIMENT = {
-    *CACHE_ARGUMENTS,
-    *("resume_from_checkpoint", "disable_tqdm", "logging_dir", "report_to", "run_name", "project"),
-    *(f.name for f in fields(FineTuningArguments) if "hub" in f.name or "trackio" in f.name),
-}
 SIMILARITY_WINDOWS = 64
 TEACHER_KEYS = (
     "base_model",
@@ -133,11 +136,11 @@ def fine_tune(
     Raises:
         UserError: something cannot be used; output_dir holds a finished run of other arguments.
     """
-    arguments = _arguments(model_args, loading, data_args, args)
+    arguments = chosen_arguments(model_args, loading, data_args, args)
     finished = finished_run(args.output_dir, arguments)
     if finished is not None:
         print_summary([_row("teacher", finished)], f"Finished already: {args.output_dir}")
-        _push_finished(args)
+        push_finished(args)
         return finished
     model = load_model(
         model_args.model_name_or_path, role="encoder", args=loading, dropout=model_args.dropout
@@ -146,8 +149,8 @@ def fine_tune(
     data = _load_data(data_args, tokenizer, args)
     trainer = HubTrainer(model=model, args=args, **data.of_trainer())
     results = _train_and_evaluate(trainer, model, data)
-    results |= {"base_model": _public_name(model_args.model_name_or_path)}
-    results |= _license(model_args.model_name_or_path)
+    results |= {"base_model": public_name(model_args.model_name_or_path)}
+    results |= license_record(model_args.model_name_or_path)
     results |= {"arguments": arguments, **(record or {})}
     answers = data.evaluation.metrics.predictions
     with _saving(trainer):
@@ -171,7 +174,7 @@ def distil(
     model_args: StudentArguments,
     loading: LoadingArguments,
     data_args: DataArguments,
-    args: ITRDTrainingArguments,
+    args: ITRDTrainingArguments | TextBrewerArguments,
     record: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Distil a teacher into a student on SQuAD and evaluate both.
@@ -183,7 +186,7 @@ def distil(
         model_args: teacher and student.
         loading: how models are loaded.
         data_args: the questions.
-        args: training and objective.
+        args: training and objective; those of TextBrewer let its distiller train.
         record: what else goes into results.json, such as the command.
 
     Returns:
@@ -192,27 +195,30 @@ def distil(
     Raises:
         UserError: something cannot be used; output_dir holds a finished run of other arguments.
     """
-    arguments = _arguments(model_args, loading, data_args, args)
+    arguments = chosen_arguments(model_args, loading, data_args, args)
     finished = finished_run(args.output_dir, arguments)
     if finished is not None:
         rows = [_row("teacher", finished["teacher"]), _row("student", finished)]
         print_summary(rows, f"Finished already: {args.output_dir}")
-        _push_finished(args)
+        push_finished(args)
         return finished
     teacher = load_model(model_args.teacher, role="teacher", args=loading)
     tokenizer = load_tokenizer(model_args.teacher, loading)
     student = _student(model_args, loading, teacher, tokenizer)
-    resolve_pairs(student, teacher, args)  # refuse what does not fit before the work begins
+    by_textbrewer = isinstance(args, TextBrewerArguments)
+    # Refuse what does not fit before the work begins.
+    (textbrewer_pairs if by_textbrewer else resolve_pairs)(student, teacher, args)
     data = _load_data(data_args, tokenizer, args)
     taught, teacher_answers = _judge_teacher(model_args.teacher, teacher, data, args)
     before = _similarity(student, teacher, data) if args.process_index == 0 else None
-    trainer = ITRDTrainer(model=student, teacher=teacher, args=args, **data.of_trainer())
+    trainer_class = TextBrewerTrainer if by_textbrewer else ITRDTrainer
+    trainer = trainer_class(model=student, teacher=teacher, args=args, **data.of_trainer())
     results = _train_and_evaluate(trainer, student, data)
     answers = data.evaluation.metrics.predictions
     results |= {
         "teacher": taught,
-        "layer_pairs": [str(pair) for pair in trainer.model.objective.pairs],
-        **_license(model_args.student or model_args.teacher),
+        **{k: v for k, v in trainer.known_results().items() if k in ("method", "layer_pairs")},
+        **license_record(model_args.student or model_args.teacher),
         "arguments": arguments,
         **(record or {}),
     }
@@ -311,39 +317,6 @@ def evaluate_checkpoint(
     return results, evaluation.metrics.predictions
 
 
-def finished_run(output_dir: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
-    """The results of the run in output_dir if it is finished, None if there is none.
-
-    Raises:
-        UserError: output_dir is a file, or holds a finished run of other arguments, which must not be overwritten.
-    """
-    if Path(output_dir).is_file():
-        raise UserError(f"output_dir {output_dir} is a file, but must be a folder.")
-    results = read_results(output_dir)
-    if results is None:
-        return None
-    before = results.get("arguments", {})
-    for name in sorted(arguments.keys() | before.keys()):
-        if arguments.get(name) != before.get(name):
-            raise UserError(
-                f"output_dir {output_dir} holds a finished run with {name} = {before.get(name)!r}, not "
-                f"{arguments.get(name)!r}; remove it or name another output_dir."
-            )
-    return results
-
-
-def _arguments(*groups: Any) -> dict[str, Any]:
-    """Every argument that is not its default, as JSON stores it."""
-    chosen = {}
-    for group in groups:
-        for f in fields(group):
-            default = f.default_factory() if f.default_factory is not MISSING else f.default
-            value = getattr(group, f.name)
-            if f.init and value != default and f.name not in NOT_THE_EXPERIMENT:
-                chosen[f.name] = value
-    return json.loads(json.dumps(chosen, default=str))
-
-
 def _student(
     model_args: StudentArguments,
     loading: LoadingArguments,
@@ -412,19 +385,7 @@ def _judge_teacher(
         known = known | evaluate_model(teacher, data.evaluation, data.tokenizer, args)
         answers = dict(data.evaluation.metrics.predictions)
     chosen = {key: known[key] for key in TEACHER_KEYS if key in known}
-    return {"name": _public_name(name), **chosen}, answers
-
-
-def _public_name(name: str) -> str:
-    """An id of the Hub as it is, of a path the last part."""
-    path = Path(name)
-    return path.name if path.exists() or path.is_absolute() else name
-
-
-def _license(name: str) -> dict[str, str]:
-    """What the card of a model's folder says about its license, which holds for what is made from it."""
-    found = license_of(name)
-    return {} if found is None else {"license": found}
+    return {"name": public_name(name), **chosen}, answers
 
 
 def _similarity(student: PreTrainedModel, teacher: PreTrainedModel, data: _Data) -> dict[str, Any]:
@@ -481,22 +442,6 @@ def _publish(folder: Path, results: dict[str, Any]) -> None:
     model_card(results, folder).save(folder / CARD_NAME)
     write_json(folder / RESULTS_NAME, results)
     write_report(folder)
-
-
-def _push_finished(args: FineTuningArguments) -> None:
-    if not args.push_to_hub or args.process_index > 0:
-        return
-    if args.hub_model_id is None:
-        raise UserError(
-            f"push_to_hub is true and {args.output_dir} is finished, but hub_model_id is not set; give it as USER/NAME."
-        )
-    push_student(
-        args.output_dir,
-        args.hub_model_id,
-        private=bool(args.hub_private_repo),
-        revision=args.hub_revision,
-        token=args.hub_token,
-    )
 
 
 def _row(name: str, results: dict[str, Any]) -> dict[str, Any]:

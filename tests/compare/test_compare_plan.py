@@ -46,6 +46,35 @@ def test_a_training_for_each_student_method_and_seed_one_seed_after_the_other(ma
     assert plan.search() == plan.cost(plan.nothing_chosen()) == []
 
 
+def test_a_method_of_textbrewer_has_the_budget_and_its_own_recipe(make: Any) -> None:
+    plan = Plan(make(textbrewer={"tb": {"temperature": 4}}, cost_steps=3))
+    cells = {cell.method: cell for cell in plan.cells(plan.nothing_chosen())}
+    tb, kd = cells["tb"], cells["kd"]
+    assert (tb.script, kd.script) == ("train_textbrewer.py", "train_squad.py")
+    assert tb.config["temperature"] == 4
+    budget = ("learning_rate", "per_device_train_batch_size", "num_train_epochs", "num_layers")
+    assert all(tb.config[name] == kd.config[name] for name in budget)
+    assert not {name for name in tb.config if "cache" in name or "beta" in name}
+    assert not {n for cell in plan.cost(plan.nothing_chosen()) if cell.method == "tb"
+                for n in cell.config if "cache" in n}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("textbrewer", "sentence"),
+    [
+        ({"kd": {}}, "'kd' is in methods and in textbrewer"),
+        ({"tb": {"beta_corr": 1}}, "method tb sets beta_corr, but that is part of the budget"),
+        ({"tb": {"temperatur": 1}}, "no option of train_textbrewer.py; did you mean temperature"),
+        ({"tb": {"temperature": -1}}, "temperature is -1.0, but must be"),
+    ],
+)
+def test_what_textbrewer_does_not_take_is_refused(
+    make: Any, textbrewer: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        Plan(make(textbrewer=textbrewer))
+
+
 def test_configs_are_the_base_but_for_method_student_seed_and_folder(make: Any) -> None:
     plan = Plan(make(students={"T1": {"num_layers": 1}}))
     kd, itrd, *_ = plan.cells(plan.nothing_chosen())

@@ -264,3 +264,15 @@ def test_a_real_process_exits_with_2_and_no_traceback(run_script):
     plain = run_script("train_squad.py", "student.yaml", "--layer_map", "2:13")
     assert plain.returncode == 2
     assert "Traceback" not in plain.stderr
+
+
+def test_textbrewer_runs_on_the_same_data_and_leaves_the_same_results(run_script, workplace):
+    done = run_script("train_textbrewer.py", "student.yaml", "--temperature", "4")
+    assert done.returncode == 0, done.stderr
+    found = results(workplace / "student")
+    assert (found["method"], found["steps"], found["layers"]) == ("TextBrewer", 3, 2)
+    assert found["layer_pairs"] == ["0:0", "1:2", "2:4"]
+    assert found["questions"] == 10
+    card = (workplace / "student" / "README.md").read_text()
+    assert "by TextBrewer, to compare with," in card
+    assert "beta_corr" not in card

@@ -1,10 +1,8 @@
 import pytest
 import torch
 
-from itrd_nlp.errors import UserError
 from itrd_nlp.question_answering.data import DataArguments, load_evaluation_data
-from itrd_nlp.question_answering.workflows import evaluate_model, finished_run
-from itrd_nlp.results import write_json
+from itrd_nlp.question_answering.workflows import evaluate_model
 from itrd_nlp.training_args import FineTuningArguments
 
 
@@ -47,19 +45,3 @@ def test_the_signature_is_that_of_questions_windows_and_decoding(bert_tokenizer,
         signature(first, max_eval_samples=3),
     ]
     assert len({signature(first), *others}) == 5
-
-
-def test_a_finished_run_is_known_by_its_arguments(tmp_path):
-    assert finished_run(str(tmp_path), {"seed": 1}) is None
-    write_json(tmp_path / "results.json", {"f1": 50.0, "arguments": {"seed": 1}})
-    assert finished_run(str(tmp_path), {"seed": 1})["f1"] == 50.0
-    with pytest.raises(UserError, match="holds a finished run with seed = 1, not 2"):
-        finished_run(str(tmp_path), {"seed": 2})
-    with pytest.raises(UserError, match="with beta_mi = None, not 0"):
-        finished_run(str(tmp_path), {"seed": 1, "beta_mi": 0})
-
-
-def test_results_that_cannot_be_read_are_named(tmp_path):
-    (tmp_path / "results.json").write_text("{")
-    with pytest.raises(UserError, match=r"results\.json is no JSON object"):
-        finished_run(str(tmp_path), {})

@@ -1,0 +1,127 @@
+"""Labelled texts or tokens from files with a JSON object a line, and what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from itrd_nlp.errors import UserError
+
+Row = dict[str, Any]
+
+
+@dataclass
+class TextArguments:
+    """Which texts."""
+
+    train_file: str = field(
+        metadata={
+            "help": 'JSON lines: {"text": ..., "label": ...}, with "text_pair" where there are two texts; or '
+            '{"tokens": [...], "labels": [...]} for a label a token, null where none is judged.'
+        }
+    )
+    validation_file: str = field(metadata={"help": "The same, to evaluate on."})
+    max_length: int = field(
+        default=384, metadata={"help": "Most tokens of a text; longer ones are cut."}
+    )
+    max_train_samples: int | None = field(
+        default=None, metadata={"help": "Train on the first so many rows."}
+    )
+    max_eval_samples: int | None = field(
+        default=None, metadata={"help": "Evaluate on the first so many rows."}
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("max_length", "max_train_samples", "max_eval_samples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} is {value}, but must be at least 1.")
+
+
+def read_rows(path: str | Path, max_samples: int | None = None) -> list[Row]:
+    """Read labelled texts or labelled tokens.
+
+    Args:
+        path: a file with a JSON object a line, all of one kind, see `TextArguments`.
+        max_samples: read this many at most.
+
+    Returns:
+        Rows with ``text``, ``label`` and perhaps ``text_pair``, or with ``tokens`` and ``labels``.
+
+    Raises:
+        UserError: names the file, the line and the field that is missing or wrong.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path} does not exist.")
+    rows: list[Row] = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if max_samples is not None and len(rows) == max_samples:
+                break
+            if line.strip():
+                rows.append(_row(line, f"{path}, line {number}"))
+                if is_tokens(rows) != ("tokens" in rows[-1]):
+                    raise UserError(
+                        f"{path}, line {number} is of another kind than the lines before; a file holds texts with a "
+                        '"label" or "tokens" with "labels", not both.'
+                    )
+    if not rows:
+        raise UserError(f"{path} holds no row.")
+    return rows
+
+
+def is_tokens(rows: Sequence[Row]) -> bool:
+    """Whether the rows have a label a token."""
+    return "tokens" in rows[0]
+
+
+def label_names(rows: Sequence[Row]) -> list[str]:
+    """The labels that occur, in alphabetical order."""
+    if is_tokens(rows):
+        return sorted({label for row in rows for label in row["labels"] if label is not None})
+    return sorted({row["label"] for row in rows})
+
+
+def _row(line: str, where: str) -> Row:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where} is no JSON: {error}.") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{where} is no JSON object.")
+    if "tokens" not in row:
+        return _text_row(row, where)
+    tokens, labels = row["tokens"], row.get("labels")
+    if not _strings(tokens) or not tokens:
+        raise UserError(f'{where}: "tokens" must be a list of words, at least one.')
+    if not isinstance(labels, list) or len(labels) != len(tokens):
+        raise UserError(
+            f'{where}: "labels" must be a list with one label for each of {len(tokens)} tokens.'
+        )
+    if not _strings([label for label in labels if label is not None]):
+        raise UserError(
+            f'{where}: each of "labels" must be a string, or null where the token is not judged.'
+        )
+    return {"tokens": tokens, "labels": labels}
+
+
+def _text_row(row: Row, where: str) -> Row:
+    for name in ("text", "label"):
+        if not isinstance(row.get(name), str) or not row[name].strip():
+            raise UserError(
+                f'{where}: "{name}" is {row.get(name)!r}, but must be a string that is not empty.'
+            )
+    kept = {"text": row["text"], "label": row["label"]}
+    if row.get("text_pair") is not None:
+        if not isinstance(row["text_pair"], str):
+            raise UserError(f'{where}: "text_pair" is {row["text_pair"]!r}, but must be a string.')
+        kept["text_pair"] = row["text_pair"]
+    return kept
+
+
+def _strings(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)

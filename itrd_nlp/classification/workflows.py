@@ -1,0 +1,279 @@
+"""Whole jobs on labelled texts and tokens: fine-tune a classifier, distil it. The scripts call these."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from itrd_nlp.base_trainer import BaseTrainer
+from itrd_nlp.checkpoints import writing
+from itrd_nlp.classification.data import Row, TextArguments, is_tokens, label_names, read_rows
+from itrd_nlp.classification.features import classification_features, collator
+from itrd_nlp.classification.metrics import ClassificationMetrics, best_class
+from itrd_nlp.errors import UserError
+from itrd_nlp.hub_trainer import HubTrainer
+from itrd_nlp.model_card import CARD_NAME, model_card
+from itrd_nlp.models import (
+    LoadingArguments,
+    check_same_vocabulary,
+    load_model,
+    load_tokenizer,
+)
+from itrd_nlp.question_answering.workflows import StudentArguments, TeacherArguments
+from itrd_nlp.results import RESULTS_NAME, environment, print_summary, size, write_json
+from itrd_nlp.runs import (
+    chosen_arguments,
+    finished_run,
+    license_record,
+    public_name,
+    push_finished,
+)
+from itrd_nlp.students import build_student
+from itrd_nlp.trainer import ITRDTrainer, resolve_pairs
+from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
+
+METRICS = {"accuracy": "accuracy", "f1": "F1"}
+
+
+@dataclass
+class _Data:
+    """The rows of both files."""
+
+    train: list[Row]
+    validation: list[Row]
+    record: dict[str, Any]
+    max_length: int
+
+    @property
+    def head(self) -> type:
+        tokens = is_tokens(self.train)
+        return AutoModelForTokenClassification if tokens else AutoModelForSequenceClassification
+
+    def of_trainer(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    ) -> dict[str, Any]:
+        """What a trainer of this model must be told."""
+        label2id = {name: i for i, name in model.config.id2label.items()}
+        features = [
+            classification_features(rows, tokenizer, label2id, max_length=self.max_length)
+            for rows in (self.train, self.validation)
+        ]
+        names = [model.config.id2label[i] for i in range(len(label2id))]
+        return {
+            "train_dataset": features[0],
+            "eval_dataset": features[1],
+            "data_collator": collator(self.train, tokenizer),
+            "processing_class": tokenizer,
+            "compute_metrics": ClassificationMetrics(names, tokens=is_tokens(self.train)),
+            "preprocess_logits_for_metrics": best_class,
+        }
+
+
+def fine_tune_classifier(
+    model_args: TeacherArguments,
+    loading: LoadingArguments,
+    text_args: TextArguments,
+    args: FineTuningArguments,
+    record: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Fine-tune an encoder on labelled texts or tokens and evaluate it.
+
+    Args:
+        model_args: which encoder.
+        loading: how it is loaded.
+        text_args: the texts.
+        args: the training.
+        record: what else goes into results.json, such as the command.
+
+    Returns:
+        The content of results.json. Where output_dir holds a finished run of the same arguments, that one's.
+
+    Raises:
+        UserError: something cannot be used; output_dir holds a finished run of other arguments.
+    """
+    arguments = chosen_arguments(model_args, loading, text_args, args)
+    finished = finished_run(args.output_dir, arguments)
+    if finished is not None:
+        _show([_row("teacher", finished)], f"Finished already: {args.output_dir}")
+        push_finished(args)
+        return finished
+    data = _load(text_args)
+    name = model_args.model_name_or_path
+    model = load_model(
+        name,
+        role="encoder",
+        args=loading,
+        dropout=model_args.dropout,
+        head=data.head,
+        labels=label_names(data.train),
+    )
+    trainer = HubTrainer(
+        model=model, args=args, **data.of_trainer(model, load_tokenizer(name, loading))
+    )
+    results = _train_and_evaluate(trainer, model, data)
+    results |= {"base_model": public_name(name), **license_record(name)}
+    results |= {"arguments": arguments, **(record or {})}
+    _save(trainer, results)
+    if trainer.is_world_process_zero():
+        _show([_row("teacher", results)], f"Fine-tuned: {args.output_dir}")
+    return results
+
+
+def distil_classifier(
+    model_args: StudentArguments,
+    loading: LoadingArguments,
+    text_args: TextArguments,
+    args: ITRDTrainingArguments,
+    record: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Distil a classifier of texts or tokens into a student and evaluate both.
+
+    Args:
+        model_args: teacher and student.
+        loading: how models are loaded.
+        text_args: the texts. Their labels must be the teacher's.
+        args: training and objective.
+        record: what else goes into results.json, such as the command.
+
+    Returns:
+        The content of results.json. Where output_dir holds a finished run of the same arguments, that one's.
+
+    Raises:
+        UserError: something cannot be used; output_dir holds a finished run of other arguments.
+    """
+    arguments = chosen_arguments(model_args, loading, text_args, args)
+    finished = finished_run(args.output_dir, arguments)
+    if finished is not None:
+        rows = [_row("teacher", finished["teacher"]), _row("student", finished)]
+        _show(rows, f"Finished already: {args.output_dir}")
+        push_finished(args)
+        return finished
+    data = _load(text_args)
+    teacher = load_model(model_args.teacher, role="teacher", args=loading, head=data.head)
+    tokenizer = load_tokenizer(model_args.teacher, loading)
+    student = _student(model_args, loading, teacher, tokenizer, data)
+    resolve_pairs(student, teacher, args)  # refuse what does not fit before the work begins
+    of_trainer = data.of_trainer(teacher, tokenizer)
+    trainer = ITRDTrainer(model=student, teacher=teacher, args=args, **of_trainer)
+    results = _train_and_evaluate(trainer, student, data)
+    judge = BaseTrainer(model=teacher.float(), args=args, **of_trainer)
+    taught = {"name": public_name(model_args.teacher), **_evaluate(judge, teacher, data)}
+    results |= {
+        "teacher": taught,
+        "layer_pairs": [str(pair) for pair in trainer.model.objective.pairs],
+        **license_record(model_args.student or model_args.teacher),
+        "arguments": arguments,
+        **(record or {}),
+    }
+    _save(trainer, results)
+    if trainer.is_world_process_zero():
+        rows = [_row("teacher", taught), _row("student", results)]
+        _show(rows, f"Distilled: {args.output_dir}")
+    return results
+
+
+def _load(args: TextArguments) -> _Data:
+    train = read_rows(args.train_file, args.max_train_samples)
+    validation = read_rows(args.validation_file, args.max_eval_samples)
+    if is_tokens(train) != is_tokens(validation):
+        raise UserError(
+            f"{args.train_file} and {args.validation_file} are of different kinds; both must have a label a text, or "
+            "both a label a token."
+        )
+    if len(label_names(train)) < 2:
+        raise UserError(
+            f"{args.train_file} has the label {label_names(train)[0]!r} alone, but at least two are needed."
+        )
+    record = {
+        "train": _file_record(args.train_file, len(train)),
+        "validation": _file_record(args.validation_file, len(validation)),
+    }
+    return _Data(train, validation, record, args.max_length)
+
+
+def _file_record(name: str, rows: int) -> dict[str, Any]:
+    with open(name, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"name": Path(name).name, "sha256": digest, "rows": rows}
+
+
+def _student(
+    model_args: StudentArguments,
+    loading: LoadingArguments,
+    teacher: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: _Data,
+) -> PreTrainedModel:
+    if model_args.student is None:
+        return build_student(
+            teacher,
+            model_args.num_layers,
+            init=model_args.student_init,
+            dropout=model_args.dropout,
+        )
+    check_same_vocabulary(load_tokenizer(model_args.student, loading), tokenizer)
+    labels = teacher.config.id2label
+    return load_model(
+        model_args.student,
+        role="student",
+        args=loading,
+        dropout=model_args.dropout,
+        head=data.head,
+        labels=[labels[i] for i in range(len(labels))],
+    )
+
+
+def _train_and_evaluate(
+    trainer: BaseTrainer, model: PreTrainedModel, data: _Data
+) -> dict[str, Any]:
+    started = time.perf_counter()
+    output = trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
+    seconds = time.perf_counter() - started
+    return {
+        **_evaluate(trainer, model, data),
+        "datasets": data.record,
+        "train_seconds": round(seconds, 1),
+        "train_loss": output.training_loss,
+        "steps": trainer.state.global_step,
+        "environment": environment(),
+    }
+
+
+def _evaluate(trainer: BaseTrainer, model: PreTrainedModel, data: _Data) -> dict[str, Any]:
+    metrics = trainer.evaluate()
+    return {
+        **{name: metrics[f"eval_{name}"] for name in METRICS},
+        "rows": len(data.validation),
+        "eval_seconds": round(metrics["eval_runtime"], 1),
+        "layers": model.config.num_hidden_layers,
+        **size(model),
+    }
+
+
+def _save(trainer: HubTrainer, results: dict[str, Any]) -> None:
+    folder = Path(trainer.args.output_dir)
+    with writing(folder, "Checkpoints in it are as they were."):
+        trainer.save_model(_internal_call=True)  # pushed below, with its results
+        if trainer.is_world_process_zero():
+            model_card(results, folder).save(folder / CARD_NAME)
+            write_json(folder / RESULTS_NAME, results)
+    if trainer.args.push_to_hub:
+        trainer.push_to_hub()
+
+
+def _show(rows: list[dict[str, Any]], title: str) -> None:
+    print_summary(rows, title, METRICS)
+
+
+def _row(name: str, results: dict[str, Any]) -> dict[str, Any]:
+    return {**results, "name": name, "seconds": results.get("train_seconds")}

@@ -1,0 +1,275 @@
+"""TextBrewer's own distiller on this package's data, to compare with: its losses, its recipe, its code.
+
+`TextBrewerTrainer` hands models, batches and optimizer to TextBrewer's `GeneralDistiller` and takes over when that is
+done: evaluation, saving and the card are those of every run here. What one budget fixes (data, batches, optimizer,
+schedule, steps, initialisation) is the same as for `ITRDTrainer`; what makes TextBrewer's recipe is in
+`TextBrewerArguments`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, get_scheduler
+from transformers.trainer_utils import TrainOutput
+
+from itrd_nlp.errors import UserError
+from itrd_nlp.hub_trainer import HubTrainer
+from itrd_nlp.layer_map import LayerPair, layer_pairs
+from itrd_nlp.training_args import FineTuningArguments
+
+LOSSES = ("hidden_mse", "mmd")
+METHOD = "TextBrewer"
+
+
+@dataclass
+class TextBrewerArguments(FineTuningArguments):
+    """The recipe: TextBrewer's temperature, weights and losses between layers.
+
+    The defaults are those of its scripts for reading comprehension (``run_cmrc2018_distill_T3.sh``: temperature 8, the
+    matches ``L3_hidden_mse`` and ``L3_hidden_smmd``, embeddings among them) and of its `DistillationConfig`.
+
+    Raises:
+        UserError: a value that makes no sense, or something that TextBrewer cannot do.
+    """
+
+    temperature: float = field(
+        default=8.0,
+        metadata={"help": "Of the soft cross-entropy, > 0. TextBrewer has no factor T^2."},
+    )
+    kd_loss_weight: float = field(
+        default=1.0, metadata={"help": "Weight of the soft cross-entropy. >= 0."}
+    )
+    hard_label_weight: float = field(
+        default=0.0, metadata={"help": "Weight of the task's own loss. >= 0."}
+    )
+    losses: list[str] = field(
+        default_factory=lambda: list(LOSSES),
+        metadata={"help": "Losses between hidden states.", "choices": list(LOSSES)},
+    )
+    match_weight: float = field(default=1.0, metadata={"help": "Weight of each of them. >= 0."})
+    layer_map: list[str] = field(
+        default_factory=lambda: ["uniform"],
+        metadata={"help": "Student layer <- teacher layer, as in train_squad.py."},
+    )
+    include_embeddings: bool = field(
+        default=True, metadata={"help": "Add the pair 0:0, the outputs of both embedding layers."}
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < float("inf"):
+            raise UserError(f"temperature is {self.temperature}, but must be a finite number > 0.")
+        for name in ("kd_loss_weight", "hard_label_weight", "match_weight"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UserError(
+                    f"{name} is {getattr(self, name)}, but must be a finite number >= 0."
+                )
+        for loss in self.losses:
+            if loss not in LOSSES:
+                raise UserError(f"losses name {loss!r}, but must be of {', '.join(LOSSES)}.")
+        if isinstance(self.layer_map, str):
+            self.layer_map = [self.layer_map]
+        super().__post_init__()
+        if self.world_size > 1 or self.n_gpu > 1:
+            raise UserError("TextBrewer runs in one process on one device here; start one.")
+        if self.fp16:
+            raise UserError("fp16 is true, but TextBrewer needs apex for that; take bf16.")
+        if self.max_steps <= 0 and self.num_train_epochs != int(self.num_train_epochs):
+            raise UserError(
+                f"num_train_epochs is {self.num_train_epochs}, but TextBrewer trains whole epochs; or set max_steps."
+            )
+
+
+class TextBrewerTrainer(HubTrainer):
+    """Trains a student by TextBrewer's `GeneralDistiller`.
+
+    It keeps no checkpoints to resume from: a run that is interrupted starts anew.
+
+    Args:
+        model: the student.
+        teacher: with hidden states of the same width. It keeps its dtype, because the soft cross-entropy of TextBrewer
+            reads its logits as they are.
+        args: recipe and training.
+        **kwargs: of `transformers.Trainer`.
+
+    Raises:
+        UserError: TextBrewer is not installed, or the models do not fit.
+    """
+
+    args: TextBrewerArguments
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        teacher: PreTrainedModel,
+        args: TextBrewerArguments,
+        **kwargs: Any,
+    ) -> None:
+        self.pairs = textbrewer_pairs(model, teacher, args)
+        super().__init__(model=model, args=args, **kwargs)
+        self.teacher = teacher.eval().requires_grad_(False).to(args.device)
+
+    def known_results(self) -> dict[str, Any]:
+        """See `HubTrainer.known_results`: with the layer pairs, and that TextBrewer trained."""
+        pairs = [str(pair) for pair in self.pairs]
+        return super().known_results() | {"method": METHOD, "layer_pairs": pairs}
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
+        """Let TextBrewer train the student.
+
+        Args:
+            resume_from_checkpoint: of no use here, since there is none.
+            **kwargs: of `transformers.Trainer.train`; none is read.
+
+        Returns:
+            Steps, mean of the total loss, and no other metrics.
+        """
+        from textbrewer import DistillationConfig, GeneralDistiller, TrainingConfig
+
+        args = self.args
+        student = self.published_model
+        student.to(args.device).train()
+        self.create_optimizer()
+        batches = self.get_train_dataloader()
+        steps = args.max_steps
+        if steps <= 0:
+            steps = len(batches) // args.gradient_accumulation_steps * int(args.num_train_epochs)
+        watched = _Watched()
+        with tempfile.TemporaryDirectory() as folder:
+            distiller = GeneralDistiller(
+                train_config=TrainingConfig(
+                    output_dir=str(Path(folder) / "models"),
+                    log_dir=str(Path(folder) / "logs"),
+                    device=args.device,
+                    gradient_accumulation_steps=args.gradient_accumulation_steps,
+                    ckpt_frequency=1,
+                    ckpt_steps=steps,
+                ),
+                distill_config=DistillationConfig(
+                    temperature=args.temperature,
+                    kd_loss_weight=args.kd_loss_weight,
+                    hard_label_weight=args.hard_label_weight,
+                    intermediate_matches=textbrewer_matches(
+                        self.pairs, args.losses, args.match_weight
+                    ),
+                ),
+                model_T=_Run(self.teacher, bf16=args.bf16),
+                model_S=_Run(student, bf16=args.bf16),
+                adaptor_T=_adaptor,
+                adaptor_S=watched.adaptor,
+            )
+            length = {"num_steps": steps} if args.max_steps > 0 else {
+                "num_epochs": int(args.num_train_epochs)
+            }  # fmt: skip
+            with distiller:
+                distiller.train(
+                    self.optimizer,
+                    batches,
+                    scheduler_class=partial(_schedule, args.lr_scheduler_type),
+                    scheduler_args={
+                        "num_warmup_steps": args.get_warmup_steps(steps),
+                        "num_training_steps": steps,
+                    },
+                    max_grad_norm=args.max_grad_norm,
+                    callback=None,
+                    **length,
+                )
+        self.state.global_step = watched.batches // args.gradient_accumulation_steps
+        student.eval()
+        return TrainOutput(self.state.global_step, watched.mean(), {})
+
+
+def textbrewer_pairs(
+    student: PreTrainedModel, teacher: PreTrainedModel, args: TextBrewerArguments
+) -> list[LayerPair]:
+    """The layer pairs, empty where no loss reads hidden states.
+
+    Raises:
+        UserError: TextBrewer is not installed, the widths differ, or a layer does not exist.
+    """
+    try:
+        import textbrewer  # noqa: F401
+    except ImportError:
+        raise UserError("TextBrewer is not installed; pip install itrd_nlp[textbrewer].") from None
+    if not args.losses or args.match_weight == 0:
+        return []
+    sizes = student.config.hidden_size, teacher.config.hidden_size
+    if sizes[0] != sizes[1]:
+        raise UserError(
+            f"the student is {sizes[0]} wide and the teacher {sizes[1]}, but this recipe has no projections; take a "
+            "student of the teacher's width."
+        )
+    return layer_pairs(
+        args.layer_map,
+        student_layers=student.config.num_hidden_layers,
+        teacher_layers=teacher.config.num_hidden_layers,
+        include_embeddings=args.include_embeddings,
+    )
+
+
+def textbrewer_matches(
+    pairs: list[LayerPair], losses: list[str], weight: float
+) -> list[dict[str, Any]]:
+    """The recipe as TextBrewer's ``intermediate_matches``. Its ``mmd`` takes two layers of each, here one twice."""
+    return [
+        {
+            "layer_T": [pair.teacher] * 2 if loss == "mmd" else pair.teacher,
+            "layer_S": [pair.student] * 2 if loss == "mmd" else pair.student,
+            "feature": "hidden",
+            "loss": loss,
+            "weight": weight,
+        }
+        for loss in losses
+        for pair in pairs
+    ]
+
+
+class _Run(nn.Module):
+    """A model that returns its hidden states, under bf16 autocast if asked for, of which TextBrewer knows nothing."""
+
+    def __init__(self, model: nn.Module, *, bf16: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.bf16 = bf16
+
+    def forward(self, **inputs: Any) -> Any:
+        with torch.autocast(inputs["input_ids"].device.type, torch.bfloat16, enabled=self.bf16):
+            return self.model(**inputs, output_hidden_states=True)
+
+
+class _Watched:
+    """The student's adaptor, which counts batches and sums the task loss."""
+
+    def __init__(self) -> None:
+        self.batches = 0
+        self.total = 0.0
+
+    def adaptor(self, batch: dict[str, Any], output: Any) -> dict[str, Any]:
+        self.batches += 1
+        self.total = self.total + output.loss.detach().float()
+        return _adaptor(batch, output)
+
+    def mean(self) -> float:
+        return float(self.total) / max(self.batches, 1)
+
+
+def _adaptor(batch: dict[str, Any], output: Any) -> dict[str, Any]:
+    # float: the soft cross-entropy is taken in whatever the logits are.
+    return {
+        "logits": (output.start_logits.float(), output.end_logits.float()),
+        "hidden": output.hidden_states,
+        "inputs_mask": batch["attention_mask"],
+        "losses": [output.loss],
+    }
+
+
+def _schedule(name: str, optimizer: Any, **steps: int) -> Any:
+    make: Callable[..., Any] = get_scheduler
+    return make(name, optimizer, **steps)

@@ -1,0 +1,88 @@
+"""What makes one run another: its arguments, and what its folder holds already."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+from itrd_nlp.errors import UserError
+from itrd_nlp.hub import push_student
+from itrd_nlp.model_card import license_of
+from itrd_nlp.results import read_results
+from itrd_nlp.trainer import CACHE_ARGUMENTS
+from itrd_nlp.training_args import FineTuningArguments
+
+# How a run was started again, what it showed meanwhile and where it went does not make it another experiment.
+NOT_THE_EXPERIMENT = {
+    *CACHE_ARGUMENTS,
+    *("resume_from_checkpoint", "disable_tqdm", "logging_dir", "report_to", "run_name", "project"),
+    *(f.name for f in fields(FineTuningArguments) if "hub" in f.name or "trackio" in f.name),
+}
+
+
+def finished_run(output_dir: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
+    """The results of the run in output_dir if it is finished, None if there is none.
+
+    Raises:
+        UserError: output_dir is a file, or holds a finished run of other arguments, which must not be overwritten.
+    """
+    if Path(output_dir).is_file():
+        raise UserError(f"output_dir {output_dir} is a file, but must be a folder.")
+    results = read_results(output_dir)
+    if results is None:
+        return None
+    before = results.get("arguments", {})
+    for name in sorted(arguments.keys() | before.keys()):
+        if arguments.get(name) != before.get(name):
+            raise UserError(
+                f"output_dir {output_dir} holds a finished run with {name} = {before.get(name)!r}, not "
+                f"{arguments.get(name)!r}; remove it or name another output_dir."
+            )
+    return results
+
+
+def chosen_arguments(*groups: Any) -> dict[str, Any]:
+    """Every argument that is not its default, as JSON stores it."""
+    chosen = {}
+    for group in groups:
+        for f in fields(group):
+            default = f.default_factory() if f.default_factory is not MISSING else f.default
+            value = getattr(group, f.name)
+            if f.init and value != default and f.name not in NOT_THE_EXPERIMENT:
+                chosen[f.name] = value
+    return json.loads(json.dumps(chosen, default=str))
+
+
+def public_name(name: str) -> str:
+    """An id of the Hub as it is, of a path the last part."""
+    path = Path(name)
+    return path.name if path.exists() or path.is_absolute() else name
+
+
+def license_record(name: str) -> dict[str, str]:
+    """What the card of a model's folder says about its license, which holds for what is made from it."""
+    found = license_of(name)
+    return {} if found is None else {"license": found}
+
+
+def push_finished(args: FineTuningArguments) -> None:
+    """Push what an earlier, finished run has left in ``output_dir``, where ``push_to_hub`` asks for it.
+
+    Raises:
+        UserError: no ``hub_model_id`` is given, or see `itrd_nlp.hub.push_student`.
+    """
+    if not args.push_to_hub or args.process_index > 0:
+        return
+    if args.hub_model_id is None:
+        raise UserError(
+            f"push_to_hub is true and {args.output_dir} is finished, but hub_model_id is not set; give it as USER/NAME."
+        )
+    push_student(
+        args.output_dir,
+        args.hub_model_id,
+        private=bool(args.hub_private_repo),
+        revision=args.hub_revision,
+        token=args.hub_token,
+    )

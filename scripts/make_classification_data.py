@@ -1,0 +1,59 @@
+"""Make two classification data sets of SQuAD 1.1, as JSON lines.
+
+    python scripts/make_classification_data.py --output_dir assets/classification
+
+sentences-{train,dev}.jsonl: does the sentence hold the answer to the question? tags-{train,dev}.jsonl: which words of
+the context are the answer? Both in the form that train_classifier.py and distil_classifier.py read.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from itrd_nlp import cli
+
+
+@dataclass
+class MakeArguments:
+    """From where, to where."""
+
+    train_file: str = field(
+        default="assets/squad/train-v1.1.json", metadata={"help": "SQuAD 1.1 JSON to train on."}
+    )
+    validation_file: str = field(
+        default="assets/squad/dev-v1.1.json", metadata={"help": "SQuAD 1.1 JSON to evaluate on."}
+    )
+    output_dir: str = field(
+        default="assets/classification", metadata={"help": "Folder of the four files."}
+    )
+    max_samples: int | None = field(
+        default=None, metadata={"help": "Questions of each file, drawn at random; default: all."}
+    )
+
+
+def main() -> None:
+    (args,) = cli.parse([MakeArguments], description=__doc__)
+    from tqdm.auto import tqdm
+
+    from itrd_nlp.classification import answer_tags, sentence_pairs
+    from itrd_nlp.question_answering import read_squad
+
+    folder = Path(args.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, name, source in (
+        ("train", "train", args.train_file),
+        ("validation", "dev", args.validation_file),
+    ):
+        examples = read_squad(source, split=split, max_samples=args.max_samples).to_list()
+        for task, make in (("sentences", sentence_pairs), ("tags", answer_tags)):
+            path = folder / f"{task}-{name}.jsonl"
+            partial = path.with_name(path.name + ".part")
+            with partial.open("w", encoding="utf-8") as file:
+                for row in tqdm(make(examples), total=len(examples), desc=path.name):
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            partial.replace(path)
+            print(f"{path}: {len(examples)} rows")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,24 @@
+"""Fine-tune an encoder on labelled texts or labelled tokens: a teacher for distil_classifier.py.
+
+    accelerate launch scripts/train_classifier.py configs/teacher_sentences.yaml [--learning_rate 2e-4 ...]
+
+The YAML holds the whole experiment; what follows it on the command line wins. Writes the model, its tokenizer and
+results.json (accuracy and F1, arguments, versions) to output_dir.
+"""
+
+from itrd_nlp import cli
+
+
+def main() -> None:
+    from itrd_nlp.classification.data import TextArguments
+    from itrd_nlp.classification.workflows import fine_tune_classifier
+    from itrd_nlp.models import LoadingArguments
+    from itrd_nlp.question_answering.workflows import TeacherArguments
+    from itrd_nlp.training_args import FineTuningArguments
+
+    groups = (TeacherArguments, LoadingArguments, TextArguments, FineTuningArguments)
+    fine_tune_classifier(*cli.parse(groups, description=__doc__), record=cli.record())
+
+
+if __name__ == "__main__":
+    cli.run(main)

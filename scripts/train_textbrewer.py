@@ -1,0 +1,23 @@
+"""Distil on SQuAD 1.1 by TextBrewer's own distiller, losses and recipe, to compare with train_squad.py.
+
+    python scripts/train_textbrewer.py configs/textbrewer_minilm_t3_subset.yaml [--temperature 4 ...]
+
+Data, batches, optimizer and schedule are given as for train_squad.py, and so are the results. One process; a run that
+is interrupted starts anew.
+"""
+
+from itrd_nlp import cli
+
+
+def main() -> None:
+    from itrd_nlp.integrations.textbrewer_trainer import TextBrewerArguments
+    from itrd_nlp.models import LoadingArguments
+    from itrd_nlp.question_answering.data import DataArguments
+    from itrd_nlp.question_answering.workflows import StudentArguments, distil
+
+    groups = (StudentArguments, LoadingArguments, DataArguments, TextBrewerArguments)
+    distil(*cli.parse(groups, description=__doc__), record=cli.record())
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,72 @@
+import json
+
+import pytest
+
+from itrd_nlp.classification.data import TextArguments, is_tokens, label_names, read_rows
+from itrd_nlp.errors import UserError
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(*lines):
+        path = tmp_path / "rows.jsonl"
+        texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+        path.write_text("\n".join(texts) + "\n")
+        return path
+
+    return write
+
+
+def test_texts_and_pairs_of_texts_are_read(write):
+    rows = read_rows(
+        write(
+            {"text": "a", "label": "yes", "id": 7}, {"text": "b", "text_pair": "c", "label": "no"}
+        )
+    )
+    assert rows == [
+        {"text": "a", "label": "yes"},
+        {"text": "b", "text_pair": "c", "label": "no"},
+    ]
+    assert not is_tokens(rows)
+    assert label_names(rows) == ["no", "yes"]
+
+
+def test_tokens_are_read_and_null_is_no_label(write):
+    rows = read_rows(write({"tokens": ["Where", "Rhine"], "labels": [None, "B"]}))
+    assert is_tokens(rows)
+    assert label_names(rows) == ["B"]
+
+
+def test_max_samples_reads_the_first_rows_and_no_further(write):
+    assert len(read_rows(write({"text": "a", "label": "x"}, "{"), max_samples=1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        (["{"], r"rows\.jsonl, line 1 is no JSON"),
+        (["[1]"], "line 1 is no JSON object"),
+        ([{"text": "a", "label": "x"}, {"text": "b"}], 'line 2: "label" is None, but must be'),
+        ([{"text": " ", "label": "x"}], "\"text\" is ' ', but must be a string that is not empty"),
+        ([{"text": "a", "text_pair": 3, "label": "x"}], '"text_pair" is 3'),
+        ([{"tokens": [], "labels": []}], '"tokens" must be a list of words, at least one'),
+        ([{"tokens": ["a", "b"], "labels": ["x"]}], "one label for each of 2 tokens"),
+        ([{"tokens": ["a"], "labels": [1]}], "must be a string, or null"),
+        ([{"text": "a", "label": "x"}, {"tokens": ["a"], "labels": ["x"]}], "line 2 is of another"),
+        ([""], "holds no row"),
+    ],
+)
+def test_what_is_wrong_is_named_by_file_line_and_field(write, lines, sentence):
+    with pytest.raises(UserError, match=sentence):
+        read_rows(write(*lines))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"none\.jsonl does not exist"):
+        read_rows(tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize("name", ["max_length", "max_train_samples", "max_eval_samples"])
+def test_numbers_below_1_are_refused(name):
+    with pytest.raises(UserError, match=f"{name} is 0, but must be at least 1"):
+        TextArguments(train_file="a", validation_file="b", **{name: 0})

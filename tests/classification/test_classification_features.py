@@ -1,0 +1,52 @@
+import pytest
+import torch
+from transformers import BertTokenizerFast
+
+from itrd_nlp.classification.features import IGNORED, classification_features, collator
+from itrd_nlp.errors import UserError
+
+TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "rhine", "flow", "##s", "past", "bonn"]
+LABELS = {"no": 0, "yes": 1}
+
+
+@pytest.fixture
+def tokenizer():
+    return BertTokenizerFast(vocab={token: i for i, token in enumerate(TOKENS)})
+
+
+def test_a_pair_is_one_input_with_the_id_of_its_label(tokenizer):
+    rows = [{"text": "rhine", "text_pair": "flows past", "label": "yes"}]
+    (found,) = classification_features(rows, tokenizer, LABELS)
+    assert tokenizer.convert_ids_to_tokens(found["input_ids"]) == [
+        *("[CLS]", "rhine", "[SEP]", "flow", "##s", "past", "[SEP]")
+    ]
+    assert found["label"] == 1
+    assert found["length"] == 7
+
+
+def test_the_first_part_of_a_word_has_its_label_and_nothing_else_has_one(tokenizer):
+    rows = [{"tokens": ["rhine", "flows", "past"], "labels": [None, "yes", "no"]}]
+    (found,) = classification_features(rows, tokenizer, LABELS)
+    assert found["labels"] == [IGNORED, IGNORED, 1, IGNORED, 0, IGNORED]
+
+
+def test_long_texts_are_cut(tokenizer):
+    rows = [{"tokens": ["rhine"] * 30, "labels": ["no"] * 30}]
+    (found,) = classification_features(rows, tokenizer, LABELS, max_length=12)
+    assert len(found["input_ids"]) == len(found["labels"]) == found["length"] == 12
+
+
+def test_batches_are_padded_to_a_multiple_of_8_and_padding_has_no_label(tokenizer):
+    rows = [{"tokens": ["rhine"] * n, "labels": ["no"] * n} for n in (3, 9)]
+    features = classification_features(rows, tokenizer, LABELS).remove_columns("length").to_list()
+    batch = collator(rows, tokenizer)(features)
+    assert batch["input_ids"].shape == (2, 16)
+    assert (batch["labels"][batch["attention_mask"] == 0] == IGNORED).all()
+    texts = [{"text": "rhine", "label": "yes"}]
+    features = classification_features(texts, tokenizer, LABELS).remove_columns("length").to_list()
+    assert torch.equal(collator(texts, tokenizer)(features)["labels"], torch.tensor([1]))
+
+
+def test_a_label_that_the_model_does_not_know_is_refused(tokenizer):
+    with pytest.raises(UserError, match="label 'maybe' is in the data and not known"):
+        classification_features([{"text": "rhine", "label": "maybe"}], tokenizer, LABELS)

@@ -1,0 +1,36 @@
+import pytest
+
+from itrd_nlp.errors import UserError
+from itrd_nlp.results import write_json
+from itrd_nlp.runs import chosen_arguments, finished_run, public_name
+from itrd_nlp.training_args import FineTuningArguments
+
+
+def test_a_finished_run_is_known_by_its_arguments(tmp_path):
+    assert finished_run(str(tmp_path), {"seed": 1}) is None
+    write_json(tmp_path / "results.json", {"f1": 50.0, "arguments": {"seed": 1}})
+    assert finished_run(str(tmp_path), {"seed": 1})["f1"] == 50.0
+    with pytest.raises(UserError, match="holds a finished run with seed = 1, not 2"):
+        finished_run(str(tmp_path), {"seed": 2})
+    with pytest.raises(UserError, match="with beta_mi = None, not 0"):
+        finished_run(str(tmp_path), {"seed": 1, "beta_mi": 0})
+
+
+def test_results_that_cannot_be_read_are_named(tmp_path):
+    (tmp_path / "results.json").write_text("{")
+    with pytest.raises(UserError, match=r"results\.json is no JSON object"):
+        finished_run(str(tmp_path), {})
+
+
+def test_arguments_are_those_that_are_not_their_defaults_and_make_another_experiment(tmp_path):
+    args = FineTuningArguments(
+        output_dir=str(tmp_path), seed=7, resume_from_checkpoint="true", hub_model_id="me/it"
+    )
+    chosen = chosen_arguments(args)
+    assert chosen["seed"] == 7
+    assert not {"resume_from_checkpoint", "hub_model_id", "learning_rate"} & chosen.keys()
+
+
+def test_a_path_shows_its_last_part_alone(tmp_path):
+    assert public_name(str(tmp_path)) == tmp_path.name
+    assert public_name("me/a-model") == "me/a-model"
