@@ -16,9 +16,9 @@ from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
 
 WORDS = ["rhine", "flows", "past", "bonn", "and", "basel"]
 SETTINGS = {
-    "num_train_epochs": 10,
+    "num_train_epochs": 25,
     "per_device_train_batch_size": 8,
-    "learning_rate": 3e-3,
+    "learning_rate": 2e-3,
     "train_sampling_strategy": "group_by_length",
     "save_strategy": "no",
     "report_to": "none",
