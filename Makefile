@@ -43,7 +43,7 @@ test: lint  ## lint, then every test that is not slow
 compare-smoke: $(SETUP)  ## a tiny comparison of two methods, as make test runs it, too
 	$(PYTEST) tests/compare/test_compare_smoke.py
 
-bench: assets  ## all benchmarks, 20 minutes: benchmarks/results.json and the tables of docs/performance.md
+bench: assets  ## all benchmarks, half an hour: benchmarks/results.json and the tables of docs/performance.md
 	$(BIN)/python benchmarks/bench.py
 
 bench-smoke: $(SETUP)  ## their ratios at a small size against the recorded ones, as make test does it, too

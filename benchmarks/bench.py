@@ -2,7 +2,7 @@
 
     python benchmarks/bench.py [--only losses decoding] [--utils_qa FILE] [--page_only true]
 
-About 20 minutes on two cores; nothing else should run meanwhile. What was measured before and is not now, stays.
+About half an hour on two cores; nothing else should run meanwhile. What was measured before and is not now, stays.
 """
 
 from __future__ import annotations

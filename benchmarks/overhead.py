@@ -36,6 +36,10 @@ class OverheadArguments:
     steps: int = field(
         default=10, metadata={"help": "Steps timed in a process, after 3 that are not."}
     )
+    corr_max_samples: int | None = field(
+        default=None, metadata={"help": "Of ITRD; default: the package's."}
+    )
+    mi_max_samples: int | None = field(default=None, metadata={"help": "The same."})
     rounds: int = field(default=5, metadata={"help": "Processes per objective."})
     output: str | None = field(default=None, metadata={"help": "Write the figures here, as JSON."})
     worker: str | None = field(
@@ -52,6 +56,7 @@ def measure(args: OverheadArguments, objective: str) -> dict[str, float]:
     from benchmarks.training import peak_megabytes, train
     from benchmarks.windows import random_collator, random_windows
 
+    samples = {name: getattr(args, name) for name in ("corr_max_samples", "mi_max_samples")}
     warm_up = 3
     lengths = [
         args.length - i % (args.length // 4) if i % args.batch_size else args.length
@@ -66,6 +71,7 @@ def measure(args: OverheadArguments, objective: str) -> dict[str, float]:
         per_device_train_batch_size=args.batch_size,
         train_sampling_strategy="sequential",
         **OBJECTIVES[objective],
+        **{name: value for name, value in samples.items() if value is not None},
     )
     times = clock.steps()
     seconds = statistics.median(times[warm_up:])
