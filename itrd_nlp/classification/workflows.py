@@ -25,11 +25,14 @@ from itrd_nlp.hub_trainer import HubTrainer
 from itrd_nlp.model_card import CARD_NAME, model_card
 from itrd_nlp.models import (
     LoadingArguments,
-    check_same_vocabulary,
     load_model,
     load_tokenizer,
 )
-from itrd_nlp.question_answering.workflows import StudentArguments, TeacherArguments
+from itrd_nlp.question_answering.workflows import (
+    StudentArguments,
+    TeacherArguments,
+    make_student,
+)
 from itrd_nlp.results import RESULTS_NAME, environment, print_summary, size, write_json
 from itrd_nlp.runs import (
     chosen_arguments,
@@ -38,7 +41,6 @@ from itrd_nlp.runs import (
     public_name,
     push_finished,
 )
-from itrd_nlp.students import build_student
 from itrd_nlp.trainer import ITRDTrainer, resolve_pairs
 from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
 
@@ -161,7 +163,8 @@ def distil_classifier(
     data = _load(text_args)
     teacher = load_model(model_args.teacher, role="teacher", args=loading, head=data.head)
     tokenizer = load_tokenizer(model_args.teacher, loading)
-    student = _student(model_args, loading, teacher, tokenizer, data)
+    names = [teacher.config.id2label[i] for i in range(teacher.config.num_labels)]
+    student = make_student(model_args, loading, teacher, tokenizer, head=data.head, labels=names)
     resolve_pairs(student, teacher, args)  # refuse what does not fit before the work begins
     of_trainer = data.of_trainer(teacher, tokenizer)
     trainer = ITRDTrainer(model=student, teacher=teacher, args=args, **of_trainer)
@@ -205,32 +208,6 @@ def _file_record(name: str, rows: int) -> dict[str, Any]:
     with open(name, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"name": Path(name).name, "sha256": digest, "rows": rows}
-
-
-def _student(
-    model_args: StudentArguments,
-    loading: LoadingArguments,
-    teacher: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    data: _Data,
-) -> PreTrainedModel:
-    if model_args.student is None:
-        return build_student(
-            teacher,
-            model_args.num_layers,
-            init=model_args.student_init,
-            dropout=model_args.dropout,
-        )
-    check_same_vocabulary(load_tokenizer(model_args.student, loading), tokenizer)
-    labels = teacher.config.id2label
-    return load_model(
-        model_args.student,
-        role="student",
-        args=loading,
-        dropout=model_args.dropout,
-        head=data.head,
-        labels=[labels[i] for i in range(len(labels))],
-    )
 
 
 def _train_and_evaluate(

@@ -204,7 +204,7 @@ def distil(
         return finished
     teacher = load_model(model_args.teacher, role="teacher", args=loading)
     tokenizer = load_tokenizer(model_args.teacher, loading)
-    student = _student(model_args, loading, teacher, tokenizer)
+    student = make_student(model_args, loading, teacher, tokenizer)
     by_textbrewer = isinstance(args, TextBrewerArguments)
     # Refuse what does not fit before the work begins.
     (textbrewer_pairs if by_textbrewer else resolve_pairs)(student, teacher, args)
@@ -317,22 +317,30 @@ def evaluate_checkpoint(
     return results, evaluation.metrics.predictions
 
 
-def _student(
+def make_student(
     model_args: StudentArguments,
     loading: LoadingArguments,
     teacher: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    **head: Any,
 ) -> PreTrainedModel:
+    """The student that the arguments ask for: of layers of the teacher, or from a checkpoint of its own.
+
+    Args:
+        model_args: which student.
+        loading: how it is loaded.
+        teacher: the teacher.
+        tokenizer: the teacher's, which the student's must agree with.
+        **head: `head` and `labels` of `load_model`, for another head than the span head.
+
+    Raises:
+        UserError: it cannot be made, or reads other token ids than the teacher.
+    """
+    dropout = model_args.dropout
     if model_args.student is None:
-        return build_student(
-            teacher,
-            model_args.num_layers,
-            init=model_args.student_init,
-            dropout=model_args.dropout,
-        )
-    student = load_model(
-        model_args.student, role="student", args=loading, dropout=model_args.dropout
-    )
+        init = model_args.student_init
+        return build_student(teacher, model_args.num_layers, init=init, dropout=dropout)
+    student = load_model(model_args.student, role="student", args=loading, dropout=dropout, **head)
     check_same_vocabulary(load_tokenizer(model_args.student, loading), tokenizer)
     return student
 
