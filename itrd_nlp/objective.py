@@ -22,6 +22,9 @@ from itrd_nlp.outputs import EncoderOutput
 from itrd_nlp.representations import draw_samples, to_samples
 from itrd_nlp.training_args import ITRDTrainingArguments
 
+Views = dict[str, tuple[Tensor, Tensor]]
+"""View -> the samples of one layer and which of them count."""
+
 
 @dataclass
 class BatchShare:
@@ -126,12 +129,10 @@ class ITRDObjective(nn.Module):
             corr: dict[str, Tensor] = {}
             mi: dict[str, Tensor] = {}
             for index, pair in enumerate(self.pairs):
-                z_s = self._views(student.hidden_states[pair.student], mask, drawn)
+                hidden = student.hidden_states[pair.student]
+                z_s = self._views(hidden, mask, drawn)
                 z_t = self._views(teacher.hidden_states[pair.teacher], mask, drawn)
-                projected = z_s
-                if len(self.projections):
-                    project = self.projections[index]
-                    projected = {view: (project(z), valid) for view, (z, valid) in z_s.items()}
+                projected = self._projected(index, z_s, hidden, mask)
                 if args.beta_corr > 0:
                     corr[f"corr_{pair}"] = self._correlation(projected, z_t) * share.batch
                 if args.beta_mi > 0:
@@ -182,12 +183,10 @@ class ITRDObjective(nn.Module):
             return None
         return draw_samples(mask.flatten(), max(most))
 
-    def _views(
-        self, hidden: Tensor, mask: Tensor, drawn: Tensor | None
-    ) -> dict[str, tuple[Tensor, Tensor]]:
-        """View -> samples and which of them count, for the views in use; of the tokens those drawn."""
+    def _views(self, hidden: Tensor, mask: Tensor, drawn: Tensor | None) -> Views:
+        """The samples of a layer in the views in use; of the tokens those drawn."""
         args = self.args
-        views = {}
+        views: Views = {}
         for beta, view in ((args.beta_corr, args.corr_view), (args.beta_mi, args.mi_view)):
             if beta > 0 and view not in views:
                 samples, valid = to_samples(hidden, mask, view)
@@ -196,9 +195,19 @@ class ITRDObjective(nn.Module):
                 views[view] = samples, valid
         return views
 
-    def _correlation(
-        self, student: dict[str, tuple[Tensor, Tensor]], teacher: dict[str, tuple[Tensor, Tensor]]
-    ) -> Tensor:
+    def _projected(self, index: int, views: Views, hidden: Tensor, mask: Tensor) -> Views:
+        """The same through the projection of a layer pair, which reads no more tokens than it must."""
+        if not len(self.projections):
+            return views
+        project = self.projections[index]
+        return {
+            view: (project(samples), valid)
+            if view == "tokens"
+            else to_samples(project(hidden), mask, view)  # a mean over tokens has another dtype
+            for view, (samples, valid) in views.items()
+        }
+
+    def _correlation(self, student: Views, teacher: Views) -> Tensor:
         view = self.args.corr_view
         (samples_s, valid), (samples_t, _) = student[view], teacher[view]
         if view == "tokens":
@@ -215,9 +224,7 @@ class ITRDObjective(nn.Module):
             reduce=sum_over_ranks if synchronise else None,
         )
 
-    def _mutual_information(
-        self, student: dict[str, tuple[Tensor, Tensor]], teacher: dict[str, tuple[Tensor, Tensor]]
-    ) -> Tensor:
+    def _mutual_information(self, student: Views, teacher: Views) -> Tensor:
         view, rows = self.args.mi_view, self._mi_rows()
         (samples_s, valid), (samples_t, _) = student[view], teacher[view]
         if view == "tokens":
