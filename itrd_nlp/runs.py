@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+from itrd_nlp.base_trainer import BaseTrainer
 from itrd_nlp.errors import UserError
 from itrd_nlp.hub import push_student
 from itrd_nlp.model_card import license_of
-from itrd_nlp.results import read_results
+from itrd_nlp.results import environment, read_results
 from itrd_nlp.trainer import CACHE_ARGUMENTS
 from itrd_nlp.training_args import FineTuningArguments
 
@@ -65,6 +68,34 @@ def license_record(name: str) -> dict[str, str]:
     """What the card of a model's folder says about its license, which holds for what is made from it."""
     found = license_of(name)
     return {} if found is None else {"license": found}
+
+
+def train_and_evaluate(
+    trainer: BaseTrainer, evaluate: Callable[[], dict[str, Any]], datasets: dict[str, Any]
+) -> dict[str, Any]:
+    """Train, evaluate, and say what results.json says of every training.
+
+    Args:
+        trainer: not trained yet.
+        evaluate: gives the scores of what it has trained.
+        datasets: what is known of the data.
+    """
+    started = time.perf_counter()
+    output = trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
+    seconds = time.perf_counter() - started
+    return {
+        **evaluate(),
+        "datasets": datasets,
+        "train_seconds": round(seconds, 1),
+        "train_loss": output.training_loss,
+        "steps": trainer.state.global_step,
+        "environment": environment(),
+    }
+
+
+def summary_row(name: str, results: dict[str, Any]) -> dict[str, Any]:
+    """Results as a row of `itrd_nlp.results.print_summary`."""
+    return {**results, "name": name, "seconds": results.get("train_seconds")}
 
 
 def push_finished(args: FineTuningArguments) -> None:

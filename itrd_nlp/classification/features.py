@@ -11,7 +11,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from itrd_nlp.classification.data import Row, is_tokens
+from itrd_nlp.classification.data import Row, is_tokens, label_names
 from itrd_nlp.errors import UserError
 
 IGNORED = -100  # the label that torch's cross entropy leaves out
@@ -39,7 +39,7 @@ def classification_features(
     Raises:
         UserError: a label is not in `label2id`.
     """
-    unknown = _labels(rows) - label2id.keys()
+    unknown = set(label_names(rows)) - label2id.keys()
     if unknown:
         raise UserError(
             f"label {min(unknown)!r} is in the data and not known to the model or the training data, which have "
@@ -75,12 +75,6 @@ def collator(
     """Pads batches of `classification_features` to a multiple of 8."""
     kind = DataCollatorForTokenClassification if is_tokens(rows) else DataCollatorWithPadding
     return kind(tokenizer, pad_to_multiple_of=8)
-
-
-def _labels(rows: Sequence[Row]) -> set[str]:
-    if is_tokens(rows):
-        return {label for row in rows for label in row["labels"] if label is not None}
-    return {row["label"] for row in rows}
 
 
 def _aligned(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,13 +32,15 @@ from itrd_nlp.question_answering.workflows import (
     TeacherArguments,
     make_student,
 )
-from itrd_nlp.results import RESULTS_NAME, environment, print_summary, size, write_json
+from itrd_nlp.results import RESULTS_NAME, print_summary, size, write_json
 from itrd_nlp.runs import (
     chosen_arguments,
     finished_run,
     license_record,
     public_name,
     push_finished,
+    summary_row,
+    train_and_evaluate,
 )
 from itrd_nlp.trainer import ITRDTrainer, resolve_pairs
 from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
@@ -106,7 +107,7 @@ def fine_tune_classifier(
     arguments = chosen_arguments(model_args, loading, text_args, args)
     finished = finished_run(args.output_dir, arguments)
     if finished is not None:
-        _show([_row("teacher", finished)], f"Finished already: {args.output_dir}")
+        _show([summary_row("teacher", finished)], f"Finished already: {args.output_dir}")
         push_finished(args)
         return finished
     data = _load(text_args)
@@ -122,12 +123,12 @@ def fine_tune_classifier(
     trainer = HubTrainer(
         model=model, args=args, **data.of_trainer(model, load_tokenizer(name, loading))
     )
-    results = _train_and_evaluate(trainer, model, data)
+    results = train_and_evaluate(trainer, lambda: _evaluate(trainer, model, data), data.record)
     results |= {"base_model": public_name(name), **license_record(name)}
     results |= {"arguments": arguments, **(record or {})}
     _save(trainer, results)
     if trainer.is_world_process_zero():
-        _show([_row("teacher", results)], f"Fine-tuned: {args.output_dir}")
+        _show([summary_row("teacher", results)], f"Fine-tuned: {args.output_dir}")
     return results
 
 
@@ -156,7 +157,7 @@ def distil_classifier(
     arguments = chosen_arguments(model_args, loading, text_args, args)
     finished = finished_run(args.output_dir, arguments)
     if finished is not None:
-        rows = [_row("teacher", finished["teacher"]), _row("student", finished)]
+        rows = [summary_row("teacher", finished["teacher"]), summary_row("student", finished)]
         _show(rows, f"Finished already: {args.output_dir}")
         push_finished(args)
         return finished
@@ -168,7 +169,7 @@ def distil_classifier(
     resolve_pairs(student, teacher, args)  # refuse what does not fit before the work begins
     of_trainer = data.of_trainer(teacher, tokenizer)
     trainer = ITRDTrainer(model=student, teacher=teacher, args=args, **of_trainer)
-    results = _train_and_evaluate(trainer, student, data)
+    results = train_and_evaluate(trainer, lambda: _evaluate(trainer, student, data), data.record)
     judge = BaseTrainer(model=teacher.float(), args=args, **of_trainer)
     taught = {"name": public_name(model_args.teacher), **_evaluate(judge, teacher, data)}
     results |= {
@@ -180,7 +181,7 @@ def distil_classifier(
     }
     _save(trainer, results)
     if trainer.is_world_process_zero():
-        rows = [_row("teacher", taught), _row("student", results)]
+        rows = [summary_row("teacher", taught), summary_row("student", results)]
         _show(rows, f"Distilled: {args.output_dir}")
     return results
 
@@ -210,22 +211,6 @@ def _file_record(name: str, rows: int) -> dict[str, Any]:
     return {"name": Path(name).name, "sha256": digest, "rows": rows}
 
 
-def _train_and_evaluate(
-    trainer: BaseTrainer, model: PreTrainedModel, data: _Data
-) -> dict[str, Any]:
-    started = time.perf_counter()
-    output = trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
-    seconds = time.perf_counter() - started
-    return {
-        **_evaluate(trainer, model, data),
-        "datasets": data.record,
-        "train_seconds": round(seconds, 1),
-        "train_loss": output.training_loss,
-        "steps": trainer.state.global_step,
-        "environment": environment(),
-    }
-
-
 def _evaluate(trainer: BaseTrainer, model: PreTrainedModel, data: _Data) -> dict[str, Any]:
     metrics = trainer.evaluate()
     return {
@@ -250,7 +235,3 @@ def _save(trainer: HubTrainer, results: dict[str, Any]) -> None:
 
 def _show(rows: list[dict[str, Any]], title: str) -> None:
     print_summary(rows, title, METRICS)
-
-
-def _row(name: str, results: dict[str, Any]) -> dict[str, Any]:
-    return {**results, "name": name, "seconds": results.get("train_seconds")}

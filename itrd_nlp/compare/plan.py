@@ -43,6 +43,7 @@ TEXTBREWER_RECIPE = frozenset(f.name for f in fields(TextBrewerArguments)) - fro
     f.name for f in fields(FineTuningArguments)
 )
 ITRD_SCRIPT, TEXTBREWER_SCRIPT = "train_squad.py", "train_textbrewer.py"
+OURS_ALONE = OBJECTIVE | CACHE_ARGUMENTS | {"teacher_dtype"}
 COST_QUESTIONS = 16
 NO_CHOICE: dict[str, Any] = {}
 
@@ -300,8 +301,7 @@ class Plan:
         overrides = {**args.all_methods[method], **chosen}
         config = self.base | args.students[student]
         if method in args.textbrewer:  # it knows neither our objective nor a cache
-            config = {k: v for k, v in config.items() if k not in OBJECTIVE | CACHE_ARGUMENTS}
-            config.pop("teacher_dtype", None)
+            config = {k: v for k, v in config.items() if k not in OURS_ALONE}
         else:
             config |= {
                 "teacher_cache": args.teacher_cache,
@@ -334,12 +334,12 @@ class Plan:
         return Cell(stage, student, method, number, name, overrides, config, script)
 
     def _check_method(self, method: str, overrides: Mapping[str, Any]) -> None:
-        own = OBJECTIVE
+        own, script = OBJECTIVE, ITRD_SCRIPT
         if method in self.args.textbrewer:
-            own = TEXTBREWER_RECIPE
+            own, script = TEXTBREWER_RECIPE, TEXTBREWER_SCRIPT
         for name in overrides:
             if name not in OPTIONS | own:
-                raise UserError(f"method {method} sets {_unknown(name, own)}")
+                raise UserError(f"method {method} sets {_unknown(name, OPTIONS | own, script)}")
             if name not in own:
                 raise UserError(
                     f"method {method} sets {name}, but that is part of the budget, which is one for all methods; set "
@@ -380,8 +380,7 @@ def write_config(path: Path, config: Mapping[str, Any]) -> None:
     path.write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
 
 
-def _unknown(name: str, more: frozenset[str] = frozenset()) -> str:
-    close = difflib.get_close_matches(name, OPTIONS | more, n=1)
+def _unknown(name: str, options: frozenset[str] = OPTIONS, script: str = ITRD_SCRIPT) -> str:
+    close = difflib.get_close_matches(name, options, n=1)
     hint = f"; did you mean {close[0]}?" if close else "."
-    script = TEXTBREWER_SCRIPT if more == TEXTBREWER_RECIPE else ITRD_SCRIPT
     return f"{name!r}, which is no option of {script}{hint}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +43,6 @@ from itrd_nlp.report.analysis import PREDICTIONS_NAME, save_analysis
 from itrd_nlp.report.data import ANALYSIS_NAME
 from itrd_nlp.results import (
     RESULTS_NAME,
-    environment,
     print_summary,
     read_results,
     size,
@@ -56,6 +54,8 @@ from itrd_nlp.runs import (
     license_record,
     public_name,
     push_finished,
+    summary_row,
+    train_and_evaluate,
 )
 from itrd_nlp.similarity import layer_similarity
 from itrd_nlp.students import build_student
@@ -139,7 +139,7 @@ def fine_tune(
     arguments = chosen_arguments(model_args, loading, data_args, args)
     finished = finished_run(args.output_dir, arguments)
     if finished is not None:
-        print_summary([_row("teacher", finished)], f"Finished already: {args.output_dir}")
+        print_summary([summary_row("teacher", finished)], f"Finished already: {args.output_dir}")
         push_finished(args)
         return finished
     model = load_model(
@@ -148,7 +148,9 @@ def fine_tune(
     tokenizer = load_tokenizer(model_args.model_name_or_path, loading)
     data = _load_data(data_args, tokenizer, args)
     trainer = HubTrainer(model=model, args=args, **data.of_trainer())
-    results = _train_and_evaluate(trainer, model, data)
+    results = train_and_evaluate(
+        trainer, lambda: _evaluate(trainer, model, data.evaluation), data.record
+    )
     results |= {"base_model": public_name(model_args.model_name_or_path)}
     results |= license_record(model_args.model_name_or_path)
     results |= {"arguments": arguments, **(record or {})}
@@ -164,7 +166,7 @@ def fine_tune(
                 predictions=answers,
             )
             _publish(folder, results)
-            print_summary([_row("teacher", results)], f"Fine-tuned: {args.output_dir}")
+            print_summary([summary_row("teacher", results)], f"Fine-tuned: {args.output_dir}")
     if args.push_to_hub:
         trainer.push_to_hub()
     return results
@@ -198,7 +200,7 @@ def distil(
     arguments = chosen_arguments(model_args, loading, data_args, args)
     finished = finished_run(args.output_dir, arguments)
     if finished is not None:
-        rows = [_row("teacher", finished["teacher"]), _row("student", finished)]
+        rows = [summary_row("teacher", finished["teacher"]), summary_row("student", finished)]
         print_summary(rows, f"Finished already: {args.output_dir}")
         push_finished(args)
         return finished
@@ -213,7 +215,9 @@ def distil(
     before = _similarity(student, teacher, data) if args.process_index == 0 else None
     trainer_class = TextBrewerTrainer if by_textbrewer else ITRDTrainer
     trainer = trainer_class(model=student, teacher=teacher, args=args, **data.of_trainer())
-    results = _train_and_evaluate(trainer, student, data)
+    results = train_and_evaluate(
+        trainer, lambda: _evaluate(trainer, student, data.evaluation), data.record
+    )
     answers = data.evaluation.metrics.predictions
     results |= {
         "teacher": taught,
@@ -243,7 +247,7 @@ def distil(
                 similarity={"before": before, "after": _similarity(saved, teacher, data)},
             )
             _publish(folder, results)
-            rows = [_row("teacher", taught), _row("student", results)]
+            rows = [summary_row("teacher", taught), summary_row("student", results)]
             print_summary(rows, f"Distilled: {args.output_dir}")
     if args.push_to_hub:
         trainer.push_to_hub()
@@ -407,22 +411,6 @@ def _similarity(student: PreTrainedModel, teacher: PreTrainedModel, data: _Data)
     return layer_similarity(student, teacher, batches)
 
 
-def _train_and_evaluate(
-    trainer: BaseTrainer, model: PreTrainedModel, data: _Data
-) -> dict[str, Any]:
-    started = time.perf_counter()
-    output = trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
-    seconds = time.perf_counter() - started
-    return {
-        **_evaluate(trainer, model, data.evaluation),
-        "datasets": data.record,
-        "train_seconds": round(seconds, 1),
-        "train_loss": output.training_loss,
-        "steps": trainer.state.global_step,
-        "environment": environment(),
-    }
-
-
 def _evaluate(
     trainer: Trainer, model: PreTrainedModel, evaluation: EvaluationData
 ) -> dict[str, Any]:
@@ -450,7 +438,3 @@ def _publish(folder: Path, results: dict[str, Any]) -> None:
     model_card(results, folder).save(folder / CARD_NAME)
     write_json(folder / RESULTS_NAME, results)
     write_report(folder)
-
-
-def _row(name: str, results: dict[str, Any]) -> dict[str, Any]:
-    return {**results, "name": name, "seconds": results.get("train_seconds")}
