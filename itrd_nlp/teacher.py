@@ -26,6 +26,13 @@ logger = logging.getLogger(__name__)
 PROBES = 3  # batches that are timed before `teacher_cache: auto` decides; the first warms up
 
 
+def cache_folder(model: PreTrainedModel, args: ITRDTrainingArguments) -> Path:
+    """Where the cache keeps what this teacher says: a folder for its weights in their dtype."""
+    folder = Path(args.teacher_cache_dir or Path(HF_HOME) / "itrd_nlp" / "teacher_cache")
+    dtype = str(model.dtype).removeprefix("torch.")
+    return folder / f"{weights_digest(model)}-{dtype}"
+
+
 class Teacher:
     """Runs a teacher on batches, or reads what it said of them before.
 
@@ -81,9 +88,7 @@ class Teacher:
         return output
 
     def _open_cache(self, args: ITRDTrainingArguments, train_dataset: Any) -> None:
-        folder = Path(args.teacher_cache_dir or Path(HF_HOME) / "itrd_nlp" / "teacher_cache")
-        dtype = str(self.model.dtype).removeprefix("torch.")
-        folder = folder / f"{weights_digest(self.model)}-{dtype}"
+        folder = cache_folder(self.model, args)
         gigabytes = self._estimate(train_dataset) / 1e9
         if gigabytes > args.cache_max_gb:
             sentence = (

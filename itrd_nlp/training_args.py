@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from transformers import TrainingArguments
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.peers import PeerLoss, load_peer, term_name
+from itrd_nlp.precision import slow_bf16_factor
 from itrd_nlp.representations import VIEWS
 
 logger = logging.getLogger(__name__)
@@ -42,10 +45,22 @@ class FineTuningArguments(TrainingArguments):
         default=False,
         metadata={"help": "Let DDP search in every step for parameters without a gradient."},
     )
+    emulate_bf16: bool = field(
+        default=False,
+        metadata={
+            "help": "Keep bf16 on a CPU that has no instructions for it. By default fp32 is taken there, which is tens "
+            "of times as fast."
+        },
+    )
 
     def __post_init__(self) -> None:
         if not torch.accelerator.is_available():
             self.use_cpu = True
+        if self.bf16 and self.use_cpu and not self.emulate_bf16:
+            factor = slow_bf16_factor()
+            if factor is not None:
+                self.bf16 = False
+                warn_of_fp32(factor)
         super().__post_init__()
         if self.run_name is None and self.output_dir is not None:
             self.run_name = Path(
@@ -55,6 +70,17 @@ class FineTuningArguments(TrainingArguments):
             self.trackio_static_space_id = (
                 False  # None would publish the log of every run that is pushed
             )
+
+
+@functools.cache
+def warn_of_fp32(factor: float) -> None:
+    """Say once a process, and on one process alone, that fp32 takes the place of bf16."""
+    if os.environ.get("RANK", "0") == "0":
+        logger.warning(
+            "bf16 is true, but this CPU multiplies matrices in bf16 %.0f times slower than in fp32; training in fp32 "
+            "(emulate_bf16 keeps bf16).",
+            factor,
+        )
 
 
 @dataclass

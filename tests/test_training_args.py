@@ -53,7 +53,8 @@ def test_what_the_objective_needs_follows_from_its_weights(
 
 def test_the_teacher_runs_in_the_precision_of_the_training_unless_told_otherwise(tmp_path):
     def dtype(**kwargs):
-        return ITRDTrainingArguments(output_dir=str(tmp_path), **kwargs).resolved_teacher_dtype()
+        args = ITRDTrainingArguments(output_dir=str(tmp_path), emulate_bf16=True, **kwargs)
+        return args.resolved_teacher_dtype()
 
     assert dtype() == torch.float32
     assert dtype(bf16=True) == torch.bfloat16

@@ -59,6 +59,7 @@ from itrd_nlp.runs import (
 )
 from itrd_nlp.similarity import layer_similarity
 from itrd_nlp.students import build_student
+from itrd_nlp.teacher import cache_folder
 from itrd_nlp.trainer import ITRDTrainer, resolve_pairs
 from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
 
@@ -388,14 +389,31 @@ def _load_data(
 def _judge_teacher(
     name: str, teacher: PreTrainedModel, data: _Data, args: FineTuningArguments
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """What is known of the teacher, and its answers; both from its own folder if that is about these questions."""
+    """What is known of the teacher, and its answers.
+
+    Both from its own folder if that is about these questions, or from the teacher cache, where many runs share one
+    teacher; else it is evaluated.
+    """
     known = read_results(name) or {}
     path = Path(name) / ANALYSIS_NAME / PREDICTIONS_NAME
+    kept = None
+    if isinstance(args, ITRDTrainingArguments) and args.teacher_cache != "off":
+        precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
+        kept = cache_folder(teacher, args) / f"answers-{data.evaluation.signature}-{precision}"
     if known.get("signature") == data.evaluation.signature and path.is_file():
         answers = load_predictions(path)
+    elif kept is not None and (judged := read_results(kept)) is not None:
+        known = known | judged
+        answers = load_predictions(kept / PREDICTIONS_NAME)
     else:
-        known = known | evaluate_model(teacher, data.evaluation, data.tokenizer, args)
+        judged = evaluate_model(teacher, data.evaluation, data.tokenizer, args)
+        known = known | judged
         answers = dict(data.evaluation.metrics.predictions)
+        if kept is not None and args.process_index == 0:
+            with writing(kept):
+                kept.mkdir(parents=True, exist_ok=True)
+                write_json(kept / PREDICTIONS_NAME, answers)
+                write_json(kept / RESULTS_NAME, judged)  # last: it says that both are there
     chosen = {key: known[key] for key in TEACHER_KEYS if key in known}
     return {"name": public_name(name), **chosen}, answers
 

@@ -88,7 +88,7 @@ def test_a_run_counts_its_steps_and_leaves_the_teacher_alone(make_trainer, teach
     before = copy.deepcopy(teacher.state_dict())
     student = build_student(teacher, 2)
     start = copy.deepcopy(student.state_dict())
-    trainer = make_trainer(student, num_train_epochs=2, bf16=True)
+    trainer = make_trainer(student, num_train_epochs=2, bf16=True, emulate_bf16=True)
     output = trainer.train()
     assert output.global_step == trainer.state.global_step == 8
     assert 0 < output.training_loss < 20

@@ -1,9 +1,13 @@
+import json
+
 import pytest
 import torch
 
+from itrd_nlp.models import LoadingArguments
+from itrd_nlp.question_answering import workflows
 from itrd_nlp.question_answering.data import DataArguments, load_evaluation_data
-from itrd_nlp.question_answering.workflows import evaluate_model
-from itrd_nlp.training_args import FineTuningArguments
+from itrd_nlp.question_answering.workflows import StudentArguments, distil, evaluate_model
+from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
 
 
 @pytest.fixture
@@ -15,7 +19,9 @@ def model(bert_tokenizer, make_bert):
 def test_evaluating_a_model_leaves_it_as_it_was(model, bert_tokenizer, write_squad, tmp_path):
     data = DataArguments(validation_file=str(write_squad()), max_length=128, doc_stride=32)
     evaluation = load_evaluation_data(data, bert_tokenizer)
-    args = FineTuningArguments(output_dir=str(tmp_path / "out"), bf16=True, report_to="none")
+    args = FineTuningArguments(
+        output_dir=str(tmp_path / "out"), bf16=True, emulate_bf16=True, report_to="none"
+    )
     ids = torch.arange(8)[None]
     before = model(ids)
     results = evaluate_model(model, evaluation, bert_tokenizer, args)
@@ -45,3 +51,51 @@ def test_the_signature_is_that_of_questions_windows_and_decoding(bert_tokenizer,
         signature(first, max_eval_samples=3),
     ]
     assert len({signature(first), *others}) == 5
+
+
+@pytest.fixture
+def distil_into(model, bert_tokenizer, write_squad, tmp_path):
+    """Distil one layer of the same teacher into a folder, with a teacher cache; what the run's own record says."""
+    model.save_pretrained(tmp_path / "teacher")
+    bert_tokenizer.save_pretrained(tmp_path / "teacher")
+    file = str(write_squad())
+
+    def distil_into(name, **kwargs):
+        data = DataArguments(
+            train_file=file, validation_file=file, max_length=128, doc_stride=32, **kwargs
+        )
+        args = ITRDTrainingArguments(
+            output_dir=str(tmp_path / name),
+            max_steps=1,
+            teacher_cache="on",
+            teacher_cache_dir=str(tmp_path / "cache"),
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        teacher = StudentArguments(teacher=str(tmp_path / "teacher"), num_layers=1)
+        results = distil(teacher, LoadingArguments(), data, args)
+        answers = tmp_path / name / "analysis" / "teacher_predictions.json"
+        return results["teacher"], json.loads(answers.read_text())
+
+    return distil_into
+
+
+def test_runs_that_share_a_cache_evaluate_their_teacher_once_for_the_same_questions(
+    distil_into, monkeypatch
+):
+    evaluated = []
+
+    def remember(*args):
+        evaluated.append(args)
+        return evaluate_model(*args)
+
+    monkeypatch.setattr(workflows, "evaluate_model", remember)
+    first, answers = distil_into("a")
+    again, same_answers = distil_into("b")
+    assert len(evaluated) == 1
+    timed = "ms_per_question"
+    assert {**first, timed: 0} == {**again, timed: 0}
+    assert answers == same_answers and len(answers) == first["questions"]
+    distil_into("c", max_eval_samples=2)
+    assert len(evaluated) == 2
