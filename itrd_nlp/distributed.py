@@ -1,6 +1,6 @@
 """What the losses exchange between processes: sums of statistics, or the samples themselves.
 
-Without a process group, or with one of a single process, nothing is exchanged. Both functions are collectives: every
+Without a process group, or with one of a single process, nothing is exchanged. The functions are collectives: every
 process must call them equally often and in the same order, one without a valid sample too.
 """
 
@@ -28,7 +28,7 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     over the processes afterwards, as DDP, FSDP and DeepSpeed do: it comes without an exchange of its own.
 
     Args:
-        tensor: of the same shape and type on every process. ``(2d + 1)`` and ``(3, d)`` numbers a layer pair in the
+        tensor: of the same shape and type on every process. ``(pairs, 2d + 1)`` and ``(3, pairs, d)`` numbers in the
             correlation loss.
     """
     return tensor if world_size() == 1 else _sum_over_ranks(tensor)
@@ -58,7 +58,30 @@ def gather_samples(samples: Tensor, mask: Tensor, rows: int) -> tuple[Tensor, Te
     return gathered[:, :-1], gathered[:, -1] > 0
 
 
-# Why the gradients of both are local ones times the number of processes. Let L(S) be the loss and S = sum_r s_r(w) what
+def gather_pairs(
+    student: Tensor, teacher: Tensor, mask: Tensor, rows: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`gather_samples` of all layer pairs in one exchange.
+
+    Args:
+        student: ``(pairs, n, d_s)``.
+        teacher: ``(pairs, n, d_t)``.
+        mask: ``(n,)``, the same for all pairs.
+        rows: rows a process.
+
+    Returns:
+        ``(pairs, N, d_s)``, ``(pairs, N, d_t)`` and ``(N,)``, where N is world size * rows.
+    """
+    if world_size() == 1:
+        return student, teacher, mask
+    pairs, _, d_s = student.shape
+    both = torch.cat([student, teacher], dim=-1)
+    samples, valid = gather_samples(both.transpose(0, 1).flatten(1), mask, rows)
+    samples = samples.unflatten(1, (pairs, -1)).transpose(0, 1)
+    return samples[..., :d_s], samples[..., d_s:], valid
+
+
+# Why these gradients are local ones times the number of processes. Let L(S) be the loss and S = sum_r s_r(w) what
 # is exchanged. Process r knows dL/dS, which is the same everywhere, and gives dL/dS * ds_r/dw. The gradient of L is the
 # sum of these, but what comes after is their mean: each must be world_size times larger. An all-reduce of dL/dS in the
 # backward pass, which torch.distributed.nn does, sums world_size equal tensors to the same end.

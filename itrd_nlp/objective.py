@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from itrd_nlp.distributed import gather_samples, sum_over_ranks, world_size
+from itrd_nlp.distributed import gather_pairs, sum_over_ranks, world_size
 from itrd_nlp.layer_map import LayerPair
 from itrd_nlp.losses import (
     correlation_loss,
@@ -125,28 +126,11 @@ class ITRDObjective(nn.Module):
         if teacher is not None and args.w_kd > 0:
             add("kd", args.w_kd, self._kd(student, teacher, mask) * share.logits)
         if teacher is not None and self.pairs:
-            drawn = self._draw(mask)
-            corr: dict[str, Tensor] = {}
-            mi: dict[str, Tensor] = {}
-            for index, pair in enumerate(self.pairs):
-                hidden = student.hidden_states[pair.student]
-                z_s = self._views(hidden, mask, drawn)
-                z_t = self._views(teacher.hidden_states[pair.teacher], mask, drawn)
-                projected = self._projected(index, z_s, hidden, mask)
-                if args.beta_corr > 0:
-                    corr[f"corr_{pair}"] = self._correlation(projected, z_t) * share.batch
-                if args.beta_mi > 0:
-                    embedded = z_s if self.same_size else projected
-                    mi[f"mi_{pair}"] = self._mutual_information(embedded, z_t) * share.batch
-            for name, beta, values in (("corr", args.beta_corr, corr), ("mi", args.beta_mi, mi)):
-                if values:
-                    terms |= {key: value.detach() for key, value in values.items()}
-                    stacked = torch.stack(list(values.values()))
-                    add(
-                        name,
-                        beta,
-                        stacked.sum() if args.layer_reduction == "sum" else stacked.mean(),
-                    )
+            for name, beta, values in self._layer_losses(student, teacher, mask):
+                values = values * share.batch
+                for pair, value in zip(self.pairs, values.detach(), strict=True):
+                    terms[f"{name}_{pair}"] = value
+                add(name, beta, values.sum() if args.layer_reduction == "sum" else values.mean())
             for name, peer in self.peers.items():
                 add(name, self.peer_weights[name], peer(student, teacher, mask) * share.batch)
         return {"loss": torch.stack(weighted).sum(), **terms}
@@ -170,6 +154,24 @@ class ITRDObjective(nn.Module):
             sample_mask=mask if logits.dim() == 3 else None,
         )
 
+    def _layer_losses(
+        self, student: EncoderOutput, teacher: EncoderOutput, mask: Tensor
+    ) -> Iterator[tuple[str, float, Tensor]]:
+        """Name, weight and the values ``(pairs,)`` of the two losses between layers that have a weight."""
+        args = self.args
+        drawn = self._draw(mask)
+        z_s = [self._views(student.hidden_states[pair.student], mask, drawn) for pair in self.pairs]
+        z_t = [self._views(teacher.hidden_states[pair.teacher], mask, drawn) for pair in self.pairs]
+        projected = [
+            self._projected(i, views, student.hidden_states[pair.student], mask)
+            for i, (pair, views) in enumerate(zip(self.pairs, z_s, strict=True))
+        ]
+        if args.beta_corr > 0:
+            yield "corr", args.beta_corr, self._correlation(projected, z_t)
+        if args.beta_mi > 0:
+            embedded = z_s if self.same_size else projected
+            yield "mi", args.beta_mi, self._mutual_information(embedded, z_t)
+
     def _draw(self, mask: Tensor) -> Tensor | None:
         """Indices of the tokens that the losses read, valid ones first; None where they read all or none."""
         args = self.args
@@ -191,7 +193,8 @@ class ITRDObjective(nn.Module):
             if beta > 0 and view not in views:
                 samples, valid = to_samples(hidden, mask, view)
                 if view == "tokens" and drawn is not None:
-                    samples, valid = samples[drawn], valid[drawn]
+                    # Not samples[drawn], whose backward pass takes three times as long on a CPU.
+                    samples, valid = samples.index_select(0, drawn), valid[drawn]
                 views[view] = samples, valid
         return views
 
@@ -207,34 +210,33 @@ class ITRDObjective(nn.Module):
             for view, (samples, valid) in views.items()
         }
 
-    def _correlation(self, student: Views, teacher: Views) -> Tensor:
-        view = self.args.corr_view
-        (samples_s, valid), (samples_t, _) = student[view], teacher[view]
-        if view == "tokens":
-            rows = self.args.corr_max_samples
-            samples_s, samples_t, valid = samples_s[:rows], samples_t[:rows], valid[:rows]
-        # In the view "sequence" each sequence has its own statistics, and is on one process anyway.
-        synchronise = self.args.sync_statistics and view != "sequence"
-        return correlation_loss(
+    def _correlation(self, student: list[Views], teacher: list[Views]) -> Tensor:
+        view, args = self.args.corr_view, self.args
+        rows = args.corr_max_samples if view == "tokens" else None
+        loss = partial(correlation_loss, alpha=args.alpha, unbiased=args.unbiased_std)
+        if view == "sequence":  # each sequence has its own statistics, and is on one process anyway
+            return _pair_by_pair(loss, student, teacher, view)
+        synchronised = sum_over_ranks if args.sync_statistics else None
+        samples_s, samples_t, valid = _stacked(student, teacher, view, rows)
+        return loss(
             samples_s,
             samples_t,
-            alpha=self.args.alpha,
-            mask=_unless_all(valid),
-            unbiased=self.args.unbiased_std,
-            reduce=sum_over_ranks if synchronise else None,
+            mask=_unless_all(valid, len(self.pairs)),
+            reduce=synchronised,
+            per_group=True,
         )
 
-    def _mutual_information(self, student: Views, teacher: Views) -> Tensor:
+    def _mutual_information(self, student: list[Views], teacher: list[Views]) -> Tensor:
         view, rows = self.args.mi_view, self._mi_rows()
-        (samples_s, valid), (samples_t, _) = student[view], teacher[view]
-        if view == "tokens":
-            samples_s, samples_t, valid = samples_s[:rows], samples_t[:rows], valid[:rows]
-        if self.args.mi_gather:
-            samples_t, _ = gather_samples(samples_t, valid, rows)
-            samples_s, valid = gather_samples(samples_s, valid, rows)
-        return mutual_information_loss(
-            samples_s, samples_t, mask=_unless_all(valid), log=self.args.mi_log
+        loss = partial(mutual_information_loss, log=self.args.mi_log)
+        if view == "sequence":
+            return _pair_by_pair(loss, student, teacher, view)
+        samples_s, samples_t, valid = _stacked(
+            student, teacher, view, rows if view == "tokens" else None
         )
+        if self.args.mi_gather:
+            samples_s, samples_t, valid = gather_pairs(samples_s, samples_t, valid, rows)
+        return loss(samples_s, samples_t, mask=_unless_all(valid, len(self.pairs)), per_group=True)
 
     def _mi_rows(self) -> int:
         """Samples of this process in the MI loss, at most."""
@@ -243,9 +245,36 @@ class ITRDObjective(nn.Module):
         return self.args.mi_max_samples // (world_size() if self.args.mi_gather else 1)
 
 
-def _unless_all(valid: Tensor) -> Tensor | None:
-    """The mask, or None where every sample counts: applying it costs a CPU more than a reduction does.
+def _pair_by_pair(
+    loss: Callable[..., Tensor], student: list[Views], teacher: list[Views], view: str
+) -> Tensor:
+    """The loss of each layer pair, whose samples are groups already."""
+    return torch.stack(
+        [
+            loss(s[view][0], t[view][0], mask=s[view][1])
+            for s, t in zip(student, teacher, strict=True)
+        ]
+    )
+
+
+def _stacked(
+    student: list[Views], teacher: list[Views], view: str, rows: int | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The first ``rows`` samples of all layer pairs, to be read in one pass: kernels start and processes exchange once.
+
+    Returns:
+        Samples of the student ``(pairs, n, d_s)`` and the teacher ``(pairs, n, d_t)``, and which count ``(n,)``.
+    """
+    return (
+        torch.stack([views[view][0][:rows] for views in student]),
+        torch.stack([views[view][0][:rows] for views in teacher]),
+        student[0][view][1][:rows],
+    )
+
+
+def _unless_all(valid: Tensor, pairs: int) -> Tensor | None:
+    """The mask of all layer pairs, or None where every sample counts: applying it costs a CPU more than a reduction.
 
     A GPU would have to be waited for, so there the mask stays.
     """
-    return None if valid.device.type == "cpu" and bool(valid.all()) else valid
+    return None if valid.device.type == "cpu" and bool(valid.all()) else valid.expand(pairs, -1)

@@ -15,6 +15,7 @@ from huggingface_hub.constants import HF_HOME
 from transformers import PreTrainedModel
 
 from itrd_nlp.distillation import encode
+from itrd_nlp.early_exit import hidden_states_up_to, holds_its_layers_in_a_list
 from itrd_nlp.errors import UserError
 from itrd_nlp.identity import weights_digest
 from itrd_nlp.outputs import EncoderOutput
@@ -35,6 +36,8 @@ def cache_folder(model: PreTrainedModel, args: ITRDTrainingArguments) -> Path:
 
 class Teacher:
     """Runs a teacher on batches, or reads what it said of them before.
+
+    Where no logits are needed (``w_kd: 0``) it stops after the highest layer that the objective reads.
 
     With ``teacher_cache: auto`` the first batches are timed, and the cache is left aside where the disk would take
     longer than the teacher, or where it would not fit below ``cache_max_gb``. The cache does not keep queries, keys and
@@ -61,6 +64,12 @@ class Teacher:
         self.layers = sorted(set(layers))
         self.needs_logits = args.w_kd > 0
         self.needs_attention = args.needs_attention
+        self.stops_early = (
+            not self.needs_logits
+            and not self.needs_attention
+            and max(self.layers) < model.config.num_hidden_layers
+            and holds_its_layers_in_a_list(model)
+        )
         self.cache: TeacherCache | None = None
         self._read_speed: float | None = None
         self._timed: list[tuple[float, int]] = []  # seconds and bytes of a batch
@@ -77,7 +86,10 @@ class Teacher:
                 return cached
         started = time.perf_counter()
         with torch.inference_mode():
-            output = encode(self.model, inputs, self.layers, attention=self.needs_attention)[1]
+            if self.stops_early:
+                output = EncoderOutput({}, hidden_states_up_to(self.model, inputs, self.layers))
+            else:
+                output = encode(self.model, inputs, self.layers, attention=self.needs_attention)[1]
         # KD saves the teacher's probabilities for its backward, which inference tensors refuse.
         logits = {name: value.clone() for name, value in output.logits.items()}
         output = dataclasses.replace(output, logits=logits)

@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -286,3 +288,23 @@ def test_on_one_process_nothing_is_exchanged(make, teacher_output, span_batch):
     alone = terms(sync_statistics=False, mi_gather=False)
     for name, value in terms(sync_statistics=True, mi_gather=True).items():
         assert torch.equal(value, alone[name]), name
+
+
+@pytest.mark.parametrize("view", ["tokens", "sequence", "pooled"])
+def test_no_number_is_read_from_the_device(make, teacher, span_batch, view, monkeypatch):
+    """On the meta device nothing can be read, so that whatever would wait for a GPU raises."""
+    # transformers asks once in every forward whether there is padding; that is not ours to change.
+    monkeypatch.setattr(
+        "transformers.masking_utils._ignore_bidirectional_mask_sdpa", lambda *_, **__: False
+    )
+    # autocast knows no meta device.
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
+    model = make(corr_view=view, mi_view=view, corr_max_samples=16, mi_max_samples=8).to("meta")
+    batch = {name: value.to("meta") for name, value in span_batch.items()}
+    with torch.no_grad():
+        teacher_output = encode(teacher.to("meta"), inputs_only(batch), [2, 4])[1]
+    terms = model(teacher_output=teacher_output, share=BatchShare(), **batch)
+    terms["loss"].backward()
+    with pytest.raises(RuntimeError, match="meta"):
+        terms["loss"].item()
+    assert all(p.grad.is_meta for p in model.parameters())

@@ -79,7 +79,11 @@ def count_samples(x: Tensor, valid: Tensor | None, dtype: torch.dtype) -> Tensor
     return valid.sum((1, 2), dtype=dtype)
 
 
-def group_mean(values: Tensor, counts: Tensor) -> Tensor:
-    """Mean of ``values (g,)`` over the groups with ``counts (g,)`` above zero; 0 without any."""
+def over_groups(values: Tensor, counts: Tensor, *, per_group: bool) -> Tensor:
+    """Mean of ``values (g,)`` over the groups with ``counts (g,)`` above zero; 0 without any.
+
+    With ``per_group`` the values themselves, 0 where a group has no sample.
+    """
     counted = counts > 0
-    return torch.where(counted, values, 0).sum() / counted.sum().clamp(min=1)
+    values = torch.where(counted, values, 0)
+    return values if per_group else values.sum() / counted.sum().clamp(min=1)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..errors import UserError
-from ._samples import as_groups, count_samples, group_mean, shape, statistics_dtype
+from ._samples import as_groups, count_samples, over_groups, statistics_dtype
 from .projection import make_projection, project
 
 Reduce = Callable[[Tensor], Tensor]
@@ -38,6 +38,7 @@ def correlation_loss(
     mask: Tensor | None = None,
     unbiased: bool = False,
     reduce: Reduce | None = None,
+    per_group: bool = False,
 ) -> Tensor:
     """How far each feature of the student is from perfect correlation with the teacher's.
 
@@ -53,7 +54,8 @@ def correlation_loss(
 
     Args:
         student: Features ``(n, d)``, or ``(g, n, d)`` for ``g`` groups with statistics of their own
-            (e.g. one sequence each). Then the loss is the mean over the groups that have a sample.
+            (e.g. one sequence or one layer pair each). Then the loss is the mean over the groups
+            that have a sample.
         teacher: Features of the same shape. They get no gradient.
         alpha: Exponent, above 0. The paper takes 1.01 for the same architecture and 1.50 for
             different ones.
@@ -63,11 +65,13 @@ def correlation_loss(
             ``n``, as the official code and algorithm 1 do (its line 18 means the normalised
             representations). A perfect match then gives ``v_i = (n - 1) / n``.
         reduce: Sums a tensor over all processes, differentiably. With it the statistics are those
-            of the global batch; only per-feature sums are exchanged, in two calls. For inputs
-            without groups; every process must call the loss, also one without samples.
+            of the global batch; only per-feature sums are exchanged, in two calls for all groups
+            together. Groups must mean the same on every process (layer pairs do, sequences do
+            not), and every process must call the loss, also one without samples.
+        per_group: Return the loss of each group, 0 where it has no sample, not their mean.
 
     Returns:
-        A scalar.
+        A scalar; ``(g,)`` with ``per_group``.
 
     Raises:
         UserError: ``alpha`` is not a positive number, or shapes or types do not fit.
@@ -83,7 +87,8 @@ def correlation_loss(
     # The gradient of x^p at 0 is infinite for p < 1, so zeros bypass the power.
     off = distance != 0  # true for NaN
     powers = torch.where(off, torch.where(off, distance, 1).pow(2 * alpha), 0)
-    return group_mean(powers.sum(-1).clamp(min=LOG_FLOOR).log2(), counts)
+    losses = powers.sum(-1).clamp(min=LOG_FLOOR).log2()
+    return over_groups(losses, counts, per_group=per_group)
 
 
 def feature_correlations(
@@ -180,11 +185,6 @@ def _correlations(
     student: Tensor, teacher: Tensor, mask: Tensor | None, unbiased: bool, reduce: Reduce | None
 ) -> tuple[Tensor, Tensor]:
     """The correlations ``(g, d)`` and the numbers of samples ``(g,)``."""
-    if reduce is not None and student.ndim == 3:
-        raise UserError(
-            f"student features have shape {shape(student)}; statistics over all processes need "
-            "(n, d), because the groups of different processes are different groups."
-        )
     student, teacher, valid = as_groups(student, teacher, mask, same_width=True)
     dtype = statistics_dtype(student, teacher)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..errors import UserError
-from ._samples import as_groups, count_samples, group_mean, statistics_dtype
+from ._samples import as_groups, count_samples, over_groups, statistics_dtype
 from .projection import make_projection, project
 
 BLOCK_SIZE = 512
@@ -27,6 +27,7 @@ def mutual_information_loss(
     mask: Tensor | None = None,
     log: bool = False,
     block_size: int = BLOCK_SIZE,
+    per_group: bool = False,
 ) -> Tensor:
     """How far the similarities between the student's samples are from the teacher's.
 
@@ -43,8 +44,8 @@ def mutual_information_loss(
 
     Args:
         student: Features ``(n, d_s)``, or ``(g, n, d_s)`` for ``g`` groups with Gram matrices of
-            their own (e.g. one sequence each). Then the loss is the mean over the groups that have
-            a sample.
+            their own (e.g. one sequence or one layer pair each). Then the loss is the mean over
+            the groups that have a sample.
         teacher: Features ``(n, d_t)`` or ``(g, n, d_t)``; the widths may differ. They get no
             gradient.
         mask: ``(n,)`` or ``(g, n)``, bool or 0/1, true where a sample counts. What the other rows
@@ -52,9 +53,10 @@ def mutual_information_loss(
         log: Whether to take the logarithms (eq. 9). The paper found that leaving them out works
             better.
         block_size: Rows of a block. Changes speed and memory only.
+        per_group: Return the loss of each group, 0 where it has no sample, not their mean.
 
     Returns:
-        A scalar.
+        A scalar; ``(g,)`` with ``per_group``.
 
     Raises:
         UserError: ``block_size`` is below 1, or shapes or types do not fit.
@@ -79,7 +81,7 @@ def mutual_information_loss(
             losses = _log2(potential_s, by_s) - _log2(potential_st, by_st)
         else:
             losses = _gram_sum(z_s, z_t, by_s, by_st, block_size)
-    return group_mean(losses, count_samples(student, valid, dtype))
+    return over_groups(losses, count_samples(student, valid, dtype), per_group=per_group)
 
 
 class MutualInformationLoss(nn.Module):

@@ -243,6 +243,18 @@ def test_groups_have_their_own_statistics_and_are_averaged() -> None:
     assert feature_correlations(student, teacher, mask=mask).shape == (4, 5)
 
 
+def test_the_loss_of_each_group_is_there_for_the_asking() -> None:
+    student, teacher = pair(3, 12, 5)
+    mask = torch.ones(3, 12)
+    mask[1] = 0
+    actual = correlation_loss(student, teacher, mask=mask, per_group=True)
+    expected = [correlation_loss(student[i], teacher[i]) for i in (0, 2)]
+    torch.testing.assert_close(
+        actual, torch.stack([expected[0], torch.zeros_like(expected[0]), expected[1]])
+    )
+    assert correlation_loss(student[0], teacher[0], per_group=True).shape == (1,)
+
+
 # -- edges
 
 
@@ -402,6 +414,21 @@ def test_two_processes_give_the_loss_and_gradient_of_the_whole_batch(unbiased: b
     assert processes.shapes[0] == [(1, 13), (3, 1, 6)]  # sums and count, then moments: no samples
 
 
+def test_groups_of_two_processes_are_summed_group_by_group_and_exchanged_together() -> None:
+    student, teacher = pair(3, 20, 6)
+    expected, expected_grad = value_and_grad(student, teacher)
+    processes = Processes()
+    parts = [
+        {"student": student[:, rows], "teacher": teacher[:, rows]}
+        for rows in (slice(0, 5), slice(5, 20))
+    ]
+    results = processes.run(parts)
+    for loss, _ in results:
+        torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(torch.cat([grad for _, grad in results], dim=1) / 2, expected_grad)
+    assert processes.shapes[0] == [(3, 13), (3, 3, 6)]
+
+
 def test_a_process_with_nothing_but_padding_is_fine() -> None:
     student, teacher = pair(10, 4)
     expected, expected_grad = value_and_grad(student, teacher)
@@ -507,11 +534,6 @@ def test_shapes_must_fit(
 def test_integers_are_refused() -> None:
     with pytest.raises(UserError, match=r"torch\.int64.*floating point"):
         correlation_loss(torch.ones(4, 3).long(), torch.ones(4, 3))
-
-
-def test_groups_cannot_be_reduced_over_processes() -> None:
-    with pytest.raises(UserError, match=r"\(2, 4, 3\).*\(n, d\)"):
-        correlation_loss(torch.ones(2, 4, 3), torch.ones(2, 4, 3), reduce=lambda x: x)
 
 
 def test_module_refuses_another_width_than_its_own() -> None:
