@@ -2,10 +2,11 @@
 
     python benchmarks/matmul_share.py [--shape minilm|bert] [--student_layers 3] [--output FILE]
 
-The rate is that of the linear layers of one transformer layer alone, in bf16 and at the step's own shapes. The share is
-the time that the matrix products of the step (counted by torch's `FlopCounterMode`, attention included) would take at
-this rate, over the time that the step takes: forward with hidden states, backward, clipping and optimizer, without
-teacher and objective. Both are measured in turn, in one process.
+The rate is that of the linear layers of one transformer layer alone, at the step's own shapes and in its precision
+(bf16, or fp32 on a CPU without instructions for bf16). The share is the time that the matrix products of the step
+(counted by torch's `FlopCounterMode`, attention included) would take at this rate, over the time that the step takes:
+forward with hidden states, backward, clipping and optimizer, without teacher and objective. Both are measured in turn,
+in one process.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def main() -> None:
     from rich.console import Console
     from torch.utils.flop_counter import FlopCounterMode
 
-    from benchmarks.training import SHAPES, random_models
+    from benchmarks.training import SHAPES, random_models, training_dtype
     from benchmarks.windows import random_collator, random_windows
     from itrd_nlp.results import environment, write_json
 
@@ -50,11 +51,12 @@ def main() -> None:
     batch = random_collator()(windows.to_list())
     optimizer = torch.optim.AdamW(student.parameters(), fused=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = training_dtype()
     student.to(device)
     batch = {name: value.to(device) for name, value in batch.items()}
 
     def step() -> None:
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
             loss = student(**batch, output_hidden_states=True).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
@@ -66,8 +68,8 @@ def main() -> None:
     sizes = [(width, width)] * 4 + [(width, between), (between, width)]
     layers = [
         (
-            torch.randn(tokens, inputs, dtype=torch.bfloat16, device=device),
-            torch.randn(outputs, inputs, dtype=torch.bfloat16, device=device),
+            torch.randn(tokens, inputs, dtype=dtype, device=device),
+            torch.randn(outputs, inputs, dtype=dtype, device=device),
         )
         for inputs, outputs in sizes
     ]
@@ -102,7 +104,8 @@ def main() -> None:
     )
     if args.output is not None:
         content = {"arguments": vars(args), "flops": step_flops, "medians": medians, "runs": runs}
-        write_json(Path(args.output), content | {"environment": environment()})
+        content |= {"dtype": str(dtype), "environment": environment()}
+        write_json(Path(args.output), content)
 
 
 if __name__ == "__main__":

@@ -217,7 +217,13 @@ def versions(results: Results) -> str:
     packages = ", ".join(
         f"{name} {version}" for name, version in known.items() if name != "machine"
     )
-    return f"{machine}; {packages}."
+    in_fp32 = [name for name in results if results[name].get("dtype") == "torch.float32"]
+    precision = (
+        " Where this page says bf16 it was fp32: the CPU has no instructions for bf16."
+        if in_fp32
+        else ""
+    )
+    return f"{machine}; {packages}.{precision}"
 
 
 def draw(results: Results, path: Path) -> None:

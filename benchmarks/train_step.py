@@ -104,8 +104,10 @@ def measure_ours(args: TrainStepArguments, candidate: str) -> dict[str, float]:
 
 def measure_textbrewer(args: TrainStepArguments, tuned: bool) -> dict[str, float]:
     """The same windows through TextBrewer, after a step to warm up."""
+    import torch
+
     from benchmarks.peers.textbrewer_squad import seconds_per_step
-    from benchmarks.training import random_models
+    from benchmarks.training import random_models, training_dtype
     from benchmarks.windows import squad_batches
     from itrd_nlp.question_answering import QuestionAnsweringCollator
 
@@ -115,11 +117,12 @@ def measure_textbrewer(args: TrainStepArguments, tuned: bool) -> dict[str, float
     columns = ["input_ids", "token_type_ids", "start_positions", "end_positions"]
     rows = windows.select_columns(columns).to_list()
     batches = [collate(rows[i : i + batch_size]) for i in range(0, len(rows), batch_size)]
+    bf16 = tuned and training_dtype() == torch.bfloat16  # what our own training has
     dropout = 0.0 if tuned else 0.1  # bert_config_L3.json
     teacher, student = random_models(args.shape, args.student_layers, dropout)
     with tempfile.TemporaryDirectory() as folder:
         for part in (batches[:1], batches):
-            seconds = seconds_per_step(teacher.eval(), student, part, Path(folder), bf16=tuned)
+            seconds = seconds_per_step(teacher.eval(), student, part, Path(folder), bf16=bf16)
     return figures(seconds, batch_size)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -36,6 +37,13 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
     }
+
+
+def file_record(path: str | Path, **counts: int) -> dict[str, Any]:
+    """What a run remembers of a file of data: its name without folders, its sha256, and how much was read of it."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"name": Path(path).name, "sha256": digest, **counts}
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

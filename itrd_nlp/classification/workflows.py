@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from itrd_nlp.question_answering.workflows import (
     TeacherArguments,
     make_student,
 )
-from itrd_nlp.results import RESULTS_NAME, print_summary, size, write_json
+from itrd_nlp.results import RESULTS_NAME, file_record, print_summary, size, write_json
 from itrd_nlp.runs import (
     chosen_arguments,
     finished_run,
@@ -199,16 +198,10 @@ def _load(args: TextArguments) -> _Data:
             f"{args.train_file} has the label {label_names(train)[0]!r} alone, but at least two are needed."
         )
     record = {
-        "train": _file_record(args.train_file, len(train)),
-        "validation": _file_record(args.validation_file, len(validation)),
+        "train": file_record(args.train_file, rows=len(train)),
+        "validation": file_record(args.validation_file, rows=len(validation)),
     }
     return _Data(train, validation, record, args.max_length)
-
-
-def _file_record(name: str, rows: int) -> dict[str, Any]:
-    with open(name, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"name": Path(name).name, "sha256": digest, "rows": rows}
 
 
 def _evaluate(trainer: BaseTrainer, model: PreTrainedModel, data: _Data) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from itrd_nlp.question_answering.features import (
     training_features,
 )
 from itrd_nlp.question_answering.read import draw, hold_out, read_squad
+from itrd_nlp.results import file_record
 
 
 @dataclass
@@ -185,12 +186,9 @@ def data_record(source: str | None, questions: int) -> dict[str, Any]:
     Returns:
         `name` (of the file alone, or the id on the Hub), `questions`, and the `sha256` of a file.
     """
-    path = Path(str(source))
-    if not path.is_file():
-        return {"name": str(source), "questions": questions}
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"name": path.name, "sha256": digest, "questions": questions}
+    if Path(str(source)).is_file():
+        return file_record(str(source), questions=questions)
+    return {"name": str(source), "questions": questions}
 
 
 def collator(tokenizer: PreTrainedTokenizerBase) -> QuestionAnsweringCollator:
