@@ -58,9 +58,10 @@ def best_scores(prediction: str | None, truths: Sequence[str]) -> tuple[float, f
     """
     if prediction is None:
         return 0.0, 0.0
+    distinct = {normalize_answer(truth): truth for truth in truths}.values()  # often one, thrice
     return (
-        max(exact_match(prediction, truth) for truth in truths),
-        max(f1(prediction, truth) for truth in truths),
+        max(exact_match(prediction, truth) for truth in distinct),
+        max(f1(prediction, truth) for truth in distinct),
     )
 
 
