@@ -267,30 +267,32 @@ class ITRDTrainer(HubTrainer):
         if self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
-            self._load_weights(Path(resume_from_checkpoint))
+            self._load_weights(
+                Path(resume_from_checkpoint), [SAFE_WEIGHTS_NAME, OBJECTIVE_WEIGHTS_NAME]
+            )
 
     def _load_best_model(self) -> None:
         assert self.state.best_model_checkpoint is not None
         if self.is_fsdp_enabled:
             super()._load_best_model()
-        else:
-            self._load_weights(Path(self.state.best_model_checkpoint))
+            return
+        names = [SAFE_WEIGHTS_NAME]
+        if not self.args.save_only_model:  # which keeps what is published and nothing else
+            names.append(OBJECTIVE_WEIGHTS_NAME)
+        self._load_weights(Path(self.state.best_model_checkpoint), names)
 
-    def _load_weights(self, checkpoint: Path) -> None:
+    def _load_weights(self, checkpoint: Path, names: list[str]) -> None:
         model = self._distillation_model()
-        for module, name in (
-            (model.student, SAFE_WEIGHTS_NAME),
-            (model.objective, OBJECTIVE_WEIGHTS_NAME),
-        ):
+        modules = {SAFE_WEIGHTS_NAME: model.student, OBJECTIVE_WEIGHTS_NAME: model.objective}
+        for name in names:
             path = checkpoint / name
             if not path.is_file():
                 raise UserError(
                     f"{path} does not exist, so {checkpoint} is no complete checkpoint of this trainer "
                     f"(they are folders named {PREFIX_CHECKPOINT_DIR}-STEP)."
                 )
-            safetensors.torch.load_model(
-                module, path
-            )  # by the CPU; copied into what the device holds
+            # by the CPU; copied into what the device holds
+            safetensors.torch.load_model(modules[name], path)
 
 
 class TermWatch:

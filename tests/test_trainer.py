@@ -276,7 +276,8 @@ def test_a_resumed_run_ends_where_an_undisturbed_one_does(make_trainer, student,
         assert torch.equal(value, projections[name]), name
 
 
-def test_the_best_checkpoint_is_what_remains(make_trainer, student, make_rows):
+@pytest.mark.parametrize("save_only_model", [False, True])
+def test_the_best_checkpoint_is_what_remains(make_trainer, student, make_rows, save_only_model):
     trainer = make_trainer(
         max_steps=4,
         save_strategy="steps",
@@ -284,6 +285,7 @@ def test_the_best_checkpoint_is_what_remains(make_trainer, student, make_rows):
         save_steps=1,
         eval_steps=1,
         load_best_model_at_end=True,
+        save_only_model=save_only_model,
         learning_rate=0.3,
         eval_rows=make_rows(8, seed=5),
     )
