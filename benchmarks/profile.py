@@ -81,8 +81,11 @@ def measure(args: ProfileArguments, mode: str) -> dict[str, Any]:
         clock = train()
         after = resource.getrusage(resource.RUSAGE_SELF)
         seconds = clock.ended[-1] - clock.train_began
+        fetched = [b - a for a, b in zip(clock.ended[:-1], clock.began[1:], strict=True)]
         return {
             "seconds_per_step": seconds / args.steps,
+            # fetching and padding the next batch, which workers of a data loader could do meanwhile
+            "fetch_share": sum(fetched) / (clock.ended[-1] - clock.ended[0]),
             "page_faults_per_step": (after.ru_minflt - before.ru_minflt) / args.steps,
             "kernel_share": (after.ru_stime - before.ru_stime)
             / (after.ru_stime + after.ru_utime - before.ru_stime - before.ru_utime),
