@@ -7,7 +7,7 @@ import time
 
 import torch
 
-# With instructions for bf16 its products take 0.2 to 1 times as long as those of fp32, without them 50 times or more.
+# With instructions for bf16 its products take 0.2 to 1 times as long as those of fp32, without them 20 times or more.
 SLOW = 4.0
 _SIZE = 192
 _TRIES = 3

@@ -392,12 +392,14 @@ def _judge_teacher(
     """What is known of the teacher, and its answers.
 
     Both from its own folder if that is about these questions, or from the teacher cache, where many runs share one
-    teacher; else it is evaluated.
+    teacher; else it is evaluated. Several processes evaluate it together, so none may find what another does not: they
+    leave the cache aside.
     """
     known = read_results(name) or {}
     path = Path(name) / ANALYSIS_NAME / PREDICTIONS_NAME
     kept = None
-    if isinstance(args, ITRDTrainingArguments) and args.teacher_cache != "off":
+    cached = isinstance(args, ITRDTrainingArguments) and args.teacher_cache != "off"
+    if cached and args.world_size == 1:
         precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
         kept = cache_folder(teacher, args) / f"answers-{data.evaluation.signature}-{precision}"
     if known.get("signature") == data.evaluation.signature and path.is_file():
@@ -409,7 +411,7 @@ def _judge_teacher(
         judged = evaluate_model(teacher, data.evaluation, data.tokenizer, args)
         known = known | judged
         answers = dict(data.evaluation.metrics.predictions)
-        if kept is not None and args.process_index == 0:
+        if kept is not None:
             with writing(kept):
                 kept.mkdir(parents=True, exist_ok=True)
                 write_json(kept / PREDICTIONS_NAME, answers)
