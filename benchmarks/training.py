@@ -12,11 +12,10 @@ import torch
 from datasets import Dataset
 from transformers import BertConfig, BertForQuestionAnswering, TrainerCallback
 
-from itrd_nlp.precision import slow_bf16_factor
 from itrd_nlp.question_answering import QuestionAnsweringCollator
 from itrd_nlp.students import build_student
 from itrd_nlp.trainer import ITRDTrainer
-from itrd_nlp.training_args import ITRDTrainingArguments
+from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
 
 # Layers, width, heads, width between.
 SHAPES = {
@@ -114,8 +113,8 @@ def train(
 
 def training_dtype() -> torch.dtype:
     """What a training with ``bf16: true`` multiplies matrices in: fp32 on a CPU without instructions for bf16."""
-    slow = not torch.accelerator.is_available() and slow_bf16_factor() is not None
-    return torch.float32 if slow else torch.bfloat16
+    kept = FineTuningArguments(output_dir="unused", bf16=True, report_to="none").bf16
+    return torch.bfloat16 if kept else torch.float32
 
 
 def peak_megabytes() -> float:

@@ -43,22 +43,21 @@ def hidden_states_up_to(
         UserError: the model does not hold its layers in one list.
     """
     blocks: Any = model.get_submodule(encoder_layers_name(model))
-    wanted, last = set(layers), max(layers)
+    last = max(layers)
     found: dict[int, Tensor] = {}
 
     # What goes into layer n + 1 is what came out of layer n, whatever else a layer returns.
-    def stop_before(index: int) -> Any:
+    def keep(index: int) -> Any:
         def hook(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if index in wanted:
-                found[index] = args[0] if args else kwargs["hidden_states"]
+            found[index] = args[0] if args else kwargs["hidden_states"]
             if index == last:
                 raise _Enough
 
         return hook
 
     handles = [
-        blocks[index].register_forward_pre_hook(stop_before(index), with_kwargs=True)
-        for index in range(last + 1)
+        blocks[index].register_forward_pre_hook(keep(index), with_kwargs=True)
+        for index in set(layers)
     ]
     try:
         model(**inputs)

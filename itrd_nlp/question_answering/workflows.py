@@ -389,35 +389,41 @@ def _load_data(
 def _judge_teacher(
     name: str, teacher: PreTrainedModel, data: _Data, args: FineTuningArguments
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """What is known of the teacher, and its answers.
-
-    Both from its own folder if that is about these questions, or from the teacher cache, where many runs share one
-    teacher; else it is evaluated. Several processes evaluate it together, so none may find what another does not: they
-    leave the cache aside.
-    """
+    """What is known of the teacher, and its answers; both from its own folder if that is about these questions."""
     known = read_results(name) or {}
     path = Path(name) / ANALYSIS_NAME / PREDICTIONS_NAME
+    if known.get("signature") == data.evaluation.signature and path.is_file():
+        answers = load_predictions(path)
+    else:
+        judged, answers = _kept_judgement(teacher, data, args)
+        known = known | judged
+    chosen = {key: known[key] for key in TEACHER_KEYS if key in known}
+    return {"name": public_name(name), **chosen}, answers
+
+
+def _kept_judgement(
+    teacher: PreTrainedModel, data: _Data, args: FineTuningArguments
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Scores and answers of the teacher, kept in the teacher cache for the other runs that share it.
+
+    Several processes evaluate a teacher together, so none may find what another does not: they leave the cache aside.
+    """
     kept = None
     cached = isinstance(args, ITRDTrainingArguments) and args.teacher_cache != "off"
     if cached and args.world_size == 1:
         precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
         kept = cache_folder(teacher, args) / f"answers-{data.evaluation.signature}-{precision}"
-    if known.get("signature") == data.evaluation.signature and path.is_file():
-        answers = load_predictions(path)
-    elif kept is not None and (judged := read_results(kept)) is not None:
-        known = known | judged
-        answers = load_predictions(kept / PREDICTIONS_NAME)
-    else:
-        judged = evaluate_model(teacher, data.evaluation, data.tokenizer, args)
-        known = known | judged
-        answers = dict(data.evaluation.metrics.predictions)
-        if kept is not None:
-            with writing(kept):
-                kept.mkdir(parents=True, exist_ok=True)
-                write_json(kept / PREDICTIONS_NAME, answers)
-                write_json(kept / RESULTS_NAME, judged)  # last: it says that both are there
-    chosen = {key: known[key] for key in TEACHER_KEYS if key in known}
-    return {"name": public_name(name), **chosen}, answers
+        judged = read_results(kept)
+        if judged is not None:
+            return judged, load_predictions(kept / PREDICTIONS_NAME)
+    judged = evaluate_model(teacher, data.evaluation, data.tokenizer, args)
+    answers = dict(data.evaluation.metrics.predictions)
+    if kept is not None:
+        with writing(kept):
+            kept.mkdir(parents=True, exist_ok=True)
+            write_json(kept / PREDICTIONS_NAME, answers)
+            write_json(kept / RESULTS_NAME, judged)  # last: it says that both are there
+    return judged, answers
 
 
 def _similarity(student: PreTrainedModel, teacher: PreTrainedModel, data: _Data) -> dict[str, Any]:
