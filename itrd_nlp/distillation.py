@@ -14,7 +14,7 @@ from transformers.utils import ModelOutput
 from itrd_nlp.attention import attention_states
 from itrd_nlp.errors import UserError
 from itrd_nlp.objective import BatchShare, ITRDObjective
-from itrd_nlp.outputs import EncoderOutput
+from itrd_nlp.outputs import IGNORED, EncoderOutput
 
 LOGITS = ("logits", "start_logits", "end_logits")
 
@@ -49,7 +49,8 @@ def span_task_loss(
 ) -> Tensor:
     """Cross entropy of an answer's start and end, averaged, with padding excluded from the softmax.
 
-    transformers' own heads let padding take part, so their loss depends on how long the batch was padded.
+    transformers' own heads let padding take part, so their loss depends on how long the batch was padded. Rows whose
+    positions are `IGNORED` have no label and do not count; where none has one the loss is 0.
 
     Args:
         start: ``(B, L)`` start logits; ``end`` likewise.
@@ -57,12 +58,18 @@ def span_task_loss(
         mask: ``(B, L)``, true where a token is no padding.
     """
     padding = ~mask.bool()
-    return torch.stack(
-        [
-            F.cross_entropy(logits.float().masked_fill(padding, float("-inf")), positions)
-            for logits, positions in ((start, start_positions), (end, end_positions))
-        ]
-    ).mean()
+    labelled = start_positions.ne(IGNORED).sum().clamp(min=1)
+    return (
+        torch.stack(
+            [
+                F.cross_entropy(
+                    logits.float().masked_fill(padding, float("-inf")), positions, reduction="sum"
+                )
+                for logits, positions in ((start, start_positions), (end, end_positions))
+            ]
+        ).mean()
+        / labelled
+    )
 
 
 class DistillationModel(nn.Module):

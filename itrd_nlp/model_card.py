@@ -242,7 +242,11 @@ class _Run:
         return field.default if field is not None else None
 
     def data_set(self, split: str) -> dict[str, Any] | None:
-        """What is known of the training or validation data: `name`, `questions`, `sha256` of a file, `revision`."""
+        """What is known of the data of a split: `name`, `questions`, `sha256` of a file, `revision`.
+
+        Args:
+            split: train, unlabelled or validation.
+        """
         found = self.results.get("datasets", {}).get(split)
         if found is None and f"{split}_file" in self.arguments:
             name = str(self.arguments[f"{split}_file"])
@@ -263,7 +267,8 @@ class _Run:
 
     def is_subset(self, split: str) -> bool:
         """Whether questions were drawn from the data, and not all taken."""
-        most = self.arguments.get("max_train_samples" if split == "train" else "max_eval_samples")
+        name = {"validation": "eval"}.get(split, split)
+        most = self.arguments.get(f"max_{name}_samples")
         return most is not None and most == (self.data_set(split) or {}).get("questions", most)
 
     @property
@@ -497,7 +502,11 @@ def _objective(run: _Run) -> str:
 
 def _data(run: _Run) -> str:
     lines = []
-    for split, verb in (("train", "Trained"), ("validation", "Evaluated")):
+    for split, verb in (
+        ("train", "Trained"),
+        ("unlabelled", "Taught by the teacher alone, no answers read,"),
+        ("validation", "Evaluated"),
+    ):
         data = run.data_set(split)
         if data is None:
             continue

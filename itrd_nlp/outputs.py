@@ -1,10 +1,13 @@
-"""What the objective reads of a model: plain tensors, so that the losses need no transformers."""
+"""What the objective reads of a batch and a model: plain tensors, so that the losses need no transformers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from torch import Tensor
+
+IGNORED = -100
+"""The label that torch's cross entropy leaves out."""
 
 
 @dataclass

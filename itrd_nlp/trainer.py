@@ -28,7 +28,7 @@ from itrd_nlp.losses.correlation import mean_correlation
 from itrd_nlp.losses.peers import Sizes
 from itrd_nlp.model_card import OBJECTIVE_ARGUMENTS
 from itrd_nlp.objective import BatchShare, ITRDObjective
-from itrd_nlp.outputs import EncoderOutput
+from itrd_nlp.outputs import IGNORED, EncoderOutput
 from itrd_nlp.results import size
 from itrd_nlp.teacher import Teacher
 from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
@@ -368,7 +368,8 @@ class StepTotals:
 
     def share(self, inputs: dict[str, Any]) -> BatchShare:
         """The share of one micro-batch."""
-        shares = _counts(inputs).to(self.counts.device) / self.counts * self.world_size
+        counts = self.counts.clamp(min=1)  # a step without labels has no task loss
+        shares = _counts(inputs).to(counts.device) / counts * self.world_size
         per_token = "labels" in inputs and inputs["labels"].dim() == 2
         return BatchShare(
             task=shares[0],
@@ -379,7 +380,8 @@ class StepTotals:
 
 def _counts(batch: dict[str, Any]) -> Tensor:
     rows = torch.tensor(len(batch["input_ids"]), device=batch["input_ids"].device)
-    labels = batch["labels"].ne(-100).sum() if "labels" in batch else rows
+    targets = batch.get("labels", batch.get("start_positions"))
+    labels = targets.ne(IGNORED).sum() if targets is not None else rows
     tokens = batch["attention_mask"].sum() if "attention_mask" in batch else rows
     return torch.stack([labels, rows, tokens]).float()
 

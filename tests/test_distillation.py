@@ -14,6 +14,7 @@ from itrd_nlp.losses import (
     span_kd_loss,
 )
 from itrd_nlp.objective import BatchShare, EncoderOutput, ITRDObjective
+from itrd_nlp.outputs import IGNORED
 from itrd_nlp.representations import draw_samples
 from itrd_nlp.training_args import ITRDTrainingArguments
 
@@ -170,6 +171,20 @@ def test_the_task_loss_is_transformers_own_where_nothing_is_padded(student, span
         output.start_logits, output.end_logits, *positions, batch["attention_mask"]
     )
     torch.testing.assert_close(ours, output.loss)
+
+
+def test_the_task_loss_is_that_of_the_rows_with_a_label(span_batch, student):
+    output, _ = encode(student, inputs_only(span_batch), [])
+    logits = output.start_logits, output.end_logits
+    mask = span_batch["attention_mask"]
+    positions = [span_batch["start_positions"].clone(), span_batch["end_positions"].clone()]
+    labelled = torch.arange(len(mask)) % 2 == 0
+    kept = [x[labelled] for x in (*logits, *positions, mask)]
+    for x in positions:
+        x[~labelled] = IGNORED
+    torch.testing.assert_close(span_task_loss(*logits, *positions, mask), span_task_loss(*kept))
+    none = torch.full_like(positions[0], IGNORED)
+    assert span_task_loss(*logits, none, none, mask) == 0
 
 
 def test_every_parameter_of_student_and_projections_gets_a_gradient(

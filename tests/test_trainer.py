@@ -18,6 +18,7 @@ from itrd_nlp.checkpoints import checkpoints
 from itrd_nlp.distillation import encode
 from itrd_nlp.errors import TrainingDiverged, UserError
 from itrd_nlp.losses import correlation_loss, mutual_information_loss, span_kd_loss
+from itrd_nlp.outputs import IGNORED
 from itrd_nlp.trainer import OBJECTIVE_WEIGHTS_NAME, ITRDTrainer
 from itrd_nlp.training_args import ITRDTrainingArguments
 
@@ -142,12 +143,16 @@ def gradients_of_one_step(trainer):
     return keep.gradients
 
 
+@pytest.mark.parametrize("labels", ["all", "of some rows", "of none"])
 @pytest.mark.parametrize("sizes", [(8, 4), (5, 7)], ids=["equal", "uneven last micro-batch"])
 def test_accumulation_gives_the_gradient_of_the_whole_batch_for_task_and_kd(
-    make_trainer, student, make_rows, sizes
+    make_trainer, student, make_rows, sizes, labels
 ):
     micro, accumulation = sizes
     rows = make_rows(32)
+    without = {"all": [], "of some rows": [*range(8), 20, 31], "of none": range(32)}
+    for row in without[labels]:  # the first micro-batch has none
+        rows[row] |= {"start_positions": IGNORED, "end_positions": IGNORED}
     common = {"beta_corr": 0.0, "beta_mi": 0.0, "max_grad_norm": 0.0, "max_steps": 1}
     start = weights(student)
     whole = gradients_of_one_step(make_trainer(rows, per_device_train_batch_size=32, **common))

@@ -13,8 +13,7 @@ from transformers import (
 
 from itrd_nlp.classification.data import Row, is_tokens, label_names
 from itrd_nlp.errors import UserError
-
-IGNORED = -100  # the label that torch's cross entropy leaves out
+from itrd_nlp.outputs import IGNORED
 
 
 def classification_features(

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+import numpy as np
+from datasets import Dataset, Value, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.outputs import IGNORED
 from itrd_nlp.question_answering.evaluation import SquadMetrics
 from itrd_nlp.question_answering.features import (
     QuestionAnsweringCollator,
@@ -32,12 +35,25 @@ class DataArguments:
             "help": "SQuAD 1.1 JSON to train on, or a data set of the Hub such as rajpurkar/squad."
         },
     )
+    unlabelled_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "More questions to distil on, in the same format; answers are not needed and not read, so that the "
+            "teacher alone teaches there. Those of the train_file are left out."
+        },
+    )
     validation_file: str | None = field(
         default=None, metadata={"help": "SQuAD 1.1 JSON to evaluate on, or a data set of the Hub."}
     )
     max_train_samples: int | None = field(
         default=None,
         metadata={"help": "Train on this many questions, drawn with data_subset_seed."},
+    )
+    max_unlabelled_samples: int | None = field(
+        default=None,
+        metadata={
+            "help": "Take this many questions of unlabelled_file, drawn with data_subset_seed."
+        },
     )
     max_eval_samples: int | None = field(
         default=None,
@@ -46,7 +62,8 @@ class DataArguments:
     data_subset_seed: int = field(
         default=0,
         metadata={
-            "help": "Seed of the draws of max_train_samples, max_eval_samples and holdout_questions."
+            "help": "Seed of the draws of max_train_samples, max_unlabelled_samples, max_eval_samples and "
+            "holdout_questions."
         },
     )
     holdout_questions: int | None = field(
@@ -73,8 +90,8 @@ class DataArguments:
     )
 
     def __post_init__(self) -> None:
-        names = ("max_train_samples", "max_eval_samples", "holdout_questions", "max_answer_length")
-        for name in names:
+        names = ("max_train_samples", "max_unlabelled_samples", "max_eval_samples")
+        for name in (*names, "holdout_questions", "max_answer_length"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} is {value}, but must be at least 1.")
@@ -101,28 +118,73 @@ class EvaluationData:
 
 @dataclass
 class TrainingData:
-    """The windows to train on, and of how many questions they are."""
+    """The windows to train on, and of how many questions they are.
+
+    The positions of the answer are `IGNORED` in the windows of the ``unlabelled`` questions.
+    """
 
     features: Dataset
     questions: int
+    unlabelled: int = 0
 
 
 def load_training_data(args: DataArguments, tokenizer: PreTrainedTokenizerBase) -> TrainingData:
-    """Training questions and their windows.
+    """Training questions and their windows, those with answers first.
 
     Raises:
-        UserError: ``train_file`` is missing or cannot be used.
+        UserError: ``train_file`` and ``unlabelled_file`` are both missing, or cannot be used.
     """
-    examples, _ = _split_train_file(args)
-    examples = draw(examples, args.max_train_samples, seed=args.data_subset_seed)
-    features = training_features(
-        examples,
-        tokenizer,
+    examples: Dataset | None = None
+    held: Dataset | None = None
+    if args.train_file is not None or args.unlabelled_file is None or args.holdout_questions:
+        examples, held = _split_train_file(args)
+        examples = draw(examples, args.max_train_samples, seed=args.data_subset_seed)
+    windows = partial(
+        training_features,
+        tokenizer=tokenizer,
         max_length=args.max_length,
         doc_stride=args.doc_stride,
         num_proc=args.preprocessing_num_workers,
     )
-    return TrainingData(features, len(examples))
+    parts = [] if examples is None else [windows(examples)]
+    unlabelled: Dataset | None = None
+    if args.unlabelled_file is not None:
+        unlabelled = _unlabelled_examples(args, examples, held)
+        extra = windows(unlabelled)
+        for name in ("start_positions", "end_positions"):
+            extra = extra.add_column(
+                name, np.full(len(extra), IGNORED, np.int32), feature=Value("int32")
+            )
+        parts.append(extra)
+    return TrainingData(
+        parts[0] if len(parts) == 1 else concatenate_datasets(parts),
+        0 if examples is None else len(examples),
+        0 if unlabelled is None else len(unlabelled),
+    )
+
+
+def _unlabelled_examples(
+    args: DataArguments, labelled: Dataset | None, held: Dataset | None
+) -> Dataset:
+    """The questions of ``unlabelled_file`` that are neither trained on with answers nor set aside."""
+    assert args.unlabelled_file is not None
+    examples = read_squad(args.unlabelled_file, split="train", answers=False)
+    known = set() if labelled is None else set(labelled["id"][:])
+    contexts = set() if held is None else set(held["context"][:])
+    rows = [
+        row
+        for row, (name, context) in enumerate(
+            zip(examples["id"][:], examples["context"][:], strict=True)
+        )
+        if name not in known and context not in contexts
+    ]
+    if not rows:
+        raise UserError(
+            f"unlabelled_file {args.unlabelled_file} holds no question that is not in train_file already."
+        )
+    if len(rows) < len(examples):
+        examples = examples.select(rows, keep_in_memory=True)
+    return draw(examples, args.max_unlabelled_samples, seed=args.data_subset_seed)
 
 
 def load_validation_examples(args: DataArguments) -> Dataset:

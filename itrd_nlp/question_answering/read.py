@@ -32,6 +32,7 @@ def read_squad(
     split: Literal["train", "validation"],
     max_samples: int | None = None,
     seed: int = 0,
+    answers: bool = True,
 ) -> Dataset:
     """Read one split of SQuAD 1.1, one row per question.
 
@@ -44,11 +45,14 @@ def read_squad(
             SQuAD is ordered by article, so this spreads a subset over all articles. A smaller
             subset is a prefix of a larger one. `None` keeps all rows in their order.
         seed: Seed of that permutation.
+        answers: False reads questions and contexts alone: the source needs no answers, and what it
+            has of them is not looked at. Questions without an answer (SQuAD 2.0) are welcome then.
 
     Returns:
-        A data set with the columns `id`, `title`, `context`, `question` and `answers`, the latter
-        with the lists `text` and `answer_start` (characters). Its fingerprint depends on the
-        content of the file only, so what is cached from it is reused in later runs and never stale.
+        A data set with the columns `id`, `title`, `context`, `question` and, if asked for,
+        `answers`, with the lists `text` and `answer_start` (characters). Its fingerprint depends on
+        the content of the file only, so what is cached from it is reused in later runs and never
+        stale.
 
     Raises:
         UserError: The source is missing or not SQuAD 1.1, a context is empty, a question has no
@@ -63,9 +67,9 @@ def read_squad(
     _check_max_samples(max_samples)
     path = Path(source)
     if not path.is_dir() and (isinstance(source, Path) or path.is_file() or path.suffix == ".json"):
-        dataset = _read_file(path, split)
+        dataset = _read_file(path, split, answers)
     else:
-        dataset = _read_dataset(str(source), split)
+        dataset = _read_dataset(str(source), split, answers)
     return draw(dataset, max_samples, seed=seed)
 
 
@@ -180,22 +184,27 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _read_file(path: Path, split: str) -> Dataset:
+def _schema(answers: bool) -> Features:
+    return Features({k: v for k, v in SQUAD_FEATURES.items() if answers or k != "answers"})
+
+
+def _read_file(path: Path, split: str, answers: bool) -> Dataset:
     content, digest = read_json(path)
-    rows = list(_flatten(content, path))
+    rows = list(_flatten(content, path, answers))
     if not rows:
         raise UserError(f"{path}: there is no question in the file.")
     _check_rows(rows, str(path))
-    table = pa.Table.from_pylist(rows, schema=SQUAD_FEATURES.arrow_schema)
+    kind = "squad-v1" if answers else "questions"
     return Dataset(
-        table,
-        info=DatasetInfo(features=SQUAD_FEATURES),
+        pa.Table.from_pylist(rows, schema=_schema(answers).arrow_schema),
+        info=DatasetInfo(features=_schema(answers)),
         split=NamedSplit(split),
-        fingerprint=hashlib.sha256(f"squad-v1 {digest}".encode()).hexdigest()[:16],
+        fingerprint=hashlib.sha256(f"{kind} {digest}".encode()).hexdigest()[:16],
     )
 
 
-def _read_dataset(name: str, split: str) -> Dataset:
+def _read_dataset(name: str, split: str, answers: bool) -> Dataset:
+    schema = _schema(answers)
     try:
         dataset = load_dataset(name, split=split)
     except Exception as error:  # of datasets, of the Hub or of the network
@@ -204,14 +213,13 @@ def _read_dataset(name: str, split: str) -> Dataset:
             f"{name}: this is neither a file nor a data set with a split {split!r} that can be"
             f" loaded ({reason})."
         ) from error
-    missing = [column for column in SQUAD_FEATURES if column not in dataset.column_names]
+    missing = [column for column in schema if column not in dataset.column_names]
     if missing:
         raise UserError(
-            f"{name}: the data set has no column {missing[0]!r},"
-            f" but needs {', '.join(SQUAD_FEATURES)}."
+            f"{name}: the data set has no column {missing[0]!r}, but needs {', '.join(schema)}."
         )
     try:
-        dataset = dataset.select_columns(list(SQUAD_FEATURES)).cast(SQUAD_FEATURES)
+        dataset = dataset.select_columns(list(schema)).cast(schema)
     except (TypeError, ValueError) as error:  # also those of pyarrow
         reason = " ".join(str(error).split())
         raise UserError(f"{name}: the columns are not those of SQuAD 1.1 ({reason}).") from error
@@ -219,7 +227,7 @@ def _read_dataset(name: str, split: str) -> Dataset:
     return dataset
 
 
-def _flatten(content: Any, path: Path) -> Iterable[dict[str, Any]]:
+def _flatten(content: Any, path: Path, with_answers: bool) -> Iterable[dict[str, Any]]:
     """Yield the questions of the official nesting: data > paragraphs > qas > answers."""
     for a, article in enumerate(_field(content, "data", list, f"{path}: ")):
         at_article = f"{path}: data[{a}]."
@@ -232,25 +240,26 @@ def _flatten(content: Any, path: Path) -> Iterable[dict[str, Any]]:
                 at_question = f"{at_paragraph}qas[{q}]."
                 identifier = _field(qa, "id", str, at_question)
                 at_question = f"{path}: question {identifier}: "
-                question = _field(qa, "question", str, at_question)
+                row = {
+                    "id": identifier,
+                    "title": title,
+                    "context": context,
+                    "question": _field(qa, "question", str, at_question),
+                }
+                if not with_answers:
+                    yield row
+                    continue
                 if qa.get("is_impossible", False):
                     raise UserError(
                         f"{at_question}is_impossible is true, but SQuAD 1.1 is expected,"
                         " in which every question has an answer."
                     )
                 answers = _field(qa, "answers", list, at_question)
-                yield {
-                    "id": identifier,
-                    "title": title,
-                    "context": context,
-                    "question": question,
-                    "answers": {
-                        "text": [_field(x, "text", str, at_question) for x in answers],
-                        "answer_start": [
-                            _field(x, "answer_start", int, at_question) for x in answers
-                        ],
-                    },
+                row["answers"] = {
+                    "text": [_field(x, "text", str, at_question) for x in answers],
+                    "answer_start": [_field(x, "answer_start", int, at_question) for x in answers],
                 }
+                yield row
 
 
 def _field(parent: Any, name: str, kind: type, where: str) -> Any:
@@ -268,12 +277,14 @@ def _check_rows(rows: Iterable[dict[str, Any]], source: str) -> None:
     seen: set[str] = set()
     for row in rows:
         where = f"{source}: question {row['id']}: "
-        context, answers = row["context"], row["answers"]
+        context, answers = row["context"], row.get("answers")
         if row["id"] in seen:
             raise UserError(f"{where}the id occurs twice, but ids must be unique.")
         seen.add(row["id"])
         if not context.strip():
             raise UserError(f"{where}context is empty.")
+        if answers is None:
+            continue
         if not answers["text"]:
             raise UserError(
                 f"{where}answers is empty, but SQuAD 1.1 is expected,"

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from itrd_nlp.base_trainer import BaseTrainer
 from itrd_nlp.checkpoints import writing
+from itrd_nlp.errors import UserError
 from itrd_nlp.hub_trainer import HubTrainer
 from itrd_nlp.integrations.textbrewer_trainer import (
     TextBrewerArguments,
@@ -137,6 +138,10 @@ def fine_tune(
     Raises:
         UserError: something cannot be used; output_dir holds a finished run of other arguments.
     """
+    if data_args.unlabelled_file is not None:
+        raise UserError(
+            "unlabelled_file is set, but without a teacher only answers can be learned from."
+        )
     arguments = chosen_arguments(model_args, loading, data_args, args)
     finished = finished_run(args.output_dir, arguments)
     if finished is not None:
@@ -198,6 +203,8 @@ def distil(
     Raises:
         UserError: something cannot be used; output_dir holds a finished run of other arguments.
     """
+    if data_args.unlabelled_file is not None:
+        _check_unlabelled(data_args, args)
     arguments = chosen_arguments(model_args, loading, data_args, args)
     finished = finished_run(args.output_dir, arguments)
     if finished is not None:
@@ -253,6 +260,27 @@ def distil(
     if args.push_to_hub:
         trainer.push_to_hub()
     return results
+
+
+def _check_unlabelled(
+    data_args: DataArguments, args: ITRDTrainingArguments | TextBrewerArguments
+) -> None:
+    """Refuse an objective that cannot do with questions without answers."""
+    if isinstance(args, TextBrewerArguments):
+        if args.hard_label_weight > 0:
+            raise UserError(
+                f"hard_label_weight is {args.hard_label_weight}, but the questions of unlabelled_file have no answers; "
+                "set it to 0."
+            )
+    elif not args.needs_teacher:
+        raise UserError(
+            "unlabelled_file is set, but w_kd, beta_corr and beta_mi are 0, so that nothing is learned from it."
+        )
+    elif data_args.train_file is None and args.w_task > 0:
+        raise UserError(
+            f"w_task is {args.w_task}, but train_file is not set and the questions of unlabelled_file have no answers; "
+            "set w_task to 0 or name a train_file."
+        )
 
 
 def evaluate_model(
@@ -379,10 +407,12 @@ def _load_data(
     with args.main_process_first(desc="tokenising"):
         training = load_training_data(data_args, tokenizer)
         evaluation = load_evaluation_data(data_args, tokenizer)
-    record = {
-        "train": data_record(data_args.train_file, training.questions),
-        "validation": data_record(data_args.evaluation_file, len(evaluation.examples)),
-    }
+    record = {}
+    if training.questions:
+        record["train"] = data_record(data_args.train_file, training.questions)
+    if training.unlabelled:
+        record["unlabelled"] = data_record(data_args.unlabelled_file, training.unlabelled)
+    record["validation"] = data_record(data_args.evaluation_file, len(evaluation.examples))
     return _Data(training, evaluation, tokenizer, record)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.outputs import IGNORED
 from itrd_nlp.question_answering import read, read_squad
 from itrd_nlp.question_answering.data import (
     DataArguments,
@@ -294,6 +295,72 @@ def test_a_holdout_that_makes_no_sense_is_refused(write_squad: Callable[..., Pat
         DataArguments(evaluate_on_holdout=True)
     with pytest.raises(UserError, match="train_file is not set"):
         load_validation_examples(DataArguments(holdout_questions=1, evaluate_on_holdout=True))
+
+
+def test_without_answers_only_questions_and_contexts_are_read(
+    write_squad: Callable[..., Path], squad_content: dict[str, Any], tmp_path: Path
+) -> None:
+    full = read_squad(write_squad(), split="train")
+    expected = full.remove_columns("answers").to_list()
+    assert read_squad(write_squad(), split="train", answers=False).to_list() == expected
+    for article in squad_content["data"]:
+        for paragraph in article["paragraphs"]:
+            for number, qa in enumerate(paragraph["qas"]):
+                if number % 2:
+                    del qa["answers"]
+                else:
+                    qa |= {"answers": [], "is_impossible": True}
+    bare = read_squad(write_squad(squad_content), split="train", answers=False)
+    assert bare.to_list() == expected
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    bare.to_json(folder / "train.jsonl")
+    assert read_squad(str(folder), split="train", answers=False).to_list() == expected
+    with pytest.raises(UserError, match="the data set has no column 'answers'"):
+        read_squad(str(folder), split="train")
+
+
+def test_questions_without_answers_come_after_those_with_and_have_no_label(
+    write_squad: Callable[..., Path], bert_tokenizer: Any
+) -> None:
+    file = str(write_squad(articles=10))  # 60 questions
+
+    def load(**arguments: Any) -> Any:
+        sizes = {"max_length": 128, "doc_stride": 32}
+        return load_training_data(DataArguments(**sizes, **arguments), bert_tokenizer)
+
+    alone = load(train_file=file, max_train_samples=20)
+    both = load(train_file=file, max_train_samples=20, unlabelled_file=file)
+    assert (both.questions, both.unlabelled) == (20, 40)
+    count = len(alone.features)
+    assert both.features[:count] == alone.features[:]
+    rest = both.features[count:]
+    assert set(rest["start_positions"]) == set(rest["end_positions"]) == {IGNORED}
+    everything = load(unlabelled_file=file)
+    assert (everything.questions, everything.unlabelled) == (0, 60)
+    inputs = sorted(everything.features["input_ids"][:])
+    assert inputs == sorted(both.features["input_ids"][:])
+    assert load(unlabelled_file=file, max_unlabelled_samples=7).unlabelled == 7
+    with pytest.raises(UserError, match="holds no question that is not in train_file"):
+        load(train_file=file, unlabelled_file=file)
+    with pytest.raises(UserError, match="max_unlabelled_samples is 0, but must be at least 1"):
+        load(unlabelled_file=file, max_unlabelled_samples=0)
+
+
+def test_a_context_that_is_held_out_is_not_taught_without_answers(
+    write_squad: Callable[..., Path], bert_tokenizer: Any
+) -> None:
+    file = str(write_squad(articles=10))
+    arguments = DataArguments(
+        train_file=file,
+        unlabelled_file=file,
+        max_train_samples=20,
+        holdout_questions=12,
+        max_length=128,
+        doc_stride=32,
+    )
+    training = load_training_data(arguments, bert_tokenizer)
+    assert (training.questions, training.unlabelled) == (20, 28)
 
 
 def _is_a_sentence_about(subject: str, error: UserError) -> None:

@@ -3,10 +3,18 @@ import json
 import pytest
 import torch
 
+from itrd_nlp.errors import UserError
+from itrd_nlp.integrations.textbrewer_trainer import TextBrewerArguments
 from itrd_nlp.models import LoadingArguments
 from itrd_nlp.question_answering import workflows
 from itrd_nlp.question_answering.data import DataArguments, load_evaluation_data
-from itrd_nlp.question_answering.workflows import StudentArguments, distil, evaluate_model
+from itrd_nlp.question_answering.workflows import (
+    StudentArguments,
+    TeacherArguments,
+    distil,
+    evaluate_model,
+    fine_tune,
+)
 from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
 
 
@@ -99,3 +107,70 @@ def test_runs_that_share_a_cache_evaluate_their_teacher_once_for_the_same_questi
     assert answers == same_answers and len(answers) == first["questions"]
     distil_into("c", max_eval_samples=2)
     assert len(evaluated) == 2
+
+
+@pytest.fixture
+def distil_without_answers(model, bert_tokenizer, write_squad, squad_content, tmp_path):
+    """Distil one layer on a file whose questions have no answers; the content of results.json."""
+    model.save_pretrained(tmp_path / "teacher")
+    bert_tokenizer.save_pretrained(tmp_path / "teacher")
+    validation = str(write_squad(name="dev.json"))
+    for article in squad_content["data"]:
+        for paragraph in article["paragraphs"]:
+            for qa in paragraph["qas"]:
+                del qa["answers"]
+    questions = str(write_squad(squad_content, name="questions.json"))
+
+    def run(data=None, args_class=ITRDTrainingArguments, **arguments):
+        sizes = {"max_length": 128, "doc_stride": 32}
+        data = DataArguments(
+            unlabelled_file=questions, validation_file=validation, **sizes, **(data or {})
+        )
+        args = args_class(
+            output_dir=str(tmp_path / "out"),
+            max_steps=1,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            **arguments,
+        )
+        teacher = StudentArguments(teacher=str(tmp_path / "teacher"), num_layers=1)
+        return distil(teacher, LoadingArguments(), data, args)
+
+    return run
+
+
+def test_a_teacher_teaches_on_questions_without_answers(distil_without_answers, tmp_path):
+    results = distil_without_answers(w_task=0.0)
+    assert set(results["datasets"]) == {"unlabelled", "validation"}
+    taught_on = results["datasets"]["unlabelled"]
+    assert taught_on["name"] == "questions.json" and taught_on["questions"] > 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"{taught_on['questions']} questions of questions.json" in card
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "w_task is 1.0, but train_file is not set"),
+        ({"w_kd": 0, "beta_corr": 0, "beta_mi": 0}, "nothing is learned from it"),
+        (
+            {"args_class": TextBrewerArguments, "hard_label_weight": 0.5},
+            "hard_label_weight is 0.5, but the questions of unlabelled_file have no answers",
+        ),
+        ({"w_task": 0, "data": {"holdout_questions": 5}}, "train_file is not set"),
+    ],
+)
+def test_an_objective_that_needs_answers_is_refused(
+    distil_without_answers, tmp_path, arguments, message
+):
+    with pytest.raises(UserError, match=message):
+        distil_without_answers(**arguments)
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_a_teacher_cannot_be_made_of_questions_without_answers(write_squad, tmp_path):
+    data = DataArguments(train_file="a.json", unlabelled_file=str(write_squad()))
+    args = FineTuningArguments(output_dir=str(tmp_path / "out"), report_to="none")
+    with pytest.raises(UserError, match="unlabelled_file is set, but without a teacher"):
+        fine_tune(TeacherArguments("bert"), LoadingArguments(), data, args)
