@@ -88,6 +88,7 @@ def milliseconds_per_question(
     *,
     questions: int = 32,
     rounds: int = 3,
+    seconds: float = 60.0,
 ) -> dict[str, float]:
     """How long a model takes for one question, at batch size 1.
 
@@ -100,7 +101,8 @@ def milliseconds_per_question(
         features: windows as `evaluation_features` returns them.
         collator: pads a window.
         questions: how many are asked, at most.
-        rounds: how often each is asked.
+        rounds: how often each is asked, at most.
+        seconds: no further round begins after so long; one is always counted.
 
     Returns:
         Name to milliseconds: the median over the questions of each one's median over the rounds.
@@ -122,13 +124,18 @@ def milliseconds_per_question(
     for model in models.values():
         model.eval()
     times = {name: np.zeros((rounds + 1, len(chosen))) for name in models}
+    measured, started = 0, time.perf_counter()
     with tqdm(total=(rounds + 1) * len(chosen), desc="Timing", disable=None) as progress:
         for r in range(rounds + 1):
+            if r > 1 and time.perf_counter() - started > seconds:
+                break
+            measured = r
             for q, batches in enumerate(chosen):
                 for name, model in models.items():
                     times[name][r, q] = sum(_timed_logits(model, batch)[2] for batch in batches)
                 progress.update()
-    return {name: 1000 * float(np.median(np.median(t[1:], axis=0))) for name, t in times.items()}
+    counted = {name: t[1 : measured + 1] for name, t in times.items()}
+    return {name: 1000 * float(np.median(np.median(t, axis=0))) for name, t in counted.items()}
 
 
 def _rows(features: Dataset) -> list[dict[str, Any]]:

@@ -147,6 +147,22 @@ def test_the_questions_asked_are_spread_over_all_lengths(
     assert {length for _, _, length in clock.calls} == {72, 40, 8}
 
 
+def test_a_slow_model_is_asked_in_fewer_rounds_but_in_one_at_least(
+    clock: Clock, collator: QuestionAnsweringCollator
+) -> None:
+    features = windows({"x": [8], "y": [16]})
+
+    def calls(seconds: float) -> int:
+        clock.calls.clear()
+        found = milliseconds_per_question(
+            {"a": Ticking("a", clock, 1000)}, features, collator, seconds=seconds
+        )
+        assert found == {"a": pytest.approx(12_000)}
+        return len(clock.calls)
+
+    assert [calls(0), calls(24), calls(50), calls(1000)] == [4, 4, 6, 8]
+
+
 @pytest.mark.parametrize("wrong", ["questions", "rounds"])
 def test_numbers_below_one_are_refused(
     wrong: str, clock: Clock, collator: QuestionAnsweringCollator
