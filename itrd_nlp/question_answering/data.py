@@ -95,6 +95,10 @@ class DataArguments:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} is {value}, but must be at least 1.")
+        if self.max_unlabelled_samples is not None and self.unlabelled_file is None:
+            raise UserError(
+                "max_unlabelled_samples is set, but unlabelled_file is not, so there is nothing to draw from."
+            )
         if self.evaluate_on_holdout and self.holdout_questions is None:
             raise UserError(
                 "evaluate_on_holdout is true, but holdout_questions is not set, so nothing is set aside."

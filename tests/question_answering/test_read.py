@@ -343,6 +343,8 @@ def test_questions_without_answers_come_after_those_with_and_have_no_label(
     assert load(unlabelled_file=file, max_unlabelled_samples=7).unlabelled == 7
     with pytest.raises(UserError, match="holds no question that is not in train_file"):
         load(train_file=file, unlabelled_file=file)
+    with pytest.raises(UserError, match="max_unlabelled_samples is set, but unlabelled_file is"):
+        DataArguments(train_file=file, max_unlabelled_samples=7)
     with pytest.raises(UserError, match="max_unlabelled_samples is 0, but must be at least 1"):
         load(unlabelled_file=file, max_unlabelled_samples=0)
 
