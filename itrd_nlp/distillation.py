@@ -59,17 +59,13 @@ def span_task_loss(
     """
     padding = ~mask.bool()
     labelled = start_positions.ne(IGNORED).sum().clamp(min=1)
-    return (
-        torch.stack(
-            [
-                F.cross_entropy(
-                    logits.float().masked_fill(padding, float("-inf")), positions, reduction="sum"
-                )
-                for logits, positions in ((start, start_positions), (end, end_positions))
-            ]
-        ).mean()
-        / labelled
-    )
+    sums = [
+        F.cross_entropy(
+            logits.float().masked_fill(padding, float("-inf")), positions, reduction="sum"
+        )
+        for logits, positions in ((start, start_positions), (end, end_positions))
+    ]
+    return torch.stack(sums).mean() / labelled
 
 
 class DistillationModel(nn.Module):
