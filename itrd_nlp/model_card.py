@@ -486,6 +486,13 @@ def _objective(run: _Run) -> str:
             "mutual information loss, the last two over the layer pairs:"
         )
         parts.append(_table(["argument", "value"], rows))
+    warm_start = run.arguments.get("warm_start_ratio")
+    if warm_start:
+        parts.append(f"In the first {warm_start:.0%} of the steps the layer pairs alone count.")
+    more = run.results.get("more_teachers")
+    if more:
+        names = ", ".join(_text(other.get("name", "another")) for other in more)
+        parts.append(f"KD learns from the mean prediction of the teacher and of {names}.")
     peers = run.arguments.get("peer_losses")
     if isinstance(peers, Mapping) and peers:
         parts.append("Losses of other papers beside them, by their classes:")

@@ -106,9 +106,14 @@ def load_tokenizer(name: str, args: LoadingArguments) -> PreTrainedTokenizerBase
 
 
 def check_same_vocabulary(
-    student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase
+    student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, *, role: str = "student"
 ) -> None:
     """Refuse two tokenizers that give the same text different ids.
+
+    Args:
+        student: the tokenizer of a student, or of what `role` says.
+        teacher: that of the teacher.
+        role: what the sentence calls the first one.
 
     Raises:
         UserError: names the first token on which they differ.
@@ -118,7 +123,7 @@ def check_same_vocabulary(
         return
     token = min(t for t in ours.keys() | theirs.keys() if ours.get(t) != theirs.get(t))
     raise UserError(
-        f"the vocabularies of student ({len(ours)} tokens) and teacher ({len(theirs)}) differ, for example in "
+        f"the vocabularies of {role} ({len(ours)} tokens) and teacher ({len(theirs)}) differ, for example in "
         f"{token!r} (id {ours.get(token)} and {theirs.get(token)}); both must read the same token ids."
     )
 

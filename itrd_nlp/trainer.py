@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from itrd_nlp.hub_trainer import HubTrainer
 from itrd_nlp.identity import weights_digest
 from itrd_nlp.layer_map import LayerPair, layer_pairs
 from itrd_nlp.losses.correlation import mean_correlation
+from itrd_nlp.losses.logits import mean_prediction
 from itrd_nlp.losses.peers import Sizes
 from itrd_nlp.model_card import OBJECTIVE_ARGUMENTS
 from itrd_nlp.objective import BatchShare, ITRDObjective
@@ -49,6 +51,8 @@ class ITRDTrainer(HubTrainer):
         teacher: a fine-tuned model with a head of the same kind. It is frozen, put in evaluation mode and cast to
             ``args.teacher_dtype``. May be None where no term of the objective needs one.
         args: see :class:`~itrd_nlp.ITRDTrainingArguments`.
+        more_teachers: further teachers, treated likewise. KD then learns from the mean of all predictions; hidden
+            states are those of ``teacher``.
         **kwargs: as for ``transformers.Trainer``.
 
     Raises:
@@ -67,9 +71,10 @@ class ITRDTrainer(HubTrainer):
         model: PreTrainedModel,
         teacher: PreTrainedModel | None,
         args: ITRDTrainingArguments,
+        more_teachers: Sequence[PreTrainedModel] = (),
         **kwargs: Any,
     ) -> None:
-        pairs = resolve_pairs(model, teacher, args)
+        pairs = resolve_pairs(model, teacher, args, more_teachers)
         if not args.needs_teacher:
             teacher = None
         sizes = _sizes(model, teacher if teacher is not None else model)
@@ -85,12 +90,14 @@ class ITRDTrainer(HubTrainer):
             args.label_names = find_labels(type(model))
         super().__init__(model=DistillationModel(model, objective), args=args, **kwargs)
         self.loss_is_scaled_for_ga = True  # by BatchShare
-        self.teacher = None
-        if teacher is not None:
-            self.teacher = teacher.eval().requires_grad_(False)
-            self.teacher.to(device=self.args.device, dtype=args.resolved_teacher_dtype())
-        self._run_teacher: Teacher | None = None
+        self.teacher = None if teacher is None else self._frozen(teacher)
+        self.more_teachers = [self._frozen(other) for other in more_teachers]
+        self._run_teachers: list[Teacher] = []
         self._watch = TermWatch()
+
+    def _frozen(self, teacher: PreTrainedModel) -> PreTrainedModel:
+        teacher.eval().requires_grad_(False)
+        return teacher.to(device=self.args.device, dtype=self.args.resolved_teacher_dtype())
 
     @property
     def published_model(self) -> PreTrainedModel:
@@ -106,10 +113,9 @@ class ITRDTrainer(HubTrainer):
         if self.args.peer_losses:
             results["arguments"]["peer_losses"] = self.args.peer_losses
         if self.teacher is not None:
-            layers = self.teacher.config.num_hidden_layers
-            results["teacher"] = {"layers": layers, **size(self.teacher)}
-            if self.teacher.name_or_path:
-                results["teacher"]["name"] = Path(self.teacher.name_or_path).name
+            results["teacher"] = _known_of(self.teacher)
+        if self.more_teachers:
+            results["more_teachers"] = [_known_of(other) for other in self.more_teachers]
         return results
 
     @property
@@ -151,19 +157,28 @@ class ITRDTrainer(HubTrainer):
         if not isinstance(num_items_in_batch, StepTotals):
             return super().compute_loss(model, inputs, return_outputs, None)
         teacher_output = self._teacher_output(inputs) if self.teacher is not None else None
-        terms = model(
-            teacher_output=teacher_output, share=num_items_in_batch.share(inputs), **inputs
-        )
+        share = num_items_in_batch.share(inputs)
+        if self.state.global_step < self.args.warm_start_ratio * self.state.max_steps:
+            share = dataclasses.replace(share, task=0.0, logits=0.0)
+        terms = model(teacher_output=teacher_output, share=share, **inputs)
         loss = terms.pop("loss")
         self._watch.add(terms, self.state.global_step + 1)
         return (loss, terms) if return_outputs else loss
 
     def _teacher_output(self, inputs: dict[str, Any]) -> EncoderOutput:
-        assert self._run_teacher is not None
         labels = set(self.label_names)
-        return self._run_teacher(
-            {name: value for name, value in inputs.items() if name not in labels}
-        )
+        inputs = {name: value for name, value in inputs.items() if name not in labels}
+        first, *others = (run(inputs) for run in self._run_teachers)
+        if not others:
+            return first
+        logits = {}
+        for name, value in first.logits.items():
+            logits[name] = mean_prediction(
+                [value, *(other.logits[name] for other in others)],
+                temperature=self.args.temperature,
+                class_mask=None if name == "logits" else inputs.get("attention_mask"),
+            )
+        return dataclasses.replace(first, logits=logits)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the mean of every term since the last log; one transfer from the device for all of them.
@@ -198,10 +213,14 @@ class ITRDTrainer(HubTrainer):
         """
         self._watch = TermWatch()
         if self.teacher is not None:
-            pairs = self._distillation_model().objective.pairs
-            self._run_teacher = Teacher(
-                self.teacher, [pair.teacher for pair in pairs], self.args, self.train_dataset
-            )
+            layers = [pair.teacher for pair in self._distillation_model().objective.pairs]
+            self._run_teachers = [
+                Teacher(self.teacher, layers, self.args, self.train_dataset),
+                *(
+                    Teacher(other, [], self.args, self.train_dataset)
+                    for other in self.more_teachers
+                ),
+            ]
         output = super().train(resume_from_checkpoint, **kwargs)
         self._watch.check()
         return output
@@ -218,9 +237,12 @@ class ITRDTrainer(HubTrainer):
                 name: getattr(self.args, name)
                 for name in names - {"layer_map", "include_embeddings"} - CACHE_ARGUMENTS
             },
-            "peer_losses": self.args.peer_losses or None,  # checkpoints from before have none
+            # None where checkpoints from before have none
+            "peer_losses": self.args.peer_losses or None,
+            "warm_start_ratio": self.args.warm_start_ratio or None,
             "layer_pairs": [str(pair) for pair in objective.pairs],
             "teacher": weights_digest(self.teacher) if self.teacher is not None else None,
+            "more_teachers": [weights_digest(other) for other in self.more_teachers] or None,
         }
 
     # ---- what the base class asks of a model ----
@@ -386,15 +408,31 @@ def _counts(batch: dict[str, Any]) -> Tensor:
     return torch.stack([labels, rows, tokens]).float()
 
 
+def _known_of(teacher: PreTrainedModel) -> dict[str, Any]:
+    """What results.json says of a teacher."""
+    known = {"layers": teacher.config.num_hidden_layers, **size(teacher)}
+    if teacher.name_or_path:
+        known["name"] = Path(teacher.name_or_path).name
+    return known
+
+
 def resolve_pairs(
-    student: PreTrainedModel, teacher: PreTrainedModel | None, args: ITRDTrainingArguments
+    student: PreTrainedModel,
+    teacher: PreTrainedModel | None,
+    args: ITRDTrainingArguments,
+    more_teachers: Sequence[PreTrainedModel] = (),
 ) -> list[LayerPair]:
     """The layer pairs of a distillation, empty where no term reads hidden states.
 
     Raises:
         UserError: the objective needs a teacher and there is none, the two do not fit each other or a peer, or the
-            layer map names a layer that does not exist.
+            layer map names a layer that does not exist; there are more teachers and no KD.
     """
+    if more_teachers and (args.w_kd == 0 or teacher is None):
+        why = "w_kd is 0" if args.w_kd == 0 else "there is no first one"
+        raise UserError(f"more_teachers are given, but {why}; they serve logit KD alone.")
+    for other in more_teachers:
+        check_compatible(student, other)
     if not args.needs_teacher:
         return []
     if teacher is None:

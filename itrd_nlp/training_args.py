@@ -107,6 +107,13 @@ class ITRDTrainingArguments(FineTuningArguments):
     beta_mi: float = field(
         default=1.0, metadata={"help": "Weight of the mutual information loss (paper: 1.0). >= 0."}
     )
+    warm_start_ratio: float = field(
+        default=0.0,
+        metadata={
+            "help": "Share of the steps, from the first on, in which the hidden states alone teach: the task loss and "
+            "logit KD do not count yet. From 0 to 1, 1 excluded."
+        },
+    )
     alpha: float = field(
         default=1.01,
         metadata={
@@ -234,6 +241,15 @@ class ITRDTrainingArguments(FineTuningArguments):
             if not 0 < value < float("inf"):
                 raise UserError(f"{name} is {value}, but must be a finite number > 0.")
         self.peer_losses = _peer_losses(self.peer_losses)
+        if not 0 <= self.warm_start_ratio < 1:
+            raise UserError(
+                f"warm_start_ratio is {self.warm_start_ratio}, but must be at least 0 and below 1."
+            )
+        if self.warm_start_ratio > 0 and not self.needs_hidden_states:
+            raise UserError(
+                f"warm_start_ratio is {self.warm_start_ratio}, but no term reads hidden states, so that nothing would "
+                "be learned in these steps; set it to 0, or beta_corr or beta_mi to more."
+            )
         if self.w_task == self.w_kd == self.beta_corr == self.beta_mi == 0 and not self.peer_losses:
             raise UserError(
                 "w_task, w_kd, beta_corr and beta_mi are all 0, but one must be > 0 where there are no peer_losses."

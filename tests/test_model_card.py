@@ -221,6 +221,12 @@ def test_the_objective_has_its_weights_and_layers() -> None:
     assert rows(card, "student layer")[2:] == [["1", "2"], ["2", "4"], ["3", "6"]]
 
 
+def test_a_warm_start_is_said() -> None:
+    results = distilled()
+    results["arguments"]["warm_start_ratio"] = 0.25
+    assert "In the first 25% of the steps the layer pairs alone" in model_card(results).text
+
+
 def test_defaults_of_another_version_are_not_claimed() -> None:
     results = distilled()
     results["environment"]["itrd_nlp"] = "99.0"

@@ -1,5 +1,6 @@
 """`ITRDTrainer`: what a step computes, what is saved, what is refused."""
 
+import itertools
 from pathlib import Path
 
 import datasets
@@ -50,10 +51,13 @@ def arguments(tmp_path):
 
 @pytest.fixture
 def make_trainer(arguments, teacher, student, make_rows, collate):
-    def make_trainer(rows=None, model=None, teacher_model=teacher, eval_rows=None, **kwargs):
+    def make_trainer(
+        rows=None, model=None, teacher_model=teacher, more_teachers=(), eval_rows=None, **kwargs
+    ):
         return ITRDTrainer(
             model=student if model is None else model,
             teacher=teacher_model,
+            more_teachers=more_teachers,
             args=arguments(**kwargs),
             train_dataset=datasets.Dataset.from_list(rows or make_rows(8)),
             eval_dataset=datasets.Dataset.from_list(eval_rows) if eval_rows else None,
@@ -245,6 +249,84 @@ def test_without_distillation_terms_no_teacher_is_asked_for(make_trainer):
     trainer.train()
     log = trainer.state.log_history[0]
     assert log["loss"] == pytest.approx(log["task"])
+
+
+def test_a_warm_start_leaves_the_head_to_the_steps_after_it(make_trainer, student):
+    """Half of four steps: SGD moves layers by the hidden states alone, then all by the whole objective."""
+    seen = []
+
+    class Remember(TrainerCallback):
+        def on_step_end(self, *_, **__):
+            seen.append(weights(student))
+
+    before = weights(student)
+    trainer = make_trainer(optim="sgd", max_steps=4, warm_start_ratio=0.5)
+    trainer.add_callback(Remember())
+    trainer.train()
+    head, layer = "qa_outputs.weight", "bert.encoder.layer.0.output.dense.weight"
+    for name, moves in ((head, [False, False, True, True]), (layer, [True] * 4)):
+        steps = [before[name], *(one[name] for one in seen)]
+        moved = [not torch.equal(a, b) for a, b in itertools.pairwise(steps)]
+        assert moved == moves, name
+    logs = [log for log in trainer.state.log_history if "task" in log]
+    assert [log["task"] > 0 and log["kd"] > 0 for log in logs] == [False, False, True, True]
+    assert all(log["corr"] != 0 for log in logs)
+
+
+def test_kd_learns_from_the_mean_of_all_teachers(
+    make_trainer, make_bert, teacher, student, make_rows, collate
+):
+    second, third = make_bert(4, seed=5), make_bert(6, seed=6, hidden_size=48)
+    trainer = make_trainer(
+        more_teachers=[second, third], w_task=0.0, learning_rate=0.0, max_steps=1, temperature=2.0
+    )
+    trainer.train()
+    batch = collate(make_rows(8)[:4])
+    mask = batch["attention_mask"].bool()
+    inputs = {name: value for name, value in batch.items() if not name.endswith("positions")}
+    with torch.no_grad():
+        own, *others = (model.eval()(**inputs) for model in (student, teacher, second, third))
+    expected = 0
+    for head in ("start_logits", "end_logits"):
+        for row, valid in enumerate(mask):
+            p = sum(F.softmax(one[head][row][valid].double() / 2, -1) for one in others) / 3
+            q = F.log_softmax(own[head][row][valid].double() / 2, -1)
+            expected += 4 * (p * (p.log() - q)).sum() / (2 * len(mask))
+    log = trainer.state.log_history[0]
+    assert log["kd"] == pytest.approx(expected.item(), rel=1e-5)
+    alone = make_trainer(w_task=0.0, learning_rate=0.0, max_steps=1)
+    alone.train()
+    assert log["corr"] == pytest.approx(alone.state.log_history[0]["corr"], rel=1e-5)
+    assert log["kd"] != pytest.approx(alone.state.log_history[0]["kd"], rel=1e-2)
+
+
+def test_every_teacher_has_its_own_part_of_the_cache(
+    make_trainer, make_bert, teacher, calls_of, tmp_path
+):
+    second = make_bert(4, seed=5)
+    cached = {"teacher_cache": "on", "teacher_cache_dir": str(tmp_path / "cache")}
+    first = make_trainer(**cached, more_teachers=[second], learning_rate=0.0)
+    first.train()
+    calls = calls_of(teacher), calls_of(second)
+    again = make_trainer(**cached, more_teachers=[second], learning_rate=0.0)
+    again.train()
+    assert calls == ([], [])
+    assert again.state.log_history[0]["kd"] == first.state.log_history[0]["kd"]
+
+
+def test_another_second_teacher_makes_another_run(make_trainer, make_bert):
+    found = [
+        make_trainer(more_teachers=others).identity()["more_teachers"]
+        for others in ([], [make_bert(2, seed=5)], [make_bert(2, seed=6)])
+    ]
+    assert found[0] is None and found[1] != found[2]
+
+
+def test_more_teachers_without_kd_or_of_another_kind_are_refused(make_trainer, make_bert):
+    with pytest.raises(UserError, match="more_teachers are given, but w_kd is 0"):
+        make_trainer(more_teachers=[make_bert(2, seed=5)], w_kd=0.0)
+    with pytest.raises(UserError, match="vocab_size of the student is 64 and of the teacher 65"):
+        make_trainer(more_teachers=[make_bert(2, seed=5, vocab_size=65)])
 
 
 def test_what_is_saved_is_the_student_alone(make_trainer, student, tmp_path, span_batch):

@@ -23,11 +23,22 @@ from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
         ("teacher_dtype", "int8", "teacher_dtype is 'int8'"),
         ("corr_max_samples", 1, "corr_max_samples is 1, but must be at least 2"),
         ("mi_max_samples", 1, "mi_max_samples is 1, but must be at least 2"),
+        ("warm_start_ratio", -0.1, "warm_start_ratio is -0.1, but must be at least 0 and below 1"),
+        ("warm_start_ratio", 1.0, "warm_start_ratio is 1.0, but must be at least 0 and below 1"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_by_name(tmp_path, field, value, sentence):
     with pytest.raises(UserError, match=sentence):
         ITRDTrainingArguments(output_dir=str(tmp_path), **{field: value})
+
+
+def test_a_warm_start_without_hidden_states_is_refused(tmp_path):
+    with pytest.raises(
+        UserError, match=r"warm_start_ratio is 0\.5, but no term reads hidden states"
+    ):
+        ITRDTrainingArguments(
+            output_dir=str(tmp_path), warm_start_ratio=0.5, beta_corr=0, beta_mi=0
+        )
 
 
 def test_an_objective_without_a_term_is_refused(tmp_path):

@@ -27,8 +27,10 @@ from itrd_nlp.models import (
     load_tokenizer,
 )
 from itrd_nlp.question_answering.workflows import (
+    OF_THE_TRAINER,
     StudentArguments,
     TeacherArguments,
+    load_more_teachers,
     make_student,
 )
 from itrd_nlp.results import RESULTS_NAME, file_record, print_summary, size, write_json
@@ -165,15 +167,24 @@ def distil_classifier(
     tokenizer = load_tokenizer(model_args.teacher, loading)
     names = [teacher.config.id2label[i] for i in range(teacher.config.num_labels)]
     student = make_student(model_args, loading, teacher, tokenizer, head=data.head, labels=names)
-    resolve_pairs(student, teacher, args)  # refuse what does not fit before the work begins
+    others = load_more_teachers(model_args, loading, tokenizer, head=data.head)
+    for name, other in zip(model_args.more_teachers, others, strict=True):
+        if other.config.id2label != teacher.config.id2label:
+            raise UserError(
+                f"teacher {name} has the labels {list(other.config.id2label.values())}, but the first teacher "
+                f"{names}; they must be the same in the same order."
+            )
+    resolve_pairs(student, teacher, args, others)  # refuse what does not fit before the work begins
     of_trainer = data.of_trainer(teacher, tokenizer)
-    trainer = ITRDTrainer(model=student, teacher=teacher, args=args, **of_trainer)
+    trainer = ITRDTrainer(
+        model=student, teacher=teacher, args=args, more_teachers=others, **of_trainer
+    )
     results = train_and_evaluate(trainer, lambda: _evaluate(trainer, student, data), data.record)
     judge = BaseTrainer(model=teacher.float(), args=args, **of_trainer)
     taught = {"name": public_name(model_args.teacher), **_evaluate(judge, teacher, data)}
     results |= {
         "teacher": taught,
-        "layer_pairs": [str(pair) for pair in trainer.model.objective.pairs],
+        **{k: v for k, v in trainer.known_results().items() if k in OF_THE_TRAINER},
         **license_record(model_args.student or model_args.teacher),
         "arguments": arguments,
         **(record or {}),

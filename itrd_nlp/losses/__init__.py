@@ -10,7 +10,7 @@ from .correlation import (
     feature_correlations,
     mean_correlation,
 )
-from .logits import kd_loss, span_kd_loss
+from .logits import kd_loss, mean_prediction, span_kd_loss
 from .mutual_information import MutualInformationLoss, mutual_information_loss
 from .projection import make_projection
 from .renyi import gram_matrix, joint_entropy, matrix_entropy, mutual_information
@@ -26,6 +26,7 @@ __all__ = [
     "make_projection",
     "matrix_entropy",
     "mean_correlation",
+    "mean_prediction",
     "mutual_information",
     "mutual_information_loss",
     "span_kd_loss",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -110,6 +111,28 @@ def span_kd_loss(
         student_end, teacher_end, temperature=temperature, class_mask=mask, num_items=num_items
     )
     return (start + end) / 2
+
+
+def mean_prediction(
+    logits: Sequence[Tensor], *, temperature: float = 1.0, class_mask: Tensor | None = None
+) -> Tensor:
+    """What an ensemble says: logits whose softmax is the mean of the softmaxes of several models.
+
+    The mean is taken at the temperature of the KD, so that ``softmax(result / T)`` is the arithmetic mean of
+    ``softmax(logits / T)``, one of the targets of Hinton et al. 2015, section 1.
+
+    Args:
+        logits: ``(..., C)`` of each model, all of one shape, at least one.
+        temperature: T, above 0.
+        class_mask: as in `kd_loss`. What the result is where it is false says nothing.
+
+    Returns:
+        ``(..., C)`` in float32 (float64 for float64 inputs), without gradient.
+    """
+    first = logits[0]
+    kept = _kept(first, class_mask, None)
+    log_p = torch.stack([_log_softmax(one.detach(), temperature, kept) for one in logits])
+    return temperature * (log_p.logsumexp(dim=0) - math.log(len(logits)))
 
 
 def _kept(logits: Tensor, class_mask: Tensor | None, sample_mask: Tensor | None) -> Tensor | None:

@@ -65,6 +65,7 @@ from itrd_nlp.trainer import ITRDTrainer, resolve_pairs
 from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
 
 SIMILARITY_WINDOWS = 64
+OF_THE_TRAINER = ("method", "layer_pairs", "more_teachers")
 TEACHER_KEYS = (
     "base_model",
     "exact_match",
@@ -98,6 +99,13 @@ class StudentArguments:
         default=None,
         metadata={
             "help": "Folder or model id to start the student from, in place of layers of the teacher."
+        },
+    )
+    more_teachers: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Further teachers: logit KD learns from the mean of all predictions. Hidden states are those of "
+            "teacher."
         },
     )
     num_layers: int = field(
@@ -215,21 +223,29 @@ def distil(
     teacher = load_model(model_args.teacher, role="teacher", args=loading)
     tokenizer = load_tokenizer(model_args.teacher, loading)
     student = make_student(model_args, loading, teacher, tokenizer)
-    by_textbrewer = isinstance(args, TextBrewerArguments)
+    more = {}
     # Refuse what does not fit before the work begins.
-    (textbrewer_pairs if by_textbrewer else resolve_pairs)(student, teacher, args)
+    if isinstance(args, TextBrewerArguments):
+        if model_args.more_teachers:
+            raise UserError(
+                "more_teachers are given, but TextBrewer's distiller takes one teacher."
+            )
+        textbrewer_pairs(student, teacher, args)
+    else:
+        more["more_teachers"] = load_more_teachers(model_args, loading, tokenizer)
+        resolve_pairs(student, teacher, args, **more)
     data = _load_data(data_args, tokenizer, args)
     taught, teacher_answers = _judge_teacher(model_args.teacher, teacher, data, args)
     before = _similarity(student, teacher, data) if args.process_index == 0 else None
-    trainer_class = TextBrewerTrainer if by_textbrewer else ITRDTrainer
-    trainer = trainer_class(model=student, teacher=teacher, args=args, **data.of_trainer())
+    trainer_class = ITRDTrainer if more else TextBrewerTrainer
+    trainer = trainer_class(model=student, teacher=teacher, args=args, **more, **data.of_trainer())
     results = train_and_evaluate(
         trainer, lambda: _evaluate(trainer, student, data.evaluation), data.record
     )
     answers = data.evaluation.metrics.predictions
     results |= {
         "teacher": taught,
-        **{k: v for k, v in trainer.known_results().items() if k in ("method", "layer_pairs")},
+        **{k: v for k, v in trainer.known_results().items() if k in OF_THE_TRAINER},
         **license_record(model_args.student or model_args.teacher),
         "arguments": arguments,
         **(record or {}),
@@ -348,6 +364,30 @@ def evaluate_checkpoint(
             evaluation = load_evaluation_data(data_args, tokenizer)
         results = evaluate_model(model, evaluation, tokenizer, args)
     return results, evaluation.metrics.predictions
+
+
+def load_more_teachers(
+    model_args: StudentArguments,
+    loading: LoadingArguments,
+    tokenizer: PreTrainedTokenizerBase,
+    **head: Any,
+) -> list[PreTrainedModel]:
+    """The further teachers that the arguments name.
+
+    Args:
+        model_args: names them.
+        loading: how they are loaded.
+        tokenizer: the first teacher's, which theirs must agree with.
+        **head: `head` of `load_model`, for another head than the span head.
+
+    Raises:
+        UserError: one cannot be loaded, or reads other token ids than the first teacher.
+    """
+    for name in model_args.more_teachers:
+        check_same_vocabulary(load_tokenizer(name, loading), tokenizer, role=f"teacher {name}")
+    return [
+        load_model(name, role="teacher", args=loading, **head) for name in model_args.more_teachers
+    ]
 
 
 def make_student(

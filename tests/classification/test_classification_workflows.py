@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
 
 from itrd_nlp.classification.data import TextArguments
 from itrd_nlp.classification.workflows import distil_classifier, fine_tune_classifier
@@ -93,6 +97,22 @@ def test_a_teacher_learns_its_labels_and_teaches_them(workplace, name, head, lab
     assert f"{found['accuracy']:.2f}" in card
     assert "48 rows of" in card
     assert "question" not in card.partition("## Command")[0].lower()
+
+
+def test_teachers_must_have_the_same_labels(workplace):
+    teacher_of("texts")
+    second = AutoModelForSequenceClassification.from_pretrained("texts-teacher")
+    second.config.id2label = {0: "none", 1: "city"}
+    second.save_pretrained("second")
+    AutoTokenizer.from_pretrained("texts-teacher").save_pretrained("second")
+    models = StudentArguments("texts-teacher", more_teachers=["second"], num_layers=2)
+    args = ITRDTrainingArguments(output_dir="student", **(SETTINGS | {"num_train_epochs": 1}))
+    with pytest.raises(UserError, match="teacher second has the labels"):
+        distil_classifier(models, LoadingArguments(), texts("texts"), args)
+    second.config.id2label = {0: "city", 1: "none"}
+    second.save_pretrained("second")
+    found = distil_classifier(models, LoadingArguments(), texts("texts"), args)
+    assert [other["name"] for other in found["more_teachers"]] == ["second"]
 
 
 def test_a_finished_run_is_shown_and_not_made_again(workplace, capsys):

@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.losses import kd_loss, span_kd_loss
+from itrd_nlp.losses import kd_loss, mean_prediction, span_kd_loss
 
 NAN, INF = float("nan"), float("inf")
 
@@ -253,3 +253,40 @@ def test_shapes_must_fit() -> None:
         span_kd_loss(*[logits(2, 3, 1)] * 4)
     with pytest.raises(UserError, match=r"mask has shape \(3,\).*\(2, 3\)"):
         span_kd_loss(*[logits(2, 3)] * 4, mask=torch.ones(3))
+
+
+# -- several teachers
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_the_mean_prediction_is_the_mean_of_the_probabilities(temperature: float) -> None:
+    models = [logits(6, 5, seed=seed) for seed in range(3)]
+    found = mean_prediction(models, temperature=temperature)
+    expected = sum(F.softmax(one / temperature, -1) for one in models) / 3
+    torch.testing.assert_close(F.softmax(found / temperature, -1), expected)
+
+
+def test_one_model_alone_says_what_it_says() -> None:
+    student, teacher = logits(6, 5), logits(6, 5, seed=1)
+    found = kd_loss(student, mean_prediction([teacher], temperature=2.0), temperature=2.0)
+    torch.testing.assert_close(found, kd_loss(student, teacher, temperature=2.0))
+
+
+@pytest.mark.parametrize("garbage", [NAN, INF, -INF, 1e30])
+def test_what_stands_at_padding_does_not_reach_the_mean(garbage: float) -> None:
+    student, models = logits(4, 6), [logits(4, 6, seed=seed) for seed in (1, 2)]
+    mask = torch.arange(6).expand(4, 6) < torch.tensor([[6], [5], [3], [1]])
+    padded = [torch.where(mask, one, garbage) for one in models]
+    target = mean_prediction(padded, temperature=2.0, class_mask=mask)
+    found = kd_loss(student, target, temperature=2.0, class_mask=mask)
+    rows = []
+    for row, length in enumerate((6, 5, 3, 1)):
+        p = sum(F.softmax(one[row, :length] / 2, -1) for one in models) / 2
+        q = F.log_softmax(student[row, :length] / 2, -1)
+        rows.append(4 * (p * (p.log() - q)).sum())
+    torch.testing.assert_close(found, torch.stack(rows).mean())
+
+
+def test_the_mean_of_half_precision_is_taken_in_float32() -> None:
+    found = mean_prediction([logits(2, 3).bfloat16(), logits(2, 3, seed=1).bfloat16()])
+    assert found.dtype == torch.float32 and not found.requires_grad

@@ -110,6 +110,57 @@ def test_runs_that_share_a_cache_evaluate_their_teacher_once_for_the_same_questi
 
 
 @pytest.fixture
+def distil_from_two(model, make_bert, bert_tokenizer, write_squad, tmp_path):
+    """Distil one layer of two teachers, the second of which has the tokenizer given."""
+    sizes = {"vocab_size": len(bert_tokenizer), "max_position_embeddings": 512}
+    second = make_bert(4, seed=5, **sizes)
+    model.save_pretrained(tmp_path / "teacher")
+    bert_tokenizer.save_pretrained(tmp_path / "teacher")
+    second.save_pretrained(tmp_path / "second")
+    file = str(write_squad())
+
+    def run(tokenizer, args_class=ITRDTrainingArguments):
+        tokenizer.save_pretrained(tmp_path / "second")
+        args = args_class(
+            output_dir=str(tmp_path / "out"),
+            max_steps=1,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        models = StudentArguments(
+            teacher=str(tmp_path / "teacher"),
+            more_teachers=[str(tmp_path / "second")],
+            num_layers=1,
+        )
+        data = DataArguments(train_file=file, validation_file=file, max_length=128, doc_stride=32)
+        return distil(models, LoadingArguments(), data, args)
+
+    return run
+
+
+def test_a_second_teacher_is_in_the_record_and_on_the_card(
+    distil_from_two, bert_tokenizer, tmp_path
+):
+    results = distil_from_two(bert_tokenizer)
+    assert [(t["name"], t["layers"]) for t in results["more_teachers"]] == [("second", 4)]
+    assert results["teacher"]["layers"] == 2
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "KD learns from the mean prediction of the teacher and of second." in card
+
+
+def test_a_second_teacher_that_reads_other_ids_is_refused(distil_from_two, roberta_tokenizer):
+    with pytest.raises(UserError, match=r"the vocabularies of teacher .*second .* differ"):
+        distil_from_two(roberta_tokenizer)
+
+
+def test_textbrewer_takes_one_teacher(distil_from_two, bert_tokenizer):
+    pytest.importorskip("textbrewer")
+    with pytest.raises(UserError, match="TextBrewer's distiller takes one teacher"):
+        distil_from_two(bert_tokenizer, TextBrewerArguments)
+
+
+@pytest.fixture
 def distil_without_answers(model, bert_tokenizer, write_squad, squad_content, tmp_path):
     """Distil one layer on a file whose questions have no answers; the content of results.json."""
     model.save_pretrained(tmp_path / "teacher")
