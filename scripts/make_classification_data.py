@@ -2,8 +2,8 @@
 
     python scripts/make_classification_data.py --output_dir assets/classification
 
-sentences-{train,dev}.jsonl: does the sentence hold the answer to the question? tags-{train,dev}.jsonl: which words of
-the context are the answer? Both in the form that train_classifier.py and distil_classifier.py read.
+sentences-{train,dev}.jsonl: does the sentence hold the answer to the question? punctuation-{train,dev}.jsonl: which
+mark follows a word? Both in the form that train_classifier.py and distil_classifier.py read.
 """
 
 import json
@@ -35,7 +35,7 @@ def main() -> None:
     (args,) = cli.parse([MakeArguments], description=__doc__)
     from tqdm.auto import tqdm
 
-    from itrd_nlp.classification import answer_tags, sentence_pairs
+    from itrd_nlp.classification import punctuation_marks, sentence_pairs
     from itrd_nlp.question_answering import read_squad
 
     folder = Path(args.output_dir)
@@ -45,14 +45,16 @@ def main() -> None:
         ("validation", "dev", args.validation_file),
     ):
         examples = read_squad(source, split=split, max_samples=args.max_samples).to_list()
-        for task, make in (("sentences", sentence_pairs), ("tags", answer_tags)):
+        for task, make in (("sentences", sentence_pairs), ("punctuation", punctuation_marks)):
             path = folder / f"{task}-{name}.jsonl"
             partial = path.with_name(path.name + ".part")
             with partial.open("w", encoding="utf-8") as file:
-                for row in tqdm(make(examples), total=len(examples), desc=path.name):
+                rows = 0
+                for row in tqdm(make(examples), desc=path.name):
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    rows += 1
             partial.replace(path)
-            print(f"{path}: {len(examples)} rows")
+            print(f"{path}: {rows} rows")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Two classification tasks made of SQuAD, for those who have no other data at hand.
 
 `sentence_pairs` is the idea of QNLI (Wang et al. 2018, GLUE): does this sentence hold the answer to this question?
-`answer_tags` is question answering as tagging: which words of the context are the answer?
+`punctuation_marks` puts back what speech recognition leaves out: which mark follows a word?
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from typing import Any
 from itrd_nlp.classification.data import Row
 
 LABELS = ("answered", "not_answered")
-ANSWER, OUTSIDE = "ANSWER", "O"
+COMMA, PERIOD, OUTSIDE = "COMMA", "PERIOD", "O"
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9])")
 _WORD = re.compile(r"\w+|[^\w\s]")
+_WORD_WITHOUT_MARKS = re.compile(r"\w+(?:[.,'\u2019-]\w+)*")
+_CLOSING = r"[\"')\]]*(?:\s|$)"
+_PERIOD, _COMMA = re.compile(r"[.!?]" + _CLOSING), re.compile("," + _CLOSING)
 
 
 def sentence_pairs(examples: Iterable[dict[str, Any]]) -> Iterator[Row]:
@@ -47,19 +50,29 @@ def sentence_pairs(examples: Iterable[dict[str, Any]]) -> Iterator[Row]:
         wanted = not wanted
 
 
-def answer_tags(examples: Iterable[dict[str, Any]]) -> Iterator[Row]:
-    """The words of a question, which are not judged, and those of its context, tagged ``ANSWER`` or ``O``.
+def punctuation_marks(examples: Iterable[dict[str, Any]]) -> Iterator[Row]:
+    """The words of a context in lower case and without its marks, and which mark followed each; one row a context.
+
+    The labels are ``COMMA``, ``PERIOD`` (also for ! and ?) and ``O``. A mark without a space after it, as in a
+    number, is none.
 
     Args:
         examples: rows of `read_squad`.
     """
+    seen: set[str] = set()
     for example in examples:
-        begin = example["answers"]["answer_start"][0]
-        end = begin + len(example["answers"]["text"][0])
-        asked = _WORD.findall(example["question"])
-        words = list(_WORD.finditer(example["context"]))
-        tags = [ANSWER if w.start() < end and w.end() > begin else OUTSIDE for w in words]
-        yield {"tokens": asked + [w[0] for w in words], "labels": [None] * len(asked) + tags}
+        context = example["context"]
+        words = list(_WORD_WITHOUT_MARKS.finditer(context))
+        if context in seen or not words:
+            continue
+        seen.add(context)
+        ends = [word.start() for word in words[1:]] + [len(context)]
+        gaps = [context[word.end() : end] for word, end in zip(words, ends, strict=True)]
+        labels = [
+            PERIOD if _PERIOD.search(gap) else COMMA if _COMMA.search(gap) else OUTSIDE
+            for gap in gaps
+        ]
+        yield {"tokens": [word[0].lower() for word in words], "labels": labels}
 
 
 def _sentences(text: str) -> Iterator[tuple[int, int]]:

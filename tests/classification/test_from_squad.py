@@ -1,4 +1,4 @@
-from itrd_nlp.classification.from_squad import answer_tags, sentence_pairs
+from itrd_nlp.classification.from_squad import punctuation_marks, sentence_pairs
 
 CONTEXT = "The Rhine begins in the Alps. It passes Basel (a city). It meets the sea near Rotterdam."
 
@@ -40,14 +40,31 @@ def test_a_context_of_one_sentence_gives_the_answer_alone():
     assert [row["label"] for row in sentence_pairs([one, one])] == ["answered", "answered"]
 
 
-def test_the_words_of_the_answer_are_tagged_and_those_of_the_question_not_judged():
-    (row,) = answer_tags([example("Near where?", "near Rotterdam")])
-    judged = [
-        (t, label)
-        for t, label in zip(row["tokens"], row["labels"], strict=True)
-        if label is not None
+def test_words_lose_their_marks_which_become_their_labels():
+    context = 'In 1,000 B.C. Ann\'s "well-known" army, it is said, left (for Rome!). Did it? Yes'
+    (row,) = punctuation_marks([{"context": context}])
+    found = list(zip(row["tokens"], row["labels"], strict=True))
+    assert found == [
+        ("in", "O"),
+        ("1,000", "O"),
+        ("b.c", "PERIOD"),
+        ("ann's", "O"),
+        ("well-known", "O"),
+        ("army", "COMMA"),
+        ("it", "O"),
+        ("is", "O"),
+        ("said", "COMMA"),
+        ("left", "O"),
+        ("for", "O"),
+        ("rome", "PERIOD"),
+        ("did", "O"),
+        ("it", "PERIOD"),
+        ("yes", "O"),
     ]
-    assert row["tokens"][:3] == ["Near", "where", "?"]
-    assert row["labels"][:3] == [None, None, None]
-    assert [token for token, label in judged if label == "ANSWER"] == ["near", "Rotterdam"]
-    assert judged[-1] == (".", "O")
+
+
+def test_a_context_of_many_questions_gives_one_row():
+    one, other = {"context": CONTEXT}, {"context": "Nothing, at all."}
+    rows = list(punctuation_marks([one, one, other, one, {"context": "..."}]))
+    assert [len(row["tokens"]) for row in rows] == [17, 3]
+    assert rows[1]["labels"] == ["COMMA", "O", "PERIOD"]
