@@ -2,7 +2,9 @@
 
     python benchmarks/bench.py [--only losses decoding] [--utils_qa FILE] [--page_only true]
 
-About half an hour on two cores; nothing else should run meanwhile. What was measured before and is not now, stays.
+About half an hour on two cores, an hour on a CPU without instructions for bf16; nothing else should run meanwhile. The
+results have a part for each precision that trainings had, bfloat16 or float32. What was measured before and is not now,
+stays.
 """
 
 from __future__ import annotations
@@ -80,13 +82,15 @@ def measure(name: str, args: BenchArguments) -> dict[str, Any]:
 def main() -> None:
     (args,) = cli.parse([BenchArguments], description=__doc__)
     from benchmarks.page import write_page
+    from benchmarks.training import training_precision
     from itrd_nlp.results import write_json
 
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if not args.page_only:
+        precision = training_precision()
         for name in args.only or [*BENCHMARKS, "smoke"]:
-            print(f"== {name}", flush=True)
-            results[name] = measure(name, args)
+            print(f"== {name} ({precision})", flush=True)
+            results.setdefault(precision, {})[name] = measure(name, args)
             write_json(RESULTS, results)
     write_page(results, ROOT / "docs")
 

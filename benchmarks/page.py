@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,23 @@ from itrd_nlp.errors import UserError
 
 Results = dict[str, Any]
 
+# Name in the record to name on the page. Where one table is enough it shows the first that was measured.
+PRECISIONS = {"bfloat16": "bf16", "float32": "fp32"}
+SIZES = {"bert": "12 -> 6 layers, 768 wide", "minilm": "6 -> 3 layers, 384 wide"}
 CANDIDATES = {
     "itrd": "ITRD + KD",
     "kd": "KD alone",
     "itrd_cached": "ITRD + KD, teacher from its cache",
     "textbrewer": "TextBrewer as its example does it",
-    "textbrewer_tuned": "TextBrewer, our batches, bf16, no dropout",
+    "textbrewer_tuned": "TextBrewer, our batches and precision, no dropout",
 }
 
 
-def write_page(results: Results, docs: Path) -> None:
+def write_page(record: dict[str, Results], docs: Path) -> None:
     """Replace what stands between the markers of `performance.md` and draw `performance.svg`.
 
     Args:
-        results: what `bench.py` recorded; a block whose figures are missing stays as it is.
+        record: what `bench.py` recorded, by precision; a block whose figures are missing stays as it is.
         docs: the folder of both.
 
     Raises:
@@ -32,83 +36,110 @@ def write_page(results: Results, docs: Path) -> None:
     """
     path = docs / "performance.md"
     page = path.read_text(encoding="utf-8")
-    blocks = {
-        "goals": (goals, ()),
+    first = next((record[name] for name in PRECISIONS if name in record), {})
+    of_each: dict[str, tuple[Callable[[Results], str], tuple[str, ...]]] = {
         "train_step": (train_step, ("train_step_bert", "train_step_minilm")),
         "overhead": (overhead, ("overhead_minilm", "overhead_bert")),
+        "versions": (versions, ("train_step_minilm",)),
+    }
+    of_the_first: dict[str, tuple[Callable[[Results], str], tuple[str, ...]]] = {
         "profile": (profile, ("profile",)),
         "losses": (losses, ("losses",)),
         "decoding": (decoding, ("decoding",)),
         "scaling": (scaling, ("scaling", "losses")),
-        "versions": (versions, ("scaling",)),
     }
-    for name, (block, needed) in blocks.items():
-        if all(key in results for key in needed):
-            page = _replace(page, name, block(results))
+    page = _replace(page, "goals", goals(record))
+    for name, (block, needed) in of_each.items():
+        parts = [
+            f"In {PRECISIONS[precision]}:\n\n{block(record[precision])}"
+            for precision in PRECISIONS
+            if any(key in record.get(precision, {}) for key in needed)
+        ]
+        if parts:
+            page = _replace(page, name, "\n\n".join(parts))
+    for name, (block, needed) in of_the_first.items():
+        if all(key in first for key in needed):
+            page = _replace(page, name, block(first))
     path.write_text(page, encoding="utf-8")
-    if "scaling" in results and "losses" in results:
-        draw(results, docs / "performance.svg")
+    if "scaling" in first and "losses" in first:
+        draw(first, docs / "performance.svg")
 
 
-def goals(results: Results) -> str:
-    """Each goal beside what was reached, and by how much that varied."""
+def goals(record: dict[str, Results]) -> str:
+    """Each goal beside what was reached in each precision, and by how much that varied."""
     rows = [
-        _goal(results, "12 -> 6 layers, 768 wide: windows/s over TextBrewer as its example does it", "≥ 5",
+        _goal(record, "12 -> 6 layers, 768 wide: windows/s over TextBrewer as its example does it", "≥ 5",
               "train_step_bert", "ratios", "itrd / textbrewer"),
-        _goal(results, "… over TextBrewer with our batches, bf16 and no dropout", "≥ 2.5",
+        _goal(record, "… over TextBrewer with our batches and precision, no dropout", "≥ 2.5",
               "train_step_bert", "ratios", "itrd / textbrewer_tuned"),
-        _goal(results, "the same, second run from the cache over the first", "≥ 1.5",
+        _goal(record, "the same, second run from the cache over the first", "≥ 1.5",
               "train_step_bert", "ratios", "itrd_cached / itrd"),
-        _goal(results, "6 -> 3 layers, 384 wide: second run from the cache over the first", "≥ 1.5",
+        _goal(record, "6 -> 3 layers, 384 wide: windows/s over TextBrewer as its example does it", "",
+              "train_step_minilm", "ratios", "itrd / textbrewer"),
+        _goal(record, "… second run from the cache over the first", "≥ 1.5",
               "train_step_minilm", "ratios", "itrd_cached / itrd"),
-        _goal(results, "ITRD + KD over KD alone, time, 384 wide", "≤ 1.05", "overhead_minilm", "figures", "seconds"),
-        _goal(results, "… peak memory", "≤ 1.05", "overhead_minilm", "figures", "peak_megabytes"),
-        _goal(results, "ITRD + KD over KD alone, time, 768 wide", "≤ 1.05", "overhead_bert", "figures", "seconds"),
-        _goal(results, "… peak memory", "≤ 1.05", "overhead_bert", "figures", "peak_megabytes"),
-        _share(results, "384 wide, 3 layers", "matmul_share_minilm"),
-        _share(results, "768 wide, 6 layers", "matmul_share_bert"),
-        _goal(results, "correlation + MI, 8,192 x 768: the listing's seconds over ours", "≥ 5",
+        _goal(record, "ITRD + KD over KD alone, time, 384 wide", "≤ 1.05", "overhead_minilm", "figures", "seconds"),
+        _goal(record, "… peak memory", "≤ 1.05", "overhead_minilm", "figures", "peak_megabytes"),
+        _goal(record, "ITRD + KD over KD alone, time, 768 wide", "≤ 1.05", "overhead_bert", "figures", "seconds"),
+        _goal(record, "… peak memory", "≤ 1.05", "overhead_bert", "figures", "peak_megabytes"),
+        _share(record, "384 wide, 3 layers", "matmul_share_minilm"),
+        _share(record, "768 wide, 6 layers", "matmul_share_bert"),
+        _goal(record, "correlation + MI, 8,192 x 768: the listing's seconds over ours", "≥ 5",
               "losses", "ratios", "seconds"),
-        _goal(results, "… its memory over ours", "≥ 20", "losses", "ratios", "megabytes"),
+        _goal(record, "… its memory over ours", "≥ 20", "losses", "ratios", "megabytes"),
         *(
-            _goal(results, f"logits to EM/F1, dev set: {label} over ours", "≥ 30",
+            _goal(record, f"logits to EM/F1, dev set: {label} over ours", "≥ 30",
                   "decoding", "ratios", f"{name} / ours", "both")
             for name, label in (("utils_qa", "transformers' example"), ("loops", "its algorithm, leaner"))
         ),
     ]  # fmt: skip
-    return "\n".join(["| figure | goal | reached | least to most |", "|---|---|---|---|", *rows])
+    columns = " | ".join(f"{name}: median, least to most" for name in PRECISIONS.values())
+    head = f"| figure | goal | {columns} |\n|---|---|{'---|' * len(PRECISIONS)}"
+    return "\n".join([head, *rows])
 
 
-def _goal(results: Results, label: str, goal: str, *keys: str) -> str:
-    found: Any = results
+def _goal(record: dict[str, Results], label: str, goal: str, *keys: str) -> str:
+    return _row(label, goal, [_found(record.get(precision), keys) for precision in PRECISIONS])
+
+
+def _share(record: dict[str, Results], label: str, key: str) -> str:
+    label = f"student step, share of the machine's own matmul rate, {label}"
+    runs = [_found(record.get(precision), (key,)) for precision in PRECISIONS]
+    shares = [found and {"ratios": [run["share"] for run in found["runs"]]} for found in runs]
+    return _row(label, "≥ 50 %", shares, ".0%")
+
+
+def _found(results: Any, keys: tuple[str, ...]) -> Any:
     for key in keys:
-        found = found.get(key) if isinstance(found, dict) else None
-    if found is None:
-        return f"| {label} | {goal} | not measured | |"
-    ratios = found["ratios"]
-    median = statistics.median(ratios)
-    return f"| {label} | {goal} | {median:.2f} | {min(ratios):.2f} to {max(ratios):.2f} |"
+        results = results.get(key) if isinstance(results, dict) else None
+    return results
 
 
-def _share(results: Results, label: str, key: str) -> str:
-    label = f"student step, share of the bf16 matmul rate, {label}"
-    if key not in results:
-        return f"| {label} | ≥ 50 % | not measured | |"
-    shares = [100 * run["share"] for run in results[key]["runs"]]
-    median = statistics.median(shares)
-    return f"| {label} | ≥ 50 % | {median:.0f} % | {min(shares):.0f} to {max(shares):.0f} % |"
+def _row(label: str, goal: str, found: list[Any], form: str = ".2f") -> str:
+    cells = []
+    for one in found:
+        if one is None:
+            cells.append("not measured")
+            continue
+        ratios = one["ratios"]
+        cells.append(
+            f"{statistics.median(ratios):{form}}, {min(ratios):{form}} to {max(ratios):{form}}"
+        )
+    return f"| {label} | {goal} | {' | '.join(cells)} |"
 
 
 def train_step(results: Results) -> str:
-    """Windows a second and memory of whole training steps."""
+    """Windows a second and memory of whole training steps, of the sizes that were measured."""
+    keys = {f"train_step_{key}": label for key, label in SIZES.items()}
+    keys = {key: label for key, label in keys.items() if key in results}
     lines = [
-        "| | 12 -> 6 layers, 768 wide: windows/s | MB | 6 -> 3 layers, 384 wide: windows/s | MB |",
-        "|---|---|---|---|---|",
+        "| | " + " | ".join(f"{label}: windows/s | MB" for label in keys.values()) + " |",
+        "|---|" + "---|---|" * len(keys),
     ]
     for name, label in CANDIDATES.items():
         cells = [
             f"{statistics.median(run[figure] for run in results[key]['runs'][name]):{form}}"
-            for key in ("train_step_bert", "train_step_minilm")
+            for key in keys
             for figure, form in (("windows_per_second", ".1f"), ("peak_megabytes", ",.0f"))
         ]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
@@ -118,12 +149,11 @@ def train_step(results: Results) -> str:
 def overhead(results: Results) -> str:
     """Seconds of a step and memory of ITRD + KD and of KD alone."""
     lines = ["| | KD | ITRD + KD | ratio | least to most |", "|---|---|---|---|---|"]
-    for key, label in (
-        ("overhead_minilm", "6 -> 3 layers, 384 wide"),
-        ("overhead_bert", "12 -> 6 layers, 768 wide"),
-    ):
+    for size, label in SIZES.items():
+        if f"overhead_{size}" not in results:
+            continue
         for name, what in (("seconds", "seconds a step"), ("peak_megabytes", "peak MB")):
-            found = results[key]["figures"][name]
+            found = results[f"overhead_{size}"]["figures"][name]
             ratios = found["ratios"]
             lines.append(
                 f"| {label}: {what} | {found['kd']:,.4g} | {found['itrd']:,.4g} | {found['ratio']:.2f} | "
@@ -212,18 +242,12 @@ def _point(point: dict[str, float], name: str) -> str:
 
 def versions(results: Results) -> str:
     """One sentence about machine and versions."""
-    known = results["scaling"]["environment"]
+    known = results["train_step_minilm"]["environment"]
     machine = known["machine"]
     packages = ", ".join(
         f"{name} {version}" for name, version in known.items() if name != "machine"
     )
-    in_fp32 = [name for name in results if results[name].get("dtype") == "torch.float32"]
-    precision = (
-        " Where this page says bf16 it was fp32: the CPU has no instructions for bf16."
-        if in_fp32
-        else ""
-    )
-    return f"{machine}; {packages}.{precision}"
+    return f"{machine}; {packages}."
 
 
 def draw(results: Results, path: Path) -> None:

@@ -78,7 +78,7 @@ def train(
     attention: str = "eager",
     **arguments: Any,
 ) -> Clock:
-    """Distil a new student of random weights over some windows, in bf16.
+    """Distil a new student of random weights over some windows, in bf16 where the machine has it.
 
     Args:
         shape: of the teacher, one of `SHAPES`.
@@ -115,6 +115,11 @@ def training_dtype() -> torch.dtype:
     """What a training with ``bf16: true`` multiplies matrices in: fp32 on a CPU without instructions for bf16."""
     kept = FineTuningArguments(output_dir="unused", bf16=True, report_to="none").bf16
     return torch.bfloat16 if kept else torch.float32
+
+
+def training_precision() -> str:
+    """The same by name, under which `results.json` keeps what was measured."""
+    return str(training_dtype()).removeprefix("torch.")
 
 
 def peak_megabytes() -> float:
