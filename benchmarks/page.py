@@ -36,7 +36,6 @@ def write_page(record: dict[str, Results], docs: Path) -> None:
     """
     path = docs / "performance.md"
     page = path.read_text(encoding="utf-8")
-    first = next((record[name] for name in PRECISIONS if name in record), {})
     of_each: dict[str, tuple[Callable[[Results], str], tuple[str, ...]]] = {
         "train_step": (train_step, ("train_step_bert", "train_step_minilm")),
         "overhead": (overhead, ("overhead_minilm", "overhead_bert")),
@@ -58,11 +57,19 @@ def write_page(record: dict[str, Results], docs: Path) -> None:
         if parts:
             page = _replace(page, name, "\n\n".join(parts))
     for name, (block, needed) in of_the_first.items():
-        if all(key in first for key in needed):
-            page = _replace(page, name, block(first))
+        found = _first(record, *needed)
+        if found is not None:
+            page = _replace(page, name, block(found))
     path.write_text(page, encoding="utf-8")
-    if "scaling" in first and "losses" in first:
-        draw(first, docs / "performance.svg")
+    curves = _first(record, "scaling", "losses")
+    if curves is not None:
+        draw(curves, docs / "performance.svg")
+
+
+def _first(record: dict[str, Results], *needed: str) -> Results | None:
+    """The first precision's results that hold these parts."""
+    found = [record[name] for name in PRECISIONS if name in record]
+    return next((one for one in found if all(key in one for key in needed)), None)
 
 
 def goals(record: dict[str, Results]) -> str:

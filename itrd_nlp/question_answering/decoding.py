@@ -79,7 +79,7 @@ def decode_spans(
     starts, ends, logits = best.start.tolist(), best.end.tolist(), best.logit.tolist()
     result: dict[str, list[Span]] = {}
     for i, (identifier, context) in enumerate(
-        zip(examples["id"], examples["context"], strict=True)
+        zip(examples["id"][:], examples["context"][:], strict=True)
     ):
         low, high = int(bounds[i]), int(bounds[i + 1])
         weights = np.exp(best.logit[low:high] - best.logit[low:high].max(initial=-np.inf))
@@ -107,8 +107,8 @@ def best_answers(
         Question id to answer, in the order of `examples`; "" where there is no span at all.
     """
     best = _best_spans(start_logits, end_logits, features, examples, 1, max_answer_length)
-    answers = dict.fromkeys(examples["id"], "")
-    identifiers, contexts = examples["id"][:], examples["context"][:]
+    identifiers, contexts = examples["id"][:], examples["context"][:]  # rows one by one are slow
+    answers = dict.fromkeys(identifiers, "")
     for example, start, end in zip(
         best.example.tolist(), best.start.tolist(), best.end.tolist(), strict=True
     ):
@@ -230,7 +230,7 @@ def _best_spans(
             f"The logits are {start_logits.shape[1]} tokens long,"
             f" but the longest window has {longest} tokens."
         )
-    index = {identifier: i for i, identifier in enumerate(examples["id"])}
+    index = {identifier: i for i, identifier in enumerate(examples["id"][:])}
     try:
         example = np.array([index[i] for i in table["example_id"].to_pylist()], dtype=np.int64)
     except KeyError as error:

@@ -38,12 +38,7 @@ def f1(prediction: str, truth: str) -> float:
 
     Words count as often as they occur. Without a common word it is 0, even if both are empty.
     """
-    predicted, true = normalize_answer(prediction).split(), normalize_answer(truth).split()
-    common = (Counter(predicted) & Counter(true)).total()
-    if common == 0:
-        return 0.0
-    precision, recall = common / len(predicted), common / len(true)
-    return 2 * precision * recall / (precision + recall)
+    return _f1_of_words(normalize_answer(prediction).split(), normalize_answer(truth).split())
 
 
 def best_scores(prediction: str | None, truths: Sequence[str]) -> tuple[float, float]:
@@ -58,11 +53,20 @@ def best_scores(prediction: str | None, truths: Sequence[str]) -> tuple[float, f
     """
     if prediction is None:
         return 0.0, 0.0
-    distinct = {normalize_answer(truth): truth for truth in truths}.values()  # often one, thrice
-    return (
-        max(exact_match(prediction, truth) for truth in distinct),
-        max(f1(prediction, truth) for truth in distinct),
-    )
+    answer = normalize_answer(prediction)
+    distinct = {normalize_answer(truth) for truth in truths}  # often one, thrice
+    if answer in distinct:
+        return 1.0, float(answer != "")
+    words = answer.split()
+    return 0.0, max(_f1_of_words(words, truth.split()) for truth in distinct)
+
+
+def _f1_of_words(predicted: list[str], true: list[str]) -> float:
+    if set(predicted).isdisjoint(true):
+        return 0.0
+    common = (Counter(predicted) & Counter(true)).total()
+    precision, recall = common / len(predicted), common / len(true)
+    return 2 * precision * recall / (precision + recall)
 
 
 def score(
