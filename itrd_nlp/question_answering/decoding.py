@@ -302,20 +302,25 @@ def _best_of_windows(
     if np.isnan(best_of_start).any():
         raise UserError("The logits have NaN inside a context.")
 
-    # Stable sorts, so that equal scores are taken by position and the result is reproducible.
-    n_starts = min(n_best, width)
-    chosen = np.argsort(-best_of_start, axis=1, kind="stable")[:, :n_starts]
+    chosen = _largest(best_of_start, n_best)
     chosen.sort(axis=1)
     rows = np.arange(count)[:, None]
     last = chosen[:, :, None] + np.arange(max_answer_length)
     logit = start[rows, chosen][:, :, None] + ends[rows[:, :, None], last]
     logit = logit.reshape(count, -1)
-    order = np.argsort(-logit, axis=1, kind="stable")[:, :n_best]
+    order = _largest(logit, n_best)
     logit = np.take_along_axis(logit, order, axis=1)
     window, rank = np.nonzero(logit > -np.inf)
     pair = order[window, rank]
     first = chosen[window, pair // max_answer_length]
     return window, first, first + pair % max_answer_length, logit[window, rank]
+
+
+def _largest(values: npt.NDArray[Any], n: int) -> npt.NDArray[np.int64]:
+    """The columns of the n largest values of each row; of equal ones the first, so that a result is reproducible."""
+    if n == 1:
+        return values.argmax(axis=1)[:, None]
+    return np.argsort(-values, axis=1, kind="stable")[:, :n]
 
 
 def _merge(spans: _Candidates, n_best: int) -> _Candidates:
