@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, set_seed
 from transformers.trainer_pt_utils import nested_gather
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_NAME
@@ -78,6 +78,7 @@ class ITRDTrainer(HubTrainer):
         if not args.needs_teacher:
             teacher = None
         sizes = _sizes(model, teacher if teacher is not None else model)
+        set_seed(args.seed)  # before the weights of projections and peers are drawn
         objective = ITRDObjective(
             pairs,
             student_size=sizes.student,

@@ -273,6 +273,18 @@ def test_a_warm_start_leaves_the_head_to_the_steps_after_it(make_trainer, studen
     assert all(log["corr"] != 0 for log in logs)
 
 
+def test_the_seed_decides_what_projections_start_from(make_trainer):
+    def first_weights(seed):
+        torch.seed()  # whatever drew before
+        peers = {"itrd_nlp.losses.peers.FitNet": 1.0}
+        trainer = make_trainer(seed=seed, projection_init="default", peer_losses=peers)
+        return torch.cat([p.detach().flatten() for p in trainer.model.objective.parameters()])
+
+    one = first_weights(1)
+    assert torch.equal(one, first_weights(1))
+    assert not torch.equal(one, first_weights(2))
+
+
 def test_kd_learns_from_the_mean_of_all_teachers(
     make_trainer, make_bert, teacher, student, make_rows, collate
 ):

@@ -11,6 +11,7 @@ from transformers import (
     AutoModelForTokenClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    set_seed,
 )
 
 from itrd_nlp.base_trainer import BaseTrainer
@@ -113,6 +114,7 @@ def fine_tune_classifier(
         return finished
     data = _load(text_args)
     name = model_args.model_name_or_path
+    set_seed(args.seed)  # before the weights of the head are drawn
     model = load_model(
         name,
         role="encoder",
@@ -163,6 +165,7 @@ def distil_classifier(
         push_finished(args)
         return finished
     data = _load(text_args)
+    set_seed(args.seed)  # before a student of random weights is drawn
     teacher = load_model(model_args.teacher, role="teacher", args=loading, head=data.head)
     tokenizer = load_tokenizer(model_args.teacher, loading)
     names = [teacher.config.id2label[i] for i in range(teacher.config.num_labels)]

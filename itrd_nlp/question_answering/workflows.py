@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, set_seed
 
 from itrd_nlp.base_trainer import BaseTrainer
 from itrd_nlp.checkpoints import writing
@@ -156,6 +156,7 @@ def fine_tune(
         print_summary([summary_row("teacher", finished)], f"Finished already: {args.output_dir}")
         push_finished(args)
         return finished
+    set_seed(args.seed)  # before the weights of the head are drawn
     model = load_model(
         model_args.model_name_or_path, role="encoder", args=loading, dropout=model_args.dropout
     )
@@ -220,6 +221,7 @@ def distil(
         print_summary(rows, f"Finished already: {args.output_dir}")
         push_finished(args)
         return finished
+    set_seed(args.seed)  # before a student of random weights is drawn
     teacher = load_model(model_args.teacher, role="teacher", args=loading)
     tokenizer = load_tokenizer(model_args.teacher, loading)
     student = make_student(model_args, loading, teacher, tokenizer)

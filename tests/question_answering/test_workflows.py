@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.integrations.textbrewer_trainer import TextBrewerArguments
@@ -107,6 +108,30 @@ def test_runs_that_share_a_cache_evaluate_their_teacher_once_for_the_same_questi
     assert answers == same_answers and len(answers) == first["questions"]
     distil_into("c", max_eval_samples=2)
     assert len(evaluated) == 2
+
+
+def test_the_seed_decides_what_a_head_starts_from(model, bert_tokenizer, write_squad, tmp_path):
+    model.bert.save_pretrained(tmp_path / "encoder")
+    bert_tokenizer.save_pretrained(tmp_path / "encoder")
+    file = str(write_squad())
+    data = DataArguments(train_file=file, validation_file=file, max_length=128, doc_stride=32)
+
+    def head(name, seed):
+        torch.seed()  # whatever drew before
+        args = FineTuningArguments(
+            output_dir=str(tmp_path / name),
+            max_steps=1,
+            seed=seed,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        fine_tune(TeacherArguments(str(tmp_path / "encoder")), LoadingArguments(), data, args)
+        return load_file(tmp_path / name / "model.safetensors")["qa_outputs.weight"]
+
+    first = head("a", 1)
+    assert torch.equal(first, head("b", 1))
+    assert not torch.allclose(first, head("c", 2), atol=1e-3)
 
 
 @pytest.fixture
