@@ -106,13 +106,14 @@ def goals(record: dict[str, Results]) -> str:
 
 
 def _goal(record: dict[str, Results], label: str, goal: str, *keys: str) -> str:
+    keys = (*keys, "ratios")
     return _row(label, goal, [_found(record.get(precision), keys) for precision in PRECISIONS])
 
 
 def _share(record: dict[str, Results], label: str, key: str) -> str:
     label = f"student step, share of the machine's own matmul rate, {label}"
-    runs = [_found(record.get(precision), (key,)) for precision in PRECISIONS]
-    shares = [found and {"ratios": [run["share"] for run in found["runs"]]} for found in runs]
+    runs = [_found(record.get(precision), (key, "runs")) for precision in PRECISIONS]
+    shares = [found and [run["share"] for run in found] for found in runs]
     return _row(label, "≥ 50 %", shares, ".0%")
 
 
@@ -122,23 +123,23 @@ def _found(results: Any, keys: tuple[str, ...]) -> Any:
     return results
 
 
-def _row(label: str, goal: str, found: list[Any], form: str = ".2f") -> str:
-    cells = []
-    for one in found:
-        if one is None:
-            cells.append("not measured")
-            continue
-        ratios = one["ratios"]
-        cells.append(
-            f"{statistics.median(ratios):{form}}, {min(ratios):{form}} to {max(ratios):{form}}"
-        )
+def _row(label: str, goal: str, found: list[list[float] | None], form: str = ".2f") -> str:
+    cells = [
+        f"{statistics.median(ratios):{form}}, {min(ratios):{form}} to {max(ratios):{form}}"
+        if ratios
+        else "not measured"
+        for ratios in found
+    ]
     return f"| {label} | {goal} | {' | '.join(cells)} |"
 
 
 def train_step(results: Results) -> str:
     """Windows a second and memory of whole training steps, of the sizes that were measured."""
-    keys = {f"train_step_{key}": label for key, label in SIZES.items()}
-    keys = {key: label for key, label in keys.items() if key in results}
+    keys = {
+        f"train_step_{size}": label
+        for size, label in SIZES.items()
+        if f"train_step_{size}" in results
+    }
     lines = [
         "| | " + " | ".join(f"{label}: windows/s | MB" for label in keys.values()) + " |",
         "|---|" + "---|---|" * len(keys),

@@ -9,15 +9,17 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from itrd_nlp.base_trainer import BaseTrainer
 from itrd_nlp.errors import UserError
 from itrd_nlp.hub import push_student
+from itrd_nlp.hub_trainer import HubTrainer
 from itrd_nlp.model_card import license_of
 from itrd_nlp.results import environment, read_results
 from itrd_nlp.trainer import CACHE_ARGUMENTS
 from itrd_nlp.training_args import FineTuningArguments
 
 # How a run was started again, what it showed meanwhile and where it went does not make it another experiment.
+# What a trainer alone knows of how it distilled.
+OF_THE_TRAINER = ("method", "layer_pairs", "more_teachers")
 NOT_THE_EXPERIMENT = {
     *CACHE_ARGUMENTS,
     *("resume_from_checkpoint", "disable_tqdm", "logging_dir", "report_to", "run_name", "project"),
@@ -71,7 +73,7 @@ def license_record(name: str) -> dict[str, str]:
 
 
 def train_and_evaluate(
-    trainer: BaseTrainer, evaluate: Callable[[], dict[str, Any]], datasets: dict[str, Any]
+    trainer: HubTrainer, evaluate: Callable[[], dict[str, Any]], datasets: dict[str, Any]
 ) -> dict[str, Any]:
     """Train, evaluate, and say what results.json says of every training.
 
@@ -90,6 +92,7 @@ def train_and_evaluate(
         "train_loss": output.training_loss,
         "steps": trainer.state.global_step,
         "environment": environment(),
+        **{k: v for k, v in trainer.known_results().items() if k in OF_THE_TRAINER},
     }
 
 

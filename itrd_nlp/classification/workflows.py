@@ -28,7 +28,6 @@ from itrd_nlp.models import (
     load_tokenizer,
 )
 from itrd_nlp.question_answering.workflows import (
-    OF_THE_TRAINER,
     StudentArguments,
     TeacherArguments,
     load_more_teachers,
@@ -187,7 +186,6 @@ def distil_classifier(
     taught = {"name": public_name(model_args.teacher), **_evaluate(judge, teacher, data)}
     results |= {
         "teacher": taught,
-        **{k: v for k, v in trainer.known_results().items() if k in OF_THE_TRAINER},
         **license_record(model_args.student or model_args.teacher),
         "arguments": arguments,
         **(record or {}),

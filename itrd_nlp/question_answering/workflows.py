@@ -65,7 +65,6 @@ from itrd_nlp.trainer import ITRDTrainer, resolve_pairs
 from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
 
 SIMILARITY_WINDOWS = 64
-OF_THE_TRAINER = ("method", "layer_pairs", "more_teachers")
 TEACHER_KEYS = (
     "base_model",
     "exact_match",
@@ -225,7 +224,7 @@ def distil(
     teacher = load_model(model_args.teacher, role="teacher", args=loading)
     tokenizer = load_tokenizer(model_args.teacher, loading)
     student = make_student(model_args, loading, teacher, tokenizer)
-    more = {}
+    more: dict[str, Any] = {}
     # Refuse what does not fit before the work begins.
     if isinstance(args, TextBrewerArguments):
         if model_args.more_teachers:
@@ -233,13 +232,14 @@ def distil(
                 "more_teachers are given, but TextBrewer's distiller takes one teacher."
             )
         textbrewer_pairs(student, teacher, args)
+        trainer_class: type[HubTrainer] = TextBrewerTrainer
     else:
         more["more_teachers"] = load_more_teachers(model_args, loading, tokenizer)
         resolve_pairs(student, teacher, args, **more)
+        trainer_class = ITRDTrainer
     data = _load_data(data_args, tokenizer, args)
     taught, teacher_answers = _judge_teacher(model_args.teacher, teacher, data, args)
     before = _similarity(student, teacher, data) if args.process_index == 0 else None
-    trainer_class = ITRDTrainer if more else TextBrewerTrainer
     trainer = trainer_class(model=student, teacher=teacher, args=args, **more, **data.of_trainer())
     results = train_and_evaluate(
         trainer, lambda: _evaluate(trainer, student, data.evaluation), data.record
@@ -247,7 +247,6 @@ def distil(
     answers = data.evaluation.metrics.predictions
     results |= {
         "teacher": taught,
-        **{k: v for k, v in trainer.known_results().items() if k in OF_THE_TRAINER},
         **license_record(model_args.student or model_args.teacher),
         "arguments": arguments,
         **(record or {}),

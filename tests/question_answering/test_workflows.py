@@ -18,11 +18,20 @@ from itrd_nlp.question_answering.workflows import (
 )
 from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
 
+ONE_STEP = {"max_steps": 1, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
+
 
 @pytest.fixture
 def model(bert_tokenizer, make_bert):
     sizes = {"vocab_size": len(bert_tokenizer), "max_position_embeddings": 512}
     return make_bert(2, seed=0, **sizes).eval()
+
+
+@pytest.fixture
+def teacher_folder(model, bert_tokenizer, tmp_path):
+    model.save_pretrained(tmp_path / "teacher")
+    bert_tokenizer.save_pretrained(tmp_path / "teacher")
+    return str(tmp_path / "teacher")
 
 
 def test_evaluating_a_model_leaves_it_as_it_was(model, bert_tokenizer, write_squad, tmp_path):
@@ -63,10 +72,8 @@ def test_the_signature_is_that_of_questions_windows_and_decoding(bert_tokenizer,
 
 
 @pytest.fixture
-def distil_into(model, bert_tokenizer, write_squad, tmp_path):
+def distil_into(teacher_folder, write_squad, tmp_path):
     """Distil one layer of the same teacher into a folder, with a teacher cache; what the run's own record says."""
-    model.save_pretrained(tmp_path / "teacher")
-    bert_tokenizer.save_pretrained(tmp_path / "teacher")
     file = str(write_squad())
 
     def distil_into(name, **kwargs):
@@ -75,14 +82,11 @@ def distil_into(model, bert_tokenizer, write_squad, tmp_path):
         )
         args = ITRDTrainingArguments(
             output_dir=str(tmp_path / name),
-            max_steps=1,
             teacher_cache="on",
             teacher_cache_dir=str(tmp_path / "cache"),
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
+            **ONE_STEP,
         )
-        teacher = StudentArguments(teacher=str(tmp_path / "teacher"), num_layers=1)
+        teacher = StudentArguments(teacher=teacher_folder, num_layers=1)
         results = distil(teacher, LoadingArguments(), data, args)
         answers = tmp_path / name / "analysis" / "teacher_predictions.json"
         return results["teacher"], json.loads(answers.read_text())
@@ -120,11 +124,8 @@ def test_the_seed_decides_what_a_head_starts_from(model, bert_tokenizer, write_s
         torch.seed()  # whatever drew before
         args = FineTuningArguments(
             output_dir=str(tmp_path / name),
-            max_steps=1,
             seed=seed,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
+            **ONE_STEP,
         )
         fine_tune(TeacherArguments(str(tmp_path / "encoder")), LoadingArguments(), data, args)
         return load_file(tmp_path / name / "model.safetensors")["qa_outputs.weight"]
@@ -135,12 +136,10 @@ def test_the_seed_decides_what_a_head_starts_from(model, bert_tokenizer, write_s
 
 
 @pytest.fixture
-def distil_from_two(model, make_bert, bert_tokenizer, write_squad, tmp_path):
+def distil_from_two(teacher_folder, make_bert, bert_tokenizer, write_squad, tmp_path):
     """Distil one layer of two teachers, the second of which has the tokenizer given."""
     sizes = {"vocab_size": len(bert_tokenizer), "max_position_embeddings": 512}
     second = make_bert(4, seed=5, **sizes)
-    model.save_pretrained(tmp_path / "teacher")
-    bert_tokenizer.save_pretrained(tmp_path / "teacher")
     second.save_pretrained(tmp_path / "second")
     file = str(write_squad())
 
@@ -148,13 +147,10 @@ def distil_from_two(model, make_bert, bert_tokenizer, write_squad, tmp_path):
         tokenizer.save_pretrained(tmp_path / "second")
         args = args_class(
             output_dir=str(tmp_path / "out"),
-            max_steps=1,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
+            **ONE_STEP,
         )
         models = StudentArguments(
-            teacher=str(tmp_path / "teacher"),
+            teacher=teacher_folder,
             more_teachers=[str(tmp_path / "second")],
             num_layers=1,
         )
@@ -186,10 +182,8 @@ def test_textbrewer_takes_one_teacher(distil_from_two, bert_tokenizer):
 
 
 @pytest.fixture
-def distil_without_answers(model, bert_tokenizer, write_squad, squad_content, tmp_path):
+def distil_without_answers(teacher_folder, write_squad, squad_content, tmp_path):
     """Distil one layer on a file whose questions have no answers; the content of results.json."""
-    model.save_pretrained(tmp_path / "teacher")
-    bert_tokenizer.save_pretrained(tmp_path / "teacher")
     validation = str(write_squad(name="dev.json"))
     for article in squad_content["data"]:
         for paragraph in article["paragraphs"]:
@@ -204,13 +198,10 @@ def distil_without_answers(model, bert_tokenizer, write_squad, squad_content, tm
         )
         args = args_class(
             output_dir=str(tmp_path / "out"),
-            max_steps=1,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
+            **ONE_STEP,
             **arguments,
         )
-        teacher = StudentArguments(teacher=str(tmp_path / "teacher"), num_layers=1)
+        teacher = StudentArguments(teacher=teacher_folder, num_layers=1)
         return distil(teacher, LoadingArguments(), data, args)
 
     return run
