@@ -113,6 +113,8 @@ class ITRDTrainer(HubTrainer):
         results["arguments"] |= {name: getattr(self.args, name) for name in OBJECTIVE_ARGUMENTS}
         if self.args.peer_losses:
             results["arguments"]["peer_losses"] = self.args.peer_losses
+        if self.args.warm_start_ratio > 0:
+            results["arguments"]["warm_start_ratio"] = self.args.warm_start_ratio
         if self.teacher is not None:
             results["teacher"] = _known_of(self.teacher)
         if self.more_teachers:

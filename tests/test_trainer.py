@@ -271,6 +271,7 @@ def test_a_warm_start_leaves_the_head_to_the_steps_after_it(make_trainer, studen
     logs = [log for log in trainer.state.log_history if "task" in log]
     assert [log["task"] > 0 and log["kd"] > 0 for log in logs] == [False, False, True, True]
     assert all(log["corr"] != 0 for log in logs)
+    assert trainer.known_results()["arguments"]["warm_start_ratio"] == 0.5
 
 
 def test_the_seed_decides_what_projections_start_from(make_trainer):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel, get_scheduler
 from transformers.trainer_utils import TrainOutput
 
@@ -141,7 +141,16 @@ class TextBrewerTrainer(HubTrainer):
         steps = args.max_steps
         if steps <= 0:
             steps = len(batches) // args.gradient_accumulation_steps * int(args.num_train_epochs)
-        watched = _Watched()
+        self.state.compute_steps(args, steps)  # a share of the steps becomes their number
+        accumulation = args.gradient_accumulation_steps
+
+        def log(done: int, task: float) -> None:
+            self.state.global_step = done // accumulation
+            self.state.epoch = done / len(batches)
+            self.log({"task": task})
+
+        every = self.state.logging_steps if args.logging_strategy == "steps" else 0
+        watched = _Watched(every * accumulation, log)
         with tempfile.TemporaryDirectory() as folder:
             distiller = GeneralDistiller(
                 train_config=TrainingConfig(
@@ -245,15 +254,26 @@ class _Run(nn.Module):
 
 
 class _Watched:
-    """The student's adaptor, which counts batches and sums the task loss."""
+    """The student's adaptor, which counts batches and sums the task loss.
 
-    def __init__(self) -> None:
+    Args:
+        every: this many batches hand their number and the mean task loss since the last time to ``log``; 0: never.
+    """
+
+    def __init__(self, every: int, log: Callable[[int, float], None]) -> None:
         self.batches = 0
-        self.total = 0.0
+        self.total: Tensor | float = 0.0
+        self._every = every
+        self._log = log
+        self._total_before = 0.0
 
     def adaptor(self, batch: dict[str, Any], output: Any) -> dict[str, Any]:
         self.batches += 1
         self.total = self.total + output.loss.detach().float()
+        if self._every and self.batches % self._every == 0:
+            total = float(self.total)
+            self._log(self.batches, (total - self._total_before) / self._every)
+            self._total_before = total
         return _adaptor(batch, output)
 
     def mean(self) -> float:

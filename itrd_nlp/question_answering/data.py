@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -124,12 +125,18 @@ class EvaluationData:
 class TrainingData:
     """The windows to train on, and of how many questions they are.
 
-    The positions of the answer are `IGNORED` in the windows of the ``unlabelled`` questions.
+    The positions of the answer are `IGNORED` in the windows of the ``unlabelled`` questions; ``examples`` are both.
     """
 
     features: Dataset
+    examples: list[Dataset]
     questions: int
     unlabelled: int = 0
+
+    def seen(self, evaluation: EvaluationData) -> int:
+        """How many of the questions to be judged on are trained on: the same question about the same context."""
+        judged = set(_asked(evaluation.examples))
+        return len({pair for part in self.examples for pair in _asked(part) if pair in judged})
 
 
 def load_training_data(args: DataArguments, tokenizer: PreTrainedTokenizerBase) -> TrainingData:
@@ -162,9 +169,14 @@ def load_training_data(args: DataArguments, tokenizer: PreTrainedTokenizerBase) 
         parts.append(extra)
     return TrainingData(
         parts[0] if len(parts) == 1 else concatenate_datasets(parts),
+        [part for part in (examples, unlabelled) if part is not None],
         0 if examples is None else len(examples),
         0 if unlabelled is None else len(unlabelled),
     )
+
+
+def _asked(examples: Dataset) -> Iterator[tuple[str, str]]:
+    return zip(examples["question"][:], examples["context"][:], strict=True)
 
 
 def _unlabelled_examples(

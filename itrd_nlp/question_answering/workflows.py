@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -63,6 +64,8 @@ from itrd_nlp.students import build_student
 from itrd_nlp.teacher import cache_folder
 from itrd_nlp.trainer import ITRDTrainer, resolve_pairs
 from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
+
+logger = logging.getLogger(__name__)
 
 SIMILARITY_WINDOWS = 64
 TEACHER_KEYS = (
@@ -448,6 +451,14 @@ def _load_data(
     with args.main_process_first(desc="tokenising"):
         training = load_training_data(data_args, tokenizer)
         evaluation = load_evaluation_data(data_args, tokenizer)
+    seen = training.seen(evaluation)
+    if seen and args.process_index == 0:
+        logger.warning(
+            "%d of the %d questions of %s are trained on, too, so EM and F1 say little about others.",
+            seen,
+            len(evaluation.examples),
+            data_args.evaluation_file,
+        )
     record = {}
     if training.questions:
         record["train"] = data_record(data_args.train_file, training.questions)

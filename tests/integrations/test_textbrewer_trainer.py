@@ -98,6 +98,21 @@ def test_a_run_counts_its_steps_and_leaves_the_teacher_alone(make_trainer, teach
     assert (known["method"], known["layer_pairs"]) == ("TextBrewer", ["0:0", "1:2", "2:4"])
 
 
+def test_a_run_logs_its_task_loss_as_often_as_it_is_asked_to(make_trainer):
+    trainer = make_trainer(
+        num_train_epochs=2, gradient_accumulation_steps=2, logging_steps=0.25, disable_tqdm=True
+    )
+    output = trainer.train()
+    logs = trainer.state.log_history
+    assert [log["step"] for log in logs] == [1, 2, 3, 4]
+    assert [log["epoch"] for log in logs] == [0.5, 1, 1.5, 2]
+    mean = sum(log["task"] for log in logs) / len(logs)
+    assert mean == pytest.approx(output.training_loss)
+    quiet = make_trainer(logging_strategy="no")
+    quiet.train()
+    assert quiet.state.log_history == []
+
+
 def test_the_recipe_is_that_of_its_scripts():
     pairs = [LayerPair(0, 0), LayerPair(1, 4)]
     mse, _, mmd, last = textbrewer_matches(pairs, ["hidden_mse", "mmd"], 1.0)

@@ -114,6 +114,21 @@ def test_runs_that_share_a_cache_evaluate_their_teacher_once_for_the_same_questi
     assert len(evaluated) == 2
 
 
+def test_questions_that_are_trained_on_and_judged_on_are_counted_in_a_warning(
+    distil_without_answers, write_squad, caplog
+):
+    """Without answers, which hides them from the eye; other questions about other contexts are no reason to warn."""
+    other = str(write_squad(seed=1, name="other.json"))
+    distil_without_answers(w_task=0.0, data={"validation_file": other}, output="other")
+    assert not any("trained on, too" in message for message in caplog.messages)
+    distil_without_answers(w_task=0.0)
+    assert any(
+        message.startswith("18 of the 18 questions of")
+        and "dev.json are trained on, too" in message
+        for message in caplog.messages
+    )
+
+
 def test_the_seed_decides_what_a_head_starts_from(model, bert_tokenizer, write_squad, tmp_path):
     model.bert.save_pretrained(tmp_path / "encoder")
     bert_tokenizer.save_pretrained(tmp_path / "encoder")
@@ -191,13 +206,12 @@ def distil_without_answers(teacher_folder, write_squad, squad_content, tmp_path)
                 del qa["answers"]
     questions = str(write_squad(squad_content, name="questions.json"))
 
-    def run(data=None, args_class=ITRDTrainingArguments, **arguments):
+    def run(data=None, args_class=ITRDTrainingArguments, output="out", **arguments):
         sizes = {"max_length": 128, "doc_stride": 32}
-        data = DataArguments(
-            unlabelled_file=questions, validation_file=validation, **sizes, **(data or {})
-        )
+        files = {"unlabelled_file": questions, "validation_file": validation}
+        data = DataArguments(**(files | sizes | (data or {})))
         args = args_class(
-            output_dir=str(tmp_path / "out"),
+            output_dir=str(tmp_path / output),
             **ONE_STEP,
             **arguments,
         )
