@@ -180,9 +180,12 @@ def profile(results: Results) -> str:
     for mode, label in (
         ("clock", "as the scripts and configs set it"),
         ("default_allocator", "malloc as glibc sets it"),
+        ("eager", "transformers' eager attention"),
         ("sdpa", "PyTorch's fused attention"),
         ("dropout", "dropout 0.1"),
     ):
+        if mode not in found:
+            continue
         run = found[mode]
         lines.append(
             f"| {label} | {run['seconds_per_step']:.2f} | {run['page_faults_per_step']:,.0f} | "

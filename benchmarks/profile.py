@@ -3,8 +3,8 @@
     python benchmarks/profile.py [--shape minilm|bert] [--student_layers 3] [--output FILE]
 
 A few steps of `ITRDTrainer` on real windows: by the clock as the configs and scripts set it up, with one thing changed
-back at a time (glibc's allocator, fused attention, dropout), and once under torch's profiler, whose own cost is why its
-figures are shares.
+back at a time (glibc's allocator, transformers' attentions, dropout), and once under torch's profiler, whose own cost
+is why its figures are shares.
 """
 
 from __future__ import annotations
@@ -23,10 +23,15 @@ sys.path[0] = str(Path(__file__).parents[1])
 
 from itrd_nlp import cli  # noqa: E402
 
-MODES = ("clock", "default_allocator", "sdpa", "dropout", "profiler")
-CHANGES: dict[str, dict[str, Any]] = {"sdpa": {"attention": "sdpa"}, "dropout": {"dropout": 0.1}}
+MODES = ("clock", "default_allocator", "eager", "sdpa", "dropout", "profiler")
+CHANGES: dict[str, dict[str, Any]] = {
+    "eager": {"attention": "eager"},
+    "sdpa": {"attention": "sdpa"},
+    "dropout": {"dropout": 0.1},
+}
 # The first kind whose word is in an operator's name has it. Backward operators carry the same words.
 KINDS = (
+    ("fused attention", ("scaled_dot_product",)),
     ("matrix products", ("mm", "linear", "matmul", "conv")),
     ("softmax", ("softmax",)),
     ("layer norm", ("layer_norm",)),

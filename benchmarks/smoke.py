@@ -48,7 +48,7 @@ def training_ratios() -> dict[str, float]:
         return statistics.median(clock.steps()[1:])
 
     def textbrewer() -> float:
-        teacher, student = random_models("tiny", 2, dropout=0.1)
+        teacher, student = random_models("tiny", 2, dropout=0.1, attention="sdpa")
         with tempfile.TemporaryDirectory() as folder:
             times = seconds_per_step(teacher.eval(), student, batches, Path(folder), bf16=False)
         return statistics.median(times[1:])

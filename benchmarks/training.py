@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset
 from transformers import BertConfig, BertForQuestionAnswering, TrainerCallback
 
+from itrd_nlp.fast_attention import FAST
 from itrd_nlp.question_answering import QuestionAnsweringCollator
 from itrd_nlp.students import build_student
 from itrd_nlp.trainer import ITRDTrainer
@@ -50,7 +51,7 @@ class Clock(TrainerCallback):
 
 
 def random_models(
-    shape: str, student_layers: int, dropout: float = 0.0, attention: str = "eager"
+    shape: str, student_layers: int, dropout: float = 0.0, attention: str = FAST
 ) -> tuple[Any, Any]:
     """Teacher and student of random weights; the student's layers are the teacher's."""
     layers, width, heads, intermediate = SHAPES[shape]
@@ -75,7 +76,7 @@ def train(
     collator: QuestionAnsweringCollator,
     *,
     dropout: float = 0.0,
-    attention: str = "eager",
+    attention: str = FAST,
     **arguments: Any,
 ) -> Clock:
     """Distil a new student of random weights over some windows, in bf16 where the machine has it.
