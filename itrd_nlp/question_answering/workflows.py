@@ -451,8 +451,8 @@ def _load_data(
     with args.main_process_first(desc="tokenising"):
         training = load_training_data(data_args, tokenizer)
         evaluation = load_evaluation_data(data_args, tokenizer)
-    seen = training.seen(evaluation)
-    if seen and args.process_index == 0:
+    seen = training.seen(evaluation) if args.process_index == 0 else 0
+    if seen:
         logger.warning(
             "%d of the %d questions of %s are trained on, too, so EM and F1 say little about others.",
             seen,
