@@ -266,6 +266,25 @@ def test_a_real_process_exits_with_2_and_no_traceback(run_script):
     assert "Traceback" not in plain.stderr
 
 
+def test_questions_asked_elsewhere_are_taught_without_answers(run_script, workplace, refusal):
+    make = ("make_unlabelled_questions.py", "--source_file", "train.json")
+    done = run_script(*make, "--output_file", "elsewhere.json", "--max_samples", "20")
+    assert done.returncode == 0, done.stderr
+    count = int(done.stdout.split("elsewhere.json: ")[1].split()[0])
+    assert 0 < count <= 20
+    kept = (workplace / "elsewhere.json").read_bytes()
+    done = run_script("train_squad.py", "student.yaml", "--unlabelled_file", "elsewhere.json")
+    assert done.returncode == 0, done.stderr
+    found = results(workplace / "student")["datasets"]["unlabelled"]
+    assert (found["name"], found["questions"]) == ("elsewhere.json", count)
+
+    assert "output_file elsewhere.json exists" in refusal(*make, "--output_file", "elsewhere.json")
+    assert (workplace / "elsewhere.json").read_bytes() == kept
+    refused = refusal(*make, "--output_file", "few.json", "--max_samples", "1")
+    assert "train.json: no article has two contexts" in refused
+    assert not (workplace / "few.json").exists()
+
+
 def test_textbrewer_runs_on_the_same_data_and_leaves_the_same_results(run_script, workplace):
     done = run_script("train_textbrewer.py", "student.yaml", "--temperature", "4")
     assert done.returncode == 0, done.stderr

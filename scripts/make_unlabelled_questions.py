@@ -1,0 +1,65 @@
+"""Ask the questions of SQuAD about other contexts of their article: more to distil on, without answers.
+
+    python scripts/make_unlabelled_questions.py --output_file assets/elsewhere.json --per_question 3
+
+The file is for unlabelled_file of train_squad.py, where the teacher alone says what is right.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from itrd_nlp import cli
+from itrd_nlp.errors import UserError
+
+
+@dataclass
+class MakeArguments:
+    """From where, to where, how many."""
+
+    output_file: str = field(metadata={"help": "The JSON file to write, in the form of SQuAD's."})
+    source_file: str = field(
+        default="assets/squad/train-v1.1.json",
+        metadata={"help": "SQuAD JSON, or a data set of the Hub; its answers are not read."},
+    )
+    max_samples: int | None = field(
+        default=None,
+        metadata={
+            "help": "Take this many questions, the same that max_train_samples takes; default: all."
+        },
+    )
+    per_question: int = field(
+        default=1, metadata={"help": "Contexts of its article to ask each question about."}
+    )
+    seed: int = field(
+        default=0, metadata={"help": "Seed of both draws: data_subset_seed of the training."}
+    )
+
+
+def main() -> None:
+    (args,) = cli.parse([MakeArguments], description=__doc__)
+    from itrd_nlp.question_answering import read_squad
+    from itrd_nlp.question_answering.augmentation import ask_elsewhere, squad_json
+    from itrd_nlp.results import write_json
+
+    path = Path(args.output_file)
+    if path.exists():
+        raise UserError(f"output_file {path} exists, and is not overwritten: name another.")
+    examples = read_squad(
+        args.source_file,
+        split="train",
+        max_samples=args.max_samples,
+        seed=args.seed,
+        answers=False,
+    )
+    rows = ask_elsewhere(examples, per_question=args.per_question, seed=args.seed)
+    if not rows:
+        raise UserError(
+            f"{args.source_file}: no article has two contexts, so that its questions could be asked elsewhere."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, squad_json(rows))
+    print(f"{path}: {len(rows)} questions without answers, of {len(examples)}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
