@@ -17,9 +17,9 @@ from itrd_nlp.results import environment, read_results
 from itrd_nlp.trainer import CACHE_ARGUMENTS
 from itrd_nlp.training_args import FineTuningArguments
 
-# How a run was started again, what it showed meanwhile and where it went does not make it another experiment.
 # What a trainer alone knows of how it distilled.
 OF_THE_TRAINER = ("method", "layer_pairs", "more_teachers")
+# How a run was started again, what it showed meanwhile and where it went does not make it another experiment.
 NOT_THE_EXPERIMENT = {
     *CACHE_ARGUMENTS,
     *("resume_from_checkpoint", "disable_tqdm", "logging_dir", "report_to", "run_name", "project"),
