@@ -3,7 +3,7 @@
     python benchmarks/losses.py [--samples 8192] [--features 768] [--rounds 3] [--sweep true] [--output FILE]
 
 The formulas are those of algorithm 1 of the paper, with the normalised representations in its line 18, in fp32. Both
-get the same inputs. Memory is what the call adds to the process at its peak.
+get the same inputs. Memory is what the call adds at its peak to the process, or to what it has on its GPU.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def measure(args: LossesArguments, candidate: str) -> dict[str, float]:
     import torch
     from torch import Tensor
 
+    from benchmarks.training import device, wait_for_gpu
     from itrd_nlp.losses import correlation_loss, mutual_information_loss
 
     def formulas(s: Tensor, t: Tensor) -> Tensor:
@@ -60,25 +61,30 @@ def measure(args: LossesArguments, candidate: str) -> dict[str, float]:
         return correlation_loss(s, t) + mutual_information_loss(s, t)
 
     torch.manual_seed(0)
-    teacher = torch.randn(args.samples, args.features)
+    teacher = torch.randn(args.samples, args.features, device=device())
     student = (teacher + torch.randn_like(teacher)).requires_grad_()
     loss = {"ours": ours, "formulas": formulas}[candidate]
 
     def call() -> float:
         student.grad = None
+        wait_for_gpu()
         started = time.perf_counter()
         loss(student, teacher).backward()
+        wait_for_gpu()
         return time.perf_counter() - started
 
     small = student.detach()[:64].requires_grad_()
     loss(small, teacher[:64]).backward()  # whatever is loaded or allocated once
-    before = _peak_of("VmRSS")
-    _reset_peak()
+    if device().type == "cuda":
+        before = torch.cuda.memory_allocated() / 1e6
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        before = _peak_of("VmRSS")
+        _reset_peak()
     times = [call() for _ in range(args.repeats + 1)][1:]
-    return {
-        "seconds": statistics.median(times),
-        "megabytes": max(_peak_of("VmHWM") - before, 1e-3),
-    }
+    on_gpu = device().type == "cuda"
+    peak = torch.cuda.max_memory_allocated() / 1e6 if on_gpu else _peak_of("VmHWM")
+    return {"seconds": statistics.median(times), "megabytes": max(peak - before, 1e-3)}
 
 
 def _peak_of(name: str) -> float:

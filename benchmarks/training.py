@@ -41,8 +41,7 @@ class Clock(TrainerCallback):
         self.began.append(time.perf_counter())
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        wait_for_gpu()
         self.ended.append(time.perf_counter())
 
     def steps(self) -> list[float]:
@@ -112,6 +111,17 @@ def train(
     return clock
 
 
+def device() -> torch.device:
+    """What trainings run on."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def wait_for_gpu() -> None:
+    """Until all is done that was asked of it, where there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 def training_dtype() -> torch.dtype:
     """What a training with ``bf16: true`` multiplies matrices in: fp32 on a CPU without instructions for bf16."""
     kept = FineTuningArguments(output_dir="unused", bf16=True, report_to="none").bf16
@@ -119,7 +129,9 @@ def training_dtype() -> torch.dtype:
 
 
 def training_precision() -> str:
-    """The same by name, under which `results.json` keeps what was measured."""
+    """The same by name, under which `results.json` keeps what was measured; `cuda` on a GPU."""
+    if torch.cuda.is_available():
+        return "cuda"
     return str(training_dtype()).removeprefix("torch.")
 
 

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -35,8 +36,14 @@ def environment() -> dict[str, str]:
         "itrd_nlp": __version__,
         **{package: version(package) for package in PACKAGES},
         "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs{_gpus()}",
     }
+
+
+def _gpus() -> str:
+    if not torch.cuda.is_available():
+        return ""
+    return f", {torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
 
 
 def file_record(path: str | Path, **counts: int) -> dict[str, Any]:

@@ -404,7 +404,8 @@ class StepTotals:
 
 
 def _counts(batch: dict[str, Any]) -> Tensor:
-    rows = torch.tensor(len(batch["input_ids"]), device=batch["input_ids"].device)
+    # full, not tensor: that would copy a number to the device and wait for it
+    rows = torch.full((), len(batch["input_ids"]), device=batch["input_ids"].device)
     targets = batch.get("labels", batch.get("start_positions"))
     labels = targets.ne(IGNORED).sum() if targets is not None else rows
     tokens = batch["attention_mask"].sum() if "attention_mask" in batch else rows

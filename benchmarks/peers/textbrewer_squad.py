@@ -16,6 +16,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
+from benchmarks.training import wait_for_gpu
+
 
 def adaptor(batch: Any, output: Any) -> dict[str, Any]:
     """As in the notebook: no mask and no label loss, so padding takes part and hard labels do not."""
@@ -49,8 +51,12 @@ class Clocked:
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         for batch in self.batches:
-            self.times.append(time.perf_counter())
+            self._note()
             yield batch
+        self._note()
+
+    def _note(self) -> None:
+        wait_for_gpu()
         self.times.append(time.perf_counter())
 
 
