@@ -31,7 +31,8 @@ class FineTuningArguments(TrainingArguments):
     """`transformers.TrainingArguments` that take the CPU where there is nothing better.
 
     transformers refuses `bf16` on a machine without a GPU unless `use_cpu` says that the CPU is meant. And a loss that
-    is NaN is logged as it is: hiding it, transformers' default, also waits for the GPU in every step. DDP does not
+    is NaN is logged as it is: hiding it, transformers' default, also waits for the GPU in every step. Copying a batch to
+    the GPU does not wait for it either, unless `accelerator_config` or `dataloader_pin_memory` say so. DDP does not
     search for unused parameters, because there are none.
     """
 
@@ -61,6 +62,8 @@ class FineTuningArguments(TrainingArguments):
             if factor is not None:
                 self.bf16 = False
                 warn_of_fp32(factor)
+        if self.accelerator_config is None and self.dataloader_pin_memory and not self.use_cpu:
+            self.accelerator_config = {"non_blocking": True}
         super().__post_init__()
         if self.run_name is None and self.output_dir is not None:
             self.run_name = Path(

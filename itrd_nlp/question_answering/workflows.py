@@ -242,7 +242,11 @@ def distil(
         trainer_class = ITRDTrainer
     data = _load_data(data_args, tokenizer, args)
     taught, teacher_answers = _judge_teacher(model_args.teacher, teacher, data, args)
-    before = _similarity(student, teacher, data) if args.process_index == 0 else None
+    before = None
+    if args.process_index == 0:
+        for model in (student, teacher):  # which may be there already, to be judged
+            model.to(args.device)
+        before = _similarity(student, teacher, data)
     trainer = trainer_class(model=student, teacher=teacher, args=args, **more, **data.of_trainer())
     results = train_and_evaluate(
         trainer, lambda: _evaluate(trainer, student, data.evaluation), data.record
