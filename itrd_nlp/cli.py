@@ -100,6 +100,7 @@ def run(main: Callable[[], object]) -> None:
     keep_freed_memory()
     try:
         main()
+        _leave_process_group()
     except UserError as error:
         # Each process of a distributed run meets the same bad input.
         _fail(str(error) if os.environ.get("RANK", "0") == "0" else None)
@@ -116,6 +117,13 @@ def run(main: Callable[[], object]) -> None:
         _fail(f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}.")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _leave_process_group() -> None:
+    """What NCCL warns of where it is not done. Scripts that never loaded torch do not load it for this."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def command_line() -> str:

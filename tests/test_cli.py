@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import torch.distributed as dist
 from transformers import TrainingArguments
 
 from itrd_nlp import cli
@@ -347,6 +348,12 @@ def test_run_keeps_the_traceback_of_everything_else(error: Exception) -> None:
 
 def test_run_returns_when_main_does() -> None:
     cli.run(lambda: None)
+
+
+def test_run_leaves_the_process_group(tmp_path: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    cli.run(lambda: dist.barrier())
+    assert not dist.is_initialized()
 
 
 def test_command_line_is_quoted_and_relative(

@@ -14,7 +14,10 @@ from ._samples import as_groups, count_samples, over_groups, statistics_dtype
 from .projection import make_projection, project
 
 BLOCK_SIZE = 512
-"""Default rows of a block: small enough for the symmetry to save work at 1,024 samples."""
+"""Default rows of a block on a CPU: small enough for the symmetry to save work at 1,024 samples."""
+
+DEVICE_BLOCK_SIZE = 2048
+"""The same elsewhere. A GPU is not filled by a product of 512 rows, and starting a kernel costs it as much."""
 
 NORM_FLOOR = 1e-12
 """A row with a smaller L2 norm is a zero row: it has no direction, so it does not count."""
@@ -26,7 +29,7 @@ def mutual_information_loss(
     *,
     mask: Tensor | None = None,
     log: bool = False,
-    block_size: int = BLOCK_SIZE,
+    block_size: int | None = None,
     per_group: bool = False,
 ) -> Tensor:
     """How far the similarities between the student's samples are from the teacher's.
@@ -52,7 +55,7 @@ def mutual_information_loss(
             hold, NaN included, changes neither value nor gradient. The loss of no samples is 0.
         log: Whether to take the logarithms (eq. 9). The paper found that leaving them out works
             better.
-        block_size: Rows of a block. Changes speed and memory only.
+        block_size: Rows of a block. Changes speed and memory only. None: 512 on a CPU, 2,048 elsewhere.
         per_group: Return the loss of each group, 0 where it has no sample, not their mean.
 
     Returns:
@@ -67,6 +70,8 @@ def mutual_information_loss(
         >>> mutual_information_loss(student, teacher).backward()
     """
     _check_block_size(block_size)
+    if block_size is None:
+        block_size = BLOCK_SIZE if student.device.type == "cpu" else DEVICE_BLOCK_SIZE
     student, teacher, valid = as_groups(student, teacher, mask, same_width=False)
     dtype = statistics_dtype(student, teacher)
     with torch.autocast(student.device.type, enabled=False):
@@ -109,7 +114,7 @@ class MutualInformationLoss(nn.Module):
         *,
         projection: nn.Module | None = None,
         log: bool = False,
-        block_size: int = BLOCK_SIZE,
+        block_size: int | None = None,
     ) -> None:
         super().__init__()
         _check_block_size(block_size)
@@ -131,8 +136,8 @@ class MutualInformationLoss(nn.Module):
         return f"log={self.log}, block_size={self.block_size}"
 
 
-def _check_block_size(block_size: int) -> None:
-    if block_size < 1:
+def _check_block_size(block_size: int | None) -> None:
+    if block_size is not None and block_size < 1:
         raise UserError(f"block_size is {block_size}; it must be at least 1.")
 
 

@@ -7,6 +7,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -295,3 +296,15 @@ def test_textbrewer_runs_on_the_same_data_and_leaves_the_same_results(run_script
     card = (workplace / "student" / "README.md").read_text()
     assert "by TextBrewer, to compare with," in card
     assert "beta_corr" not in card
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA GPU here")
+@pytest.mark.parametrize("script", ["train_squad.py", "train_textbrewer.py"])
+def test_a_student_is_distilled_on_a_gpu(run_script, workplace, script):
+    done = run_script(script, "student.yaml")
+    assert done.returncode == 0, done.stderr
+    found = results(workplace / "student")
+    assert torch.cuda.get_device_name() in found["environment"]["machine"]
+    layers = json.loads((workplace / "student" / "analysis" / "similarity.json").read_text())
+    assert len(layers["before"]["cka"]) == len(layers["after"]["cka"]) == 3

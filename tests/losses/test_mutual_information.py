@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
@@ -209,6 +210,30 @@ def test_the_record_of_tensor_sizes_sees_an_n_by_n_matrix() -> None:
 @both_forms
 def test_8192_samples_of_768_need_no_more_than_their_own_size(log: bool) -> None:
     assert largest_tensor(8192, 768, log=log, block_size=512) == 8192 * 768
+
+
+class Products(TorchDispatchMode):
+    """Counts the products of matrices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func.overloadpacket in (torch.ops.aten.bmm, torch.ops.aten.baddbmm_)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("device", "count"), [("cpu", 6 * 3), ("meta", 3)])
+def test_away_from_a_cpu_six_layer_pairs_are_multiplied_at_once(
+    device: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # autocast knows no meta device.
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
+    student, teacher = (x.to(device) for x in pair(6, 512, 16))
+    with Products() as products:
+        mutual_information_loss(student.requires_grad_(), teacher, per_group=True)
+    assert products.count == count
 
 
 # -- what it does not depend on
