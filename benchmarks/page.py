@@ -13,7 +13,7 @@ from itrd_nlp.errors import UserError
 Results = dict[str, Any]
 
 # Name in the record to name on the page. Where one table is enough it shows the first that was measured.
-PRECISIONS = {"bfloat16": "bf16", "float32": "fp32"}
+PRECISIONS = {"bfloat16": "bf16", "float32": "fp32", "cuda": "bf16 on a GPU"}
 SIZES = {"bert": "12 -> 6 layers, 768 wide", "minilm": "6 -> 3 layers, 384 wide"}
 CANDIDATES = {
     "itrd": "ITRD + KD",
@@ -51,8 +51,8 @@ def write_page(record: dict[str, Results], docs: Path) -> None:
     for name, (block, needed) in of_each.items():
         parts = [
             f"In {PRECISIONS[precision]}:\n\n{block(record[precision])}"
-            for precision in PRECISIONS
-            if any(key in record.get(precision, {}) for key in needed)
+            for precision in _measured(record)
+            if any(key in record[precision] for key in needed)
         ]
         if parts:
             page = _replace(page, name, "\n\n".join(parts))
@@ -66,9 +66,14 @@ def write_page(record: dict[str, Results], docs: Path) -> None:
         draw(curves, docs / "performance.svg")
 
 
+def _measured(record: dict[str, Results]) -> list[str]:
+    """The precisions of a record, in the order of the columns."""
+    return [precision for precision in PRECISIONS if precision in record]
+
+
 def _first(record: dict[str, Results], *needed: str) -> Results | None:
     """The first precision's results that hold these parts."""
-    found = [record[name] for name in PRECISIONS if name in record]
+    found = [record[name] for name in _measured(record)]
     return next((one for one in found if all(key in one for key in needed)), None)
 
 
@@ -100,19 +105,20 @@ def goals(record: dict[str, Results]) -> str:
             for name, label in (("utils_qa", "transformers' example"), ("loops", "its algorithm, leaner"))
         ),
     ]  # fmt: skip
-    columns = " | ".join(f"{name}: median, least to most" for name in PRECISIONS.values())
-    head = f"| figure | goal | {columns} |\n|---|---|{'---|' * len(PRECISIONS)}"
+    names = [PRECISIONS[precision] for precision in _measured(record)]
+    columns = " | ".join(f"{name}: median, least to most" for name in names)
+    head = f"| figure | goal | {columns} |\n|---|---|{'---|' * len(names)}"
     return "\n".join([head, *rows])
 
 
 def _goal(record: dict[str, Results], label: str, goal: str, *keys: str) -> str:
     keys = (*keys, "ratios")
-    return _row(label, goal, [_found(record.get(precision), keys) for precision in PRECISIONS])
+    return _row(label, goal, [_found(record[precision], keys) for precision in _measured(record)])
 
 
 def _share(record: dict[str, Results], label: str, key: str) -> str:
     label = f"student step, share of the machine's own matmul rate, {label}"
-    runs = [_found(record.get(precision), (key, "runs")) for precision in PRECISIONS]
+    runs = [_found(record[precision], (key, "runs")) for precision in _measured(record)]
     shares = [found and [run["share"] for run in found] for found in runs]
     return _row(label, "≥ 50 %", shares, ".0%")
 
