@@ -60,6 +60,7 @@ def measure(args: LossesArguments, candidate: str) -> dict[str, float]:
     def ours(s: Tensor, t: Tensor) -> Tensor:
         return correlation_loss(s, t) + mutual_information_loss(s, t)
 
+    on_gpu = device().type == "cuda"
     torch.manual_seed(0)
     teacher = torch.randn(args.samples, args.features, device=device())
     student = (teacher + torch.randn_like(teacher)).requires_grad_()
@@ -75,14 +76,13 @@ def measure(args: LossesArguments, candidate: str) -> dict[str, float]:
 
     small = student.detach()[:64].requires_grad_()
     loss(small, teacher[:64]).backward()  # whatever is loaded or allocated once
-    if device().type == "cuda":
+    if on_gpu:
         before = torch.cuda.memory_allocated() / 1e6
         torch.cuda.reset_peak_memory_stats()
     else:
         before = _peak_of("VmRSS")
         _reset_peak()
     times = [call() for _ in range(args.repeats + 1)][1:]
-    on_gpu = device().type == "cuda"
     peak = torch.cuda.max_memory_allocated() / 1e6 if on_gpu else _peak_of("VmHWM")
     return {"seconds": statistics.median(times), "megabytes": max(peak - before, 1e-3)}
 

@@ -42,7 +42,7 @@ def main() -> None:
     from rich.console import Console
     from torch.utils.flop_counter import FlopCounterMode
 
-    from benchmarks.training import SHAPES, random_models, training_dtype
+    from benchmarks.training import SHAPES, device, random_models, training_dtype, wait_for_gpu
     from benchmarks.windows import random_collator, random_windows
     from itrd_nlp.results import environment, write_json
 
@@ -52,14 +52,13 @@ def main() -> None:
     windows = random_windows([args.length] * args.batch_size)
     batch = random_collator()(windows.to_list())
     optimizer = torch.optim.AdamW(student.parameters(), fused=True)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = training_dtype()
+    where, dtype = device(), training_dtype()
     for model in (student, counted):
-        model.to(device)
-    batch = {name: value.to(device) for name, value in batch.items()}
+        model.to(where)
+    batch = {name: value.to(where) for name, value in batch.items()}
 
     def step() -> None:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with torch.autocast(where.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
             loss = student(**batch, output_hidden_states=True).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
@@ -71,8 +70,8 @@ def main() -> None:
     sizes = [(width, width)] * 4 + [(width, between), (between, width)]
     layers = [
         (
-            torch.randn(tokens, inputs, dtype=dtype, device=device),
-            torch.randn(outputs, inputs, dtype=dtype, device=device),
+            torch.randn(tokens, inputs, dtype=dtype, device=where),
+            torch.randn(outputs, inputs, dtype=dtype, device=where),
         )
         for inputs, outputs in sizes
     ]
@@ -84,8 +83,7 @@ def main() -> None:
     def seconds(work: Callable[[], None]) -> float:
         began = time.perf_counter()
         work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        wait_for_gpu()
         return time.perf_counter() - began
 
     with FlopCounterMode(display=False) as counter:
