@@ -31,9 +31,9 @@ class FineTuningArguments(TrainingArguments):
     """`transformers.TrainingArguments` that take the CPU where there is nothing better.
 
     transformers refuses `bf16` on a machine without a GPU unless `use_cpu` says that the CPU is meant. And a loss that
-    is NaN is logged as it is: hiding it, transformers' default, also waits for the GPU in every step. Nor does copying
-    a batch to the GPU, unless `accelerator_config` or `dataloader_pin_memory` say so. DDP does not search for unused
-    parameters, because there are none.
+    is NaN is logged as it is: hiding it, transformers' default, also waits for the GPU in every step. Batches are
+    copied to it without waiting, unless `accelerator_config` or `dataloader_pin_memory` say otherwise. DDP does not
+    search for unused parameters, because there are none.
     """
 
     logging_nan_inf_filter: bool = field(

@@ -113,7 +113,6 @@ def test_a_step_reads_nothing_from_the_gpu_in_this_package(make_trainer, setting
     )
     assert waits  # transformers looks whether a batch has padding, so some are certain
     ours = str(Path(itrd_nlp.__file__).parent)
-    print(waits)
     assert not [where for where in waits if where[0].startswith(ours)]
 
 
