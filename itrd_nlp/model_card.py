@@ -489,6 +489,11 @@ def _objective(run: _Run) -> str:
     warm_start = run.arguments.get("warm_start_ratio")
     if warm_start:
         parts.append(f"In the first {warm_start:.0%} of the steps the layer pairs alone count.")
+    fade = run.arguments.get("fade_ratio")
+    if fade:
+        parts.append(
+            f"Over the last {fade:.0%} of the steps the weights of the layer pairs fall to 0."
+        )
     more = run.results.get("more_teachers")
     if more:
         names = ", ".join(_text(other.get("name", "another")) for other in more)

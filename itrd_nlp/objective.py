@@ -38,11 +38,13 @@ class BatchShare:
         task: share of the labels, for the task loss.
         logits: share of the rows (or of the valid tokens, where each token has logits), for KD.
         batch: one over the number of micro-batches, for terms that are statistics of a batch.
+        hidden: factor of the weights of all terms that read hidden states, 1 where they do not fade.
     """
 
     task: Tensor | float = 1.0
     logits: Tensor | float = 1.0
     batch: float = 1.0
+    hidden: float = 1.0
 
 
 class ITRDObjective(nn.Module):
@@ -130,9 +132,11 @@ class ITRDObjective(nn.Module):
                 values = values * share.batch
                 for pair, value in zip(self.pairs, values.detach(), strict=True):
                     terms[f"{name}_{pair}"] = value
-                add(name, beta, values.sum() if args.layer_reduction == "sum" else values.mean())
+                value = values.sum() if args.layer_reduction == "sum" else values.mean()
+                add(name, beta * share.hidden, value)
             for name, peer in self.peers.items():
-                add(name, self.peer_weights[name], peer(student, teacher, mask) * share.batch)
+                weight = self.peer_weights[name] * share.hidden
+                add(name, weight, peer(student, teacher, mask) * share.batch)
         return {"loss": torch.stack(weighted).sum(), **terms}
 
     def _kd(self, student: EncoderOutput, teacher: EncoderOutput, mask: Tensor) -> Tensor:

@@ -113,8 +113,9 @@ class ITRDTrainer(HubTrainer):
         results["arguments"] |= {name: getattr(self.args, name) for name in OBJECTIVE_ARGUMENTS}
         if self.args.peer_losses:
             results["arguments"]["peer_losses"] = self.args.peer_losses
-        if self.args.warm_start_ratio > 0:
-            results["arguments"]["warm_start_ratio"] = self.args.warm_start_ratio
+        for name in ("warm_start_ratio", "fade_ratio"):
+            if getattr(self.args, name) > 0:
+                results["arguments"][name] = getattr(self.args, name)
         if self.teacher is not None:
             results["teacher"] = _known_of(self.teacher)
         if self.more_teachers:
@@ -161,8 +162,11 @@ class ITRDTrainer(HubTrainer):
             return super().compute_loss(model, inputs, return_outputs, None)
         teacher_output = self._teacher_output(inputs) if self.teacher is not None else None
         share = num_items_in_batch.share(inputs)
-        if self.state.global_step < self.args.warm_start_ratio * self.state.max_steps:
+        done, fade = self.state.global_step / self.state.max_steps, self.args.fade_ratio
+        if done < self.args.warm_start_ratio:
             share = dataclasses.replace(share, task=0.0, logits=0.0)
+        if done > 1 - fade:
+            share = dataclasses.replace(share, hidden=(1 - done) / fade)
         terms = model(teacher_output=teacher_output, share=share, **inputs)
         loss = terms.pop("loss")
         self._watch.add(terms, self.state.global_step + 1)
@@ -243,6 +247,7 @@ class ITRDTrainer(HubTrainer):
             # None where checkpoints from before have none
             "peer_losses": self.args.peer_losses or None,
             "warm_start_ratio": self.args.warm_start_ratio or None,
+            "fade_ratio": self.args.fade_ratio or None,
             "layer_pairs": [str(pair) for pair in objective.pairs],
             "teacher": weights_digest(self.teacher) if self.teacher is not None else None,
             "more_teachers": [weights_digest(other) for other in self.more_teachers] or None,

@@ -117,6 +117,13 @@ class ITRDTrainingArguments(FineTuningArguments):
             "logit KD do not count yet. From 0 to 1, 1 excluded."
         },
     )
+    fade_ratio: float = field(
+        default=0.0,
+        metadata={
+            "help": "Share of the steps, up to the last one, over which the weights of all losses between hidden "
+            "states fall evenly to 0. From 0 (they stay) to 1 (they fall from the first step on)."
+        },
+    )
     alpha: float = field(
         default=1.01,
         metadata={
@@ -252,6 +259,18 @@ class ITRDTrainingArguments(FineTuningArguments):
             raise UserError(
                 f"warm_start_ratio is {self.warm_start_ratio}, but no term reads hidden states, so that nothing would "
                 "be learned in these steps; set it to 0, or beta_corr or beta_mi to more."
+            )
+        if not 0 <= self.fade_ratio <= 1:
+            raise UserError(f"fade_ratio is {self.fade_ratio}, but must be from 0 to 1.")
+        if self.fade_ratio > 0 and not self.needs_hidden_states:
+            raise UserError(
+                f"fade_ratio is {self.fade_ratio}, but no term reads hidden states, so that there is nothing to fade; "
+                "set it to 0."
+            )
+        if self.fade_ratio > 0 and self.w_task == self.w_kd == 0:
+            raise UserError(
+                f"fade_ratio is {self.fade_ratio}, but w_task and w_kd are 0, so that nothing would be learned in the "
+                "end; set it to 0, or one of them to more."
             )
         if self.w_task == self.w_kd == self.beta_corr == self.beta_mi == 0 and not self.peer_losses:
             raise UserError(

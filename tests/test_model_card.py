@@ -227,6 +227,12 @@ def test_a_warm_start_is_said() -> None:
     assert "In the first 25% of the steps the layer pairs alone" in model_card(results).text
 
 
+def test_fading_is_said() -> None:
+    results = distilled()
+    results["arguments"]["fade_ratio"] = 0.5
+    assert "Over the last 50% of the steps the weights of the layer" in model_card(results).text
+
+
 def test_defaults_of_another_version_are_not_claimed() -> None:
     results = distilled()
     results["environment"]["itrd_nlp"] = "99.0"

@@ -274,6 +274,21 @@ def test_a_warm_start_leaves_the_head_to_the_steps_after_it(make_trainer, studen
     assert trainer.known_results()["arguments"]["warm_start_ratio"] == 0.5
 
 
+@pytest.mark.parametrize(
+    ("fade", "factors"), [(0.0, [1, 1, 1, 1]), (0.5, [1, 1, 1, 0.5]), (1.0, [1, 0.75, 0.5, 0.25])]
+)
+def test_what_reads_hidden_states_fades_and_is_logged_as_it_is(make_trainer, fade, factors):
+    peers = {"itrd_nlp.losses.peers.FitNet": 3.0}
+    trainer = make_trainer(max_steps=4, fade_ratio=fade, peer_losses=peers, w_kd=2.0)
+    trainer.train()
+    logs = [log for log in trainer.state.log_history if "task" in log]
+    for log, factor in zip(logs, factors, strict=True):
+        hidden = 2.0 * log["corr"] + log["mi"] + 3.0 * log["fit_net"]
+        total = log["task"] + 2.0 * log["kd"] + factor * hidden
+        assert log["loss"] == pytest.approx(total, rel=1e-4)
+    assert trainer.known_results()["arguments"].get("fade_ratio", 0.0) == fade
+
+
 def test_the_seed_decides_what_projections_start_from(make_trainer):
     def first_weights(seed):
         torch.seed()  # whatever drew before

@@ -25,6 +25,8 @@ from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
         ("mi_max_samples", 1, "mi_max_samples is 1, but must be at least 2"),
         ("warm_start_ratio", -0.1, "warm_start_ratio is -0.1, but must be at least 0 and below 1"),
         ("warm_start_ratio", 1.0, "warm_start_ratio is 1.0, but must be at least 0 and below 1"),
+        ("fade_ratio", -0.1, "fade_ratio is -0.1, but must be from 0 to 1"),
+        ("fade_ratio", 1.5, "fade_ratio is 1.5, but must be from 0 to 1"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_by_name(tmp_path, field, value, sentence):
@@ -39,6 +41,18 @@ def test_a_warm_start_without_hidden_states_is_refused(tmp_path):
         ITRDTrainingArguments(
             output_dir=str(tmp_path), warm_start_ratio=0.5, beta_corr=0, beta_mi=0
         )
+
+
+@pytest.mark.parametrize(
+    ("weights", "sentence"),
+    [
+        ({"beta_corr": 0, "beta_mi": 0}, "no term reads hidden states, so that there is nothing"),
+        ({"w_task": 0, "w_kd": 0}, "w_task and w_kd are 0, so that nothing would be learned"),
+    ],
+)
+def test_fading_to_or_from_nothing_is_refused(tmp_path, weights, sentence):
+    with pytest.raises(UserError, match=rf"fade_ratio is 0\.5, but {sentence}"):
+        ITRDTrainingArguments(output_dir=str(tmp_path), fade_ratio=0.5, **weights)
 
 
 def test_an_objective_without_a_term_is_refused(tmp_path):
