@@ -70,7 +70,7 @@ def build_student(
     teacher: PreTrainedModel,
     num_layers: int,
     *,
-    init: str | Sequence[int | str] = "uniform",
+    init: str | Sequence[int | str] = "first",
     dropout: float | None = None,
 ) -> PreTrainedModel:
     """Build a student of the teacher's architecture with fewer layers.
@@ -82,7 +82,8 @@ def build_student(
     Args:
         teacher: any encoder of transformers that holds its layers in one ``nn.ModuleList``.
         num_layers: layers of the student, 1 to the teacher's.
-        init: see :func:`student_layers`; ``"random"`` copies nothing.
+        init: see :func:`student_layers`; ``"random"`` copies nothing. The first layers still follow on each other as
+            they did in the teacher; they were the best start of nearly all students in ``docs/results.md``.
         dropout: dropout of the student's hidden states and attention; None: the teacher's configuration.
 
     Returns:
@@ -93,7 +94,7 @@ def build_student(
 
     Example:
         >>> teacher = AutoModelForQuestionAnswering.from_pretrained("my-teacher")
-        >>> student = build_student(teacher, num_layers=3)  # from layers 4, 8, 12 of 12
+        >>> student = build_student(teacher, num_layers=3)  # from layers 1, 2, 3
     """
     layers = student_layers(init, num_layers, teacher.config.num_hidden_layers)
     config = copy.deepcopy(teacher.config)

@@ -56,6 +56,12 @@ def test_embeddings_chosen_layers_and_head_are_the_teachers(teacher):
     assert teacher.config.num_hidden_layers == 4
 
 
+def test_it_starts_from_the_first_layers_where_nothing_else_is_said(teacher):
+    student = build_student(teacher, 2).state_dict()
+    expected = build_student(teacher, 2, init=[1, 2]).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in student.items())
+
+
 def test_a_student_of_all_layers_computes_what_the_teacher_does(teacher, span_batch):
     student = build_student(teacher, 4).eval()
     expected = teacher.eval()(**span_batch)

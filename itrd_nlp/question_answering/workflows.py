@@ -114,9 +114,9 @@ class StudentArguments:
         default=3, metadata={"help": "Layers of the student, where it is made from the teacher."}
     )
     student_init: list[str] = field(
-        default_factory=lambda: ["uniform"],
+        default_factory=lambda: ["first"],
         metadata={
-            "help": "Teacher layers that the student starts from: uniform (3 of 12: 4 8 12), first, last, random "
+            "help": "Teacher layers that the student starts from: first, uniform (3 of 12: 4 8 12), last, random "
             "(fresh weights), or the layers themselves."
         },
     )
