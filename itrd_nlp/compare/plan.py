@@ -202,7 +202,7 @@ class Cell:
         text = results.get("config", {}).get("text", "")
         before = yaml.safe_load(text) or {}  # dumped by PyYAML, so its own reader is the right one
         for name in sorted((before.keys() | self.config.keys()) - NOT_THE_EXPERIMENT):
-            if name != "output_dir" and before.get(name) != self.config.get(name):
+            if name != "output_dir" and _value(before.get(name)) != _value(self.config.get(name)):
                 raise UserError(
                     f"{self.folder} holds a finished training with {name} = {before.get(name)!r}, not "
                     f"{self.config.get(name)!r}; remove it or name another output_dir."
@@ -378,6 +378,11 @@ def groups_of(script: str) -> tuple[type, ...]:
 def write_config(path: Path, config: Mapping[str, Any]) -> None:
     """Write a config as YAML, in the order of its options."""
     path.write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
+
+
+def _value(value: Any) -> Any:
+    """A value by itself and a list of it alone say the same to an argument."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _unknown(name: str, options: frozenset[str] = OPTIONS, script: str = ITRD_SCRIPT) -> str:

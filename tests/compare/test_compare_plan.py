@@ -205,6 +205,16 @@ def test_a_cell_is_finished_by_results_of_the_same_config(make: Any) -> None:
         other.cells(other.nothing_chosen())[0].results()
 
 
+def test_a_list_of_one_value_and_the_value_alone_are_one_config(make: Any) -> None:
+    listed = Plan(make(students={"T3": {"layer_map": ["last"]}}))
+    finish(listed.cells(listed.nothing_chosen())[0], f1=40.0)
+    alone = Plan(make(students={"T3": {"layer_map": "last"}}))
+    assert alone.cells(alone.nothing_chosen())[0].results()["f1"] == 40.0
+    two = Plan(make(students={"T3": {"layer_map": ["last", "last"]}}))
+    with pytest.raises(UserError, match="finished training with layer_map = "):
+        two.cells(two.nothing_chosen())[0].results()
+
+
 def test_the_cost_is_measured_by_few_steps_without_the_cache(make: Any) -> None:
     plan = Plan(make(cost_steps=5))
     costs = plan.cost(plan.nothing_chosen())
