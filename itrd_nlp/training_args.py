@@ -300,7 +300,7 @@ class ITRDTrainingArguments(FineTuningArguments):
             names = ", ".join(peer.__name__ for peer in self.peers if peer.needs_attention)
             raise UserError(
                 f"teacher_cache is 'on', but it does not keep the queries, keys and values that {names} in peer_losses "
-                "read; set it to off."
+                "read; set it to off or auto."
             )
         if isinstance(self.layer_map, str):
             self.layer_map = [self.layer_map]
