@@ -127,7 +127,7 @@ def note(rows: Sequence[Row], *, questions: int, reference: str) -> str:
     sentences = [
         f"EM and F1 in percent on {questions:,} questions, mean ± standard deviation over seeds.",
         f"Interval and p of the F1 difference to {reference}: paired bootstrap over the questions, each question's F1 "
-        f"averaged over the seeds first, {RESAMPLES:,} resamples; the chance of the seeds is not in it.",
+        f"averaged first over the seeds that both have, {RESAMPLES:,} resamples; the chance of the seeds is not in it.",
         "Seconds: the whole training, which may have read the teacher's outputs from a cache.",
     ]
     if any(row.cost is not None for row in rows):
@@ -165,18 +165,24 @@ def _differences(
     scores: Mapping[str, NDArray[Any]],
     reference: str,
 ) -> dict[str, Difference]:
-    if reference not in methods:
+    """Over the seeds that both have: a comparison that is not finished has more of one than of the other."""
+    seeds = {
+        method: {record["name"].rpartition("/")[2]: record["name"] for record in group}
+        for method, group in methods.items()
+    }
+    gains = {}
+    for method in methods:
+        both = sorted(seeds[method].keys() & seeds.get(reference, {}).keys())
+        if method != reference and both:
+            of_method, of_reference = (
+                np.mean([scores[f"{seeds[m][s]}/f1"] for s in both], axis=0, dtype=np.float64)
+                for m in (method, reference)
+            )
+            gains[method] = 100 * of_method - 100 * of_reference
+    if not gains:
         return {}
-
-    def average(method: str) -> NDArray[np.float64]:
-        single = [scores[f"{record['name']}/f1"] for record in methods[method]]
-        return 100 * np.mean(single, axis=0, dtype=np.float64)
-
-    others = [method for method in methods if method != reference]
-    if not others:
-        return {}
-    gains = np.stack([average(method) for method in others]) - average(reference)
-    return dict(zip(others, paired_bootstrap(gains), strict=True))
+    differences = paired_bootstrap(np.stack(list(gains.values())))
+    return dict(zip(gains, differences, strict=True))
 
 
 def _row(records: Sequence[Mapping[str, Any]], difference: Difference | None) -> Row:

@@ -52,6 +52,17 @@ def test_the_difference_is_that_of_each_question_averaged_over_the_seeds(make_ou
     assert corr_mi.difference.mean == pytest.approx(corr_mi.f1 - kd.f1)
 
 
+def test_a_difference_takes_the_seeds_that_both_have(make_outcome: Any) -> None:
+    records, scores = make_outcome(METHODS, seeds=3)
+    one = [r for r in records if r["name"] in ("T3/kd/seed0", "T3/kd/seed1", "T3/corr_mi/seed1")]
+    _, kd, corr_mi = summarise(one, scores, reference="kd")
+    gain = scores["T3/corr_mi/seed1/f1"].astype(float) - scores["T3/kd/seed1/f1"]
+    assert [row.seeds for row in (kd, corr_mi)] == [2, 1]
+    assert corr_mi.difference.mean == pytest.approx(100 * gain.mean())
+    none = [r for r in records if r["name"] in ("T3/kd/seed0", "T3/corr_mi/seed1")]
+    assert summarise(none, scores, reference="kd")[-1].difference is None
+
+
 def test_each_student_has_its_own_teacher_and_reference(make_outcome: Any) -> None:
     three, a = make_outcome(METHODS)
     six, b = make_outcome({"corr_mi": 0.8}, student="T6", layers=6)
