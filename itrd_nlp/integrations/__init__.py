@@ -1,1 +1,0 @@
-"""The losses inside other distillation toolkits."""
