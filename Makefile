@@ -55,7 +55,7 @@ test-slow: $(SETUP)  ## the slow tests
 lint: $(SETUP)  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict itrd_nlp/losses itrd_nlp/representations.py
+	$(BIN)/mypy --strict itrd_nlp/losses
 
 format: $(SETUP)  ## rewrite the style
 	$(BIN)/ruff check --fix .

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from itrd_nlp import cli
+from itrd_nlp.cli import parser, process
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results.json"
@@ -82,10 +82,10 @@ def measure(name: str, args: BenchArguments, *, on_gpu: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    (args,) = cli.parse([BenchArguments], description=__doc__)
+    (args,) = parser.parse([BenchArguments], description=__doc__)
     from benchmarks.page import write_page
     from benchmarks.training import training_precision
-    from itrd_nlp.results import write_json
+    from itrd_nlp.files import write_json
 
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if not args.page_only:
@@ -102,4 +102,4 @@ def main() -> None:
 if __name__ == "__main__":
     # In place of this folder, where profile.py would be taken for the standard library's.
     sys.path[0] = str(ROOT)
-    cli.run(main)
+    process.run(main)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from itrd_nlp import cli
+from itrd_nlp.cli import parser, process
 
 DEV_FILE = "assets/squad/dev-v1.1.json"
 
@@ -57,7 +57,7 @@ def example_decoder(path: str, features: Any) -> Callable[..., dict[str, str]]:
 
 
 def main() -> None:
-    (args,) = cli.parse([DecodingArguments], description=__doc__)
+    (args,) = parser.parse([DecodingArguments], description=__doc__)
     import numpy as np
     from rich.console import Console
     from rich.table import Table
@@ -65,10 +65,11 @@ def main() -> None:
     from benchmarks.harness import median, ratio
     from benchmarks.peers import nbest_decoding
     from benchmarks.windows import TOKENIZER
-    from itrd_nlp.models import LoadingArguments, load_tokenizer
-    from itrd_nlp.question_answering import best_answers, evaluate_predictions
-    from itrd_nlp.question_answering.data import DataArguments, load_evaluation_data
-    from itrd_nlp.results import environment, write_json
+    from itrd_nlp.files import write_json
+    from itrd_nlp.models.loading import LoadingArguments, load_tokenizer
+    from itrd_nlp.tasks.question_answering import best_answers, evaluate_predictions
+    from itrd_nlp.tasks.question_answering.data import DataArguments, load_evaluation_data
+    from itrd_nlp.training.results import environment
 
     tokenizer = load_tokenizer(TOKENIZER, LoadingArguments())
     data = load_evaluation_data(DataArguments(validation_file=DEV_FILE), tokenizer)
@@ -127,4 +128,4 @@ def main() -> None:
 if __name__ == "__main__":
     # In place of this folder, where profile.py would be taken for the standard library's.
     sys.path[0] = str(Path(__file__).parents[1])
-    cli.run(main)
+    process.run(main)

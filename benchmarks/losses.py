@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from itrd_nlp import cli
+from itrd_nlp.cli import parser, process
 
 CANDIDATES = ("ours", "formulas")
 SWEEP = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
@@ -100,7 +100,7 @@ def _reset_peak() -> None:
 
 
 def main() -> None:
-    (args,) = cli.parse([LossesArguments], description=__doc__)
+    (args,) = parser.parse([LossesArguments], description=__doc__)
     if args.worker is not None:
         print(json.dumps(measure(args, args.worker)))
         return
@@ -108,7 +108,8 @@ def main() -> None:
     from rich.table import Table
 
     from benchmarks.harness import median, ratio, take_turns
-    from itrd_nlp.results import environment, write_json
+    from itrd_nlp.files import write_json
+    from itrd_nlp.training.results import environment
 
     workers = {name: [*sys.argv[1:], "--worker", name] for name in CANDIDATES}
     runs = take_turns(__file__, workers, args.rounds)
@@ -136,4 +137,4 @@ def main() -> None:
 if __name__ == "__main__":
     # In place of this folder, where profile.py would be taken for the standard library's.
     sys.path[0] = str(Path(__file__).parents[1])
-    cli.run(main)
+    process.run(main)

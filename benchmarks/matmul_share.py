@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from itrd_nlp import cli
+from itrd_nlp.cli import parser, process
 
 
 @dataclass
@@ -37,14 +37,15 @@ class MatmulShareArguments:
 
 
 def main() -> None:
-    (args,) = cli.parse([MatmulShareArguments], description=__doc__)
+    (args,) = parser.parse([MatmulShareArguments], description=__doc__)
     import torch
     from rich.console import Console
     from torch.utils.flop_counter import FlopCounterMode
 
     from benchmarks.training import SHAPES, device, random_models, training_dtype, wait_for_gpu
     from benchmarks.windows import random_collator, random_windows
-    from itrd_nlp.results import environment, write_json
+    from itrd_nlp.files import write_json
+    from itrd_nlp.training.results import environment
 
     _, student = random_models(args.shape, args.student_layers)
     # The counter does not see into fused attention, whose products are the same.
@@ -112,4 +113,4 @@ def main() -> None:
 if __name__ == "__main__":
     # In place of this folder, where profile.py would be taken for the standard library's.
     sys.path[0] = str(Path(__file__).parents[1])
-    cli.run(main)
+    process.run(main)

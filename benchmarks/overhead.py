@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from itrd_nlp import cli
+from itrd_nlp.cli import parser, process
 
 OBJECTIVES = {"kd": {"beta_corr": 0.0, "beta_mi": 0.0}, "itrd": {}}
 
@@ -84,7 +84,7 @@ def measure(args: OverheadArguments, objective: str) -> dict[str, float]:
 
 
 def main() -> None:
-    (args,) = cli.parse([OverheadArguments], description=__doc__)
+    (args,) = parser.parse([OverheadArguments], description=__doc__)
     if args.worker is not None:
         print(json.dumps(measure(args, args.worker)))
         return
@@ -92,7 +92,8 @@ def main() -> None:
     from rich.table import Table
 
     from benchmarks.harness import median, ratio, take_turns
-    from itrd_nlp.results import environment, write_json
+    from itrd_nlp.files import write_json
+    from itrd_nlp.training.results import environment
 
     workers = {objective: [*sys.argv[1:], "--worker", objective] for objective in OBJECTIVES}
     runs = take_turns(__file__, workers, args.rounds)
@@ -120,4 +121,4 @@ def main() -> None:
 if __name__ == "__main__":
     # In place of this folder, where profile.py would be taken for the standard library's.
     sys.path[0] = str(Path(__file__).parents[1])
-    cli.run(main)
+    process.run(main)

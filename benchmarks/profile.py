@@ -21,7 +21,7 @@ from typing import Any
 # Not this folder, where this file would be taken for the standard library's `profile`.
 sys.path[0] = str(Path(__file__).parents[1])
 
-from itrd_nlp import cli  # noqa: E402
+from itrd_nlp.cli import parser, process  # noqa: E402
 
 MODES = ("clock", "default_allocator", "eager", "sdpa", "dropout", "profiler")
 CHANGES: dict[str, dict[str, Any]] = {
@@ -115,14 +115,15 @@ def measure(args: ProfileArguments, mode: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    (args,) = cli.parse([ProfileArguments], description=__doc__)
+    (args,) = parser.parse([ProfileArguments], description=__doc__)
     if args.worker is not None:
         print(json.dumps(measure(args, args.worker)))
         return
     from rich.console import Console
     from rich.table import Table
 
-    from itrd_nlp.results import environment, write_json
+    from itrd_nlp.files import write_json
+    from itrd_nlp.training.results import environment
 
     found: dict[str, Any] = {}
     for mode in MODES:
@@ -144,6 +145,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if "default_allocator" not in sys.argv:
-        cli.run(main)
+        process.run(main)
     else:
         main()  # without what `cli.run` tells the allocator

@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from itrd_nlp import cli
+from itrd_nlp.cli import parser, process
 
 
 @dataclass
@@ -37,13 +37,14 @@ class ScalingArguments:
 
 
 def main() -> None:
-    (args,) = cli.parse([ScalingArguments], description=__doc__)
+    (args,) = parser.parse([ScalingArguments], description=__doc__)
     from rich.console import Console
     from rich.progress import track
 
     from benchmarks.training import train
     from benchmarks.windows import random_collator, random_windows
-    from itrd_nlp.results import environment, write_json
+    from itrd_nlp.files import write_json
+    from itrd_nlp.training.results import environment
 
     points = [("length", 32, length) for length in args.lengths]
     points += [("batch", size, 176) for size in args.batch_sizes]
@@ -71,4 +72,4 @@ def main() -> None:
 if __name__ == "__main__":
     # In place of this folder, where profile.py would be taken for the standard library's.
     sys.path[0] = str(Path(__file__).parents[1])
-    cli.run(main)
+    process.run(main)

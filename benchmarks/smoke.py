@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from itrd_nlp import cli
+from itrd_nlp.cli import process
 
 STEPS, BATCH_SIZE, ROUNDS = 6, 8, 3
 
@@ -91,7 +91,7 @@ def decoding_ratio() -> dict[str, float]:
     from datasets import Dataset
 
     from benchmarks.peers import nbest_decoding
-    from itrd_nlp.question_answering import best_answers, evaluate_predictions
+    from itrd_nlp.tasks.question_answering import best_answers, evaluate_predictions
 
     questions, length = 1000, 200
     first = np.arange(length) * 5
@@ -138,4 +138,4 @@ def main() -> None:
 if __name__ == "__main__":
     # In place of this folder, where profile.py would be taken for the standard library's.
     sys.path[0] = str(Path(__file__).parents[1])
-    cli.run(main)
+    process.run(main)

@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from itrd_nlp import cli
+from itrd_nlp.cli import parser, process
 
 if TYPE_CHECKING:
     from benchmarks.training import Clock
@@ -74,7 +74,7 @@ def timed_training(args: TrainStepArguments) -> Callable[..., Clock]:
     """A function that trains a new student over some batches. It takes more training arguments."""
     from benchmarks.training import train
     from benchmarks.windows import squad_batches
-    from itrd_nlp.question_answering import QuestionAnsweringCollator
+    from itrd_nlp.tasks.question_answering import QuestionAnsweringCollator
 
     windows, tokenizer = squad_batches(args.batch_size, args.steps)
     return partial(
@@ -114,7 +114,7 @@ def measure_textbrewer(args: TrainStepArguments, tuned: bool) -> dict[str, float
     from benchmarks.peers.textbrewer_squad import seconds_per_step
     from benchmarks.training import device, random_models, training_dtype
     from benchmarks.windows import squad_batches
-    from itrd_nlp.question_answering import QuestionAnsweringCollator
+    from itrd_nlp.tasks.question_answering import QuestionAnsweringCollator
 
     batch_size = args.batch_size if tuned else 8  # notebook
     windows, tokenizer = squad_batches(batch_size, args.steps)
@@ -148,7 +148,7 @@ def figures(seconds: list[float], batch_size: int) -> dict[str, float]:
 
 
 def main() -> None:
-    (args,) = cli.parse([TrainStepArguments], description=__doc__)
+    (args,) = parser.parse([TrainStepArguments], description=__doc__)
     if args.worker is not None:
         textbrewer = args.worker.startswith("textbrewer")
         tuned = args.worker == "textbrewer_tuned"
@@ -159,7 +159,8 @@ def main() -> None:
     from rich.table import Table
 
     from benchmarks.harness import median, ratio, take_turns
-    from itrd_nlp.results import environment, write_json
+    from itrd_nlp.files import write_json
+    from itrd_nlp.training.results import environment
 
     workers = {name: [*sys.argv[1:], "--worker", name] for name in args.candidates}
     runs = take_turns(__file__, workers, args.rounds)
@@ -192,4 +193,4 @@ def main() -> None:
 if __name__ == "__main__":
     # In place of this folder, where profile.py would be taken for the standard library's.
     sys.path[0] = str(Path(__file__).parents[1])
-    cli.run(main)
+    process.run(main)

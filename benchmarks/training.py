@@ -12,11 +12,12 @@ import torch
 from datasets import Dataset
 from transformers import BertConfig, BertForQuestionAnswering, TrainerCallback
 
-from itrd_nlp.fast_attention import FAST
-from itrd_nlp.question_answering import QuestionAnsweringCollator
-from itrd_nlp.students import build_student
-from itrd_nlp.trainer import ITRDTrainer
-from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+from itrd_nlp.distillation.trainer import ITRDTrainer
+from itrd_nlp.models.fast_attention import FAST
+from itrd_nlp.models.students import build_student
+from itrd_nlp.tasks.question_answering import QuestionAnsweringCollator
+from itrd_nlp.training.arguments import FineTuningArguments
 
 # Layers, width, heads, width between.
 SHAPES = {

@@ -8,8 +8,12 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from itrd_nlp.models import LoadingArguments, load_tokenizer
-from itrd_nlp.question_answering import QuestionAnsweringCollator, read_squad, training_features
+from itrd_nlp.models.loading import LoadingArguments, load_tokenizer
+from itrd_nlp.tasks.question_answering import (
+    QuestionAnsweringCollator,
+    read_squad,
+    training_features,
+)
 
 TRAIN_FILE = "assets/squad/train-v1.1.json"
 TOKENIZER = "assets/minilm-l6"

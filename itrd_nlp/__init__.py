@@ -6,22 +6,27 @@ The names below are loaded on first use, so that importing the package stays che
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
 
 __version__ = "0.1.0"
 
 _HOME = {
     "CorrelationLoss": "itrd_nlp.losses",
-    "DistillationModel": "itrd_nlp.distillation",
-    "ITRDObjective": "itrd_nlp.objective",
-    "ITRDTrainer": "itrd_nlp.trainer",
-    "ITRDTrainingArguments": "itrd_nlp.training_args",
+    "DistillationModel": "itrd_nlp.distillation.model",
+    "ITRDObjective": "itrd_nlp.distillation.objective",
+    "ITRDTrainer": "itrd_nlp.distillation.trainer",
+    "ITRDTrainingArguments": "itrd_nlp.distillation.arguments",
     "MutualInformationLoss": "itrd_nlp.losses",
-    "QuestionAnsweringPipeline": "itrd_nlp.question_answering.pipeline",
+    "QuestionAnsweringPipeline": "itrd_nlp.tasks.question_answering.pipeline",
     "UserError": "itrd_nlp.errors",
-    "build_student": "itrd_nlp.students",
+    "build_student": "itrd_nlp.models.students",
     "correlation_loss": "itrd_nlp.losses",
-    "load_pipeline": "itrd_nlp.question_answering.pipeline",
+    "load_pipeline": "itrd_nlp.tasks.question_answering.pipeline",
     "mutual_information_loss": "itrd_nlp.losses",
 }
 
@@ -36,3 +41,39 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *_HOME])
+
+
+# Modules that published cards, Spaces and users' files import, and where they live now.
+_MOVED = {
+    "itrd_nlp.classification": "itrd_nlp.tasks.classification",
+    "itrd_nlp.demo": "itrd_nlp.tasks.demo",
+    "itrd_nlp.hub": "itrd_nlp.publish.hub",
+    "itrd_nlp.integrations": "itrd_nlp.distillation",
+    "itrd_nlp.layer_map": "itrd_nlp.distillation.layer_map",
+    "itrd_nlp.outputs": "itrd_nlp.losses.outputs",
+    "itrd_nlp.question_answering": "itrd_nlp.tasks.question_answering",
+    "itrd_nlp.report": "itrd_nlp.publish.report",
+    "itrd_nlp.representations": "itrd_nlp.losses.views",
+    "itrd_nlp.trainer": "itrd_nlp.distillation.trainer",
+    "itrd_nlp.training_args": "itrd_nlp.distillation.arguments",
+}
+
+
+class _MovedModules(MetaPathFinder, Loader):
+    """Gives the module of today to an import of its old name."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if any(fullname == old or fullname.startswith(f"{old}.") for old in _MOVED):
+            return ModuleSpec(fullname, self, is_package=True)
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        name = module.__name__
+        old = next(old for old in _MOVED if name == old or name.startswith(f"{old}."))
+        # Python takes what is in sys.modules after the import, so both names are one module.
+        sys.modules[name] = importlib.import_module(_MOVED[old] + name.removeprefix(old))
+
+
+sys.meta_path.insert(0, _MovedModules())  # before the finder that would load the file a second time

@@ -1,8 +1,10 @@
-"""What ends a run early, each with the exit code of the scripts."""
+"""The exceptions that end a run early, each with its exit code, and the sentence about a misspelt name."""
 
 from __future__ import annotations
 
+import difflib
 import signal
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
@@ -29,3 +31,20 @@ class TrainingInterrupted(Exception):
         super().__init__(f"stopped by {signal.Signals(signum).name}; {checkpoint} is saved.")
         self.signum = signum
         self.checkpoint = checkpoint
+
+
+def did_you_mean(name: str, names: Iterable[str], otherwise: str = ".", *, most: int = 1) -> str:
+    """The end of a sentence about a name that does not exist: the closest names that do.
+
+    Args:
+        name: the name that was given.
+        names: the names that exist.
+        otherwise: the end of the sentence where no name is close.
+        most: how many close names are shown.
+
+    Example:
+        >>> "there is no option --sed" + did_you_mean("--sed", ["--seed", "--bf16"])
+        'there is no option --sed; did you mean --seed?'
+    """
+    close = difflib.get_close_matches(name, names, n=most)
+    return f"; did you mean {' or '.join(close)}?" if close else otherwise

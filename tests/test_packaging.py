@@ -54,7 +54,7 @@ def test_the_tested_versions_lie_in_the_ranges_and_none_is_missing() -> None:
 
 def test_every_folder_with_code_is_installed() -> None:
     folders = {path.parent.relative_to(ROOT) for path in (ROOT / "itrd_nlp").rglob("*.py")}
-    expected = {".".join(folder.parts) for folder in folders} | {"itrd_nlp.scripts"}
+    expected = {".".join(folder.parts) for folder in folders}
     assert set(PYPROJECT["tool"]["setuptools"]["packages"]) == expected
 
 
@@ -79,9 +79,9 @@ def test_every_public_name_can_be_imported() -> None:
         _ = itrd_nlp.absent
 
 
-def test_scripts_are_importable_as_a_part_of_the_package() -> None:
-    code = "import itrd_nlp.scripts.fetch_offline_assets as script; print(script.__file__)"
-    assert Path(run(code).strip()) == ROOT / "scripts" / "fetch_offline_assets.py"
+def test_commands_are_a_part_of_the_package() -> None:
+    code = "import itrd_nlp.cli.commands.fetch_offline_assets as command; print(command.__file__)"
+    assert Path(run(code).strip()) == ROOT / "itrd_nlp/cli/commands/fetch_offline_assets.py"
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("configs/**/*.yaml")), ids=lambda path: path.stem)

@@ -24,7 +24,7 @@ def answers(
     n_best: int = 20,
     max_answer_length: int = 30,
 ) -> dict[str, str]:
-    """The best span of each question. Arguments as for `itrd_nlp.question_answering.best_answers`."""
+    """The best span of each question. Arguments as for `itrd_nlp.tasks.question_answering.best_answers`."""
     windows = defaultdict(list)
     for i, identifier in enumerate(features["example_id"]):
         windows[identifier].append(i)

@@ -1,62 +1,67 @@
-"""The console command `itrd-nlp`: a sub-command for each script.
+"""The console command `itrd-nlp`, one sub-command for each file of `itrd_nlp.cli.commands`.
 
     itrd-nlp train-squad configs/squad_minilm_t3.yaml --seed 1
+    python -m itrd_nlp train-squad configs/squad_minilm_t3.yaml --seed 1
     python scripts/train_squad.py configs/squad_minilm_t3.yaml --seed 1
 
-do the same. Every file in the folder of the scripts is a sub-command, described by the first line of its docstring.
+do the same.
 """
 
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
-import importlib.util
 import sys
 from pathlib import Path
 
+from itrd_nlp.errors import did_you_mean
+
+_COMMANDS = Path(__file__).parent / "commands"
 _SHORTER = {"fetch_offline_assets": "fetch-assets"}
 
 
 def main() -> None:
     """Run the sub-command that `sys.argv` names; without one, or with --help, list them all.
 
-    Exit codes are those of `itrd_nlp.cli.run`; 2 for a name that is none.
+    Exit codes are those of `itrd_nlp.cli.process.run`; 2 for a name that is none.
     """
-    scripts = subcommands()
+    commands = subcommands()
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):
-        print(_help(scripts))
+        print(_help(commands))
         return
-    if name not in scripts:
-        close = difflib.get_close_matches(name, scripts, n=1)
-        hint = f"did you mean {close[0]}?" if close else "itrd-nlp --help lists them."
-        print(f"error: there is no command {name!r}; {hint}", file=sys.stderr)
+    if name not in commands:
+        hint = did_you_mean(name, commands, "; itrd-nlp --help lists them.")
+        print(f"error: there is no command {name!r}{hint}", file=sys.stderr)
         sys.exit(2)
-
-    from itrd_nlp import cli  # imports transformers, which the list does not need
-
-    # What the script takes for its own name, in its help and in the command that it records.
+    # The help of the command and the record of the run show this name.
     sys.argv = [f"itrd-nlp {name}", *sys.argv[2:]]
-    cli.run(importlib.import_module(f"itrd_nlp.scripts.{scripts[name].stem}").main)
+    run_command(name)
+
+
+def run_command(name: str) -> None:
+    """Run a sub-command with the arguments in `sys.argv`, as the scripts do."""
+    from itrd_nlp.cli import (
+        process,  # imports transformers, which the list of commands does not need
+    )
+
+    module = importlib.import_module(f"itrd_nlp.cli.commands.{subcommands()[name].stem}")
+    process.run(module.main)
 
 
 def subcommands() -> dict[str, Path]:
-    """Name of each sub-command to the file of its script, sorted."""
-    package = importlib.util.find_spec("itrd_nlp.scripts")
-    assert package is not None and package.submodule_search_locations is not None
-    (folder,) = package.submodule_search_locations
+    """Name of each sub-command to its file, sorted."""
     names = {
         _SHORTER.get(path.stem, path.stem.replace("_", "-")): path
-        for path in Path(folder).glob("*.py")
+        for path in _COMMANDS.glob("*.py")
         if path.stem != "__init__"
     }
     return dict(sorted(names.items()))
 
 
-def _help(scripts: dict[str, Path]) -> str:
-    width = max(map(len, scripts)) + 2
-    lines = [f"  {name:<{width}}{_summary(path)}" for name, path in scripts.items()]
+def _help(commands: dict[str, Path]) -> str:
+    width = max(map(len, commands)) + 2
+    lines = [f"  {name:<{width}}{_summary(path)}" for name, path in commands.items()]
     return "\n".join(
         [
             "usage: itrd-nlp COMMAND [CONFIG.yaml] [--option value ...]",
@@ -69,6 +74,6 @@ def _help(scripts: dict[str, Path]) -> str:
 
 
 def _summary(path: Path) -> str:
-    """The first line of the docstring, read without running the script."""
+    """The first line of the docstring, read without running the command."""
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     return docstring.partition("\n")[0]

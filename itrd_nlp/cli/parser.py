@@ -12,38 +12,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
-import errno
 import inspect
-import os
 import re
-import shlex
 import sys
 import types
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import Any, ClassVar, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
-import yaml
 from pydantic import ConfigDict, TypeAdapter
 from transformers.hf_argparser import HfArgumentParser
 
-from itrd_nlp.errors import TrainingDiverged, TrainingInterrupted, UserError
-from itrd_nlp.memory import keep_freed_memory
+from itrd_nlp.errors import UserError, did_you_mean
+from itrd_nlp.files import read_yaml
 
 _PYDANTIC = ConfigDict(coerce_numbers_to_str=True, arbitrary_types_allowed=True)
 _METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", str: "TEXT"}
-_USUAL_OS_ERRORS = (
-    errno.EACCES,
-    errno.EDQUOT,
-    errno.EEXIST,
-    errno.EISDIR,
-    errno.ENOENT,
-    errno.ENOSPC,
-    errno.ENOTDIR,
-    errno.EPERM,
-    errno.EROFS,
-)
 
 
 def parse(
@@ -86,92 +69,6 @@ def parse(
     if unknown:
         parser.refuse(unknown[0])
     return tuple(_build(dataclass_type, namespace) for dataclass_type in dataclass_types)
-
-
-def run(main: Callable[[], object]) -> None:
-    """Call the main function of a script; turn what a user can mend into one sentence on stderr and exit code 2.
-
-    That is a `UserError`, and a file or folder that cannot be read or written (missing, no permission, disk full).
-    A training that a signal stopped exits with 128 + its number and says how to resume; one whose loss is no number
-    exits with 1. Every other exception is a bug, or somebody else's, and keeps its traceback.
-
-    Memory is kept from the kernel for the whole process, see `itrd_nlp.memory`.
-    """
-    keep_freed_memory()
-    try:
-        main()
-        _leave_process_group()
-    except UserError as error:
-        # Each process of a distributed run meets the same bad input.
-        _fail(str(error) if os.environ.get("RANK", "0") == "0" else None)
-    except TrainingDiverged as error:
-        _fail(str(error), code=1)
-    except TrainingInterrupted as stop:
-        resume = f"{command_line()} --resume_from_checkpoint true"
-        if os.environ.get("RANK", "0") == "0":
-            print(f"{stop} To resume: {resume}", file=sys.stderr)
-        sys.exit(128 + stop.signum)
-    except OSError as error:
-        if error.errno not in _USUAL_OS_ERRORS:
-            raise
-        _fail(f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}.")
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def _leave_process_group() -> None:
-    """What NCCL warns of where it is not done. Scripts that never loaded torch do not load it for this."""
-    distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_initialized():
-        distributed.destroy_process_group()
-
-
-def command_line() -> str:
-    """The command of this process as it was typed, quoted for a shell.
-
-    Absolute paths below the current folder are written relative to it, and a script elsewhere loses its folder, so
-    that the record of a run holds no names of users or machines from there. A token is left out.
-    """
-    script, *arguments = sys.argv
-    for i, argument in enumerate(arguments):
-        if re.match(r"--\w*token=", argument):
-            arguments[i] = argument.partition("=")[0] + "=***"
-        elif i and re.fullmatch(r"--\w*token", arguments[i - 1]):
-            arguments[i] = "***"
-    script = _relative(script)
-    if os.path.isabs(script):
-        script = os.path.basename(script)
-    # A sub-command, such as `itrd-nlp train-squad`, is two words.
-    words = script.split(" ") if script.startswith("itrd-nlp ") else [script]
-    return shlex.join([*words, *(_relative(argument) for argument in arguments)])
-
-
-def record() -> dict[str, Any]:
-    """What a run remembers of how it was started.
-
-    Returns:
-        ``command``, and ``config`` with the name and the text of the YAML file, if there was one.
-    """
-    started: dict[str, Any] = {"command": command_line()}
-    if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
-        path = Path(sys.argv[1])
-        text = re.sub(r"(?m)^(\w*token\s*:).*$", r"\1 ***", path.read_text(encoding="utf-8"))
-        started["config"] = {"name": path.name, "text": text}
-    return started
-
-
-def _relative(argument: str) -> str:
-    if not os.path.isabs(argument):
-        return argument
-    path = os.path.normpath(argument)
-    here = os.getcwd()
-    return os.path.relpath(path, here) if Path(path).is_relative_to(here) else argument
-
-
-def _fail(sentence: str | None, code: int = 2) -> NoReturn:
-    if sentence is not None:
-        print(f"error: {sentence}", file=sys.stderr)
-    sys.exit(code)
 
 
 def _build(dataclass_type: type, namespace: argparse.Namespace) -> Any:
@@ -287,8 +184,7 @@ def _or_null(convert: Any) -> Callable[[str], Any]:
 
 
 def _suggestion(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=3)
-    return f"; did you mean {' or '.join(close)}?" if close else "; --help lists them."
+    return did_you_mean(name, names, "; --help lists them.", most=3)
 
 
 def _convert(file: str, key: str, value: Any, hint: Any, choices: Iterable[Any] | None) -> Any:
@@ -314,64 +210,3 @@ def _convert(file: str, key: str, value: Any, hint: Any, choices: Iterable[Any] 
 
 def _type_name(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
-
-
-class _YamlLoader(yaml.SafeLoader):
-    """Plain scalars as in YAML 1.2, and no key twice.
-
-    PyYAML reads YAML 1.1, in which `2e-4` is a text, `no` is false and `1:4` is 64: a learning rate, a strategy and
-    a layer pair.
-    """
-
-    yaml_implicit_resolvers: ClassVar[dict[str | None, Any]] = {}
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue  # refused below
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} is there twice", key.start_mark
-                )
-            seen.add(key.value)
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
-        return mapping
-
-
-for _tag, _pattern in {
-    "null": r"null|Null|NULL|~|",
-    "bool": r"true|True|TRUE|false|False|FALSE",
-    "int": r"[-+]?(0|[1-9][0-9]*)",
-    "float": r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
-    r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-}.items():
-    _YamlLoader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), None
-    )
-
-
-def read_yaml(file: str) -> dict[Any, Any]:
-    """A mapping from a YAML file, its plain scalars read as in YAML 1.2.
-
-    Raises:
-        UserError: the file is missing, no YAML or no mapping.
-    """
-    try:
-        content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=_YamlLoader)
-    except FileNotFoundError:
-        raise UserError(
-            f"{file} does not exist, but the first argument must be a YAML file or an option."
-        ) from None
-    except IsADirectoryError:
-        raise UserError(f"{file} is a folder, but must be a YAML file.") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{file} is not text in UTF-8, but must be a YAML file.") from None
-    except yaml.MarkedYAMLError as error:
-        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{file} is not valid YAML: {error.problem}{line}.") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{file} must be a mapping of options to values, such as `seed: 1`.")
-    return content

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from itrd_nlp.checkpoints import writing
 from itrd_nlp.compare.figures import write_figures
-from itrd_nlp.compare.plan import Cell, Choice, CompareArguments, Plan
+from itrd_nlp.compare.plan import Cell, Choice, CompareArguments, Parse, Plan
 from itrd_nlp.compare.records import Record, Scores, collect, read_records, write_records
 from itrd_nlp.compare.runner import Failure, Stopped, run_cells
 from itrd_nlp.compare.tables import summarise, write_tables
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import writing
 
 LOCK_NAME = ".lock"
 
@@ -36,7 +36,9 @@ class Outcome:
     undecided: list[str] = field(default_factory=list)
 
 
-def compare(args: CompareArguments, scripts: Path, console: Console) -> Outcome:
+def compare(
+    args: CompareArguments, program: Sequence[str], parse: Parse, console: Console
+) -> Outcome:
     """Run what is not finished yet and write down what came out.
 
     Writes to ``args.output_dir``: `results.jsonl` and `scores.npz`, `table.md`, `.tex` and `.csv`, and the figures of
@@ -45,7 +47,8 @@ def compare(args: CompareArguments, scripts: Path, console: Console) -> Outcome:
 
     Args:
         args: what to compare.
-        scripts: the folder of train_squad.py.
+        program: the words that start `itrd-nlp`, such as ``[sys.executable, "-m", "itrd_nlp"]``.
+        parse: reads the arguments of a command from a config file; see `Plan`.
         console: where progress goes.
 
     Raises:
@@ -55,7 +58,7 @@ def compare(args: CompareArguments, scripts: Path, console: Console) -> Outcome:
     folder = Path(args.output_dir)
     if args.tables_only:
         return Outcome(_publish(folder, args, *read_records(folder)))
-    plan = Plan(args)
+    plan = Plan(args, parse)
     with _locked(folder) as lock:
         tries = plan.search()
         cells: list[Cell] = []
@@ -63,14 +66,14 @@ def compare(args: CompareArguments, scripts: Path, console: Console) -> Outcome:
         failures: list[Failure] = []
         try:
             failures += run_cells(
-                tries, scripts=scripts, jobs=args.jobs, lock=lock, console=console
+                tries, program=program, jobs=args.jobs, lock=lock, console=console
             )
             choice = choose(plan, tries)
             cells, costs = plan.cells(choice), plan.cost(choice)
             failures += run_cells(
-                cells, scripts=scripts, jobs=args.jobs, lock=lock, console=console
+                cells, program=program, jobs=args.jobs, lock=lock, console=console
             )
-            failures += run_cells(costs, scripts=scripts, jobs=1, lock=lock, console=console)
+            failures += run_cells(costs, program=program, jobs=1, lock=lock, console=console)
         except Stopped:
             _write_down(args, tries, cells, costs)
             raise

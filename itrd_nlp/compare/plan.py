@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from itrd_nlp import cli
 from itrd_nlp.compare.tables import COLUMNS
-from itrd_nlp.errors import UserError
-from itrd_nlp.integrations.textbrewer_trainer import TextBrewerArguments
-from itrd_nlp.models import LoadingArguments
-from itrd_nlp.question_answering.data import DataArguments
-from itrd_nlp.question_answering.workflows import StudentArguments
-from itrd_nlp.results import read_results
-from itrd_nlp.runs import NOT_THE_EXPERIMENT
-from itrd_nlp.trainer import CACHE_ARGUMENTS
-from itrd_nlp.training_args import TEACHER_CACHES, FineTuningArguments, ITRDTrainingArguments
+from itrd_nlp.distillation.arguments import TEACHER_CACHES, ITRDTrainingArguments
+from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
+from itrd_nlp.distillation.trainer import CACHE_ARGUMENTS
+from itrd_nlp.errors import UserError, did_you_mean
+from itrd_nlp.files import read_yaml
+from itrd_nlp.models.loading import LoadingArguments
+from itrd_nlp.tasks.question_answering.data import DataArguments
+from itrd_nlp.tasks.question_answering.workflows import StudentArguments
+from itrd_nlp.tasks.runs import NOT_THE_EXPERIMENT
+from itrd_nlp.training.arguments import FineTuningArguments
+from itrd_nlp.training.results import read_results
 
 MODELS_AND_DATA = (StudentArguments, LoadingArguments, DataArguments)
 GROUPS = (*MODELS_AND_DATA, ITRDTrainingArguments)
@@ -42,7 +42,7 @@ SET_BY_THE_COMPARISON = CACHE_ARGUMENTS | {
 TEXTBREWER_RECIPE = frozenset(f.name for f in fields(TextBrewerArguments)) - frozenset(
     f.name for f in fields(FineTuningArguments)
 )
-ITRD_SCRIPT, TEXTBREWER_SCRIPT = "train_squad.py", "train_textbrewer.py"
+ITRD_COMMAND, TEXTBREWER_COMMAND = "train-squad", "train-textbrewer"
 OURS_ALONE = OBJECTIVE | CACHE_ARGUMENTS | {"teacher_dtype"}
 COST_QUESTIONS = 16
 NO_CHOICE: dict[str, Any] = {}
@@ -173,8 +173,8 @@ class Cell:
         number: the seed; in a search the number of the try.
         name: `student/method/seed0` or `student/method/try0`, unique in its stage.
         overrides: arguments that make the method: its own and those that the search chose.
-        config: the whole config of the script.
-        script: the file in the folder of the scripts that trains it.
+        config: the whole config of the command.
+        command: the command of `itrd-nlp` that trains it.
     """
 
     stage: str
@@ -184,7 +184,7 @@ class Cell:
     name: str
     overrides: dict[str, Any]
     config: dict[str, Any]
-    script: str = ITRD_SCRIPT
+    command: str = ITRD_COMMAND
 
     @property
     def folder(self) -> Path:
@@ -210,6 +210,9 @@ class Cell:
         return results
 
 
+Parse = Callable[[Sequence[type], Sequence[str]], Any]
+"""Fills dataclasses from arguments of a command line, as `itrd_nlp.cli.parser.parse` does."""
+
 Choice = Mapping[tuple[str, str], dict[str, Any]]
 """(student, method) to the arguments that a search chose."""
 
@@ -219,23 +222,25 @@ class Plan:
 
     Args:
         args: what to compare.
+        parse: fills dataclasses from the arguments of a command line, here the name of a config alone.
 
     Raises:
-        UserError: the base cannot be read, a method changes the budget, or its script would refuse an argument.
+        UserError: the base cannot be read, a method changes the budget, or its command would refuse an argument.
 
     Example:
-        >>> plan = Plan(args)  # doctest: +SKIP
+        >>> plan = Plan(args, parse)  # doctest: +SKIP
         >>> [cell.name for cell in plan.cells(plan.nothing_chosen())]  # doctest: +SKIP
         ['T3/kd/seed0', 'T3/itrd/seed0', 'T3/kd/seed1', 'T3/itrd/seed1']
     """
 
-    def __init__(self, args: CompareArguments) -> None:
+    def __init__(self, args: CompareArguments, parse: Parse) -> None:
         self.args = args
+        self._parse = parse
         if not Path(args.base).is_file():
             raise UserError(
                 f"base {args.base} does not exist, but must be a config of train_squad.py."
             )
-        self.base = cli.read_yaml(args.base)
+        self.base = read_yaml(args.base)
         for method, overrides in args.all_methods.items():
             for chosen in (overrides, *args.search.get(method, [])):
                 self._check_method(method, chosen)
@@ -330,16 +335,16 @@ class Plan:
             }
             if method not in args.textbrewer:
                 config["teacher_cache"] = "off"
-        script = TEXTBREWER_SCRIPT if method in args.textbrewer else ITRD_SCRIPT
-        return Cell(stage, student, method, number, name, overrides, config, script)
+        command = TEXTBREWER_COMMAND if method in args.textbrewer else ITRD_COMMAND
+        return Cell(stage, student, method, number, name, overrides, config, command)
 
     def _check_method(self, method: str, overrides: Mapping[str, Any]) -> None:
-        own, script = OBJECTIVE, ITRD_SCRIPT
+        own, command = OBJECTIVE, ITRD_COMMAND
         if method in self.args.textbrewer:
-            own, script = TEXTBREWER_RECIPE, TEXTBREWER_SCRIPT
+            own, command = TEXTBREWER_RECIPE, TEXTBREWER_COMMAND
         for name in overrides:
             if name not in OPTIONS | own:
-                raise UserError(f"method {method} sets {_unknown(name, OPTIONS | own, script)}")
+                raise UserError(f"method {method} sets {_unknown(name, OPTIONS | own, command)}")
             if name not in own:
                 raise UserError(
                     f"method {method} sets {name}, but that is part of the budget, which is one for all methods; set "
@@ -347,7 +352,7 @@ class Plan:
                 )
 
     def _check_values(self) -> None:
-        """Let the scripts' own parser see every config before the first training starts."""
+        """Let the parser of the commands see every config before the first training starts."""
         cells = [
             *self.search(),
             *self.cells(self.nothing_chosen()),
@@ -364,15 +369,15 @@ class Plan:
                 seen.add(key)
                 write_config(path, cell.config)
                 try:
-                    cli.parse(groups_of(cell.script), [str(path)])
+                    self._parse(groups_of(cell.command), [str(path)])
                 except UserError as error:
                     reason = str(error).removeprefix(f"{path}: ")
                     raise UserError(f"{cell.student}/{cell.method}: {reason}") from error
 
 
-def groups_of(script: str) -> tuple[type, ...]:
-    """The arguments that a script takes."""
-    return GROUPS if script == ITRD_SCRIPT else (*MODELS_AND_DATA, TextBrewerArguments)
+def groups_of(command: str) -> tuple[type, ...]:
+    """The arguments that a command takes."""
+    return GROUPS if command == ITRD_COMMAND else (*MODELS_AND_DATA, TextBrewerArguments)
 
 
 def write_config(path: Path, config: Mapping[str, Any]) -> None:
@@ -385,7 +390,5 @@ def _value(value: Any) -> Any:
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
-def _unknown(name: str, options: frozenset[str] = OPTIONS, script: str = ITRD_SCRIPT) -> str:
-    close = difflib.get_close_matches(name, options, n=1)
-    hint = f"; did you mean {close[0]}?" if close else "."
-    return f"{name!r}, which is no option of {script}{hint}"
+def _unknown(name: str, options: frozenset[str] = OPTIONS, command: str = ITRD_COMMAND) -> str:
+    return f"{name!r}, which is no option of {command}{did_you_mean(name, options)}"

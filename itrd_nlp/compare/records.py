@@ -13,15 +13,15 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from itrd_nlp.checkpoints import writing
 from itrd_nlp.compare.plan import Cell
 from itrd_nlp.compare.runner import starts
 from itrd_nlp.compare.statistics import question_scores
 from itrd_nlp.errors import UserError
-from itrd_nlp.question_answering.data import DataArguments, load_validation_examples
-from itrd_nlp.question_answering.evaluation import load_predictions
-from itrd_nlp.report.analysis import PREDICTIONS_NAME
-from itrd_nlp.report.data import ANALYSIS_NAME, HISTORY_NAME
+from itrd_nlp.files import writing
+from itrd_nlp.publish.report.data import ANALYSIS_NAME, HISTORY_NAME
+from itrd_nlp.tasks.question_answering.analysis import PREDICTIONS_NAME
+from itrd_nlp.tasks.question_answering.data import DataArguments, load_validation_examples
+from itrd_nlp.tasks.question_answering.evaluation import load_predictions
 
 RECORDS_NAME = "results.jsonl"
 SCORES_NAME = "scores.npz"

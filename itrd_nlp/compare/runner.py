@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -19,8 +18,9 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from itrd_nlp.checkpoints import checkpoints, writing
 from itrd_nlp.compare.plan import Cell, write_config
+from itrd_nlp.files import writing
+from itrd_nlp.training.checkpoints import checkpoints
 
 LOG_NAME = "train.log"
 CONFIG_NAME = "config.yaml"
@@ -51,17 +51,17 @@ class Failure:
 
 
 def run_cells(
-    cells: Sequence[Cell], *, scripts: Path, jobs: int, lock: int, console: Console
+    cells: Sequence[Cell], *, program: Sequence[str], jobs: int, lock: int, console: Console
 ) -> list[Failure]:
     """Train what is not finished yet; go on when one fails.
 
-    Each is ``python SCRIPT FOLDER/config.yaml --resume_from_checkpoint true``, its output goes to the end of
+    Each is ``itrd-nlp COMMAND FOLDER/config.yaml --resume_from_checkpoint true``, its output goes to the end of
     FOLDER/train.log. The first signal (Ctrl-C, SIGTERM, SIGHUP) lets each training save a checkpoint and leave, the
     second ends them at once. Checkpoints of a finished training are deleted.
 
     Args:
         cells: what to train, in this order.
-        scripts: the folder of train_squad.py.
+        program: the words that start `itrd-nlp`.
         jobs: how many at the same time; they divide the threads of this process between them.
         lock: a file descriptor that the trainings keep open, so that a lock on it outlives this process.
         console: where progress goes.
@@ -92,7 +92,7 @@ def run_cells(
         try:
             while running or (waiting and not signals):
                 while waiting and len(running) < jobs and not signals:
-                    running.append(_start(waiting.popleft(), scripts, jobs, lock))
+                    running.append(_start(waiting.popleft(), program, jobs, lock))
                 time.sleep(POLL_SECONDS)
                 if len(signals) > relayed:
                     relayed = len(signals)
@@ -184,7 +184,7 @@ class _Training:
             self.process.send_signal(number)
 
 
-def _start(cell: Cell, scripts: Path, jobs: int, lock: int) -> _Training:
+def _start(cell: Cell, program: Sequence[str], jobs: int, lock: int) -> _Training:
     environment = dict(os.environ)
     if jobs > 1:
         environment["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // jobs))
@@ -194,7 +194,7 @@ def _start(cell: Cell, scripts: Path, jobs: int, lock: int) -> _Training:
         log.flush()
         process = subprocess.Popen(
             [
-                *(sys.executable, str(scripts / cell.script), str(cell.folder / CONFIG_NAME)),
+                *(*program, cell.command, str(cell.folder / CONFIG_NAME)),
                 *("--resume_from_checkpoint", "true"),
             ],
             stdin=subprocess.DEVNULL,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from itrd_nlp.question_answering.scoring import best_scores
+from itrd_nlp.tasks.question_answering.scoring import best_scores
 
 RESAMPLES = 10_000
 _DRAWS_AT_ONCE = 4_000_000  # 32 MB each for the draws and their counts

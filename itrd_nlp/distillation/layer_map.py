@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.losses.outputs import LayerPair
+from itrd_nlp.models.students import uniform_layers
 
 LAYER_MAPS = ("uniform", "last")
-
-
-class LayerPair(NamedTuple):
-    """Indices into ``hidden_states``: 0 is the output of the embeddings, k the output of layer k."""
-
-    student: int
-    teacher: int
-
-    def __str__(self) -> str:
-        return f"{self.student}:{self.teacher}"
-
-
-def uniform_layers(num_layers: int, total: int) -> list[int]:
-    """``num_layers`` of ``total`` layers, evenly spread, the last one included: 3 of 12 are 4, 8, 12."""
-    return [round(total * (i + 1) / num_layers) for i in range(num_layers)]
 
 
 def layer_pairs(

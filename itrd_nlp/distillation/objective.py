@@ -9,8 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from itrd_nlp.distributed import gather_pairs, sum_over_ranks, world_size
-from itrd_nlp.layer_map import LayerPair
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+from itrd_nlp.distillation.distributed import gather_pairs, sum_over_ranks, world_size
 from itrd_nlp.losses import (
     correlation_loss,
     kd_loss,
@@ -18,10 +18,9 @@ from itrd_nlp.losses import (
     mutual_information_loss,
     span_kd_loss,
 )
+from itrd_nlp.losses.outputs import EncoderOutput, LayerPair
 from itrd_nlp.losses.peers import Sizes, term_name
-from itrd_nlp.outputs import EncoderOutput
-from itrd_nlp.representations import draw_samples, to_samples
-from itrd_nlp.training_args import ITRDTrainingArguments
+from itrd_nlp.losses.views import draw_samples, to_samples
 
 Views = dict[str, tuple[Tensor, Tensor]]
 """View -> the samples of one layer and which of them count."""

@@ -14,13 +14,13 @@ from datasets import Dataset
 from huggingface_hub.constants import HF_HOME
 from transformers import PreTrainedModel
 
-from itrd_nlp.distillation import encode
-from itrd_nlp.early_exit import hidden_states_up_to, holds_its_layers_in_a_list
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+from itrd_nlp.distillation.teacher_cache import TeacherCache, read_speed
 from itrd_nlp.errors import UserError
-from itrd_nlp.identity import weights_digest
-from itrd_nlp.outputs import EncoderOutput
-from itrd_nlp.teacher_cache import TeacherCache, read_speed
-from itrd_nlp.training_args import ITRDTrainingArguments
+from itrd_nlp.losses.outputs import EncoderOutput
+from itrd_nlp.models.early_exit import hidden_states_up_to, holds_its_layers_in_a_list
+from itrd_nlp.models.encode import encode
+from itrd_nlp.training.identity import weights_digest
 
 logger = logging.getLogger(__name__)
 

@@ -25,9 +25,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itrd_nlp.checkpoints import writing
-from itrd_nlp.distillation import LOGITS
-from itrd_nlp.outputs import EncoderOutput
+from itrd_nlp.files import writing
+from itrd_nlp.losses.outputs import EncoderOutput
+from itrd_nlp.models.encode import LOGITS
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class TeacherCache:
     Hidden states are stored in bfloat16, logits as they are. Padding is not stored and comes back as zeros.
 
     Args:
-        folder: of this teacher alone; see `itrd_nlp.identity.weights_digest`. Made if missing.
+        folder: of this teacher alone; see `itrd_nlp.training.identity.weights_digest`. Made if missing.
         max_bytes: write no more than this; what is there is still read.
 
     Attributes:

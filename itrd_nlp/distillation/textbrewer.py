@@ -1,6 +1,6 @@
 """ITRD inside TextBrewer: its distillers, this package's losses.
 
-    from itrd_nlp.integrations.textbrewer import itrd_matches
+    from itrd_nlp.distillation.textbrewer import itrd_matches
 
     matches = itrd_matches(student_layers=3, teacher_layers=12, student_size=768, teacher_size=768)
     distill_config = DistillationConfig(temperature=2, hard_label_weight=1, intermediate_matches=matches)
@@ -22,10 +22,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from itrd_nlp.distillation.layer_map import layer_pairs
 from itrd_nlp.errors import UserError
-from itrd_nlp.layer_map import LayerPair, layer_pairs
 from itrd_nlp.losses import correlation_loss, make_projection, mutual_information_loss
-from itrd_nlp.representations import draw_samples, to_samples
+from itrd_nlp.losses.outputs import LayerPair
+from itrd_nlp.losses.views import draw_samples, to_samples
 
 CORRELATION = "itrd_correlation"
 MUTUAL_INFORMATION = "itrd_mutual_information"
@@ -55,7 +56,7 @@ def itrd_matches(
         teacher_layers: see there.
         student_size: width of the hidden states; likewise `teacher_size`.
         teacher_size: see there.
-        layer_map: see `itrd_nlp.layer_map.layer_pairs`.
+        layer_map: see `itrd_nlp.distillation.layer_map.layer_pairs`.
         beta_corr: weight of the correlation loss, summed over the pairs; 0 leaves it out.
         beta_mi: weight of the mutual information loss; 0 leaves it out.
         alpha: exponent of the correlation loss (paper, eq. 6).

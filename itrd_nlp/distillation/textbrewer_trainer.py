@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, get_scheduler
 from transformers.trainer_utils import TrainOutput
 
+from itrd_nlp.distillation.layer_map import layer_pairs
 from itrd_nlp.errors import UserError
-from itrd_nlp.hub_trainer import HubTrainer
-from itrd_nlp.layer_map import LayerPair, layer_pairs
-from itrd_nlp.training_args import FineTuningArguments
+from itrd_nlp.losses.outputs import LayerPair
+from itrd_nlp.publish.hub_trainer import HubTrainer
+from itrd_nlp.training.arguments import FineTuningArguments
 
 LOSSES = ("hidden_mse", "mmd")
 METHOD = "TextBrewer"

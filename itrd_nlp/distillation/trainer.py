@@ -18,22 +18,23 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_NAME
 from transformers.utils.generic import find_labels
 
-from itrd_nlp.attention import attention_projections
-from itrd_nlp.distillation import DistillationModel
-from itrd_nlp.distributed import world_size
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+from itrd_nlp.distillation.distributed import world_size
+from itrd_nlp.distillation.layer_map import layer_pairs
+from itrd_nlp.distillation.model import DistillationModel
+from itrd_nlp.distillation.objective import BatchShare, ITRDObjective
+from itrd_nlp.distillation.teacher import Teacher
 from itrd_nlp.errors import TrainingDiverged, UserError
-from itrd_nlp.hub_trainer import HubTrainer
-from itrd_nlp.identity import weights_digest
-from itrd_nlp.layer_map import LayerPair, layer_pairs
 from itrd_nlp.losses.correlation import mean_correlation
 from itrd_nlp.losses.logits import mean_prediction
+from itrd_nlp.losses.outputs import IGNORED, EncoderOutput, LayerPair
 from itrd_nlp.losses.peers import Sizes
-from itrd_nlp.model_card import OBJECTIVE_ARGUMENTS
-from itrd_nlp.objective import BatchShare, ITRDObjective
-from itrd_nlp.outputs import IGNORED, EncoderOutput
-from itrd_nlp.results import size
-from itrd_nlp.teacher import Teacher
-from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
+from itrd_nlp.models.attention import attention_projections
+from itrd_nlp.publish.hub_trainer import HubTrainer
+from itrd_nlp.publish.model_card import OBJECTIVE_ARGUMENTS
+from itrd_nlp.training.arguments import FineTuningArguments
+from itrd_nlp.training.identity import weights_digest
+from itrd_nlp.training.results import size
 
 OBJECTIVE_WEIGHTS_NAME = "objective.safetensors"
 # How the teacher's outputs are come by does not make a run another one.

@@ -4,16 +4,16 @@ On features: `correlation_loss` and `mutual_information_loss`, each also as a mo
 projection. On logits: `kd_loss` and `span_kd_loss`. For analysis: Rényi entropies of any order.
 """
 
-from .correlation import (
+from itrd_nlp.losses.correlation import (
     CorrelationLoss,
     correlation_loss,
     feature_correlations,
     mean_correlation,
 )
-from .logits import kd_loss, mean_prediction, span_kd_loss
-from .mutual_information import MutualInformationLoss, mutual_information_loss
-from .projection import make_projection
-from .renyi import gram_matrix, joint_entropy, matrix_entropy, mutual_information
+from itrd_nlp.losses.logits import kd_loss, mean_prediction, span_kd_loss
+from itrd_nlp.losses.mutual_information import MutualInformationLoss, mutual_information_loss
+from itrd_nlp.losses.projection import make_projection
+from itrd_nlp.losses.renyi import gram_matrix, joint_entropy, matrix_entropy, mutual_information
 
 __all__ = [
     "CorrelationLoss",

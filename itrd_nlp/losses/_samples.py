@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..errors import UserError
+from itrd_nlp.errors import UserError
 
 
 def shape(x: Tensor) -> str:

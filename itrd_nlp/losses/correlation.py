@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ..errors import UserError
-from ._samples import as_groups, count_samples, over_groups, statistics_dtype
-from .projection import make_projection, project
+from itrd_nlp.errors import UserError
+from itrd_nlp.losses._samples import as_groups, count_samples, over_groups, statistics_dtype
+from itrd_nlp.losses.projection import make_projection, project
 
 Reduce = Callable[[Tensor], Tensor]
 

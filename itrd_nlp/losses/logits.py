@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..errors import UserError
-from ._samples import shape
+from itrd_nlp.errors import UserError
+from itrd_nlp.losses._samples import shape
 
 
 def kd_loss(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -39,3 +40,13 @@ class EncoderOutput:
     logits: dict[str, Tensor]
     hidden_states: dict[int, Tensor]
     attention: dict[int, AttentionStates] = field(default_factory=dict)
+
+
+class LayerPair(NamedTuple):
+    """Indices into ``hidden_states``: 0 is the output of the embeddings, k the output of layer k."""
+
+    student: int
+    teacher: int
+
+    def __str__(self) -> str:
+        return f"{self.student}:{self.teacher}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
-from ._samples import check_mask, shape
+from itrd_nlp.errors import UserError
+from itrd_nlp.losses._samples import check_mask, shape
 
 INITS = ("auto", "identity", "default")
 

@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..errors import UserError
-from ._samples import check_mask, shape
+from itrd_nlp.errors import UserError
+from itrd_nlp.losses._samples import check_mask, shape
 
 
 def gram_matrix(z: Tensor, mask: Tensor | None = None) -> Tensor:

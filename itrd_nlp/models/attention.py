@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.outputs import AttentionStates
+from itrd_nlp.losses.outputs import AttentionStates
 
 # What BERT, RoBERTa and ELECTRA, then MPNet, then DistilBERT call the three layers.
 _NAMES = (("query", "key", "value"), ("q", "k", "v"), ("q_lin", "k_lin", "v_lin"))

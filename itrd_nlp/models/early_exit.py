@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.students import encoder_layers_name
+from itrd_nlp.models.students import encoder_layers_name
 
 
 def holds_its_layers_in_a_list(model: PreTrainedModel) -> bool:

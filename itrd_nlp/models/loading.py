@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.fast_attention import check_fast_attention
+from itrd_nlp.models.fast_attention import check_fast_attention
 
 
 @dataclass

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils.generic import find_labels
 
-from itrd_nlp.distillation import encode
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.correlation import STD_FLOOR
+from itrd_nlp.models.encode import encode
 
 
 def layer_similarity(

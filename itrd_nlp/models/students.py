@@ -9,10 +9,14 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.layer_map import uniform_layers
-from itrd_nlp.models import set_dropout
+from itrd_nlp.models.loading import set_dropout
 
 STUDENT_LAYERS = ("uniform", "first", "last", "random")
+
+
+def uniform_layers(num_layers: int, total: int) -> list[int]:
+    """``num_layers`` of ``total`` layers, evenly spread, the last one included: 3 of 12 are 4, 8, 12."""
+    return [round(total * (i + 1) / num_layers) for i in range(num_layers)]
 
 
 def student_layers(

@@ -36,9 +36,9 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHT
 
 from itrd_nlp import __version__
 from itrd_nlp.errors import UserError
-from itrd_nlp.model_card import CARD_NAME, is_generated, model_card, without_private_names
-from itrd_nlp.models import LoadingArguments, load_model, load_tokenizer
-from itrd_nlp.results import RESULTS_NAME, read_results
+from itrd_nlp.models.loading import LoadingArguments, load_model, load_tokenizer
+from itrd_nlp.publish.model_card import CARD_NAME, is_generated, model_card, without_private_names
+from itrd_nlp.training.results import RESULTS_NAME, read_results
 
 LONGEST_WAIT = 60  # seconds that a rate limit may ask for before it is left to the user
 TRIES = 3  # of a request that the rate limit refused

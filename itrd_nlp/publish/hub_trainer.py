@@ -13,9 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import HubStrategy
 from transformers.utils.hub import PushInProgress
 
-from itrd_nlp.base_trainer import BaseTrainer
 from itrd_nlp.errors import UserError
-from itrd_nlp.hub import (
+from itrd_nlp.publish.hub import (
     HubFile,
     PushReport,
     card_text,
@@ -24,8 +23,9 @@ from itrd_nlp.hub import (
     push_files,
     student_files,
 )
-from itrd_nlp.model_card import CARD_NAME
-from itrd_nlp.results import environment, read_results, size
+from itrd_nlp.publish.model_card import CARD_NAME
+from itrd_nlp.training.results import environment, read_results, size
+from itrd_nlp.training.trainer import BaseTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class HubTrainer(BaseTrainer):
         """Create the repository ``args.hub_model_id`` (default: of the name of ``output_dir``) where there is none.
 
         Raises:
-            UserError: ``hub_strategy`` is one that pushes checkpoints, or see `itrd_nlp.hub.open_repo`.
+            UserError: ``hub_strategy`` is one that pushes checkpoints, or see `itrd_nlp.publish.hub.open_repo`.
         """
         strategy = HubStrategy(self.args.hub_strategy)
         if strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):

@@ -20,9 +20,9 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from itrd_nlp import __version__
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.errors import UserError
-from itrd_nlp.offline_assets import ASSETS
-from itrd_nlp.training_args import ITRDTrainingArguments
+from itrd_nlp.tasks.offline_assets import ASSETS
 
 CARD_NAME = "README.md"
 SQUAD = "rajpurkar/squad"
@@ -458,7 +458,7 @@ allowed = torch.ones_like(scores).triu().tril(29).bool()  # at most 30 tokens, t
 first, last = divmod(scores.masked_fill(~allowed, -torch.inf).argmax().item(), len(end))
 print(context[offsets[first][0] : offsets[last][1]])"""
     pipeline = f"""\
-from itrd_nlp.question_answering.pipeline import load_pipeline
+from itrd_nlp.tasks.question_answering.pipeline import load_pipeline
 
 answer = load_pipeline({name})(question=question, context=context)
 print(answer["answer"], answer["score"], answer["start"], answer["end"])"""

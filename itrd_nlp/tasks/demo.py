@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.question_answering.pipeline import QuestionAnsweringPipeline
-from itrd_nlp.results import read_results
+from itrd_nlp.tasks.question_answering.pipeline import QuestionAnsweringPipeline
+from itrd_nlp.training.results import read_results
 
 if TYPE_CHECKING:
     import gradio as gr

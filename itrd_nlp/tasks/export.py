@@ -24,16 +24,16 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from itrd_nlp.checkpoints import publish, writing
 from itrd_nlp.errors import UserError
-from itrd_nlp.models import LoadingArguments, load_model, load_tokenizer
-from itrd_nlp.question_answering.data import (
+from itrd_nlp.files import replace_folder, write_json, writing
+from itrd_nlp.models.loading import LoadingArguments, load_model, load_tokenizer
+from itrd_nlp.tasks.question_answering.data import (
     DataArguments,
     EvaluationData,
     collator,
     load_evaluation_data,
 )
-from itrd_nlp.question_answering.onnx_model import (
+from itrd_nlp.tasks.question_answering.onnx_model import (
     FP32_NAME,
     INPUT_NAMES,
     INT8_NAME,
@@ -41,8 +41,12 @@ from itrd_nlp.question_answering.onnx_model import (
     OnnxQuestionAnsweringModel,
     require_packages,
 )
-from itrd_nlp.question_answering.speed import SpanModel, milliseconds_per_question, span_logits
-from itrd_nlp.results import RESULTS_NAME, environment, size, write_json
+from itrd_nlp.tasks.question_answering.speed import (
+    SpanModel,
+    milliseconds_per_question,
+    span_logits,
+)
+from itrd_nlp.training.results import RESULTS_NAME, environment, size
 
 OPSET = 20  # the first one with Gelu
 OPSETS = range(18, 24)  # what torch's exporter writes
@@ -434,7 +438,7 @@ def _aside(folder: Path) -> Iterator[Path]:
                 raise UserError(
                     f"{folder} holds {others[0]}, which is no part of an export; name another folder."
                 )
-            publish(staged, folder)
+            replace_folder(staged, folder)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
 

@@ -9,13 +9,13 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+from itrd_nlp.distillation.trainer import CACHE_ARGUMENTS
 from itrd_nlp.errors import UserError
-from itrd_nlp.hub import push_student
-from itrd_nlp.hub_trainer import HubTrainer
-from itrd_nlp.model_card import license_of
-from itrd_nlp.results import environment, read_results
-from itrd_nlp.trainer import CACHE_ARGUMENTS
-from itrd_nlp.training_args import FineTuningArguments
+from itrd_nlp.publish.hub import push_student
+from itrd_nlp.publish.hub_trainer import HubTrainer
+from itrd_nlp.publish.model_card import license_of
+from itrd_nlp.training.arguments import FineTuningArguments
+from itrd_nlp.training.results import environment, read_results
 
 # What a trainer alone knows of how it distilled.
 OF_THE_TRAINER = ("method", "layer_pairs", "more_teachers")
@@ -97,7 +97,7 @@ def train_and_evaluate(
 
 
 def summary_row(name: str, results: dict[str, Any]) -> dict[str, Any]:
-    """Results as a row of `itrd_nlp.results.print_summary`."""
+    """Results as a row of `itrd_nlp.training.results.print_summary`."""
     return {**results, "name": name, "seconds": results.get("train_seconds")}
 
 
@@ -105,7 +105,7 @@ def push_finished(args: FineTuningArguments) -> None:
     """Push what an earlier, finished run has left in ``output_dir``, where ``push_to_hub`` asks for it.
 
     Raises:
-        UserError: no ``hub_model_id`` is given, or see `itrd_nlp.hub.push_student`.
+        UserError: no ``hub_model_id`` is given, or see `itrd_nlp.publish.hub.push_student`.
     """
     if not args.push_to_hub or args.process_index > 0:
         return

@@ -1,4 +1,4 @@
-"""The page of `itrd_nlp.demo` as a Space of the Hub."""
+"""The page of `itrd_nlp.tasks.demo` as a Space of the Hub."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from huggingface_hub import HfApi, SpaceCardData
 
 from itrd_nlp import __version__
 from itrd_nlp.errors import UserError
-from itrd_nlp.hub import check_repo_id, hub_errors
+from itrd_nlp.publish.hub import check_repo_id, hub_errors
 
 APP = '''"""Answers of {models} side by side."""
 
-from itrd_nlp.demo import build_demo
-from itrd_nlp.question_answering.pipeline import load_pipeline
+from itrd_nlp.tasks.demo import build_demo
+from itrd_nlp.tasks.question_answering.pipeline import load_pipeline
 
 demo = build_demo({arguments})
 
@@ -82,7 +82,7 @@ def write_space(folder: Path, student_repo: str, teacher_repo: str | None = None
     requirements = "\n".join(_requirements()) + "\n"
     (folder / "requirements.txt").write_text(requirements, encoding="utf-8")
     (folder / "README.md").write_text(_readme(models), encoding="utf-8")
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     shutil.copytree(package, folder / package.name, ignore=shutil.ignore_patterns("__pycache__"))
 
 

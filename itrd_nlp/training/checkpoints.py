@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import logging
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
-from safetensors import SafetensorError
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import sha256, to_disk
 
 logger = logging.getLogger(__name__)
 
 MANIFEST_NAME = "manifest.json"
 STAGING_NAME = ".incomplete-checkpoint"
-
-# How torch.save reports a disk that takes no more: a RuntimeError of its zip writer, or of C++ streams.
-_TORCH_WRITER = ("PytorchStreamWriter", "inline_container", "iostream")
 
 
 def seal(folder: Path) -> None:
@@ -31,24 +23,13 @@ def seal(folder: Path) -> None:
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST_NAME):
         files[str(path.relative_to(folder))] = {
             "size": path.stat().st_size,
-            "sha256": _sha256(path),
+            "sha256": sha256(path),
         }
-        _to_disk(path)
+        to_disk(path)
     manifest = folder / MANIFEST_NAME
     manifest.write_text(json.dumps(files, indent=1) + "\n", encoding="utf-8")
-    _to_disk(manifest)
-    _to_disk(folder)
-
-
-def publish(staged: Path, final: Path) -> None:
-    """Move a sealed folder to its final name. What was there before is replaced, and never half there."""
-    replaced = final.with_name(f".replaced-{final.name}")
-    shutil.rmtree(replaced, ignore_errors=True)
-    if final.exists():
-        final.rename(replaced)
-    staged.rename(final)
-    _to_disk(final.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
+    to_disk(manifest)
+    to_disk(folder)
 
 
 def damage(folder: Path) -> str | None:
@@ -69,7 +50,7 @@ def damage(folder: Path) -> str | None:
             return f"{name} is missing"
         if path.stat().st_size != size:
             return f"{name} has {path.stat().st_size} bytes, not {size}"
-        if _sha256(path) != digest:
+        if sha256(path) != digest:
             return f"{name} does not have the contents it was written with"
     return None
 
@@ -105,41 +86,3 @@ def last_good_checkpoint(output_dir: Path) -> Path | None:
             f"{output_dir} holds no checkpoint that is whole ({'; '.join(passed_over)}); remove them to start anew."
         )
     return None
-
-
-@contextlib.contextmanager
-def writing(path: Path, then: str = "") -> Iterator[None]:
-    """Turn what a full or read-only disk raises into one sentence about `path`.
-
-    Args:
-        path: what is being written.
-        then: a sentence to add, such as what is still there.
-
-    Raises:
-        UserError: writing failed.
-    """
-    try:
-        yield
-    except (OSError, SafetensorError, RuntimeError) as error:
-        if isinstance(error, OSError) and error.errno:
-            reason = os.strerror(error.errno)
-        elif isinstance(error, RuntimeError) and any(name in str(error) for name in _TORCH_WRITER):
-            reason = "torch.save could not write its file, as on a full disk"
-        elif isinstance(error, RuntimeError):
-            raise
-        else:
-            reason = str(error).splitlines()[0].rstrip(".")
-        raise UserError(f"{path} cannot be written: {reason}. {then}".strip()) from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -44,20 +43,6 @@ def _gpus() -> str:
     if not torch.cuda.is_available():
         return ""
     return f", {torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-
-
-def file_record(path: str | Path, **counts: int) -> dict[str, Any]:
-    """What a run remembers of a file of data: its name without folders, its sha256, and how much was read of it."""
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"name": Path(path).name, "sha256": digest, **counts}
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file under a temporary name and rename it, so that it is whole or not there."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 def read_results(folder: str | Path) -> dict[str, Any] | None:

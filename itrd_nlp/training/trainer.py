@@ -4,60 +4,29 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Sized
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import TrainerControl
-from transformers.trainer_pt_utils import get_length_grouped_indices
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
-from itrd_nlp.checkpoints import (
+from itrd_nlp.errors import UserError
+from itrd_nlp.files import replace_folder, writing
+from itrd_nlp.training.checkpoints import (
     STAGING_NAME,
     damage,
     last_good_checkpoint,
-    publish,
     seal,
-    writing,
 )
-from itrd_nlp.errors import UserError
-from itrd_nlp.identity import check_identity, data_digest, write_identity
-from itrd_nlp.signals import StopOnSignal
+from itrd_nlp.training.identity import check_identity, data_digest, write_identity
+from itrd_nlp.training.sampler import LengthGroupedSampler
+from itrd_nlp.training.signals import StopOnSignal
 
 logger = logging.getLogger(__name__)
-
-
-class LengthGroupedSampler(Sampler[int]):
-    """Batches of similar length, in an order that depends on the seed and the epoch alone.
-
-    transformers' sampler draws from torch's global generator, so its order depends on whatever drew before; this one
-    gives the same batches after a restart.
-
-    Args:
-        lengths: tokens of each example.
-        batch_size: examples that are to be of similar length.
-        seed: of the order.
-    """
-
-    def __init__(self, lengths: list[int], batch_size: int, seed: int) -> None:
-        self.lengths = lengths
-        self.batch_size = batch_size
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed + 1_000_003 * self.epoch)
-        return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
 
 
 class BaseTrainer(Trainer):
@@ -186,7 +155,7 @@ class BaseTrainer(Trainer):
                     self.state.save_to_json(str(staged / "trainer_state.json"))
                     write_identity(staged, self._identity)
                     seal(staged)
-                    publish(staged, final)
+                    replace_folder(staged, final)
                     rotate_checkpoints(
                         output_dir=str(run_dir),
                         save_total_limit=self.args.save_total_limit,

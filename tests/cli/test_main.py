@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from itrd_nlp import cli, command
+from itrd_nlp.cli import main as command
+from itrd_nlp.cli import process
 
-ROOT = Path(__file__).parents[1]
-SCRIPTS = sorted(path for path in (ROOT / "scripts").glob("*.py") if path.stem != "__init__")
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "itrd_nlp" / "cli" / "commands"
+COMMANDS = sorted(path for path in FOLDER.glob("*.py") if path.stem != "__init__")
+SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 
 
-def run(*arguments: str, code: str = "from itrd_nlp.command import main; main()") -> str:
+def run(*arguments: str, code: str = "from itrd_nlp.cli.main import main; main()") -> str:
     process = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         capture_output=True,
@@ -29,14 +32,30 @@ def run(*arguments: str, code: str = "from itrd_nlp.command import main; main()"
     return process.stdout
 
 
-def test_every_script_is_a_subcommand() -> None:
-    assert sorted(command.subcommands().values()) == SCRIPTS
+def test_every_file_of_the_commands_is_a_subcommand_and_has_a_script() -> None:
+    assert sorted(command.subcommands().values()) == COMMANDS
+    assert [path.name for path in SCRIPTS] == [path.name for path in COMMANDS]
     names = {"evaluate-squad", "fetch-assets", "predict", "train-squad", "train-teacher"}
     assert names <= set(command.subcommands())
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
-def test_every_script_has_a_main_and_a_first_line_that_fits_the_list(path: Path) -> None:
+def test_a_script_names_its_command_and_does_nothing_else(path: Path) -> None:
+    summary, imported, call = ast.parse(path.read_text(encoding="utf-8")).body
+    ran = COMMANDS[[command.stem for command in COMMANDS].index(path.stem)]
+    names = {file: name for name, file in command.subcommands().items()}
+    assert ast.unparse(call) == f"run_command({names[ran]!r})"
+    assert ast.unparse(imported) == "from itrd_nlp.cli.main import run_command"
+    assert isinstance(summary, ast.Expr)
+
+
+def test_python_m_is_the_same_command() -> None:
+    code = "import runpy, sys; sys.argv[0] = 'x'; runpy.run_module('itrd_nlp', run_name='__main__')"
+    assert run("--help", code=code) == run("--help")
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.stem)
+def test_every_command_has_a_main_and_a_first_line_that_fits_the_list(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert "main" in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     summary = (ast.get_docstring(tree) or "").partition("\n")[0]
@@ -47,7 +66,7 @@ def test_every_script_has_a_main_and_a_first_line_that_fits_the_list(path: Path)
 def test_the_list_has_a_line_for_each_and_needs_neither_torch_nor_transformers() -> None:
     code = """
 import sys
-from itrd_nlp.command import main
+from itrd_nlp.cli.main import main
 main()
 print("loaded:", *({"torch", "transformers", "datasets", "pydantic"} & set(sys.modules)))
 """
@@ -88,10 +107,10 @@ def test_an_unknown_name_is_one_sentence_and_exit_code_2(
     assert capsys.readouterr().err == f"error: there is no command {name!r}; {hint}\n"
 
 
-def test_a_subcommand_runs_its_script_under_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_subcommand_runs_its_file_under_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = {}
-    script = types.ModuleType("itrd_nlp.scripts.train_squad")
-    script.main = lambda: seen.update(argv=sys.argv, command=cli.command_line())
+    script = types.ModuleType("itrd_nlp.cli.commands.train_squad")
+    script.main = lambda: seen.update(argv=sys.argv, command=process.command_line())
     monkeypatch.setitem(sys.modules, script.__name__, script)
     monkeypatch.setattr(sys, "argv", ["/somewhere/bin/itrd-nlp", "train-squad", "a b.yaml", "--x"])
     command.main()

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from itrd_nlp import memory
+from itrd_nlp.cli import memory
 
 on_glibc = pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="page faults are tuned on glibc only"
@@ -18,7 +18,7 @@ on_glibc = pytest.mark.skipif(
 # Blocks of 8 to 24 MB, touched page by page and freed again, as the activations of a training step are.
 FAULTS = """
 import ctypes, resource, sys
-from itrd_nlp.memory import keep_freed_memory
+from itrd_nlp.cli.memory import keep_freed_memory
 
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
@@ -72,7 +72,7 @@ def test_a_step_faults_in_at_least_five_times_fewer_pages() -> None:
     ids=lambda variable: next(iter(variable)),
 )
 def test_what_the_user_has_set_stays(variable: dict[str, str]) -> None:
-    code = "from itrd_nlp.memory import keep_freed_memory; print(keep_freed_memory())"
+    code = "from itrd_nlp.cli.memory import keep_freed_memory; print(keep_freed_memory())"
     assert run(code, **variable) == "False"
     assert run(code) == "True"
 

@@ -16,7 +16,7 @@ import pytest
 import torch.distributed as dist
 from transformers import TrainingArguments
 
-from itrd_nlp import cli
+from itrd_nlp.cli import parser, process
 from itrd_nlp.errors import UserError
 
 
@@ -68,7 +68,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def parse(*argv: str) -> tuple[ModelArguments, DataArguments]:
-    model, data = cli.parse((ModelArguments, DataArguments), argv)
+    model, data = parser.parse((ModelArguments, DataArguments), argv)
     return model, data
 
 
@@ -227,7 +227,7 @@ def test_a_value_error_of_the_dataclass_is_one_sentence(write: Write) -> None:
 
 def test_the_arguments_of_the_process_are_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["script.py", "--model", "m"])
-    assert cli.parse([ModelArguments])[0].model == "m"
+    assert parser.parse([ModelArguments])[0].model == "m"
 
 
 def test_training_arguments(write: Write, tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_training_arguments(write: Write, tmp_path: Path) -> None:
         use_cpu: true
         """
     )
-    (args,) = cli.parse([TrainingArguments], [config, "--seed", "7", "--max_steps", "-1"])
+    (args,) = parser.parse([TrainingArguments], [config, "--seed", "7", "--max_steps", "-1"])
     assert (args.learning_rate, args.seed, args.warmup_steps) == (2e-4, 7, 10.0)
     assert (args.eval_strategy, args.save_strategy, args.report_to) == ("no", "epoch", [])
     assert args.lr_scheduler_kwargs == {"min_lr_rate": 0.1}
@@ -255,7 +255,7 @@ def test_training_arguments(write: Write, tmp_path: Path) -> None:
 def test_training_arguments_that_contradict_each_other_are_one_sentence(tmp_path: Path) -> None:
     argv = ["--output_dir", str(tmp_path), "--use_cpu", "--bf16", "--fp16"]
     with pytest.raises(UserError, match="fp16 and bf16"):
-        cli.parse([TrainingArguments], argv)
+        parser.parse([TrainingArguments], argv)
 
 
 def test_help_has_our_options_first_and_those_of_transformers_last(
@@ -268,7 +268,7 @@ def test_help_has_our_options_first_and_those_of_transformers_last(
         temperature: float = field(default=2.0, metadata={"help": "Of the logits."})
 
     with pytest.raises(SystemExit) as caught:
-        cli.parse([OurTrainingArguments, DataArguments], ["--help"], description="What it does.")
+        parser.parse([OurTrainingArguments, DataArguments], ["--help"], description="What it does.")
     assert caught.value.code == 0
     text = capsys.readouterr().out
     order = [
@@ -291,7 +291,7 @@ def test_every_option_of_transformers_has_its_line_in_help(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit):
-        cli.parse([TrainingArguments], ["--help"])
+        parser.parse([TrainingArguments], ["--help"])
     text = capsys.readouterr().out
     assert "%%" not in text
     for name in ("output_dir", "gradient_accumulation_steps", "bf16", "resume_from_checkpoint"):
@@ -302,7 +302,7 @@ def run_main(
     main: Callable[[], object], capsys: pytest.CaptureFixture[str]
 ) -> tuple[Any, str, str]:
     with pytest.raises(SystemExit) as caught:
-        cli.run(main)
+        process.run(main)
     return (caught.value.code, *capsys.readouterr())
 
 
@@ -343,16 +343,16 @@ def test_run_exits_with_130_on_ctrl_c(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize("error", [ValueError("bug"), OSError("no number"), RuntimeError("bug")])
 def test_run_keeps_the_traceback_of_everything_else(error: Exception) -> None:
     with pytest.raises(type(error), match=str(error)):
-        cli.run(raising(error))
+        process.run(raising(error))
 
 
 def test_run_returns_when_main_does() -> None:
-    cli.run(lambda: None)
+    process.run(lambda: None)
 
 
 def test_run_leaves_the_process_group(tmp_path: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
-    cli.run(lambda: dist.barrier())
+    process.run(lambda: dist.barrier())
     assert not dist.is_initialized()
 
 
@@ -362,23 +362,23 @@ def test_command_line_is_quoted_and_relative(
     monkeypatch.chdir(tmp_path)
     argv = [f"{tmp_path}/scripts/x.py", f"{tmp_path}/a b.yaml", "--name", "it's", "/other/data"]
     monkeypatch.setattr(sys, "argv", argv)
-    assert cli.command_line() == """scripts/x.py 'a b.yaml' --name 'it'"'"'s' /other/data"""
+    assert process.command_line() == """scripts/x.py 'a b.yaml' --name 'it'"'"'s' /other/data"""
     monkeypatch.setattr(sys, "argv", ["/home/somebody/scripts/x.py", "config.yaml"])
-    assert cli.command_line() == "x.py config.yaml"
+    assert process.command_line() == "x.py config.yaml"
 
 
 def test_a_token_is_in_no_record(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     config = write("hub_token: hf_secret\nseed: 1\n")
     argv = ["scripts/x.py", str(config), "--hub_token", "hf_secret", "--other_token=hf_secret"]
     monkeypatch.setattr(sys, "argv", argv)
-    record = cli.record()
+    record = process.record()
     assert "hf_secret" not in str(record)
     assert record["command"].endswith("--hub_token '***' '--other_token=***'")
     assert record["config"]["text"] == "hub_token: ***\nseed: 1\n"
 
 
 def test_importing_the_command_line_does_not_import_torch() -> None:
-    code = "import sys, itrd_nlp.cli; print('torch' in sys.modules)"
+    code = "import sys, itrd_nlp.cli.parser; print('torch' in sys.modules)"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

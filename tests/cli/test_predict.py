@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from itrd_nlp.scripts.predict import main
 
-from itrd_nlp import cli
+from itrd_nlp.cli import process
+from itrd_nlp.cli.commands.predict import main
 from itrd_nlp.errors import UserError
-from itrd_nlp.question_answering.pipeline import QuestionAnsweringPipeline, load_pipeline
-from itrd_nlp.question_answering.prediction import Question, predict, read_questions
+from itrd_nlp.tasks.question_answering.pipeline import QuestionAnsweringPipeline, load_pipeline
+from itrd_nlp.tasks.question_answering.prediction import Question, predict, read_questions
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 WORDS = ["the", "river", "rhine", "flows", "past", "basel", "and", "bonn", "where", "what"]
 CONTEXT = "The river Rhine flows past Basel and Bonn"
 ROW = {"question": "where", "context": CONTEXT}
@@ -49,7 +49,7 @@ def run(
         monkeypatch.setattr(sys, "argv", command)
         code = 0
         try:
-            cli.run(main)
+            process.run(main)
         except SystemExit as stop:
             code = int(stop.code or 0)
         out, err = capsys.readouterr()
@@ -257,7 +257,7 @@ def test_a_file_is_read_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_pipe_is_answered_line_by_line_before_it_ends(model: Path) -> None:
     arguments = ["predict", "--model", str(model), "--device", "cpu", "--input", "-"]
     process = subprocess.Popen(
-        [sys.executable, "-c", "from itrd_nlp.command import main; main()", *arguments],
+        [sys.executable, "-c", "from itrd_nlp.cli.main import main; main()", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from itrd_nlp.results import write_json
+from itrd_nlp.files import write_json
 
 WORDS = ["river", "rhine", "flows", "past", "basel", "and", "bonn", "it", "meets", "sea", "what"]
 

@@ -3,8 +3,9 @@ import logging
 import pytest
 import torch
 
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.errors import UserError
-from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
+from itrd_nlp.training.arguments import FineTuningArguments
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 
+from itrd_nlp.distillation.layer_map import layer_pairs
 from itrd_nlp.errors import UserError
-from itrd_nlp.layer_map import layer_pairs
 
 
 def resolve(layer_map, student=3, teacher=12, **kwargs):

@@ -4,19 +4,19 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from itrd_nlp.distillation import DistillationModel, encode, span_task_loss
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+from itrd_nlp.distillation.model import DistillationModel, span_task_loss
+from itrd_nlp.distillation.objective import BatchShare, ITRDObjective
 from itrd_nlp.errors import UserError
-from itrd_nlp.layer_map import LayerPair
 from itrd_nlp.losses import (
     correlation_loss,
     kd_loss,
     mutual_information_loss,
     span_kd_loss,
 )
-from itrd_nlp.objective import BatchShare, EncoderOutput, ITRDObjective
-from itrd_nlp.outputs import IGNORED
-from itrd_nlp.representations import draw_samples
-from itrd_nlp.training_args import ITRDTrainingArguments
+from itrd_nlp.losses.outputs import IGNORED, EncoderOutput, LayerPair
+from itrd_nlp.losses.views import draw_samples
+from itrd_nlp.models.encode import encode
 
 PAIRS = [LayerPair(1, 2), LayerPair(2, 4)]
 

@@ -10,15 +10,16 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForQuestionAnswering
 
-from itrd_nlp import cli
-from itrd_nlp.distillation import DistillationModel, encode
+from itrd_nlp.cli import parser
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+from itrd_nlp.distillation.model import DistillationModel
+from itrd_nlp.distillation.objective import BatchShare, ITRDObjective
+from itrd_nlp.distillation.trainer import OBJECTIVE_WEIGHTS_NAME, ITRDTrainer
 from itrd_nlp.errors import UserError
-from itrd_nlp.layer_map import LayerPair
 from itrd_nlp.losses import peers
+from itrd_nlp.losses.outputs import LayerPair
 from itrd_nlp.losses.peers import Sizes
-from itrd_nlp.objective import BatchShare, ITRDObjective
-from itrd_nlp.trainer import OBJECTIVE_WEIGHTS_NAME, ITRDTrainer
-from itrd_nlp.training_args import ITRDTrainingArguments
+from itrd_nlp.models.encode import encode
 
 HOME = "itrd_nlp.losses.peers"
 PAIRS = [LayerPair(1, 2), LayerPair(2, 4)]
@@ -91,9 +92,9 @@ def test_a_line_in_a_config_is_all_it_takes(tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(f"peer_losses:\n  {HOME}.PatientKD: 10\n  {HOME}.RKD: 0.5\n")
     out = ["--output_dir", str(tmp_path / "run")]
-    (args,) = cli.parse([ITRDTrainingArguments], [str(config), *out])
+    (args,) = parser.parse([ITRDTrainingArguments], [str(config), *out])
     assert args.peers == {peers.PatientKD: 10.0, peers.RKD: 0.5}
-    (args,) = cli.parse([ITRDTrainingArguments], out)
+    (args,) = parser.parse([ITRDTrainingArguments], out)
     assert args.peers == {} == args.peer_losses
 
 
@@ -102,9 +103,9 @@ def test_on_the_command_line_it_is_a_json_object_and_wins_over_the_config(tmp_pa
     config.write_text(f"peer_losses:\n  {HOME}.PatientKD: 10\n")
     out = ["--output_dir", str(tmp_path / "run")]
     text = f'{{"{HOME}.SP": 3000}}'
-    (args,) = cli.parse([ITRDTrainingArguments], [str(config), *out, "--peer_losses", text])
+    (args,) = parser.parse([ITRDTrainingArguments], [str(config), *out, "--peer_losses", text])
     assert args.peer_losses == {f"{HOME}.SP": 3000.0}
-    (args,) = cli.parse([ITRDTrainingArguments], [str(config), *out, "--peer_losses", "null"])
+    (args,) = parser.parse([ITRDTrainingArguments], [str(config), *out, "--peer_losses", "null"])
     assert args.peer_losses == {}
 
 

@@ -8,13 +8,13 @@ import datasets
 import pytest
 import torch
 
-from itrd_nlp import teacher as teacher_module
-from itrd_nlp import teacher_cache as cache_module
-from itrd_nlp.distillation import encode
+from itrd_nlp.distillation import teacher as teacher_module
+from itrd_nlp.distillation import teacher_cache as cache_module
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+from itrd_nlp.distillation.teacher import Teacher
+from itrd_nlp.distillation.teacher_cache import TeacherCache, row_keys
 from itrd_nlp.errors import UserError
-from itrd_nlp.teacher import Teacher
-from itrd_nlp.teacher_cache import TeacherCache, row_keys
-from itrd_nlp.training_args import ITRDTrainingArguments
+from itrd_nlp.models.encode import encode
 
 LABELS = ("start_positions", "end_positions")
 LAYERS = [2, 4]
@@ -195,8 +195,8 @@ def test_two_processes_fill_it_together(cache, batch, output, tmp_path):
     """Both write the same windows at the same time; a third reads all of them."""
     torch.save((batch, encode_part(output, slice(None)).__dict__), tmp_path / "output.pt")
     code = (
-        "import sys, torch; from pathlib import Path; from itrd_nlp.objective import EncoderOutput;"
-        "from itrd_nlp.teacher_cache import TeacherCache;"
+        "import sys, torch; from pathlib import Path; from itrd_nlp.distillation.objective import EncoderOutput;"
+        "from itrd_nlp.distillation.teacher_cache import TeacherCache;"
         f"batch, output = torch.load({str(tmp_path / 'output.pt')!r});"
         f"cache = TeacherCache(Path({str(cache.folder)!r}), max_bytes=10**9);"
         "cache.write(batch, EncoderOutput(**output))"

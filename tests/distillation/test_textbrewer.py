@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from itrd_nlp.distillation import encode
+from itrd_nlp.distillation.textbrewer import itrd_matches
 from itrd_nlp.errors import UserError
-from itrd_nlp.integrations.textbrewer import itrd_matches
 from itrd_nlp.losses import correlation_loss, mutual_information_loss
+from itrd_nlp.models.encode import encode
 
 textbrewer = pytest.importorskip("textbrewer")
 

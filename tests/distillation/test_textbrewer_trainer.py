@@ -10,14 +10,14 @@ import torch
 from datasets import Dataset
 from torch.nn import functional as F
 
-from itrd_nlp.errors import UserError
-from itrd_nlp.integrations.textbrewer_trainer import (
+from itrd_nlp.distillation.textbrewer_trainer import (
     TextBrewerArguments,
     TextBrewerTrainer,
     textbrewer_matches,
 )
-from itrd_nlp.layer_map import LayerPair
-from itrd_nlp.students import build_student
+from itrd_nlp.errors import UserError
+from itrd_nlp.losses.outputs import LayerPair
+from itrd_nlp.models.students import build_student
 
 pytest.importorskip("textbrewer")
 

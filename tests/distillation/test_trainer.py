@@ -15,13 +15,13 @@ from transformers import (
     TrainerCallback,
 )
 
-from itrd_nlp.checkpoints import checkpoints
-from itrd_nlp.distillation import encode
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+from itrd_nlp.distillation.trainer import OBJECTIVE_WEIGHTS_NAME, ITRDTrainer
 from itrd_nlp.errors import TrainingDiverged, UserError
 from itrd_nlp.losses import correlation_loss, mutual_information_loss, span_kd_loss
-from itrd_nlp.outputs import IGNORED
-from itrd_nlp.trainer import OBJECTIVE_WEIGHTS_NAME, ITRDTrainer
-from itrd_nlp.training_args import ITRDTrainingArguments
+from itrd_nlp.losses.outputs import IGNORED
+from itrd_nlp.models.encode import encode
+from itrd_nlp.training.checkpoints import checkpoints
 
 
 @pytest.fixture

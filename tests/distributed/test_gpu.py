@@ -12,9 +12,9 @@ import torch
 from transformers import TrainerCallback
 
 import itrd_nlp
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+from itrd_nlp.distillation.trainer import ITRDTrainer
 from itrd_nlp.losses import correlation_loss, mutual_information_loss
-from itrd_nlp.trainer import ITRDTrainer
-from itrd_nlp.training_args import ITRDTrainingArguments
 
 pytestmark = [
     pytest.mark.gpu,

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from transformers import BertTokenizerFast
 
-from itrd_nlp.checkpoints import checkpoints
+from itrd_nlp.training.checkpoints import checkpoints
 
 ROOT = Path(__file__).parents[2]
 WORDS = [f"w{i}" for i in range(59)]

@@ -25,10 +25,10 @@ from accelerate.utils.launch import prepare_multi_gpu_env
 from torch import Tensor
 from transformers import AutoModelForQuestionAnswering, EarlyStoppingCallback, TrainerCallback
 
-from itrd_nlp.distributed import gather_samples, sum_over_ranks, world_size
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+from itrd_nlp.distillation.distributed import gather_samples, sum_over_ranks, world_size
+from itrd_nlp.distillation.trainer import ITRDTrainer
 from itrd_nlp.losses import correlation_loss, mutual_information_loss
-from itrd_nlp.trainer import ITRDTrainer
-from itrd_nlp.training_args import ITRDTrainingArguments
 
 ROOT = Path(__file__).parents[2]
 _spec = importlib.util.spec_from_file_location("tests_conftest", ROOT / "tests" / "conftest.py")

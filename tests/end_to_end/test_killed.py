@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from itrd_nlp.checkpoints import checkpoints
+from itrd_nlp.training.checkpoints import checkpoints
 
 RUN = ["student.yaml", "--num_train_epochs", "12", "--save_strategy", "steps", "--save_steps", "2"]
 RUN += ["--eval_strategy", "steps", "--eval_steps", "2", "--load_best_model_at_end", "true"]

@@ -12,10 +12,11 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load
 from transformers import BertTokenizerFast
 
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+from itrd_nlp.distillation.trainer import ITRDTrainer
 from itrd_nlp.errors import UserError
-from itrd_nlp.hub_trainer import HubTrainer
-from itrd_nlp.trainer import ITRDTrainer
-from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
+from itrd_nlp.publish.hub_trainer import HubTrainer
+from itrd_nlp.training.arguments import FineTuningArguments
 
 REPO = "user/student"
 MODEL = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md"}

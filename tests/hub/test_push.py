@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForQuestionAnswering, BertTokenizerFast
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.hub import check_student, hub_errors, push_student
+from itrd_nlp.publish.hub import check_student, hub_errors, push_student
 
 REPO = "user/student"
 

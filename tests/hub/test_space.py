@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from transformers import BertTokenizerFast
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.space import push_space
+from itrd_nlp.tasks.space import push_space
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,7 +43,7 @@ def test_a_space_says_how_to_run_it_and_names_its_models(
     names = {Requirement(line).name for line in files["requirements.txt"].decode().splitlines()}
     assert {"torch", "transformers"} <= names
     assert names.isdisjoint({"itrd_nlp", "pytest"})
-    assert "itrd_nlp/demo.py" in files
+    assert "itrd_nlp/tasks/demo.py" in files
     assert not [name for name in files if "__pycache__" in name]
 
 

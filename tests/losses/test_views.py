@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.representations import draw_samples, to_samples
+from itrd_nlp.losses.views import draw_samples, to_samples
 
 HIDDEN = torch.arange(2 * 3 * 4, dtype=torch.float32).reshape(2, 3, 4)
 MASK = torch.tensor([[1, 1, 0], [1, 1, 1]])

@@ -16,9 +16,9 @@ from transformers import (
     RobertaConfig,
 )
 
-from itrd_nlp.attention import attention_projections
-from itrd_nlp.distillation import encode
 from itrd_nlp.errors import UserError
+from itrd_nlp.models.attention import attention_projections
+from itrd_nlp.models.encode import encode
 
 SIZES = {
     "vocab_size": 64,

@@ -3,10 +3,10 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForQuestionAnswering
 
-from itrd_nlp.early_exit import hidden_states_up_to, holds_its_layers_in_a_list
-from itrd_nlp.teacher import Teacher
-from itrd_nlp.trainer import ITRDTrainer
-from itrd_nlp.training_args import ITRDTrainingArguments
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+from itrd_nlp.distillation.teacher import Teacher
+from itrd_nlp.distillation.trainer import ITRDTrainer
+from itrd_nlp.models.early_exit import hidden_states_up_to, holds_its_layers_in_a_list
 
 SIZES = {
     "vocab_size": 64,
@@ -96,7 +96,9 @@ def test_a_teacher_whose_logits_nobody_reads_stops_after_its_last_pair(
         handle = teacher.bert.encoder.layer[-1].register_forward_hook(lambda *_: reached.append(1))
         with pytest.MonkeyPatch.context() as patch:
             if not stops:
-                patch.setattr("itrd_nlp.teacher.holds_its_layers_in_a_list", lambda _: False)
+                patch.setattr(
+                    "itrd_nlp.distillation.teacher.holds_its_layers_in_a_list", lambda _: False
+                )
             trainer.train()
         handle.remove()
         return trainer.student.state_dict(), bool(reached)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.similarity import layer_similarity
+from itrd_nlp.models.similarity import layer_similarity
 
 
 @pytest.fixture

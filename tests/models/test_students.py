@@ -12,7 +12,7 @@ from transformers import (
 )
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.students import build_student, student_layers
+from itrd_nlp.models.students import build_student, student_layers
 
 
 @pytest.mark.parametrize(

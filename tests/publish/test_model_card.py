@@ -16,9 +16,9 @@ from huggingface_hub import EvalResult, ModelCard
 from markdown_it import MarkdownIt
 
 import itrd_nlp
-from itrd_nlp import model_card as module
 from itrd_nlp.errors import UserError
-from itrd_nlp.model_card import (
+from itrd_nlp.publish import model_card as module
+from itrd_nlp.publish.model_card import (
     CITATION,
     is_generated,
     license_of,
@@ -26,7 +26,7 @@ from itrd_nlp.model_card import (
     without_private_names,
 )
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 OFFICIAL_TRAIN = "3527663986b8295af4f7fcdff1ba1ff3f72d07d61a20f487cb238a6ef92fd955"
 OFFICIAL_DEV = "95aa6a52d5d6a735563366753ca50492a658031da74f301ac5238b03966972c9"
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from itrd_nlp import cli, command, demo
+from itrd_nlp.cli import main as command
+from itrd_nlp.cli import process
 from itrd_nlp.errors import UserError
-from itrd_nlp.question_answering.pipeline import QuestionAnsweringPipeline
+from itrd_nlp.tasks import demo
+from itrd_nlp.tasks.question_answering.pipeline import QuestionAnsweringPipeline
 
 CONTEXT = "The river Rhine flows past Basel"
 
@@ -88,7 +90,7 @@ def show(monkeypatch: pytest.MonkeyPatch) -> Shown:
 
     def show(*arguments: str) -> list[Any]:
         served: list[Any] = []
-        load = "itrd_nlp.question_answering.pipeline.load_pipeline"
+        load = "itrd_nlp.tasks.question_answering.pipeline.load_pipeline"
         monkeypatch.setattr(load, lambda name, device: name)
         monkeypatch.setattr(demo, "build_demo", lambda *names: served.append(names))
         monkeypatch.setattr(demo, "launch", lambda _, **where: served.append(where))
@@ -130,10 +132,10 @@ def test_bad_arguments_are_one_sentence(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from itrd_nlp.scripts.demo import main
+    from itrd_nlp.cli.commands.demo import main
 
     monkeypatch.setattr(sys, "argv", ["itrd-nlp demo", *arguments])
     with pytest.raises(SystemExit) as stop:
-        cli.run(main)
+        process.run(main)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err.splitlines()[-1]

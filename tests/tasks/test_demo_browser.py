@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from itrd_nlp import demo
 from itrd_nlp.errors import UserError
-from itrd_nlp.question_answering.pipeline import QuestionAnsweringPipeline
+from itrd_nlp.tasks import demo
+from itrd_nlp.tasks.question_answering.pipeline import QuestionAnsweringPipeline
 
 pytestmark = pytest.mark.slow
 

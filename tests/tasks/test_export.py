@@ -28,17 +28,17 @@ from transformers import (
     RobertaForQuestionAnswering,
 )
 
-from itrd_nlp import export
 from itrd_nlp.errors import UserError
-from itrd_nlp.export import export_checkpoint, export_onnx, logit_difference, quantize_int8
-from itrd_nlp.models import LoadingArguments
-from itrd_nlp.question_answering import decode_spans
-from itrd_nlp.question_answering.data import DataArguments, collator, load_evaluation_data
-from itrd_nlp.question_answering.onnx_model import OnnxQuestionAnsweringModel
-from itrd_nlp.question_answering.pipeline import load_pipeline
-from itrd_nlp.question_answering.speed import span_logits
+from itrd_nlp.models.loading import LoadingArguments
+from itrd_nlp.tasks import export
+from itrd_nlp.tasks.export import export_checkpoint, export_onnx, logit_difference, quantize_int8
+from itrd_nlp.tasks.question_answering import decode_spans
+from itrd_nlp.tasks.question_answering.data import DataArguments, collator, load_evaluation_data
+from itrd_nlp.tasks.question_answering.onnx_model import OnnxQuestionAnsweringModel
+from itrd_nlp.tasks.question_answering.pipeline import load_pipeline
+from itrd_nlp.tasks.question_answering.speed import span_logits
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 WORDS = [f"w{i}" for i in range(59)]
 SHAPE = {
     "vocab_size": 64,

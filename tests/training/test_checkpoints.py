@@ -13,11 +13,18 @@ import datasets
 import pytest
 from safetensors import SafetensorError
 
-from itrd_nlp import base_trainer, checkpoints
-from itrd_nlp.checkpoints import MANIFEST_NAME, damage, last_good_checkpoint, publish, seal, writing
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+from itrd_nlp.distillation.trainer import ITRDTrainer
 from itrd_nlp.errors import UserError
-from itrd_nlp.trainer import ITRDTrainer
-from itrd_nlp.training_args import ITRDTrainingArguments
+from itrd_nlp.files import replace_folder, writing
+from itrd_nlp.training import checkpoints
+from itrd_nlp.training import trainer as base_trainer
+from itrd_nlp.training.checkpoints import (
+    MANIFEST_NAME,
+    damage,
+    last_good_checkpoint,
+    seal,
+)
 
 
 @pytest.fixture
@@ -207,7 +214,7 @@ def child():
 
 @pytest.mark.parametrize(
     ("name", "call"),
-    [("seal", 2), ("publish", 2), ("write_identity", 3), ("rotate_checkpoints", 2)],
+    [("seal", 2), ("replace_folder", 2), ("write_identity", 3), ("rotate_checkpoints", 2)],
 )
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(
     make_trainer, child, name, call
@@ -290,6 +297,6 @@ def test_publishing_replaces_what_was_there(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)
     seal(tmp_path / "new")
-    publish(tmp_path / "new", tmp_path / "old")
+    replace_folder(tmp_path / "new", tmp_path / "old")
     assert (tmp_path / "old" / "file").read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["old"]

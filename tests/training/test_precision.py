@@ -3,12 +3,9 @@ import logging
 import pytest
 import torch
 
-from itrd_nlp import precision
-from itrd_nlp.training_args import (
-    FineTuningArguments,
-    ITRDTrainingArguments,
-    warn_of_fp32,
-)
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+from itrd_nlp.training import precision
+from itrd_nlp.training.arguments import FineTuningArguments, warn_of_fp32
 
 pytestmark = pytest.mark.skipif(
     torch.accelerator.is_available(), reason="bf16 on a CPU is meant, and there is something better"

@@ -8,10 +8,10 @@ import datasets
 import pytest
 from transformers import TrainerCallback
 
-from itrd_nlp.checkpoints import damage
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+from itrd_nlp.distillation.trainer import ITRDTrainer
 from itrd_nlp.errors import TrainingInterrupted
-from itrd_nlp.trainer import ITRDTrainer
-from itrd_nlp.training_args import ITRDTrainingArguments
+from itrd_nlp.training.checkpoints import damage
 
 
 class SendSignal(TrainerCallback):

@@ -3,8 +3,8 @@
 import datasets
 import pytest
 
-from itrd_nlp.trainer import ITRDTrainer
-from itrd_nlp.training_args import ITRDTrainingArguments
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+from itrd_nlp.distillation.trainer import ITRDTrainer
 
 PAIRS = ("1:2", "2:4")
 TERMS = ["loss", "task", "kd", "corr", "mi"]

@@ -1,1 +1,1 @@
-"""The command-line scripts, importable as `itrd_nlp.scripts` where the package is installed."""
+"""The commands, one a file: the docstring is its help, `main` parses the arguments and calls a job."""

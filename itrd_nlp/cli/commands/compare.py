@@ -8,9 +8,9 @@ tables and figures of results.jsonl and scores.npz alone.
 """
 
 import sys
-from pathlib import Path
 
-from itrd_nlp import cli
+from itrd_nlp.cli.parser import parse
+from itrd_nlp.cli.process import command_line
 
 
 def main() -> None:
@@ -20,11 +20,11 @@ def main() -> None:
     from itrd_nlp.compare.plan import CompareArguments
     from itrd_nlp.compare.runner import Stopped
 
-    (args,) = cli.parse([CompareArguments], description=__doc__)
+    (args,) = parse([CompareArguments], description=__doc__)
     try:
-        outcome = compare(args, Path(__file__).resolve().parent, Console())
+        outcome = compare(args, [sys.executable, "-m", "itrd_nlp"], parse, Console())
     except Stopped as stop:
-        print(f"stopped by {stop}. To go on: {cli.command_line()}", file=sys.stderr)
+        print(f"stopped by {stop}. To go on: {command_line()}", file=sys.stderr)
         sys.exit(128 + stop.signum)
     if outcome.table is not None:
         print(f"\n{outcome.table}\nTables and figures: {args.output_dir}")
@@ -33,9 +33,5 @@ def main() -> None:
     for name in outcome.undecided:
         print(f"{name} was not trained: a try of its search failed.", file=sys.stderr)
     if outcome.failures:
-        print(f"The same command tries again: {cli.command_line()}", file=sys.stderr)
+        print(f"The same command tries again: {command_line()}", file=sys.stderr)
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    cli.run(main)

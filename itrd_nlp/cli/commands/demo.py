@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from itrd_nlp import cli
+from itrd_nlp.cli.parser import parse
 from itrd_nlp.errors import UserError
 
 
@@ -63,7 +63,7 @@ def main() -> None:
     # `demo DIR`: what comes first and is no config is the model.
     if not first.startswith("-") and Path(first).suffix not in (".yaml", ".yml"):
         arguments = ["--model", *arguments]
-    args, space = cli.parse((DemoArguments, SpaceArguments), arguments, description=__doc__)
+    args, space = parse((DemoArguments, SpaceArguments), arguments, description=__doc__)
     if space.push_space is not None:
         _push(args, space)
     elif space != SpaceArguments():
@@ -75,8 +75,8 @@ def main() -> None:
 
 
 def _serve(args: DemoArguments) -> None:
-    from itrd_nlp.demo import build_demo, launch, recorded_teacher
-    from itrd_nlp.question_answering.pipeline import load_pipeline
+    from itrd_nlp.tasks.demo import build_demo, launch, recorded_teacher
+    from itrd_nlp.tasks.question_answering.pipeline import load_pipeline
 
     teacher = args.teacher or recorded_teacher(args.model)
     pipelines = [load_pipeline(name, device=args.device) for name in (args.model, teacher) if name]
@@ -84,7 +84,7 @@ def _serve(args: DemoArguments) -> None:
 
 
 def _push(args: DemoArguments, space: SpaceArguments) -> None:
-    from itrd_nlp.space import push_space
+    from itrd_nlp.tasks.space import push_space
 
     student = space.student_repo
     if student is None and args.model is not None and not Path(args.model).exists():
@@ -94,7 +94,3 @@ def _push(args: DemoArguments, space: SpaceArguments) -> None:
             "a Space loads its models from the Hub: push the student first, and give its id by --student_repo."
         )
     print(push_space(space.push_space, student, space.teacher_repo, private=space.private))
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from itrd_nlp import cli
+from itrd_nlp.cli.parser import parse
 from itrd_nlp.errors import UserError
 
 
@@ -39,14 +39,14 @@ class EvaluationArguments:
 
 
 def main() -> None:
-    from itrd_nlp.models import LoadingArguments
-    from itrd_nlp.question_answering import evaluate_predictions, load_predictions
-    from itrd_nlp.question_answering.data import DataArguments, load_validation_examples
-    from itrd_nlp.question_answering.workflows import evaluate_checkpoint
-    from itrd_nlp.results import write_json
+    from itrd_nlp.files import write_json
+    from itrd_nlp.models.loading import LoadingArguments
+    from itrd_nlp.tasks.question_answering import evaluate_predictions, load_predictions
+    from itrd_nlp.tasks.question_answering.data import DataArguments, load_validation_examples
+    from itrd_nlp.tasks.question_answering.workflows import evaluate_checkpoint
 
     groups = (EvaluationArguments, LoadingArguments, DataArguments)
-    args, loading, data = cli.parse(groups, description=__doc__)
+    args, loading, data = parse(groups, description=__doc__)
     if (args.model is None) == (args.predictions_file is None):
         raise UserError("give either --model or --predictions_file, one of the two.")
     if args.predictions_file is not None:
@@ -60,7 +60,3 @@ def main() -> None:
             write_json(Path(args.output_file), predictions)
     if os.environ.get("RANK", "0") == "0":
         print(json.dumps(results))
-
-
-if __name__ == "__main__":
-    cli.run(main)

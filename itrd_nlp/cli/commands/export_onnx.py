@@ -8,7 +8,8 @@ int8 model that loses more than max_f1_drop points of F1 is removed, and the exi
 
 from dataclasses import dataclass, field
 
-from itrd_nlp import cli
+from itrd_nlp.cli.parser import parse
+from itrd_nlp.cli.process import command_line
 
 
 @dataclass
@@ -28,12 +29,12 @@ class ExportArguments:
 
 
 def main() -> None:
-    from itrd_nlp.export import export_checkpoint
-    from itrd_nlp.models import LoadingArguments
-    from itrd_nlp.question_answering.data import DataArguments
+    from itrd_nlp.models.loading import LoadingArguments
+    from itrd_nlp.tasks.export import export_checkpoint
+    from itrd_nlp.tasks.question_answering.data import DataArguments
 
     groups = (ExportArguments, LoadingArguments, DataArguments)
-    args, loading, data = cli.parse(groups, description=__doc__)
+    args, loading, data = parse(groups, description=__doc__)
     export_checkpoint(
         args.model,
         loading,
@@ -43,9 +44,5 @@ def main() -> None:
         max_f1_drop=args.max_f1_drop,
         opset=args.opset,
         batch_size=args.batch_size,
-        record={"command": cli.command_line()},
+        record={"command": command_line()},
     )
-
-
-if __name__ == "__main__":
-    cli.run(main)

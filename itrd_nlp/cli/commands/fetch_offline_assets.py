@@ -9,8 +9,8 @@ not fetched again.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from itrd_nlp import cli
-from itrd_nlp.offline_assets import ASSETS, fetch
+from itrd_nlp.cli.parser import parse
+from itrd_nlp.tasks.offline_assets import ASSETS, fetch
 
 
 @dataclass
@@ -25,12 +25,8 @@ class FetchArguments:
 
 
 def main() -> None:
-    (args,) = cli.parse([FetchArguments], description=__doc__)
+    (args,) = parse([FetchArguments], description=__doc__)
     for name in args.assets:
         folder = Path(args.output_dir) / name
         state = "fetched" if fetch(ASSETS[name], folder) else "already there"
         print(f"{folder}: {state}. {ASSETS[name].licence}.")
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from itrd_nlp import cli
+from itrd_nlp.cli.parser import parse
 
 
 @dataclass
@@ -32,11 +32,11 @@ class MakeArguments:
 
 
 def main() -> None:
-    (args,) = cli.parse([MakeArguments], description=__doc__)
+    (args,) = parse([MakeArguments], description=__doc__)
     from tqdm.auto import tqdm
 
-    from itrd_nlp.classification import punctuation_marks, sentence_pairs
-    from itrd_nlp.question_answering import read_squad
+    from itrd_nlp.tasks.classification import punctuation_marks, sentence_pairs
+    from itrd_nlp.tasks.question_answering import read_squad
 
     folder = Path(args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,3 @@ def main() -> None:
                     rows += 1
             partial.replace(path)
             print(f"{path}: {rows} rows")
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -8,7 +8,7 @@ The file is for unlabelled_file of train_squad.py, where the teacher alone says 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from itrd_nlp import cli
+from itrd_nlp.cli.parser import parse
 from itrd_nlp.errors import UserError
 
 
@@ -36,10 +36,10 @@ class MakeArguments:
 
 
 def main() -> None:
-    (args,) = cli.parse([MakeArguments], description=__doc__)
-    from itrd_nlp.question_answering import read_squad
-    from itrd_nlp.question_answering.augmentation import ask_elsewhere, squad_json
-    from itrd_nlp.results import write_json
+    (args,) = parse([MakeArguments], description=__doc__)
+    from itrd_nlp.files import write_json
+    from itrd_nlp.tasks.question_answering import read_squad
+    from itrd_nlp.tasks.question_answering.augmentation import ask_elsewhere, squad_json
 
     path = Path(args.output_file)
     if path.exists():
@@ -59,7 +59,3 @@ def main() -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, squad_json(rows))
     print(f"{path}: {len(rows)} questions without answers, of {len(examples)}")
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from itrd_nlp import cli
+from itrd_nlp.cli.parser import parse
 from itrd_nlp.errors import UserError
 
 
@@ -76,12 +76,12 @@ class AnswerArguments:
 def main() -> None:
     from tqdm import tqdm
 
-    from itrd_nlp.models import LoadingArguments
-    from itrd_nlp.question_answering.pipeline import load_pipeline
-    from itrd_nlp.question_answering.prediction import Question, predict, read_questions
+    from itrd_nlp.models.loading import LoadingArguments
+    from itrd_nlp.tasks.question_answering.pipeline import load_pipeline
+    from itrd_nlp.tasks.question_answering.prediction import Question, predict, read_questions
 
     groups = (PredictionArguments, AnswerArguments, LoadingArguments)
-    args, answers, loading = cli.parse(groups, description=__doc__)
+    args, answers, loading = parse(groups, description=__doc__)
     pair = (args.question is not None, args.context is not None)
     if pair != (args.input is None, args.input is None):
         raise UserError("give either --question and --context or --input.")
@@ -117,7 +117,7 @@ def main() -> None:
 @contextlib.contextmanager
 def _writing(output: str) -> Iterator[TextIO]:
     """Stdout, or a file that is under its name only when it is complete."""
-    from itrd_nlp.checkpoints import writing
+    from itrd_nlp.files import writing
 
     if output == "-":
         sys.stdout.reconfigure(encoding="utf-8")
@@ -136,7 +136,3 @@ def _writing(output: str) -> Iterator[TextIO]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-if __name__ == "__main__":
-    cli.run(main)

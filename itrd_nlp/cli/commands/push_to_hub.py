@@ -10,7 +10,7 @@ HF_TOKEN; there is no option for a token, which other users of the machine could
 
 from dataclasses import dataclass, field
 
-from itrd_nlp import cli
+from itrd_nlp.cli.parser import parse
 
 
 @dataclass
@@ -41,9 +41,9 @@ def main() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from itrd_nlp.hub import push_student
+    from itrd_nlp.publish.hub import push_student
 
-    (args,) = cli.parse([PushArguments], description=__doc__)
+    (args,) = parse([PushArguments], description=__doc__)
     report = push_student(
         args.model,
         args.repo_id,
@@ -66,7 +66,3 @@ def main() -> None:
         print(f"Pushed to {report.url}, commit {report.commit}.")
     else:
         print(f"{report.url} has all of it already, as commit {report.commit}.")
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -8,8 +8,8 @@ Reads the folder of the run alone: results.json, and what is in analysis/. A run
 import sys
 from dataclasses import dataclass, field
 
-from itrd_nlp import cli
-from itrd_nlp.report import write_report
+from itrd_nlp.cli.parser import parse
+from itrd_nlp.publish.report import write_report
 
 
 @dataclass
@@ -23,9 +23,5 @@ def main() -> None:
     arguments = sys.argv[1:]
     if arguments and not arguments[0].startswith("-"):
         arguments.insert(0, "--run")  # where other scripts take a config
-    (args,) = cli.parse([ReportArguments], arguments, description=__doc__)
+    (args,) = parse([ReportArguments], arguments, description=__doc__)
     print(write_report(args.run))
-
-
-if __name__ == "__main__":
-    cli.run(main)

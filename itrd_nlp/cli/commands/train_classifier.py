@@ -6,19 +6,16 @@ The YAML holds the whole experiment; what follows it on the command line wins. W
 results.json (accuracy and F1, arguments, versions) to output_dir.
 """
 
-from itrd_nlp import cli
+from itrd_nlp.cli.parser import parse
+from itrd_nlp.cli.process import record
 
 
 def main() -> None:
-    from itrd_nlp.classification.data import TextArguments
-    from itrd_nlp.classification.workflows import fine_tune_classifier
-    from itrd_nlp.models import LoadingArguments
-    from itrd_nlp.question_answering.workflows import TeacherArguments
-    from itrd_nlp.training_args import FineTuningArguments
+    from itrd_nlp.models.loading import LoadingArguments
+    from itrd_nlp.tasks.classification.data import TextArguments
+    from itrd_nlp.tasks.classification.workflows import fine_tune_classifier
+    from itrd_nlp.tasks.question_answering.workflows import TeacherArguments
+    from itrd_nlp.training.arguments import FineTuningArguments
 
     groups = (TeacherArguments, LoadingArguments, TextArguments, FineTuningArguments)
-    fine_tune_classifier(*cli.parse(groups, description=__doc__), record=cli.record())
-
-
-if __name__ == "__main__":
-    cli.run(main)
+    fine_tune_classifier(*parse(groups, description=__doc__), record=record())

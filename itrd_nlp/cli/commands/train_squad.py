@@ -6,19 +6,16 @@ The YAML holds the whole experiment; what follows it on the command line wins. W
 results.json (EM and F1 of both, arguments, versions) to output_dir.
 """
 
-from itrd_nlp import cli
+from itrd_nlp.cli.parser import parse
+from itrd_nlp.cli.process import record
 
 
 def main() -> None:
-    from itrd_nlp.models import LoadingArguments
-    from itrd_nlp.question_answering.data import DataArguments
-    from itrd_nlp.question_answering.workflows import StudentArguments, distil
-    from itrd_nlp.training_args import ITRDTrainingArguments
+    from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+    from itrd_nlp.models.loading import LoadingArguments
+    from itrd_nlp.tasks.question_answering.data import DataArguments
+    from itrd_nlp.tasks.question_answering.workflows import StudentArguments, distil
 
     groups = (StudentArguments, LoadingArguments, DataArguments, ITRDTrainingArguments)
-    arguments = cli.parse(groups, description=__doc__)
-    distil(*arguments, record=cli.record())
-
-
-if __name__ == "__main__":
-    cli.run(main)
+    arguments = parse(groups, description=__doc__)
+    distil(*arguments, record=record())

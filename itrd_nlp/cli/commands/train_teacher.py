@@ -6,19 +6,16 @@ The YAML holds the whole experiment; what follows it on the command line wins. W
 results.json (EM, F1, arguments, versions) to output_dir.
 """
 
-from itrd_nlp import cli
+from itrd_nlp.cli.parser import parse
+from itrd_nlp.cli.process import record
 
 
 def main() -> None:
-    from itrd_nlp.models import LoadingArguments
-    from itrd_nlp.question_answering.data import DataArguments
-    from itrd_nlp.question_answering.workflows import TeacherArguments, fine_tune
-    from itrd_nlp.training_args import FineTuningArguments
+    from itrd_nlp.models.loading import LoadingArguments
+    from itrd_nlp.tasks.question_answering.data import DataArguments
+    from itrd_nlp.tasks.question_answering.workflows import TeacherArguments, fine_tune
+    from itrd_nlp.training.arguments import FineTuningArguments
 
     groups = (TeacherArguments, LoadingArguments, DataArguments, FineTuningArguments)
-    arguments = cli.parse(groups, description=__doc__)
-    fine_tune(*arguments, record=cli.record())
-
-
-if __name__ == "__main__":
-    cli.run(main)
+    arguments = parse(groups, description=__doc__)
+    fine_tune(*arguments, record=record())

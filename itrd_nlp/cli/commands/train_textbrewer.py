@@ -6,18 +6,15 @@ Data, batches, optimizer and schedule are given as for train_squad.py, and so ar
 is interrupted starts anew.
 """
 
-from itrd_nlp import cli
+from itrd_nlp.cli.parser import parse
+from itrd_nlp.cli.process import record
 
 
 def main() -> None:
-    from itrd_nlp.integrations.textbrewer_trainer import TextBrewerArguments
-    from itrd_nlp.models import LoadingArguments
-    from itrd_nlp.question_answering.data import DataArguments
-    from itrd_nlp.question_answering.workflows import StudentArguments, distil
+    from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
+    from itrd_nlp.models.loading import LoadingArguments
+    from itrd_nlp.tasks.question_answering.data import DataArguments
+    from itrd_nlp.tasks.question_answering.workflows import StudentArguments, distil
 
     groups = (StudentArguments, LoadingArguments, DataArguments, TextBrewerArguments)
-    distil(*cli.parse(groups, description=__doc__), record=cli.record())
-
-
-if __name__ == "__main__":
-    cli.run(main)
+    distil(*parse(groups, description=__doc__), record=record())

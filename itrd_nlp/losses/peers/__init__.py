@@ -3,21 +3,21 @@
 Each is a `PeerLoss`, named in ``ITRDTrainingArguments.peer_losses`` by its dotted path. ``docs/method.md`` has a table.
 """
 
-from .base import LayerStates, PeerLoss, Sizes, load_peer, term_name
-from .cc import CC
-from .crd import CRD
-from .distilbert_cosine import DistilBertCosine
-from .fitnet import FitNet
-from .hidden_mse import HiddenMSE
-from .minilm_v2 import MiniLMv2
-from .nst import NST
-from .patient_kd import PatientKD
-from .pkt import PKT
-from .rkd import RKD
-from .sp import SP
-from .textbrewer_similarity import TextBrewerSimilarity
-from .tinybert import TinyBERT
-from .vid import VID
+from itrd_nlp.losses.peers.base import LayerStates, PeerLoss, Sizes, load_peer, term_name
+from itrd_nlp.losses.peers.cc import CC
+from itrd_nlp.losses.peers.crd import CRD
+from itrd_nlp.losses.peers.distilbert_cosine import DistilBertCosine
+from itrd_nlp.losses.peers.fitnet import FitNet
+from itrd_nlp.losses.peers.hidden_mse import HiddenMSE
+from itrd_nlp.losses.peers.minilm_v2 import MiniLMv2
+from itrd_nlp.losses.peers.nst import NST
+from itrd_nlp.losses.peers.patient_kd import PatientKD
+from itrd_nlp.losses.peers.pkt import PKT
+from itrd_nlp.losses.peers.rkd import RKD
+from itrd_nlp.losses.peers.sp import SP
+from itrd_nlp.losses.peers.textbrewer_similarity import TextBrewerSimilarity
+from itrd_nlp.losses.peers.tinybert import TinyBERT
+from itrd_nlp.losses.peers.vid import VID
 
 __all__ = [
     "CC",

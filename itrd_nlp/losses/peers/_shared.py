@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ...layer_map import LayerPair
-from ...representations import to_samples
-from ..projection import make_projection
-from .base import LayerStates, Sizes
+from itrd_nlp.losses.outputs import LayerPair
+from itrd_nlp.losses.peers.base import LayerStates, Sizes
+from itrd_nlp.losses.projection import make_projection
+from itrd_nlp.losses.views import to_samples
 
 NORM_FLOOR = 1e-12  # vectors shorter than this have no direction
 

@@ -19,9 +19,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ...errors import UserError
-from ...layer_map import LayerPair
-from ...outputs import AttentionStates, EncoderOutput
+from itrd_nlp.errors import UserError
+from itrd_nlp.losses.outputs import AttentionStates, EncoderOutput, LayerPair
 
 RESERVED_NAMES = ("loss", "task", "kd", "corr", "mi")  # the other terms of the objective
 

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from ._shared import masked_mean, pairs_of, pooled, unit
-from .base import LayerStates, PeerLoss
+from itrd_nlp.losses.peers._shared import masked_mean, pairs_of, pooled, unit
+from itrd_nlp.losses.peers.base import LayerStates, PeerLoss
 
 GAMMA = 0.4
 ORDER = 2

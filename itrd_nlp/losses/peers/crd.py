@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ...layer_map import LayerPair
-from ._shared import masked_mean, pooled, unit
-from .base import LayerStates, PeerLoss, Sizes
+from itrd_nlp.losses.outputs import LayerPair
+from itrd_nlp.losses.peers._shared import masked_mean, pooled, unit
+from itrd_nlp.losses.peers.base import LayerStates, PeerLoss, Sizes
 
 WIDTH = 128
 TEMPERATURE = 0.07

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ...layer_map import LayerPair
-from ._shared import make_projections, masked_mean, unit
-from .base import LayerStates, PeerLoss, Sizes
+from itrd_nlp.losses.outputs import LayerPair
+from itrd_nlp.losses.peers._shared import make_projections, masked_mean, unit
+from itrd_nlp.losses.peers.base import LayerStates, PeerLoss, Sizes
 
 
 class DistilBertCosine(PeerLoss):

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...errors import UserError
-from ...layer_map import LayerPair
-from ._shared import masked_mean, split_heads
-from .base import LayerStates, PeerLoss, Sizes
+from itrd_nlp.errors import UserError
+from itrd_nlp.losses.outputs import LayerPair
+from itrd_nlp.losses.peers._shared import masked_mean, split_heads
+from itrd_nlp.losses.peers.base import LayerStates, PeerLoss, Sizes
 
 MAX_RELATION_HEADS = 48
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ._shared import unit
-from .base import LayerStates, PeerLoss
+from itrd_nlp.losses.peers._shared import unit
+from itrd_nlp.losses.peers.base import LayerStates, PeerLoss
 
 
 class NST(PeerLoss):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._shared import distinct_pairs_of, pooled, unit
-from .base import LayerStates, PeerLoss
+from itrd_nlp.losses.peers._shared import distinct_pairs_of, pooled, unit
+from itrd_nlp.losses.peers.base import LayerStates, PeerLoss
 
 EPS = 1e-7
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ._shared import distinct_pairs_of, masked_mean, pooled, unit
-from .base import LayerStates, PeerLoss
+from itrd_nlp.losses.peers._shared import distinct_pairs_of, masked_mean, pooled, unit
+from itrd_nlp.losses.peers.base import LayerStates, PeerLoss
 
 DISTANCE_WEIGHT = 1.0
 ANGLE_WEIGHT = 2.0

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ...errors import UserError
-from ...layer_map import LayerPair
-from ...outputs import AttentionStates
-from ._shared import make_projections, masked_mean, pairs_of, split_heads
-from .base import LayerStates, PeerLoss, Sizes
+from itrd_nlp.errors import UserError
+from itrd_nlp.losses.outputs import AttentionStates, LayerPair
+from itrd_nlp.losses.peers._shared import make_projections, masked_mean, pairs_of, split_heads
+from itrd_nlp.losses.peers.base import LayerStates, PeerLoss, Sizes
 
 
 class TinyBERT(PeerLoss):

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...layer_map import LayerPair
-from ._shared import masked_mean
-from .base import LayerStates, PeerLoss, Sizes
+from itrd_nlp.losses.outputs import LayerPair
+from itrd_nlp.losses.peers._shared import masked_mean
+from itrd_nlp.losses.peers.base import LayerStates, PeerLoss, Sizes
 
 INITIAL_VARIANCE = 5.0
 MIN_VARIANCE = 1e-5

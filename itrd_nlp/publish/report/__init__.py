@@ -29,8 +29,8 @@ def write_report(folder: str | Path) -> Path:
         >>> write_report("runs/my_student")  # doctest: +SKIP
         PosixPath('runs/my_student/report.html')
     """
-    from itrd_nlp.report.data import read_run
-    from itrd_nlp.report.page import render
+    from itrd_nlp.publish.report.data import read_run
+    from itrd_nlp.publish.report.page import render
 
     path = Path(folder) / REPORT_NAME
     page = render(read_run(Path(folder)))

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from itrd_nlp.report.data import Group
+from itrd_nlp.publish.report.data import Group
 
 Points = Sequence[tuple[float, float]]
 

@@ -16,9 +16,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from itrd_nlp import __version__
-from itrd_nlp.report import charts
-from itrd_nlp.report.data import Breakdown, Disagreement, Evaluation, LogRow, Results, Run
-from itrd_nlp.report.paths import base_names
+from itrd_nlp.publish.report import charts
+from itrd_nlp.publish.report.data import Breakdown, Disagreement, Evaluation, LogRow, Results, Run
+from itrd_nlp.publish.report.paths import base_names
 
 HERE = Path(__file__).parent
 ABSENT = "n/a"

@@ -1,9 +1,9 @@
 """Classification of texts, pairs of texts and tokens, with the same trainer as SQuAD."""
 
-from itrd_nlp.classification.data import TextArguments, read_rows
-from itrd_nlp.classification.features import classification_features
-from itrd_nlp.classification.from_squad import punctuation_marks, sentence_pairs
-from itrd_nlp.classification.metrics import ClassificationMetrics
+from itrd_nlp.tasks.classification.data import TextArguments, read_rows
+from itrd_nlp.tasks.classification.features import classification_features
+from itrd_nlp.tasks.classification.from_squad import punctuation_marks, sentence_pairs
+from itrd_nlp.tasks.classification.metrics import ClassificationMetrics
 
 __all__ = [
     "ClassificationMetrics",

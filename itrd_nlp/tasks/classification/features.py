@@ -11,9 +11,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from itrd_nlp.classification.data import Row, is_tokens, label_names
 from itrd_nlp.errors import UserError
-from itrd_nlp.outputs import IGNORED
+from itrd_nlp.losses.outputs import IGNORED
+from itrd_nlp.tasks.classification.data import Row, is_tokens, label_names
 
 
 def classification_features(

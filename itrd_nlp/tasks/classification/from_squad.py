@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from itrd_nlp.classification.data import Row
+from itrd_nlp.tasks.classification.data import Row
 
 LABELS = ("answered", "not_answered")
 COMMA, PERIOD, OUTSIDE = "COMMA", "PERIOD", "O"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import EvalPrediction
 
-from itrd_nlp.outputs import IGNORED
+from itrd_nlp.losses.outputs import IGNORED
 
 OUTSIDE = "O"
 

@@ -14,27 +14,27 @@ from transformers import (
     set_seed,
 )
 
-from itrd_nlp.base_trainer import BaseTrainer
-from itrd_nlp.checkpoints import writing
-from itrd_nlp.classification.data import Row, TextArguments, is_tokens, label_names, read_rows
-from itrd_nlp.classification.features import classification_features, collator
-from itrd_nlp.classification.metrics import ClassificationMetrics, best_class
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+from itrd_nlp.distillation.trainer import ITRDTrainer, resolve_pairs
 from itrd_nlp.errors import UserError
-from itrd_nlp.hub_trainer import HubTrainer
-from itrd_nlp.model_card import CARD_NAME, model_card
-from itrd_nlp.models import (
+from itrd_nlp.files import file_record, write_json, writing
+from itrd_nlp.models.loading import (
     LoadingArguments,
     load_model,
     load_tokenizer,
 )
-from itrd_nlp.question_answering.workflows import (
+from itrd_nlp.publish.hub_trainer import HubTrainer
+from itrd_nlp.publish.model_card import CARD_NAME, model_card
+from itrd_nlp.tasks.classification.data import Row, TextArguments, is_tokens, label_names, read_rows
+from itrd_nlp.tasks.classification.features import classification_features, collator
+from itrd_nlp.tasks.classification.metrics import ClassificationMetrics, best_class
+from itrd_nlp.tasks.question_answering.workflows import (
     StudentArguments,
     TeacherArguments,
     load_more_teachers,
     make_student,
 )
-from itrd_nlp.results import RESULTS_NAME, file_record, print_summary, size, write_json
-from itrd_nlp.runs import (
+from itrd_nlp.tasks.runs import (
     chosen_arguments,
     finished_run,
     license_record,
@@ -43,8 +43,9 @@ from itrd_nlp.runs import (
     summary_row,
     train_and_evaluate,
 )
-from itrd_nlp.trainer import ITRDTrainer, resolve_pairs
-from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
+from itrd_nlp.training.arguments import FineTuningArguments
+from itrd_nlp.training.results import RESULTS_NAME, print_summary, size
+from itrd_nlp.training.trainer import BaseTrainer
 
 METRICS = {"accuracy": "accuracy", "f1": "F1"}
 

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from itrd_nlp.question_answering.breakdown import breakdown
-from itrd_nlp.question_answering.scoring import normalize_answer, score
-from itrd_nlp.report.data import (
+from itrd_nlp.files import write_json
+from itrd_nlp.publish.report.data import (
     ANALYSIS_NAME,
     BREAKDOWN_NAME,
     DISAGREEMENTS_NAME,
     HISTORY_NAME,
     SIMILARITY_NAME,
 )
-from itrd_nlp.results import write_json
+from itrd_nlp.tasks.question_answering.breakdown import breakdown
+from itrd_nlp.tasks.question_answering.scoring import normalize_answer, score
 
 PREDICTIONS_NAME = "predictions.json"
 TEACHER_PREDICTIONS_NAME = "teacher_predictions.json"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from itrd_nlp.question_answering.scoring import score
+from itrd_nlp.tasks.question_answering.scoring import score
 
 QUESTION_TYPES = ("who", "what", "when", "where", "why", "which", "how many/much", "how", "other")
 ANSWER_LENGTHS = ("1", "2", "3-4", "5-8", "9+")

@@ -15,15 +15,15 @@ from datasets import Dataset, Value, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.outputs import IGNORED
-from itrd_nlp.question_answering.evaluation import SquadMetrics
-from itrd_nlp.question_answering.features import (
+from itrd_nlp.files import file_record
+from itrd_nlp.losses.outputs import IGNORED
+from itrd_nlp.tasks.question_answering.evaluation import SquadMetrics
+from itrd_nlp.tasks.question_answering.features import (
     QuestionAnsweringCollator,
     evaluation_features,
     training_features,
 )
-from itrd_nlp.question_answering.read import draw, hold_out, read_squad
-from itrd_nlp.results import file_record
+from itrd_nlp.tasks.question_answering.read import draw, hold_out, read_squad
 
 
 @dataclass

@@ -11,9 +11,9 @@ from datasets import Dataset
 from transformers import EvalPrediction
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.question_answering.decoding import best_answers
-from itrd_nlp.question_answering.read import read_json
-from itrd_nlp.question_answering.squad_em_f1.squad_em_f1 import SquadEMF1
+from itrd_nlp.tasks.question_answering.decoding import best_answers
+from itrd_nlp.tasks.question_answering.read import read_json
+from itrd_nlp.tasks.question_answering.squad_em_f1.squad_em_f1 import SquadEMF1
 
 
 def load_squad_metric() -> evaluate.Metric:

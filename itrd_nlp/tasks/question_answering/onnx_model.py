@@ -46,7 +46,7 @@ class OnnxQuestionAnsweringModel(nn.Module):
     It takes the place of a `PreTrainedModel` wherever one only answers: in an evaluation loop and in the pipeline.
 
     Args:
-        session: the loaded graph, with the inputs and outputs that `itrd_nlp.export.export_onnx` writes.
+        session: the loaded graph, with the inputs and outputs that `itrd_nlp.tasks.export.export_onnx` writes.
         config: the model's configuration.
 
     Attributes:
@@ -73,7 +73,7 @@ class OnnxQuestionAnsweringModel(nn.Module):
     def from_pretrained(
         cls, folder: str | Path, *, threads: int | None = None, file: str | None = None
     ) -> OnnxQuestionAnsweringModel:
-        """Load a folder that `itrd_nlp.export` wrote.
+        """Load a folder that `itrd_nlp.tasks.export` wrote.
 
         Args:
             folder: holds the graph and config.json.

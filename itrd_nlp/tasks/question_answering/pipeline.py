@@ -18,9 +18,9 @@ from transformers import PreTrainedTokenizerBase
 from transformers.pipelines.base import ChunkPipeline
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.models import LoadingArguments, load_model, load_tokenizer
-from itrd_nlp.question_answering.decoding import Span, decode_question
-from itrd_nlp.question_answering.features import (
+from itrd_nlp.models.loading import LoadingArguments, load_model, load_tokenizer
+from itrd_nlp.tasks.question_answering.decoding import Span, decode_question
+from itrd_nlp.tasks.question_answering.features import (
     Window,
     check_window_size,
     cut_windows,
@@ -256,7 +256,10 @@ def load_pipeline(
     Example:
         >>> qa = load_pipeline("runs/my_student", batch_size=16)  # doctest: +SKIP
     """
-    from itrd_nlp.question_answering.onnx_model import OnnxQuestionAnsweringModel, is_onnx_folder
+    from itrd_nlp.tasks.question_answering.onnx_model import (
+        OnnxQuestionAnsweringModel,
+        is_onnx_folder,
+    )
 
     name = str(model)
     loading = loading or LoadingArguments()

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.question_answering.pipeline import QuestionAnsweringPipeline
-from itrd_nlp.question_answering.read import _field, read_json
+from itrd_nlp.tasks.question_answering.pipeline import QuestionAnsweringPipeline
+from itrd_nlp.tasks.question_answering.read import _field, read_json
 
 
 class Question(NamedTuple):

@@ -15,8 +15,8 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.question_answering.features import QuestionAnsweringCollator
-from itrd_nlp.question_answering.onnx_model import INPUT_NAMES, OnnxQuestionAnsweringModel
+from itrd_nlp.tasks.question_answering.features import QuestionAnsweringCollator
+from itrd_nlp.tasks.question_answering.onnx_model import INPUT_NAMES, OnnxQuestionAnsweringModel
 
 SpanModel = PreTrainedModel | OnnxQuestionAnsweringModel
 

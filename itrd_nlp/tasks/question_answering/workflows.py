@@ -12,23 +12,30 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, set_seed
 
-from itrd_nlp.base_trainer import BaseTrainer
-from itrd_nlp.checkpoints import writing
-from itrd_nlp.errors import UserError
-from itrd_nlp.hub_trainer import HubTrainer
-from itrd_nlp.integrations.textbrewer_trainer import (
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+from itrd_nlp.distillation.teacher import cache_folder
+from itrd_nlp.distillation.textbrewer_trainer import (
     TextBrewerArguments,
     TextBrewerTrainer,
     textbrewer_pairs,
 )
-from itrd_nlp.model_card import CARD_NAME, model_card
-from itrd_nlp.models import (
+from itrd_nlp.distillation.trainer import ITRDTrainer, resolve_pairs
+from itrd_nlp.errors import UserError
+from itrd_nlp.files import write_json, writing
+from itrd_nlp.models.loading import (
     LoadingArguments,
     check_same_vocabulary,
     load_model,
     load_tokenizer,
 )
-from itrd_nlp.question_answering.data import (
+from itrd_nlp.models.similarity import layer_similarity
+from itrd_nlp.models.students import build_student
+from itrd_nlp.publish.hub_trainer import HubTrainer
+from itrd_nlp.publish.model_card import CARD_NAME, model_card
+from itrd_nlp.publish.report import write_report
+from itrd_nlp.publish.report.data import ANALYSIS_NAME
+from itrd_nlp.tasks.question_answering.analysis import PREDICTIONS_NAME, save_analysis
+from itrd_nlp.tasks.question_answering.data import (
     DataArguments,
     EvaluationData,
     TrainingData,
@@ -37,20 +44,10 @@ from itrd_nlp.question_answering.data import (
     load_evaluation_data,
     load_training_data,
 )
-from itrd_nlp.question_answering.evaluation import load_predictions
-from itrd_nlp.question_answering.features import QuestionAnsweringCollator
-from itrd_nlp.question_answering.speed import milliseconds_per_question
-from itrd_nlp.report import write_report
-from itrd_nlp.report.analysis import PREDICTIONS_NAME, save_analysis
-from itrd_nlp.report.data import ANALYSIS_NAME
-from itrd_nlp.results import (
-    RESULTS_NAME,
-    print_summary,
-    read_results,
-    size,
-    write_json,
-)
-from itrd_nlp.runs import (
+from itrd_nlp.tasks.question_answering.evaluation import load_predictions
+from itrd_nlp.tasks.question_answering.features import QuestionAnsweringCollator
+from itrd_nlp.tasks.question_answering.speed import milliseconds_per_question
+from itrd_nlp.tasks.runs import (
     chosen_arguments,
     finished_run,
     license_record,
@@ -59,11 +56,9 @@ from itrd_nlp.runs import (
     summary_row,
     train_and_evaluate,
 )
-from itrd_nlp.similarity import layer_similarity
-from itrd_nlp.students import build_student
-from itrd_nlp.teacher import cache_folder
-from itrd_nlp.trainer import ITRDTrainer, resolve_pairs
-from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
+from itrd_nlp.training.arguments import FineTuningArguments
+from itrd_nlp.training.results import RESULTS_NAME, print_summary, read_results, size
+from itrd_nlp.training.trainer import BaseTrainer
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from itrd_nlp.layer_map import LayerPair
 from itrd_nlp.losses import peers
+from itrd_nlp.losses.outputs import AttentionStates, EncoderOutput, LayerPair
 from itrd_nlp.losses.peers import PeerLoss, Sizes
-from itrd_nlp.outputs import AttentionStates, EncoderOutput
 
 PAIRS = [LayerPair(1, 2), LayerPair(2, 4)]
 KINDS = ("hidden", "queries", "keys", "values")

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from itrd_nlp.layer_map import LayerPair
 from itrd_nlp.losses import peers
+from itrd_nlp.losses.outputs import LayerPair
 from itrd_nlp.losses.peers import PeerLoss
 
 Sequences = list[dict[str, Tensor]]

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.layer_map import LayerPair
 from itrd_nlp.losses import peers
+from itrd_nlp.losses.outputs import LayerPair
 from itrd_nlp.losses.peers import Sizes
 
 

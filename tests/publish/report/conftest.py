@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from itrd_nlp.report import write_report
-from itrd_nlp.report.analysis import save_analysis
+from itrd_nlp.publish.report import write_report
+from itrd_nlp.tasks.question_answering.analysis import save_analysis
 
 HOSTILE = """<script>window.hacked = true</script>"""
 WORDS = ("Who", "What", "When", "Where", "How many", "How", "Which", "In")

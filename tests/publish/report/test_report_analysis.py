@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from itrd_nlp.question_answering.scoring import score
-from itrd_nlp.report.analysis import disagreements, save_analysis
+from itrd_nlp.tasks.question_answering.analysis import disagreements, save_analysis
+from itrd_nlp.tasks.question_answering.scoring import score
 
 
 def row(identifier, context="Ada met Alan in 1840.", answers=("Ada",)):

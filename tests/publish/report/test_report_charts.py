@@ -5,8 +5,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from itrd_nlp.report.charts import group_chart, heat_map, line_chart
-from itrd_nlp.report.data import Group
+from itrd_nlp.publish.report.charts import group_chart, heat_map, line_chart
+from itrd_nlp.publish.report.data import Group
 
 SVG = "{http://www.w3.org/2000/svg}"
 LINK = "{http://www.w3.org/1999/xlink}href"

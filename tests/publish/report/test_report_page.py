@@ -8,12 +8,12 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
-from itrd_nlp.scripts import report as script
 
+from itrd_nlp.cli.commands import report as script
 from itrd_nlp.errors import UserError
-from itrd_nlp.report import write_report
-from itrd_nlp.report.data import Disagreement
-from itrd_nlp.report.page import segments
+from itrd_nlp.publish.report import write_report
+from itrd_nlp.publish.report.data import Disagreement
+from itrd_nlp.publish.report.page import segments
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from itrd_nlp.report.paths import base_names
+from itrd_nlp.publish.report.paths import base_names
 
 
 @pytest.mark.parametrize(

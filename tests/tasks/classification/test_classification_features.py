@@ -2,9 +2,9 @@ import pytest
 import torch
 from transformers import BertTokenizerFast
 
-from itrd_nlp.classification.features import classification_features, collator
 from itrd_nlp.errors import UserError
-from itrd_nlp.outputs import IGNORED
+from itrd_nlp.losses.outputs import IGNORED
+from itrd_nlp.tasks.classification.features import classification_features, collator
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "rhine", "flow", "##s", "past", "bonn"]
 LABELS = {"no": 0, "yes": 1}

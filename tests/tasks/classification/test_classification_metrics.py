@@ -3,7 +3,7 @@ import pytest
 import torch
 from transformers import EvalPrediction
 
-from itrd_nlp.classification.metrics import ClassificationMetrics, best_class
+from itrd_nlp.tasks.classification.metrics import ClassificationMetrics, best_class
 
 
 def judge(found, true, names, *, tokens):

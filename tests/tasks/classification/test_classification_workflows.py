@@ -11,12 +11,13 @@ from transformers import (
     AutoTokenizer,
 )
 
-from itrd_nlp.classification.data import TextArguments
-from itrd_nlp.classification.workflows import distil_classifier, fine_tune_classifier
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.errors import UserError
-from itrd_nlp.models import LoadingArguments
-from itrd_nlp.question_answering.workflows import StudentArguments, TeacherArguments
-from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
+from itrd_nlp.models.loading import LoadingArguments
+from itrd_nlp.tasks.classification.data import TextArguments
+from itrd_nlp.tasks.classification.workflows import distil_classifier, fine_tune_classifier
+from itrd_nlp.tasks.question_answering.workflows import StudentArguments, TeacherArguments
+from itrd_nlp.training.arguments import FineTuningArguments
 
 WORDS = ["rhine", "flows", "past", "bonn", "and", "basel"]
 SETTINGS = {

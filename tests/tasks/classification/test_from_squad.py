@@ -1,4 +1,4 @@
-from itrd_nlp.classification.from_squad import punctuation_marks, sentence_pairs
+from itrd_nlp.tasks.classification.from_squad import punctuation_marks, sentence_pairs
 
 CONTEXT = "The Rhine begins in the Alps. It passes Basel (a city). It meets the sea near Rotterdam."
 

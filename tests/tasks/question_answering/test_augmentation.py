@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.question_answering.augmentation import ask_elsewhere, squad_json
-from itrd_nlp.question_answering.read import read_squad
+from itrd_nlp.tasks.question_answering.augmentation import ask_elsewhere, squad_json
+from itrd_nlp.tasks.question_answering.read import read_squad
 
 
 def row(name: str, title: str, context: str) -> dict[str, str]:

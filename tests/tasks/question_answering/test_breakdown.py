@@ -2,15 +2,15 @@
 
 import pytest
 
-from itrd_nlp.question_answering import read_squad
-from itrd_nlp.question_answering.breakdown import (
+from itrd_nlp.tasks.question_answering import read_squad
+from itrd_nlp.tasks.question_answering.breakdown import (
     ANSWER_LENGTHS,
     QUESTION_TYPES,
     answer_length,
     breakdown,
     question_type,
 )
-from itrd_nlp.question_answering.scoring import score
+from itrd_nlp.tasks.question_answering.scoring import score
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.question_answering import (
+from itrd_nlp.tasks.question_answering import (
     best_answers,
     decode_spans,
     decoding,

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.question_answering import (
+from itrd_nlp.tasks.question_answering import (
     QuestionAnsweringCollator,
     SquadMetrics,
     evaluate_predictions,

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.question_answering import (
+from itrd_nlp.tasks.question_answering import (
     QuestionAnsweringCollator,
     evaluation_features,
     features,
@@ -180,7 +180,7 @@ def test_several_processes_give_the_same_windows(
 _SECOND_RUN = """
 import sys
 from transformers import AutoTokenizer
-from itrd_nlp.question_answering import features, read_squad
+from itrd_nlp.tasks.question_answering import features, read_squad
 features._batch_of_windows = None  # fails if it is called
 examples = read_squad(sys.argv[1], split="train", max_samples=7)
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[2])

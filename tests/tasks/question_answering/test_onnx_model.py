@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from transformers import BertConfig, BertTokenizerFast, Pipeline
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.question_answering.onnx_model import OnnxQuestionAnsweringModel, is_onnx_folder
+from itrd_nlp.tasks.question_answering.onnx_model import OnnxQuestionAnsweringModel, is_onnx_folder
 
 
 @pytest.fixture

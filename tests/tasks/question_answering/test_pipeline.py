@@ -23,13 +23,13 @@ from transformers import (
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.question_answering import (
+from itrd_nlp.tasks.question_answering import (
     best_answers,
     decode_spans,
     evaluation_features,
     read_squad,
 )
-from itrd_nlp.question_answering.pipeline import QuestionAnsweringPipeline, load_pipeline
+from itrd_nlp.tasks.question_answering.pipeline import QuestionAnsweringPipeline, load_pipeline
 
 CONTEXT = "the river flows past a town, and then it flows on to the sea."
 LONG = " ".join(f"the river {i} flows in {i * 7} to x{i}." for i in range(60))

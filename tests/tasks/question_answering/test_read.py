@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.outputs import IGNORED
-from itrd_nlp.question_answering import read, read_squad
-from itrd_nlp.question_answering.data import (
+from itrd_nlp.losses.outputs import IGNORED
+from itrd_nlp.tasks.question_answering import read, read_squad
+from itrd_nlp.tasks.question_answering.data import (
     DataArguments,
     load_training_data,
     load_validation_examples,
 )
-from itrd_nlp.question_answering.read import hold_out
+from itrd_nlp.tasks.question_answering.read import hold_out
 
 
 def test_every_question_becomes_a_row_in_the_order_of_the_file(

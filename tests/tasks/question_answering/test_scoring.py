@@ -8,7 +8,7 @@ import string
 
 import pytest
 
-from itrd_nlp.question_answering import exact_match, f1, normalize_answer, score
+from itrd_nlp.tasks.question_answering import exact_match, f1, normalize_answer, score
 
 
 def official_words(text: str) -> list[str]:

@@ -4,19 +4,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
 from itrd_nlp.errors import UserError
-from itrd_nlp.integrations.textbrewer_trainer import TextBrewerArguments
-from itrd_nlp.models import LoadingArguments
-from itrd_nlp.question_answering import workflows
-from itrd_nlp.question_answering.data import DataArguments, load_evaluation_data
-from itrd_nlp.question_answering.workflows import (
+from itrd_nlp.models.loading import LoadingArguments
+from itrd_nlp.tasks.question_answering import workflows
+from itrd_nlp.tasks.question_answering.data import DataArguments, load_evaluation_data
+from itrd_nlp.tasks.question_answering.workflows import (
     StudentArguments,
     TeacherArguments,
     distil,
     evaluate_model,
     fine_tune,
 )
-from itrd_nlp.training_args import FineTuningArguments, ITRDTrainingArguments
+from itrd_nlp.training.arguments import FineTuningArguments
 
 ONE_STEP = {"max_steps": 1, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
 

@@ -7,7 +7,7 @@ from typing import Any
 import evaluate
 from datasets import Features, Value
 
-from itrd_nlp.question_answering.scoring import score
+from itrd_nlp.tasks.question_answering.scoring import score
 
 _DESCRIPTION = "Exact match and F1 of SQuAD 1.1, in percent, by the official definition."
 _INPUTS = """
@@ -28,7 +28,7 @@ _CITATION = """
 
 
 class SquadEMF1(evaluate.Metric):
-    """`evaluate` metric with the two numbers of `itrd_nlp.question_answering.scoring.score`."""
+    """`evaluate` metric with the two numbers of `itrd_nlp.tasks.question_answering.scoring.score`."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(

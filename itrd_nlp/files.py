@@ -1,0 +1,180 @@
+"""Files that are whole or not there, and what goes wrong when one is read or written.
+
+`replacing` and `replace_folder` write aside and rename. `writing` turns a full disk into one sentence. `read_yaml`
+reads a configuration.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, ClassVar
+
+import yaml
+from safetensors import SafetensorError
+
+from itrd_nlp.errors import UserError
+
+# The words with which torch.save reports a full disk: a RuntimeError of its zip writer, or of C++ streams.
+_TORCH_WRITER = ("PytorchStreamWriter", "inline_container", "iostream")
+
+
+# ---- writing ----
+
+
+@contextlib.contextmanager
+def writing(path: Path, then: str = "") -> Iterator[None]:
+    """Turn what a full or read-only disk raises into one sentence about `path`.
+
+    Args:
+        path: the file or folder that is being written.
+        then: a sentence to add, for example about files that are still there.
+
+    Raises:
+        UserError: writing failed.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno:
+            reason = os.strerror(error.errno)
+        elif isinstance(error, RuntimeError) and any(name in str(error) for name in _TORCH_WRITER):
+            reason = "torch.save could not write its file, as on a full disk"
+        elif isinstance(error, RuntimeError):
+            raise
+        else:
+            reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"{path} cannot be written: {reason}. {then}".strip()) from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a new file that takes the place of `path` when the body ends without an exception.
+
+    Until then it lies under a name of its own in the same folder. After an exception it is removed, and `path` is as it
+    was.
+
+    Args:
+        path: the file to write or to replace.
+        mode: ``w`` for text in UTF-8, ``wb`` for bytes.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file under a temporary name and rename it, so that it is whole or not there."""
+    with replacing(path) as file:
+        file.write(text)
+
+
+def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Write a JSON file under a temporary name and rename it, so that it is whole or not there."""
+    write_text(path, json.dumps(content, indent=2, default=str) + "\n")
+
+
+def replace_folder(staged: Path, final: Path) -> None:
+    """Move a finished folder to its final name. A folder that was there is replaced, and never half there."""
+    replaced = final.with_name(f".replaced-{final.name}")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if final.exists():
+        final.rename(replaced)
+    staged.rename(final)
+    to_disk(final.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def to_disk(path: Path) -> None:
+    """Wait until the disk has a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# ---- reading ----
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_record(path: str | Path, **counts: int) -> dict[str, Any]:
+    """The name of a data file without its folders, its sha256, and how much of it was read."""
+    return {"name": Path(path).name, "sha256": sha256(Path(path)), **counts}
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """Plain scalars as in YAML 1.2, and no key twice.
+
+    PyYAML reads YAML 1.1, in which `2e-4` is a text, `no` is false and `1:4` is 64: a learning rate, a strategy and
+    a layer pair.
+    """
+
+    yaml_implicit_resolvers: ClassVar[dict[str | None, Any]] = {}
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # the base class refuses it
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} is there twice", key.start_mark
+                )
+            seen.add(key.value)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+for _tag, _pattern in {
+    "null": r"null|Null|NULL|~|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?(0|[1-9][0-9]*)",
+    "float": r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+    r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+}.items():
+    _YamlLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), None
+    )
+
+
+def read_yaml(file: str) -> dict[Any, Any]:
+    """A mapping from a YAML file, its plain scalars read as in YAML 1.2.
+
+    Raises:
+        UserError: the file is missing, no YAML or no mapping.
+    """
+    try:
+        content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=_YamlLoader)
+    except FileNotFoundError:
+        raise UserError(
+            f"{file} does not exist, but the first argument must be a YAML file or an option."
+        ) from None
+    except IsADirectoryError:
+        raise UserError(f"{file} is a folder, but must be a YAML file.") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{file} is not text in UTF-8, but must be a YAML file.") from None
+    except yaml.MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{file} is not valid YAML: {error.problem}{line}.") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file} must be a mapping of options to values, such as `seed: 1`.")
+    return content

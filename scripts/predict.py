@@ -1,0 +1,5 @@
+"""Answer questions about texts with a trained model."""
+
+from itrd_nlp.cli.main import run_command
+
+run_command("predict")

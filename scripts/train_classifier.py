@@ -1,0 +1,5 @@
+"""Fine-tune an encoder on labelled texts or labelled tokens: a teacher for distil_classifier.py."""
+
+from itrd_nlp.cli.main import run_command
+
+run_command("train-classifier")

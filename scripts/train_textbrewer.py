@@ -1,0 +1,5 @@
+"""Distil on SQuAD 1.1 by TextBrewer's own distiller, losses and recipe, to compare with train_squad.py."""
+
+from itrd_nlp.cli.main import run_command
+
+run_command("train-textbrewer")
