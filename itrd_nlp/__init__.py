@@ -47,7 +47,7 @@ def __dir__() -> list[str]:
 _MOVED = {
     "itrd_nlp.classification": "itrd_nlp.tasks.classification",
     "itrd_nlp.demo": "itrd_nlp.tasks.demo",
-    "itrd_nlp.hub": "itrd_nlp.publish.hub",
+    "itrd_nlp.hub": "itrd_nlp.tasks.jobs.push",
     "itrd_nlp.integrations": "itrd_nlp.distillation",
     "itrd_nlp.layer_map": "itrd_nlp.distillation.layer_map",
     "itrd_nlp.outputs": "itrd_nlp.losses.outputs",

@@ -17,7 +17,8 @@ from pathlib import Path
 from itrd_nlp.errors import did_you_mean
 
 _COMMANDS = Path(__file__).parent / "commands"
-_SHORTER = {"fetch_offline_assets": "fetch-assets"}
+# scripts/evaluate.py would hide the library `evaluate` from the other scripts.
+_SHORTER = {"evaluate_model": "evaluate", "fetch_offline_assets": "fetch-assets"}
 
 
 def main() -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 from rich.console import Console
 
 from itrd_nlp.compare.figures import write_figures
-from itrd_nlp.compare.plan import Cell, Choice, CompareArguments, Parse, Plan
+from itrd_nlp.compare.plan import Cell, Choice, CompareArguments, Plan
 from itrd_nlp.compare.records import Record, Scores, collect, read_records, write_records
 from itrd_nlp.compare.runner import Failure, Stopped, run_cells
+from itrd_nlp.compare.setting import Setting
 from itrd_nlp.compare.tables import summarise, write_tables
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import writing
@@ -37,7 +38,7 @@ class Outcome:
 
 
 def compare(
-    args: CompareArguments, program: Sequence[str], parse: Parse, console: Console
+    args: CompareArguments, program: Sequence[str], setting: Setting, console: Console
 ) -> Outcome:
     """Run what is not finished yet and write down what came out.
 
@@ -48,7 +49,7 @@ def compare(
     Args:
         args: what to compare.
         program: the words that start `itrd-nlp`, such as ``[sys.executable, "-m", "itrd_nlp"]``.
-        parse: reads the arguments of a command from a config file; see `Plan`.
+        setting: the task and the commands that train.
         console: where progress goes.
 
     Raises:
@@ -57,8 +58,8 @@ def compare(
     """
     folder = Path(args.output_dir)
     if args.tables_only:
-        return Outcome(_publish(folder, args, *read_records(folder)))
-    plan = Plan(args, parse)
+        return Outcome(_publish(folder, args, setting, *read_records(folder)))
+    plan = Plan(args, setting)
     with _locked(folder) as lock:
         tries = plan.search()
         cells: list[Cell] = []
@@ -75,15 +76,15 @@ def compare(
             )
             failures += run_cells(costs, program=program, jobs=1, lock=lock, console=console)
         except Stopped:
-            _write_down(args, tries, cells, costs)
+            _write_down(args, setting, tries, cells, costs)
             raise
-        table = _write_down(args, tries, cells, costs)
+        table = _write_down(args, setting, tries, cells, costs)
     undecided = [f"{s}/{m}" for s, m in plan.nothing_chosen() if (s, m) not in choice]
     return Outcome(table, failures, undecided)
 
 
 def choose(plan: Plan, tries: Sequence[Cell]) -> Choice:
-    """The arguments with the best F1 on the held-out questions; of equal ones the first.
+    """The arguments with the best main metric on the held-out questions; of equal ones the first.
 
     Returns:
         (student, method) to arguments. One of which a try is not finished is left out: fewer tries than the others
@@ -95,7 +96,8 @@ def choose(plan: Plan, tries: Sequence[Cell]) -> Choice:
         groups.setdefault((cell.student, cell.method), []).append(cell)
     for key, group in groups.items():
         results = [cell.results() for cell in group]
-        finished = [result["f1"] for result in results if result is not None]
+        metric = plan.setting.task.main_metric
+        finished = [result.scores[metric] for result in results if result is not None]
         if len(finished) < len(group):
             del choice[key]
         else:
@@ -104,21 +106,31 @@ def choose(plan: Plan, tries: Sequence[Cell]) -> Choice:
 
 
 def _write_down(
-    args: CompareArguments, tries: Sequence[Cell], cells: Sequence[Cell], costs: Sequence[Cell]
+    args: CompareArguments,
+    setting: Setting,
+    tries: Sequence[Cell],
+    cells: Sequence[Cell],
+    costs: Sequence[Cell],
 ) -> str | None:
     folder = Path(args.output_dir)
-    records, scores = collect([*tries, *cells], costs)
+    records, scores = collect(setting.task, [*tries, *cells], costs)
     if not records:
         return None
     write_records(folder, records, scores)
     # As they were written, so that tables_only gives the same.
-    return _publish(folder, args, *read_records(folder))
+    return _publish(folder, args, setting, *read_records(folder))
 
 
 def _publish(
-    folder: Path, args: CompareArguments, records: Sequence[Record], scores: Scores
+    folder: Path,
+    args: CompareArguments,
+    setting: Setting,
+    records: Sequence[Record],
+    scores: Scores,
 ) -> str | None:
-    rows = summarise(records, scores, reference=args.reference)
+    rows = summarise(
+        records, scores, reference=args.reference, main_metric=setting.task.main_metric
+    )
     if not rows:
         return None
     with writing(folder):

@@ -47,11 +47,12 @@ def write_figures(
     """
     cells = [record for record in records if record["stage"] == "cells"]
     students = [row for row in rows if row.method != TEACHER]
+    main = rows[0].main_metric
     with matplotlib.rc_context(_STYLE):
         figures = {
-            "f1_cost": f1_against_cost(students),
-            "f1_depth": f1_against_depth(rows),
-            "curves": learning_curves(cells),
+            f"{main}_cost": score_against_cost(students),
+            f"{main}_depth": score_against_depth(rows),
+            "curves": learning_curves(cells, f"eval_{main}", rows[0].heading),
         }
         written = []
         for name, figure in figures.items():
@@ -65,7 +66,7 @@ def write_figures(
     return written
 
 
-def f1_against_cost(rows: Sequence[Row]) -> Figure | None:
+def score_against_cost(rows: Sequence[Row]) -> Figure | None:
     """F1 over the seconds of a training step, or of the whole training where steps were not measured (cf. figure 2 of
     the paper, which has images a second)."""
     measured = all(row.cost is not None for row in rows)
@@ -83,13 +84,13 @@ def f1_against_cost(rows: Sequence[Row]) -> Figure | None:
     axes.set_xlabel(
         "seconds a training step, teacher included" if measured else "seconds of the training"
     )
-    axes.set_ylabel("F1 (%)")
+    axes.set_ylabel(f"{rows[0].heading} (%)")
     axes.margins(0.1)
     figure.legend(loc="outside right upper")
     return figure
 
 
-def f1_against_depth(rows: Sequence[Row]) -> Figure | None:
+def score_against_depth(rows: Sequence[Row]) -> Figure | None:
     """F1 over the layers of the student, a line a method; None where all students are equally deep."""
     students = [row for row in rows if row.method != TEACHER]
     if len({row.layers for row in students}) < 2:
@@ -98,25 +99,27 @@ def f1_against_depth(rows: Sequence[Row]) -> Figure | None:
     axes = figure.add_subplot()
     for method, colour in _colours(students).items():
         line = sorted((r for r in students if r.method == method), key=lambda row: row.layers)
-        axes.plot([r.layers for r in line], [r.f1 for r in line], color=colour, label=method)
+        axes.plot([r.layers for r in line], [r.main for r in line], color=colour, label=method)
         for row in line:
             _point(axes, row.layers, row, {"color": colour, "marker": "o"})
-    teachers = {(row.layers, row.f1) for row in rows if row.method == TEACHER}
+    teachers = {(row.layers, row.main) for row in rows if row.method == TEACHER}
     if len(teachers) == 1:
         ((layers, f1),) = teachers
         axes.axhline(f1, color="#60646c", linestyle="--", label=f"teacher ({layers} layers)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("layers of the student")
-    axes.set_ylabel("F1 (%)")
+    axes.set_ylabel(f"{rows[0].heading} (%)")
     figure.legend(loc="outside right upper")
     return figure
 
 
-def learning_curves(records: Sequence[Mapping[str, Any]]) -> Figure | None:
+def learning_curves(
+    records: Sequence[Mapping[str, Any]], main: str = "eval_f1", heading: str = "F1"
+) -> Figure | None:
     """F1 over the optimizer steps, or the task loss where F1 was not measured on the way: the total is no measure, as
     methods differ in its terms. A panel a student, a thin line a seed."""
     # Every training has one F1, that of its end.
-    curve = "eval_f1" if any(len(record["curves"]["eval_f1"]) > 1 for record in records) else "task"
+    curve = main if any(len(record["curves"][main]) > 1 for record in records) else "task"
     drawn = [record for record in records if len(record["curves"][curve]) > 1]
     if not drawn:
         return None
@@ -135,14 +138,14 @@ def learning_curves(records: Sequence[Mapping[str, Any]]) -> Figure | None:
         axes.set_xlabel("optimizer step")
         if len(students) > 1:
             axes.set_title(student)
-    panels[0].set_ylabel("F1 (%)" if curve == "eval_f1" else "task loss")
+    panels[0].set_ylabel(f"{heading} (%)" if curve == main else "task loss")
     figure.legend(labels.values(), labels.keys(), loc="outside right upper")
     return figure
 
 
 def _point(axes: Any, x: float, row: Row, look: Mapping[str, Any]) -> None:
-    deviation = None if row.seeds < 2 else row.f1_std
-    axes.errorbar([x], [row.f1], yerr=deviation, capsize=2, markersize=6, lw=1, **look)
+    deviation = None if row.seeds < 2 else row.main_std
+    axes.errorbar([x], [row.main], yerr=deviation, capsize=2, markersize=6, lw=1, **look)
 
 
 def _cycle() -> Iterable[Any]:

@@ -4,46 +4,20 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from itrd_nlp.compare.setting import Setting, Training
 from itrd_nlp.compare.tables import COLUMNS
-from itrd_nlp.distillation.arguments import TEACHER_CACHES, ITRDTrainingArguments
-from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
-from itrd_nlp.distillation.trainer import CACHE_ARGUMENTS
+from itrd_nlp.distillation.arguments import TEACHER_CACHES
 from itrd_nlp.errors import UserError, did_you_mean
 from itrd_nlp.files import read_yaml
-from itrd_nlp.models.loading import LoadingArguments
-from itrd_nlp.tasks.question_answering.data import DataArguments
-from itrd_nlp.tasks.question_answering.workflows import StudentArguments
-from itrd_nlp.tasks.runs import NOT_THE_EXPERIMENT
-from itrd_nlp.training.arguments import FineTuningArguments
-from itrd_nlp.training.results import read_results
+from itrd_nlp.training.record import RunRecord
 
-MODELS_AND_DATA = (StudentArguments, LoadingArguments, DataArguments)
-GROUPS = (*MODELS_AND_DATA, ITRDTrainingArguments)
-OPTIONS = frozenset(f.name for group in GROUPS for f in fields(group) if f.init)
-# What a method may choose: the objective. All else is the budget, one for all methods.
-OBJECTIVE = (
-    frozenset(f.name for f in fields(ITRDTrainingArguments))
-    - frozenset(f.name for f in fields(FineTuningArguments))
-    - CACHE_ARGUMENTS
-    - {"teacher_dtype"}
-)
-SET_BY_THE_COMPARISON = CACHE_ARGUMENTS | {
-    *("seed", "output_dir", "resume_from_checkpoint", "disable_tqdm"),
-    *("holdout_questions", "evaluate_on_holdout"),
-}
-# The same of TextBrewer's recipe.
-TEXTBREWER_RECIPE = frozenset(f.name for f in fields(TextBrewerArguments)) - frozenset(
-    f.name for f in fields(FineTuningArguments)
-)
-ITRD_COMMAND, TEXTBREWER_COMMAND = "train-squad", "train-textbrewer"
-OURS_ALONE = OBJECTIVE | CACHE_ARGUMENTS | {"teacher_dtype"}
 COST_QUESTIONS = 16
 NO_CHOICE: dict[str, Any] = {}
 
@@ -53,7 +27,7 @@ class CompareArguments:
     """What to compare, under which budget. Mappings can be given in the YAML file only."""
 
     base: str = field(
-        metadata={"help": "Config of scripts/train_squad.py that all share: the common budget."}
+        metadata={"help": "Config of `itrd-nlp train-squad` that all share: the common budget."}
     )
     methods: dict[str, dict[str, Any]] = field(
         metadata={"help": "Name of a method to its arguments of the objective."}
@@ -61,10 +35,14 @@ class CompareArguments:
     output_dir: str = field(
         metadata={"help": "Folder of the trainings, results.jsonl, tables and figures."}
     )
+    task: str = field(
+        default="question-answering",
+        metadata={"help": "The task; base is a config of `itrd-nlp distil` for it."},
+    )
     textbrewer: dict[str, dict[str, Any]] = field(
         default_factory=dict,
         metadata={
-            "help": "Name of a method to its arguments of scripts/train_textbrewer.py: TextBrewer's own distiller."
+            "help": "Name of a method to its arguments of `itrd-nlp train-textbrewer`: TextBrewer's own distiller."
         },
     )
     students: dict[str, dict[str, Any]] = field(
@@ -89,8 +67,10 @@ class CompareArguments:
     )
     reference: str = field(default="kd", metadata={"help": "Method that the others are held to."})
     table: list[str] = field(
-        default_factory=lambda: list(COLUMNS),
-        metadata={"help": f"Columns of the tables: {', '.join(COLUMNS)}."},
+        default_factory=list,
+        metadata={
+            "help": f"Columns of the tables, default: all. {', '.join(COLUMNS)}, and the metrics."
+        },
     )
     cost_steps: int = field(
         default=0,
@@ -139,9 +119,6 @@ class CompareArguments:
             raise UserError(
                 f"reference is {self.reference!r}, but must be one of the methods {', '.join(self.methods)}."
             )
-        for name in self.table:
-            if name not in COLUMNS:
-                raise UserError(f"table names {name!r}, but its columns are {', '.join(COLUMNS)}.")
         if self.search and self.search.keys() != self.all_methods.keys():
             name = min(self.search.keys() ^ self.all_methods.keys())
             raise UserError(
@@ -174,7 +151,8 @@ class Cell:
         name: `student/method/seed0` or `student/method/try0`, unique in its stage.
         overrides: arguments that make the method: its own and those that the search chose.
         config: the whole config of the command.
-        command: the command of `itrd-nlp` that trains it.
+        training: the command that trains it.
+        ignored: arguments whose other value makes no other training.
     """
 
     stage: str
@@ -184,34 +162,37 @@ class Cell:
     name: str
     overrides: dict[str, Any]
     config: dict[str, Any]
-    command: str = ITRD_COMMAND
+    training: Training
+    ignored: frozenset[str]
 
     @property
     def folder(self) -> Path:
         return Path(self.config["output_dir"])
 
-    def results(self) -> dict[str, Any] | None:
-        """The content of its results.json, None if it is not finished.
+    @property
+    def command(self) -> str:
+        """The name of the command that trains it."""
+        return self.training.command
+
+    def results(self) -> RunRecord | None:
+        """The record of the training, None if it is not finished.
 
         Raises:
             UserError: the folder holds a finished training of another config.
         """
-        results = read_results(self.folder)
-        if results is None:
+        record = RunRecord.read(self.folder)
+        if record is None:
             return None
-        text = results.get("config", {}).get("text", "")
+        text = record.config.text if record.config is not None else ""
         before = yaml.safe_load(text) or {}  # dumped by PyYAML, so its own reader is the right one
-        for name in sorted((before.keys() | self.config.keys()) - NOT_THE_EXPERIMENT):
+        for name in sorted((before.keys() | self.config.keys()) - self.ignored):
             if name != "output_dir" and _value(before.get(name)) != _value(self.config.get(name)):
                 raise UserError(
                     f"{self.folder} holds a finished training with {name} = {before.get(name)!r}, not "
                     f"{self.config.get(name)!r}; remove it or name another output_dir."
                 )
-        return results
+        return record
 
-
-Parse = Callable[[Sequence[type], Sequence[str]], Any]
-"""Fills dataclasses from arguments of a command line, as `itrd_nlp.cli.parser.parse` does."""
 
 Choice = Mapping[tuple[str, str], dict[str, Any]]
 """(student, method) to the arguments that a search chose."""
@@ -222,23 +203,24 @@ class Plan:
 
     Args:
         args: what to compare.
-        parse: fills dataclasses from the arguments of a command line, here the name of a config alone.
+        setting: the task and the commands that train.
 
     Raises:
         UserError: the base cannot be read, a method changes the budget, or its command would refuse an argument.
 
     Example:
-        >>> plan = Plan(args, parse)  # doctest: +SKIP
+        >>> plan = Plan(args, setting)  # doctest: +SKIP
         >>> [cell.name for cell in plan.cells(plan.nothing_chosen())]  # doctest: +SKIP
         ['T3/kd/seed0', 'T3/itrd/seed0', 'T3/kd/seed1', 'T3/itrd/seed1']
     """
 
-    def __init__(self, args: CompareArguments, parse: Parse) -> None:
+    def __init__(self, args: CompareArguments, setting: Setting) -> None:
         self.args = args
-        self._parse = parse
+        self.setting = setting
+        self._check_table()
         if not Path(args.base).is_file():
             raise UserError(
-                f"base {args.base} does not exist, but must be a config of train_squad.py."
+                f"base {args.base} does not exist, but must be a config of {setting.itrd.command}."
             )
         self.base = read_yaml(args.base)
         for method, overrides in args.all_methods.items():
@@ -246,9 +228,9 @@ class Plan:
                 self._check_method(method, chosen)
         for student, overrides in args.students.items():
             for name in overrides:
-                if name not in OPTIONS:
-                    raise UserError(f"student {student} sets {_unknown(name)}")
-                if name in SET_BY_THE_COMPARISON:
+                if name not in setting.options:
+                    raise UserError(f"student {student} sets {self._unknown(name, setting.itrd)}")
+                if name in setting.set_by_the_comparison:
                     raise UserError(
                         f"student {student} sets {name}, but the comparison sets that itself."
                     )
@@ -306,7 +288,9 @@ class Plan:
         overrides = {**args.all_methods[method], **chosen}
         config = self.base | args.students[student]
         if method in args.textbrewer:  # it knows neither our objective nor a cache
-            config = {k: v for k, v in config.items() if k not in OURS_ALONE}
+            config = {
+                k: v for k, v in config.items() if k not in self.setting.unknown_to_textbrewer
+            }
         else:
             config |= {
                 "teacher_cache": args.teacher_cache,
@@ -328,28 +312,55 @@ class Plan:
         if stage == "cost":
             config |= {
                 "max_steps": args.cost_steps,
-                "max_eval_samples": COST_QUESTIONS,
                 "save_strategy": "no",
                 "eval_strategy": "no",
                 "load_best_model_at_end": False,
             }
+            if "max_eval_samples" in self.setting.options:
+                config["max_eval_samples"] = COST_QUESTIONS
             if method not in args.textbrewer:
                 config["teacher_cache"] = "off"
-        command = TEXTBREWER_COMMAND if method in args.textbrewer else ITRD_COMMAND
-        return Cell(stage, student, method, number, name, overrides, config, command)
+        training = self._training(method)
+        ignored = self.setting.ignored
+        return Cell(stage, student, method, number, name, overrides, config, training, ignored)
+
+    def _training(self, method: str) -> Training:
+        """The command that trains a method.
+
+        Raises:
+            UserError: the task has no recipe of TextBrewer.
+        """
+        if method not in self.args.textbrewer:
+            return self.setting.itrd
+        if self.setting.textbrewer is None:
+            raise UserError(
+                f"textbrewer names {method}, but there is no recipe of TextBrewer for the task {self.args.task}."
+            )
+        return self.setting.textbrewer
+
+    def _check_table(self) -> None:
+        columns = [*COLUMNS, *self.setting.task.metrics]
+        for name in self.args.table:
+            if name not in columns:
+                raise UserError(f"table names {name!r}, but its columns are {', '.join(columns)}.")
 
     def _check_method(self, method: str, overrides: Mapping[str, Any]) -> None:
-        own, command = OBJECTIVE, ITRD_COMMAND
-        if method in self.args.textbrewer:
-            own, command = TEXTBREWER_RECIPE, TEXTBREWER_COMMAND
+        training, options = self._training(method), self.setting.options
+        own = self.setting.recipe if method in self.args.textbrewer else self.setting.objective
         for name in overrides:
-            if name not in OPTIONS | own:
-                raise UserError(f"method {method} sets {_unknown(name, OPTIONS | own, command)}")
+            if name not in options | own:
+                raise UserError(f"method {method} sets {self._unknown(name, training)}")
             if name not in own:
                 raise UserError(
                     f"method {method} sets {name}, but that is part of the budget, which is one for all methods; set "
                     f"it in {self.args.base}, or for a student."
                 )
+
+    def _unknown(self, name: str, training: Training) -> str:
+        options = self.setting.options
+        if training is self.setting.textbrewer:
+            options |= self.setting.recipe
+        return f"{name!r}, which is no option of {training.command}{did_you_mean(name, options)}"
 
     def _check_values(self) -> None:
         """Let the parser of the commands see every config before the first training starts."""
@@ -369,15 +380,10 @@ class Plan:
                 seen.add(key)
                 write_config(path, cell.config)
                 try:
-                    self._parse(groups_of(cell.command), [str(path)])
+                    self.setting.parse(cell.training.groups, [str(path), *cell.training.options])
                 except UserError as error:
                     reason = str(error).removeprefix(f"{path}: ")
                     raise UserError(f"{cell.student}/{cell.method}: {reason}") from error
-
-
-def groups_of(command: str) -> tuple[type, ...]:
-    """The arguments that a command takes."""
-    return GROUPS if command == ITRD_COMMAND else (*MODELS_AND_DATA, TextBrewerArguments)
 
 
 def write_config(path: Path, config: Mapping[str, Any]) -> None:
@@ -388,7 +394,3 @@ def write_config(path: Path, config: Mapping[str, Any]) -> None:
 def _value(value: Any) -> Any:
     """A value by itself and a list of it alone say the same to an argument."""
     return value[0] if isinstance(value, list) and len(value) == 1 else value
-
-
-def _unknown(name: str, options: frozenset[str] = OPTIONS, command: str = ITRD_COMMAND) -> str:
-    return f"{name!r}, which is no option of {command}{did_you_mean(name, options)}"

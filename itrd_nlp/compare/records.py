@@ -4,46 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
 from numpy.typing import NDArray
 
 from itrd_nlp.compare.plan import Cell
 from itrd_nlp.compare.runner import starts
-from itrd_nlp.compare.statistics import question_scores
+from itrd_nlp.compare.setting import ComparedTask
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import writing
-from itrd_nlp.publish.report.data import ANALYSIS_NAME, HISTORY_NAME
-from itrd_nlp.tasks.question_answering.analysis import PREDICTIONS_NAME
-from itrd_nlp.tasks.question_answering.data import DataArguments, load_validation_examples
-from itrd_nlp.tasks.question_answering.evaluation import load_predictions
+from itrd_nlp.files import replacing, writing
+from itrd_nlp.publish.report.data import ANALYSIS_NAME, HISTORY_NAME, PREDICTIONS_NAME
+from itrd_nlp.training.record import RunRecord, recorded_metrics
 
 RECORDS_NAME = "results.jsonl"
 SCORES_NAME = "scores.npz"
-# As they stand in results.json.
+# Fields of a run's record that stand in the records of a comparison, too, beside its scores.
 RESULTS = (
-    *("exact_match", "f1", "questions", "signature", "layers", "parameters", "megabytes_fp32"),
-    *("steps", "layer_pairs", "datasets", "teacher", "environment"),
+    *("task", "metrics", "questions", "rows", "signature", "layers", "parameters"),
+    *("megabytes_fp32", "steps", "layer_pairs", "datasets", "teacher", "environment"),
 )
-CURVES = ("task", "eval_f1")
-# What a record must have for tables and figures.
+# A record must have these fields and its metrics for tables and figures.
 RECORD = {
-    *(
-        "stage",
-        "name",
-        "student",
-        "method",
-        "exact_match",
-        "f1",
-        "questions",
-        "signature",
-        "layers",
-    ),
+    *("stage", "name", "student", "method", "signature", "layers"),
     *("parameters", "megabytes_fp32", "teacher", "train_seconds", "cost", "curves"),
 }
 
@@ -51,69 +37,70 @@ Record = dict[str, Any]
 Scores = dict[str, NDArray[Any]]
 
 
-def collect(cells: Sequence[Cell], costs: Sequence[Cell] = ()) -> tuple[list[Record], Scores]:
-    """What the finished ones of these trainings left.
+def collect(
+    task: type[ComparedTask], cells: Sequence[Cell], costs: Sequence[Cell] = ()
+) -> tuple[list[Record], Scores]:
+    """The records of those trainings that are finished.
 
     Args:
+        task: the task they are of.
         cells: of any stage; those that are not finished are passed over.
         costs: the cells that measured a step's time.
 
     Returns:
-        One record a training, and of those of the stage `cells` the scores of every question: ``NAME/f1`` (float16,
-        from 0 to 1) and ``NAME/exact_match`` (uint8), in the order of the validation questions.
+        One record a training, and of those of the stage `cells` the scores of every example in their order:
+        ``NAME/METRIC``, from 0 to 1, as float16; as uint8 where all are 0 or 1 of a metric that is not the main one.
 
     Raises:
         UserError: predictions and results of a training contradict each other.
     """
     seconds = {(c.student, c.method): _seconds_a_step(c) for c in costs}
-    questions: dict[str, Dataset] = {}
     records: list[Record] = []
     scores: Scores = {}
     for cell in cells:
         results = cell.results()
         if results is None:
             continue
-        analysis = cell.folder / ANALYSIS_NAME
-        predictions = analysis / PREDICTIONS_NAME
-        # A training that was taken up again knows the time of its last part only.
-        whole = starts(cell) < 2
-        records.append(
-            {
-                "stage": cell.stage,
-                "name": cell.name,
-                "student": cell.student,
-                "method": cell.method,
-                "number": cell.number,
-                "seed": cell.config["seed"],
-                "overrides": cell.overrides,
-                **{name: results[name] for name in RESULTS if name in results},
-                "train_seconds": results["train_seconds"] if whole else None,
-                "cost": seconds.get((cell.student, cell.method)),
-                "predictions_sha256": hashlib.sha256(predictions.read_bytes()).hexdigest(),
-                "curves": _curves(analysis / HISTORY_NAME),
-            }
-        )
+        records.append(_record(cell, results, task, seconds.get((cell.student, cell.method))))
         if cell.stage == "cells":
-            data = _data_arguments(cell)
-            key = repr(data)
-            if key not in questions:
-                questions[key] = load_validation_examples(data)
-            f1, exact_match = question_scores(load_predictions(predictions), questions[key])
-            _check(cell, "f1", 100 * f1.mean(), results)
-            _check(cell, "exact_match", 100 * exact_match.mean(), results)
-            scores[f"{cell.name}/f1"] = f1.astype(np.float16)
-            scores[f"{cell.name}/exact_match"] = exact_match.astype(np.uint8)
+            answers = json.loads((cell.folder / ANALYSIS_NAME / PREDICTIONS_NAME).read_bytes())
+            for name, values in task.scores(_data_arguments(cell, task), answers).items():
+                _check(cell, name, 100 * values.mean(), results)
+                exact = name != task.main_metric and np.isin(values, (0, 1)).all()
+                scores[f"{cell.name}/{name}"] = values.astype(np.uint8 if exact else np.float16)
     return records, scores
+
+
+def _record(cell: Cell, results: RunRecord, task: type[ComparedTask], cost: float | None) -> Record:
+    """The record of one training, as a line of the file holds it."""
+    stored = results.as_json()
+    analysis = cell.folder / ANALYSIS_NAME
+    answers = (analysis / PREDICTIONS_NAME).read_bytes()
+    # A training that was taken up again knows the time of its last part only.
+    whole = starts(cell) < 2
+    return {
+        "stage": cell.stage,
+        "name": cell.name,
+        "student": cell.student,
+        "method": cell.method,
+        "number": cell.number,
+        "seed": cell.config["seed"],
+        "overrides": cell.overrides,
+        **{name: stored[name] for name in (*results.metrics, *RESULTS) if name in stored},
+        "train_seconds": results.train_seconds if whole else None,
+        "cost": cost,
+        "predictions_sha256": hashlib.sha256(answers).hexdigest(),
+        "curves": _curves(analysis / HISTORY_NAME, ("task", f"eval_{task.main_metric}")),
+    }
 
 
 def write_records(folder: Path, records: Sequence[Record], scores: Scores) -> None:
     """Write both files under a temporary name and rename them."""
-    lines, arrays = folder / (RECORDS_NAME + ".tmp"), folder / ("tmp." + SCORES_NAME)
     with writing(folder, "The trainings are as they were."):
-        lines.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
-        np.savez_compressed(arrays, **scores)  # type: ignore[arg-type]
-        arrays.replace(folder / SCORES_NAME)
-        lines.replace(folder / RECORDS_NAME)
+        with replacing(folder / SCORES_NAME, "wb") as file:
+            np.savez_compressed(file, **scores)  # type: ignore[arg-type]
+        with replacing(folder / RECORDS_NAME) as file:
+            file.write("".join(json.dumps(r) + "\n" for r in records))
 
 
 def read_records(folder: Path) -> tuple[list[Record], Scores]:
@@ -129,7 +116,7 @@ def read_records(folder: Path) -> tuple[list[Record], Scores]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             record = json.loads(line)
-            complete = record.keys() >= RECORD
+            complete = record.keys() >= RECORD | recorded_metrics(record).keys()
         except (AttributeError, ValueError):
             complete = False
         if not complete:
@@ -141,35 +128,39 @@ def read_records(folder: Path) -> tuple[list[Record], Scores]:
     except (OSError, ValueError):
         raise UserError(f"{folder / SCORES_NAME} is missing or damaged.") from None
     for record in records:
-        if record["stage"] == "cells" and f"{record['name']}/f1" not in scores:
+        if record["stage"] == "cells" and not any(
+            name.startswith(f"{record['name']}/") for name in scores
+        ):
             raise UserError(
                 f"{folder / SCORES_NAME} has no scores of {record['name']}, which {path} names."
             )
     return records, scores
 
 
-def _data_arguments(cell: Cell) -> DataArguments:
-    names = {f.name for f in fields(DataArguments)}
-    return DataArguments(**{n: value for n, value in cell.config.items() if n in names})
+def _data_arguments(cell: Cell, task: type[ComparedTask]) -> Any:
+    names = {f.name for f in fields(task.arguments)}
+    return task.arguments(**{n: value for n, value in cell.config.items() if n in names})
 
 
 def _seconds_a_step(cell: Cell) -> float | None:
     results = cell.results()
-    return None if results is None else results["train_seconds"] / results["steps"]
+    if results is None or results.train_seconds is None or not results.steps:
+        return None
+    return results.train_seconds / results.steps
 
 
-def _curves(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """The task loss and the F1 over the steps, as far as the training logged them."""
+def _curves(path: Path, names: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
+    """The task loss and the main metric over the steps, as far as the training logged them."""
     history = json.loads(path.read_text(encoding="utf-8"))
     return {
         name: [(row["step"], round(row[name], 4)) for row in history if name in row]
-        for name in CURVES
+        for name in names
     }
 
 
-def _check(cell: Cell, name: str, found: float, results: Mapping[str, Any]) -> None:
-    if abs(found - results[name]) > 1e-3:
+def _check(cell: Cell, name: str, found: float, results: RunRecord) -> None:
+    if abs(found - results.scores[name]) > 1e-3:
         raise UserError(
             f"{cell.folder}: the answers have {name} {found:.3f} on the validation questions, but results.json says "
-            f"{results[name]:.3f}; the file of the questions or the answers have changed since."
+            f"{results.scores[name]:.3f}; the file of the questions or the answers have changed since."
         )

@@ -106,7 +106,10 @@ def run_cells(
                             rmtree(checkpoint)
                         seconds.append(training.seconds)
                         done += 1
-                        outcome = f"EM {results['exact_match']:.2f}, F1 {results['f1']:.2f}"
+                        outcome = ", ".join(
+                            f"{label} {results.scores[name]:.2f}"
+                            for name, label in results.metrics.items()
+                        )
                     elif signals:
                         outcome = "stopped"
                     else:
@@ -195,6 +198,7 @@ def _start(cell: Cell, program: Sequence[str], jobs: int, lock: int) -> _Trainin
         process = subprocess.Popen(
             [
                 *(*program, cell.command, str(cell.folder / CONFIG_NAME)),
+                *cell.training.options,
                 *("--resume_from_checkpoint", "true"),
             ],
             stdin=subprocess.DEVNULL,

@@ -1,16 +1,13 @@
-"""Scores of single questions, and what may be said of a difference between two methods."""
+"""The mean over seeds, and the interval of a difference between two methods."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from itrd_nlp.tasks.question_answering.scoring import best_scores
 
 RESAMPLES = 10_000
 _DRAWS_AT_ONCE = 4_000_000  # 32 MB each for the draws and their counts
@@ -24,23 +21,6 @@ class Difference:
     low: float
     high: float
     p_value: float
-
-
-def question_scores(
-    predictions: Mapping[str, str], examples: Iterable[Mapping[str, Any]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """F1 and EM of every question, each the best over its true answers.
-
-    Args:
-        predictions: Question id to answer; a question without one has 0.
-        examples: Rows as `read_squad` returns them.
-
-    Returns:
-        F1 and EM from 0 to 1, each ``(questions,)`` in the order of `examples`.
-    """
-    best = [best_scores(predictions.get(row["id"]), row["answers"]["text"]) for row in examples]
-    scores = np.array(best, dtype=np.float64).reshape(-1, 2)
-    return scores[:, 1], scores[:, 0]
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:

@@ -18,6 +18,8 @@ from itrd_nlp.compare.statistics import (
     paired_bootstrap,
 )
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import write_text
+from itrd_nlp.training.record import recorded_metrics
 
 TEACHER = "teacher"
 _NOTHING = "-"
@@ -27,8 +29,13 @@ _NOTHING = "-"
 class Row:
     """A method on a student, over its seeds; or the teacher.
 
-    Scores are in percent; their standard deviations are NaN for one seed. `difference` is in F1 points, None for the
-    reference and the teacher. `seconds` is the mean over the trainings that ran in one go, `cost` is seconds a step.
+    Attributes:
+        metrics: name of a metric to its heading.
+        main_metric: the metric of `difference`.
+        scores: metric to its mean and its standard deviation in percent; the latter is NaN for one seed.
+        difference: of the main metric, in points; None for the reference and the teacher.
+        seconds: the mean over the trainings that ran in one go.
+        cost: seconds a step.
     """
 
     student: str
@@ -37,13 +44,27 @@ class Row:
     parameters: int
     megabytes: float
     seeds: int
-    exact_match: float
-    exact_match_std: float
-    f1: float
-    f1_std: float
+    metrics: Mapping[str, str]
+    main_metric: str
+    scores: Mapping[str, tuple[float, float]]
     difference: Difference | None = None
     seconds: float | None = None
     cost: float | None = None
+
+    @property
+    def main(self) -> float:
+        """The mean of the main metric."""
+        return self.scores[self.main_metric][0]
+
+    @property
+    def main_std(self) -> float:
+        """The standard deviation of the main metric."""
+        return self.scores[self.main_metric][1]
+
+    @property
+    def heading(self) -> str:
+        """The heading of the main metric."""
+        return self.metrics[self.main_metric]
 
 
 COLUMNS: dict[str, tuple[str, Callable[[Row], str]]] = {
@@ -51,24 +72,35 @@ COLUMNS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "parameters": ("parameters (M)", lambda row: f"{row.parameters / 1e6:.1f}"),
     "megabytes": ("MB (fp32)", lambda row: f"{row.megabytes:.1f}"),
     "seeds": ("seeds", lambda row: str(row.seeds) if row.seeds else _NOTHING),
-    "exact_match": ("EM", lambda row: _mean(row.exact_match, row.exact_match_std)),
-    "f1": ("F1", lambda row: _mean(row.f1, row.f1_std)),
-    "difference": ("F1 - REFERENCE [95% interval]", lambda row: _difference(row.difference)),
+    "difference": ("MAIN - REFERENCE [95% interval]", lambda row: _difference(row.difference)),
     "p_value": ("p", lambda row: _p_value(row.difference)),
     "seconds": ("seconds", lambda row: _NOTHING if row.seconds is None else f"{row.seconds:.0f}"),
     "cost": ("seconds/step", lambda row: _NOTHING if row.cost is None else f"{row.cost:.3f}"),
 }
+"""The columns of a table beside those of the metrics, which stand before the difference."""
+
+
+def all_columns(metrics: Mapping[str, str]) -> list[str]:
+    """The names of all columns in their order."""
+    names = list(COLUMNS)
+    at = names.index("difference")
+    return [*names[:at], *metrics, *names[at:]]
 
 
 def summarise(
-    records: Sequence[Mapping[str, Any]], scores: Mapping[str, NDArray[Any]], *, reference: str
+    records: Sequence[Mapping[str, Any]],
+    scores: Mapping[str, NDArray[Any]],
+    *,
+    reference: str,
+    main_metric: str = "f1",
 ) -> list[Row]:
     """One row for each method on each student, after one for the teacher of that student.
 
     Args:
         records: as `collect` returns them; those of a search are passed over.
-        scores: F1 of every question of every training, as `collect` returns them.
+        scores: of every example of every training, as `collect` returns them.
         reference: the method that differences are taken to. Where a student was not trained with it there is none.
+        main_metric: the metric of the differences.
 
     Raises:
         UserError: trainings of one student were judged on different questions.
@@ -85,9 +117,13 @@ def summarise(
             raise UserError(
                 f"the trainings of student {student} were judged on different questions, so they cannot be compared."
             )
-        rows.append(_teacher_row(student, everything[0]["teacher"]))
-        differences = _differences(methods, scores, reference)
-        rows += [_row(group, differences.get(method)) for method, group in methods.items()]
+        metrics = recorded_metrics(everything[0])
+        rows.append(_teacher_row(student, everything[0]["teacher"], metrics, main_metric))
+        differences = _differences(methods, scores, reference, main_metric)
+        rows += [
+            _row(group, metrics, main_metric, differences.get(method))
+            for method, group in methods.items()
+        ]
     return rows
 
 
@@ -116,18 +152,36 @@ def csv(rows: Sequence[Row]) -> str:
     lines = []
     for row in rows:
         line = asdict(row)
-        difference = line.pop("difference") or dict.fromkeys(("mean", "low", "high", "p_value"))
-        names = ("f1_difference", "f1_difference_low", "f1_difference_high", "p_value")
+        for name in ("metrics", "main_metric", "seconds", "cost", "scores", "difference"):
+            line.pop(name)
+        for name, (mean, deviation) in row.scores.items():
+            line |= {name: mean, f"{name}_std": deviation}
+        line |= {"seconds": row.seconds, "cost": row.cost}
+        difference = dict.fromkeys(("mean", "low", "high", "p_value"))
+        if row.difference is not None:
+            difference = asdict(row.difference)
+        of_main = f"{row.main_metric}_difference"
+        names = (of_main, f"{of_main}_low", f"{of_main}_high", "p_value")
         lines.append(line | dict(zip(names, difference.values(), strict=True)))
     return str(pandas.DataFrame(lines).to_csv(index=False))
 
 
-def note(rows: Sequence[Row], *, questions: int, reference: str) -> str:
-    """What the figures of the table are, in sentences."""
+def note(rows: Sequence[Row], *, examples: int, unit: str, reference: str) -> str:
+    """Sentences about the figures of the table.
+
+    Args:
+        rows: of the table.
+        examples: number of examples that were judged.
+        unit: the noun for them, such as ``questions``.
+        reference: the method that differences are taken to.
+    """
+    main = rows[0].heading
     sentences = [
-        f"EM and F1 in percent on {questions:,} questions, mean ± standard deviation over seeds.",
-        f"Interval and p of the F1 difference to {reference}: paired bootstrap over the questions, each question's F1 "
-        f"averaged first over the seeds that both have, {RESAMPLES:,} resamples; the chance of the seeds is not in it.",
+        f"{' and '.join(rows[0].metrics.values())} in percent on {examples:,} {unit}, mean ± standard deviation over "
+        "seeds.",
+        f"Interval and p of the {main} difference to {reference}: paired bootstrap over the {unit}, each "
+        f"{unit.removesuffix('s')}'s {main} averaged first over the seeds that both have, {RESAMPLES:,} resamples; the "
+        "chance of the seeds is not in it.",
         "Seconds: the whole training, which may have read the teacher's outputs from a cache.",
     ]
     if any(row.cost is not None for row in rows):
@@ -145,9 +199,11 @@ def write_tables(
     *,
     reference: str,
 ) -> str:
-    """Write `table.md`, `table.tex` and `table.csv`; return the markdown."""
-    questions = next(r["questions"] for r in records if r["stage"] == "cells")
-    text = note(rows, questions=questions, reference=reference)
+    """Write `table.md`, `table.tex` and `table.csv`; return the markdown. Without columns all are shown."""
+    judged = next(r for r in records if r["stage"] == "cells")
+    unit = "questions" if "questions" in judged else "rows"
+    text = note(rows, examples=judged[unit], unit=unit, reference=reference)
+    columns = columns or all_columns(rows[0].metrics)
     table = markdown(rows, columns, reference=reference) + f"\n{text}\n"
     comment = f"% {text.replace('±', '+-')}\n"
     files = {
@@ -156,7 +212,7 @@ def write_tables(
         "table.csv": csv(rows),
     }
     for name, content in files.items():
-        (folder / name).write_text(content, encoding="utf-8")
+        write_text(folder / name, content)
     return table
 
 
@@ -164,6 +220,7 @@ def _differences(
     methods: Mapping[str, Sequence[Mapping[str, Any]]],
     scores: Mapping[str, NDArray[Any]],
     reference: str,
+    main_metric: str,
 ) -> dict[str, Difference]:
     """Over the seeds that both have: a comparison that is not finished has more of one than of the other."""
     seeds = {
@@ -175,7 +232,9 @@ def _differences(
         both = sorted(seeds[method].keys() & seeds.get(reference, {}).keys())
         if method != reference and both:
             of_method, of_reference = (
-                np.mean([scores[f"{seeds[m][s]}/f1"] for s in both], axis=0, dtype=np.float64)
+                np.mean(
+                    [scores[f"{seeds[m][s]}/{main_metric}"] for s in both], axis=0, dtype=np.float64
+                )
                 for m in (method, reference)
             )
             gains[method] = 100 * of_method - 100 * of_reference
@@ -185,10 +244,13 @@ def _differences(
     return dict(zip(gains, differences, strict=True))
 
 
-def _row(records: Sequence[Mapping[str, Any]], difference: Difference | None) -> Row:
+def _row(
+    records: Sequence[Mapping[str, Any]],
+    metrics: Mapping[str, str],
+    main_metric: str,
+    difference: Difference | None,
+) -> Row:
     first = records[0]
-    exact_match, exact_match_std = mean_and_deviation([r["exact_match"] for r in records])
-    f1, f1_std = mean_and_deviation([r["f1"] for r in records])
     seconds = [r["train_seconds"] for r in records if r["train_seconds"] is not None]
     return Row(
         student=first["student"],
@@ -197,17 +259,18 @@ def _row(records: Sequence[Mapping[str, Any]], difference: Difference | None) ->
         parameters=first["parameters"],
         megabytes=first["megabytes_fp32"],
         seeds=len(records),
-        exact_match=exact_match,
-        exact_match_std=exact_match_std,
-        f1=f1,
-        f1_std=f1_std,
+        metrics=metrics,
+        main_metric=main_metric,
+        scores={name: mean_and_deviation([r[name] for r in records]) for name in metrics},
         difference=difference,
         seconds=mean_and_deviation(seconds)[0] if seconds else None,
         cost=first["cost"],
     )
 
 
-def _teacher_row(student: str, teacher: Mapping[str, Any]) -> Row:
+def _teacher_row(
+    student: str, teacher: Mapping[str, Any], metrics: Mapping[str, str], main_metric: str
+) -> Row:
     return Row(
         student=student,
         method=TEACHER,
@@ -215,19 +278,26 @@ def _teacher_row(student: str, teacher: Mapping[str, Any]) -> Row:
         parameters=teacher["parameters"],
         megabytes=teacher["megabytes_fp32"],
         seeds=0,
-        exact_match=teacher["exact_match"],
-        exact_match_std=math.nan,
-        f1=teacher["f1"],
-        f1_std=math.nan,
+        metrics=metrics,
+        main_metric=main_metric,
+        scores={name: (teacher[name], math.nan) for name in metrics},
     )
 
 
 def _cells(
     rows: Sequence[Row], columns: Sequence[str], reference: str
 ) -> tuple[list[str], list[list[str]]]:
-    names = [COLUMNS[column][0].replace("REFERENCE", reference) for column in columns]
-    cells = [[r.student, r.method, *(COLUMNS[column][1](r) for column in columns)] for r in rows]
-    return ["student", "method", *names], cells
+    def heading(column: str) -> str:
+        if column in rows[0].metrics:
+            return rows[0].metrics[column]
+        text = COLUMNS[column][0]
+        return text.replace("REFERENCE", reference).replace("MAIN", rows[0].heading)
+
+    def cell(row: Row, column: str) -> str:
+        return _mean(*row.scores[column]) if column in row.metrics else COLUMNS[column][1](row)
+
+    cells = [[r.student, r.method, *(cell(r, column) for column in columns)] for r in rows]
+    return ["student", "method", *map(heading, columns)], cells
 
 
 def _mean(mean: float, deviation: float) -> str:

@@ -9,7 +9,7 @@ schedule, steps, initialisation) is the same as for `ITRDTrainer`; what makes Te
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,9 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import LayerPair
 from itrd_nlp.publish.hub_trainer import HubTrainer
 from itrd_nlp.training.arguments import FineTuningArguments
+from itrd_nlp.training.ranges import Range, check_values
+from itrd_nlp.training.record import RunRecord
+from itrd_nlp.training.roles import Metadata, Role
 
 LOSSES = ("hidden_mse", "mmd")
 METHOD = "TextBrewer"
@@ -43,38 +46,61 @@ class TextBrewerArguments(FineTuningArguments):
 
     temperature: float = field(
         default=8.0,
-        metadata={"help": "Of the soft cross-entropy, > 0. TextBrewer has no factor T^2."},
+        metadata=Metadata(
+            role=Role.OBJECTIVE,
+            range=Range(above=0),
+            help="Of the soft cross-entropy, > 0. TextBrewer has no factor T^2.",
+        ),
     )
     kd_loss_weight: float = field(
-        default=1.0, metadata={"help": "Weight of the soft cross-entropy. >= 0."}
+        default=1.0,
+        metadata=Metadata(
+            role=Role.OBJECTIVE,
+            range=Range(least=0),
+            help="Weight of the soft cross-entropy. >= 0.",
+        ),
     )
     hard_label_weight: float = field(
-        default=0.0, metadata={"help": "Weight of the task's own loss. >= 0."}
+        default=0.0,
+        metadata=Metadata(
+            role=Role.OBJECTIVE,
+            range=Range(least=0),
+            help="Weight of the task's own loss. >= 0.",
+        ),
     )
     losses: list[str] = field(
         default_factory=lambda: list(LOSSES),
-        metadata={"help": "Losses between hidden states.", "choices": list(LOSSES)},
+        metadata=Metadata(
+            role=Role.OBJECTIVE,
+            help="Losses between hidden states.",
+            choices=list(LOSSES),
+        ),
     )
-    match_weight: float = field(default=1.0, metadata={"help": "Weight of each of them. >= 0."})
+    match_weight: float = field(
+        default=1.0,
+        metadata=Metadata(
+            role=Role.OBJECTIVE,
+            range=Range(least=0),
+            help="Weight of each of them. >= 0.",
+        ),
+    )
     layer_map: list[str] = field(
         default_factory=lambda: ["uniform"],
-        metadata={"help": "Student layer <- teacher layer, as in train_squad.py."},
+        metadata=Metadata(
+            role=Role.OBJECTIVE,
+            help="Student layer <- teacher layer, as in train_squad.py.",
+        ),
     )
     include_embeddings: bool = field(
-        default=True, metadata={"help": "Add the pair 0:0, the outputs of both embedding layers."}
+        default=True,
+        metadata=Metadata(
+            role=Role.OBJECTIVE,
+            help="Add the pair 0:0, the outputs of both embedding layers.",
+        ),
     )
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < float("inf"):
-            raise UserError(f"temperature is {self.temperature}, but must be a finite number > 0.")
-        for name in ("kd_loss_weight", "hard_label_weight", "match_weight"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UserError(
-                    f"{name} is {getattr(self, name)}, but must be a finite number >= 0."
-                )
-        for loss in self.losses:
-            if loss not in LOSSES:
-                raise UserError(f"losses name {loss!r}, but must be of {', '.join(LOSSES)}.")
+        check_values(self)
         if isinstance(self.layer_map, str):
             self.layer_map = [self.layer_map]
         super().__post_init__()
@@ -98,6 +124,7 @@ class TextBrewerTrainer(HubTrainer):
         teacher: with hidden states of the same width. It keeps its dtype, because the soft cross-entropy of TextBrewer
             reads its logits as they are.
         args: recipe and training.
+        more_teachers: none, because TextBrewer takes one teacher.
         **kwargs: of `transformers.Trainer`.
 
     Raises:
@@ -111,16 +138,38 @@ class TextBrewerTrainer(HubTrainer):
         model: PreTrainedModel,
         teacher: PreTrainedModel,
         args: TextBrewerArguments,
+        more_teachers: Sequence[PreTrainedModel] = (),
         **kwargs: Any,
     ) -> None:
+        self.check_models(model, teacher, args, more_teachers)
         self.pairs = textbrewer_pairs(model, teacher, args)
         super().__init__(model=model, args=args, **kwargs)
         self.teacher = teacher.eval().requires_grad_(False).to(args.device)
 
-    def known_results(self) -> dict[str, Any]:
-        """See `HubTrainer.known_results`: with the layer pairs, and that TextBrewer trained."""
-        pairs = [str(pair) for pair in self.pairs]
-        return super().known_results() | {"method": METHOD, "layer_pairs": pairs}
+    @staticmethod
+    def check_models(
+        student: PreTrainedModel,
+        teacher: PreTrainedModel,
+        args: TextBrewerArguments,
+        more_teachers: Sequence[PreTrainedModel] = (),
+    ) -> None:
+        """Refuse models that do not fit the recipe or each other, before any work begins.
+
+        Raises:
+            UserError: there is more than one teacher, or see `textbrewer_pairs`.
+        """
+        if more_teachers:
+            raise UserError(
+                "more_teachers are given, but TextBrewer's distiller takes one teacher."
+            )
+        textbrewer_pairs(student, teacher, args)
+
+    def known_record(self) -> RunRecord:
+        """See `HubTrainer.known_record`: with the layer pairs, and that TextBrewer trained."""
+        record = super().known_record()
+        record.method = METHOD
+        record.layer_pairs = [str(pair) for pair in self.pairs]
+        return record
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
         """Let TextBrewer train the student.

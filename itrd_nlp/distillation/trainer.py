@@ -18,7 +18,11 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_NAME
 from transformers.utils.generic import find_labels
 
-from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+from itrd_nlp.distillation.arguments import (
+    ITRDTrainingArguments,
+    chosen_objective,
+    scalar_objective,
+)
 from itrd_nlp.distillation.distributed import world_size
 from itrd_nlp.distillation.layer_map import layer_pairs
 from itrd_nlp.distillation.model import DistillationModel
@@ -31,14 +35,13 @@ from itrd_nlp.losses.outputs import IGNORED, EncoderOutput, LayerPair
 from itrd_nlp.losses.peers import Sizes
 from itrd_nlp.models.attention import attention_projections
 from itrd_nlp.publish.hub_trainer import HubTrainer
-from itrd_nlp.publish.model_card import OBJECTIVE_ARGUMENTS
-from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.identity import weights_digest
+from itrd_nlp.training.record import ModelRecord, RunRecord
 from itrd_nlp.training.results import size
+from itrd_nlp.training.roles import Role, default_of, names_of
 
 OBJECTIVE_WEIGHTS_NAME = "objective.safetensors"
-# How the teacher's outputs are come by does not make a run another one.
-CACHE_ARGUMENTS = {"teacher_cache", "teacher_cache_dir", "cache_max_gb"}
+_LATER_ARGUMENTS = ("peer_losses", "warm_start_ratio", "fade_ratio")
 
 
 class ITRDTrainer(HubTrainer):
@@ -97,6 +100,20 @@ class ITRDTrainer(HubTrainer):
         self._run_teachers: list[Teacher] = []
         self._watch = TermWatch()
 
+    @staticmethod
+    def check_models(
+        student: PreTrainedModel,
+        teacher: PreTrainedModel,
+        args: ITRDTrainingArguments,
+        more_teachers: Sequence[PreTrainedModel] = (),
+    ) -> None:
+        """Refuse models that do not fit the objective or each other, before any work begins.
+
+        Raises:
+            UserError: see `resolve_pairs`.
+        """
+        resolve_pairs(student, teacher, args, more_teachers)
+
     def _frozen(self, teacher: PreTrainedModel) -> PreTrainedModel:
         teacher.eval().requires_grad_(False)
         return teacher.to(device=self.args.device, dtype=self.args.resolved_teacher_dtype())
@@ -106,22 +123,15 @@ class ITRDTrainer(HubTrainer):
         """See `HubTrainer.published_model`: the student."""
         return self.student
 
-    def known_results(self) -> dict[str, Any]:
-        """See `HubTrainer.known_results`: with the objective, the layer pairs and the teacher."""
-        results = super().known_results()
-        pairs = self._distillation_model().objective.pairs
-        results["layer_pairs"] = [str(pair) for pair in pairs]
-        results["arguments"] |= {name: getattr(self.args, name) for name in OBJECTIVE_ARGUMENTS}
-        if self.args.peer_losses:
-            results["arguments"]["peer_losses"] = self.args.peer_losses
-        for name in ("warm_start_ratio", "fade_ratio"):
-            if getattr(self.args, name) > 0:
-                results["arguments"][name] = getattr(self.args, name)
-        if self.teacher is not None:
-            results["teacher"] = _known_of(self.teacher)
-        if self.more_teachers:
-            results["more_teachers"] = [_known_of(other) for other in self.more_teachers]
-        return results
+    def known_record(self) -> RunRecord:
+        """See `HubTrainer.known_record`: with the objective, the layer pairs and the teachers."""
+        record = super().known_record()
+        record.objective = scalar_objective(self.args)
+        record.arguments |= chosen_objective(self.args)
+        record.layer_pairs = [str(pair) for pair in self._distillation_model().objective.pairs]
+        record.teacher = None if self.teacher is None else _known_of(self.teacher)
+        record.more_teachers = [_known_of(other) for other in self.more_teachers]
+        return record
 
     @property
     def student(self) -> PreTrainedModel:
@@ -236,23 +246,25 @@ class ITRDTrainer(HubTrainer):
     def identity(self) -> dict[str, Any]:
         """See `BaseTrainer.identity`: with the teacher's weights, the layer pairs and the objective."""
         objective = self._distillation_model().objective
-        names = {f.name for f in fields(ITRDTrainingArguments)} - {
-            f.name for f in fields(FineTuningArguments)
+        # The layer pairs stand for the two arguments that say how they are found.
+        names = names_of(ITRDTrainingArguments, Role.OBJECTIVE) - {
+            "layer_map",
+            "include_embeddings",
         }
         return {
             **super().identity(),
-            **{
-                name: getattr(self.args, name)
-                for name in names - {"layer_map", "include_embeddings"} - CACHE_ARGUMENTS
-            },
-            # None where checkpoints from before have none
-            "peer_losses": self.args.peer_losses or None,
-            "warm_start_ratio": self.args.warm_start_ratio or None,
-            "fade_ratio": self.args.fade_ratio or None,
+            **{name: getattr(self.args, name) for name in names},
+            # None where the oldest checkpoints have no entry
+            **{name: getattr(self.args, name) or None for name in _LATER_ARGUMENTS},
+            "teacher_dtype": self.args.teacher_dtype,
             "layer_pairs": [str(pair) for pair in objective.pairs],
             "teacher": weights_digest(self.teacher) if self.teacher is not None else None,
             "more_teachers": [weights_digest(other) for other in self.more_teachers] or None,
         }
+
+    def assumed_identity(self) -> dict[str, Any]:
+        """See `BaseTrainer.assumed_identity`: the defaults of the objective."""
+        return {f.name: default_of(f) for f in fields(ITRDTrainingArguments)}
 
     # ---- what the base class asks of a model ----
 
@@ -418,12 +430,10 @@ def _counts(batch: dict[str, Any]) -> Tensor:
     return torch.stack([labels, rows, tokens]).float()
 
 
-def _known_of(teacher: PreTrainedModel) -> dict[str, Any]:
-    """What results.json says of a teacher."""
-    known = {"layers": teacher.config.num_hidden_layers, **size(teacher)}
-    if teacher.name_or_path:
-        known["name"] = Path(teacher.name_or_path).name
-    return known
+def _known_of(teacher: PreTrainedModel) -> ModelRecord:
+    """The record of a teacher that nobody has judged."""
+    name = Path(teacher.name_or_path).name if teacher.name_or_path else None
+    return ModelRecord(name=name, layers=teacher.config.num_hidden_layers, **size(teacher))
 
 
 def resolve_pairs(

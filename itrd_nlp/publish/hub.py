@@ -38,7 +38,8 @@ from itrd_nlp import __version__
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.loading import LoadingArguments, load_model, load_tokenizer
 from itrd_nlp.publish.model_card import CARD_NAME, is_generated, model_card, without_private_names
-from itrd_nlp.training.results import RESULTS_NAME, read_results
+from itrd_nlp.publish.page import TaskPage
+from itrd_nlp.training.record import RESULTS_NAME, RunRecord
 
 LONGEST_WAIT = 60  # seconds that a rate limit may ask for before it is left to the user
 TRIES = 3  # of a request that the rate limit refused
@@ -119,17 +120,26 @@ class PushReport:
 # ---- what is pushed ----
 
 
-def check_student(
-    folder: str | Path, *, repo_id: str | None = None, license: str | None = None
+def check_model(
+    folder: str | Path,
+    *,
+    head: type,
+    page: TaskPage,
+    record: RunRecord | None = None,
+    repo_id: str | None = None,
+    license: str | None = None,
 ) -> list[HubFile]:
-    """Check that a folder holds a question-answering model that somebody else can use, and list what is pushed of it.
+    """Check that a folder holds a model that somebody else can use, and list the files of it that are pushed.
 
-    That is the configuration, the weights in safetensors, the tokenizer, the card and ``results.json``, and nothing
-    else that lies there. Nothing is written: the card is made from ``results.json`` where README.md is missing or is
+    These are the configuration, the weights in safetensors, the tokenizer, the card and ``results.json``; other files
+    in the folder stay there. Nothing is written: the card is made from the record where README.md is missing or is
     still as this package wrote it; one that somebody edited is taken as it is.
 
     Args:
         folder: of the model.
+        head: a class of transformers such as ``AutoModelForTokenClassification``.
+        page: how the task is shown.
+        record: of the run; default: the ``results.json`` of the folder.
         repo_id: where it goes, for the card.
         license: for the card, if it is not an edited one.
 
@@ -138,22 +148,9 @@ def check_student(
             model, or the card is not valid.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"model {folder} does not exist, but must be a folder with a model.")
-    results = read_results(folder)
-    if results is None:
-        raise UserError(
-            f"{folder} has no {RESULTS_NAME} with the EM and F1 of the model; scripts/train_squad.py and "
-            "scripts/train_teacher.py write it when they end."
-        )
-    for name in ("exact_match", "f1"):
-        value = results.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
-            raise UserError(
-                f"{folder / RESULTS_NAME}: {name} is {value!r}, but must be the measured percentage."
-            )
+    record = record or measured_record(folder)
     weights = _weights(folder)
-    model = load_model(str(folder), role="model", args=LoadingArguments())
+    model = load_model(str(folder), role="model", args=LoadingArguments(), head=head)
     tokenizer = load_tokenizer(str(folder), LoadingArguments())
     vocabulary = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
     if not any((folder / name).is_file() for name in vocabulary):  # it loads, as an empty one
@@ -165,7 +162,38 @@ def check_student(
             f"the tokenizer in {folder} has {len(tokenizer)} tokens and the model {model.config.vocab_size}, so it is "
             "not the model's."
         )
-    expected = set(model.state_dict())
+    _check_weights(weights, set(model.state_dict()))
+    return model_files(folder, record, tokenizer, page=page, repo_id=repo_id, license=license)
+
+
+def measured_record(folder: Path, scores: str = "scores") -> RunRecord:
+    """The record of a folder with a model, whose scores are all there.
+
+    Args:
+        folder: of the model.
+        scores: names of the scores, for the sentence.
+
+    Raises:
+        UserError: there is no folder, no record, or a score is missing.
+    """
+    if not folder.is_dir():
+        raise UserError(f"model {folder} does not exist, but must be a folder with a model.")
+    record = RunRecord.read(folder)
+    if record is None:
+        raise UserError(
+            f"{folder} has no {RESULTS_NAME} with the {scores} of the model; the commands that train write it at their "
+            "end."
+        )
+    missing = record.missing_score()
+    if missing is not None:
+        raise UserError(
+            f"{folder / RESULTS_NAME}: {missing} is None, but must be the measured percentage."
+        )
+    return record
+
+
+def _check_weights(weights: list[Path], expected: set[str]) -> None:
+    """Refuse tensors that are no part of the model."""
     for path in weights:
         if path.suffix != ".safetensors":
             continue
@@ -177,23 +205,24 @@ def check_student(
                 f"{path} holds {foreign[0]}, which is no part of the model; save the student alone, as "
                 "ITRDTrainer.save_model does."
             )
-    return student_files(folder, results, tokenizer, repo_id=repo_id, license=license)
 
 
-def student_files(
+def model_files(
     folder: str | Path,
-    results: Mapping[str, Any],
+    record: RunRecord,
     tokenizer: PreTrainedTokenizerBase | None = None,
     *,
+    page: TaskPage | None = None,
     repo_id: str | None = None,
     license: str | None = None,
 ) -> list[HubFile]:
-    """The files of a model that go to the Hub, by their names; the model is not loaded. See `check_student`.
+    """The files of a model that go to the Hub, by their names; the model is not loaded. See `check_model`.
 
     Args:
         folder: of the model.
-        results: what the card is made from. Pushed as ``results.json`` if the model's metrics are in it.
+        record: the card is made from it. Pushed as ``results.json`` if the model's scores are in it.
         tokenizer: the model's; its vocabulary may lie in files of its own.
+        page: how the task is shown; default: by the class of the head.
         repo_id: where it goes.
         license: for the card.
 
@@ -206,10 +235,10 @@ def student_files(
         names += [name for name in tokenizer.vocab_files_names.values() if name not in names]
     present = [folder / name for name in names if (folder / name).is_file()]
     files = [_without_paths(path) for path in (folder / CONFIG_NAME, *_weights(folder), *present)]
-    card = card_text(folder, results, repo_id=repo_id, license=license)
+    card = card_text(folder, record, page=page, repo_id=repo_id, license=license)
     files.append(HubFile(CARD_NAME, card.encode()))
-    if "exact_match" in results:
-        text = json.dumps(without_private_names(dict(results)), indent=2) + "\n"
+    if record.scores:
+        text = json.dumps(without_private_names(record.as_json()), indent=2) + "\n"
         files.append(HubFile(RESULTS_NAME, text.encode()))
     return files
 
@@ -244,12 +273,13 @@ def _without_paths(path: Path) -> HubFile:
 
 def card_text(
     folder: str | Path,
-    results: Mapping[str, Any],
+    record: RunRecord,
     *,
+    page: TaskPage | None = None,
     repo_id: str | None = None,
     license: str | None = None,
 ) -> str:
-    """The card of a model: README.md of its folder if somebody edited it, else one made from the results.
+    """The card of a model: README.md of its folder if somebody edited it, else one made from the record.
 
     Raises:
         UserError: the edited card is not valid, or ``license`` is given and it is edited.
@@ -258,7 +288,7 @@ def card_text(
     path = folder / CARD_NAME
     written = path.read_text(encoding="utf-8") if path.is_file() else None
     if written is None or is_generated(written):
-        return str(model_card(results, folder, repo_id=repo_id, license=license))
+        return str(model_card(record, folder, page=page, repo_id=repo_id, license=license))
     if license is not None:
         raise UserError(
             f"license is given, but {path} was edited and is pushed as it is; write the license there."
@@ -275,39 +305,33 @@ def card_text(
 # ---- pushing ----
 
 
-def push_student(
-    folder: str | Path,
+def push_model(
+    files: list[HubFile],
     repo_id: str,
     *,
     private: bool = False,
     revision: str | None = None,
-    license: str | None = None,
     token: str | None = None,
     dry_run: bool = False,
     commit_message: str = "Upload model",
     api: HfApi | None = None,
 ) -> PushReport:
-    """Check a model and push it alone, in one commit, or in none where the Hub has all of it already.
+    """Push the files of a model, in one commit, or in none where the Hub has all of them already.
 
     Args:
-        folder: of the model; it is not written to.
+        files: see `check_model`.
         repo_id: ``USER/NAME``. The repository is created where it is missing.
         private: create it so. A public repository of that name is refused.
         revision: branch to push to, made from ``main`` where it is missing; default: ``main``.
-        license: an identifier of the Hub, for the card; default: what is known from the teacher's.
         token: default: that of ``hf auth login`` or HF_TOKEN.
-        dry_run: check and list, without a network.
+        dry_run: list the files and make no request.
         commit_message: of the commit.
         api: in place of one for HF_ENDPOINT and ``token``.
 
     Raises:
-        UserError: the folder is not fit to be pushed, or the Hub refused or could not be reached.
-
-    Example:
-        >>> push_student("runs/student", "me/minilm-t3-squad", private=True)  # doctest: +SKIP
+        UserError: the Hub refused or could not be reached.
     """
     check_repo_id(repo_id)
-    files = check_student(folder, repo_id=repo_id, license=license)
     api = api or hub_api(token)
     if dry_run:
         return _report(api, repo_id, revision, files, commit=None, changed=False)

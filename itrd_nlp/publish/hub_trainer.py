@@ -19,12 +19,14 @@ from itrd_nlp.publish.hub import (
     PushReport,
     card_text,
     hub_api,
+    model_files,
     open_repo,
     push_files,
-    student_files,
 )
 from itrd_nlp.publish.model_card import CARD_NAME
-from itrd_nlp.training.results import environment, read_results, size
+from itrd_nlp.publish.page import TaskPage
+from itrd_nlp.training.record import VERSION, RunRecord
+from itrd_nlp.training.results import environment, size
 from itrd_nlp.training.trainer import BaseTrainer
 
 logger = logging.getLogger(__name__)
@@ -34,22 +36,33 @@ class HubTrainer(BaseTrainer):
     """`BaseTrainer` whose ``--push_to_hub`` pushes configuration, weights, tokenizer, card and results.json alone.
 
     transformers' own pushes the whole output folder: the training arguments with their paths, logs, what else is there.
+
+    Args:
+        *args: as for ``transformers.Trainer``.
+        page: how the task is shown in the card. Default: by the class of the model's head.
+        **kwargs: as for ``transformers.Trainer``.
     """
+
+    def __init__(self, *args: Any, page: TaskPage | None = None, **kwargs: Any) -> None:
+        self.page = page
+        super().__init__(*args, **kwargs)
 
     @property
     def published_model(self) -> PreTrainedModel:
         """The model that `save_model` writes."""
         return self.accelerator.unwrap_model(self.model)
 
-    def known_results(self) -> dict[str, Any]:
-        """What the card is made from before the run has left a results.json."""
-        return {
-            "layers": self.published_model.config.num_hidden_layers,
-            **size(self.published_model),
-            "steps": self.state.global_step,
-            "arguments": {"seed": self.args.seed},
-            "environment": environment(),
-        }
+    def known_record(self) -> RunRecord:
+        """The record from which the card is made before the run has left a results.json."""
+        model = self.published_model
+        return RunRecord(
+            version=VERSION,
+            layers=model.config.num_hidden_layers,
+            **size(model),
+            steps=self.state.global_step,
+            arguments={"seed": self.args.seed},
+            environment=environment(),
+        )
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Create the repository ``args.hub_model_id`` (default: of the name of ``output_dir``) where there is none.
@@ -73,14 +86,16 @@ class HubTrainer(BaseTrainer):
     def create_model_card(self, license: str | None = None) -> None:
         """Write README.md into ``output_dir``, unless there is one that somebody edited.
 
-        It has what results.json of this training says; before there is one, what `known_results` does.
+        It is made from results.json of this training; before there is one, from `known_record`.
 
         Args:
             license: an identifier of the Hub such as ``apache-2.0``.
         """
         if self.is_world_process_zero():
             folder = Path(self.args.output_dir)
-            text = card_text(folder, self._results(), repo_id=self.hub_model_id, license=license)
+            text = card_text(
+                folder, self._record(), page=self.page, repo_id=self.hub_model_id, license=license
+            )
             (folder / CARD_NAME).write_text(text, encoding="utf-8")
 
     def push_to_hub(
@@ -167,17 +182,18 @@ class HubTrainer(BaseTrainer):
 
     def _files(self, folder: str, license: str | None = None) -> list[HubFile]:
         tokenizer = self.processing_class
-        return student_files(
+        return model_files(
             folder,
-            self._results(),
+            self._record(),
             tokenizer if isinstance(tokenizer, PreTrainedTokenizerBase) else None,
+            page=self.page,
             repo_id=self.hub_model_id,
             license=license,
         )
 
-    def _results(self) -> dict[str, Any]:
+    def _record(self) -> RunRecord:
         # A results.json that an earlier training has left in the folder is not about this model.
-        recorded = read_results(self.args.output_dir)
-        if recorded is not None and recorded.get("steps") == self.state.global_step:
+        recorded = RunRecord.read(self.args.output_dir)
+        if recorded is not None and recorded.steps == self.state.global_step:
             return recorded
-        return self.known_results()
+        return self.known_record()

@@ -1,6 +1,6 @@
-"""The model card of a student, or of a fine-tuned teacher, from its ``results.json``.
+"""The model card of a student, or of a fine-tuned teacher, from the record of its run.
 
-What the run did not record is left out; nothing is guessed.
+Unknown fields of the record are left out; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import platform
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,12 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from itrd_nlp import __version__
-from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.offline_assets import ASSETS
+from itrd_nlp.publish.page import KnownData, TaskPage, page_of_architecture
+from itrd_nlp.training.arguments import FineTuningArguments
+from itrd_nlp.training.record import DataRecord, ModelRecord, RunRecord
 
 CARD_NAME = "README.md"
-SQUAD = "rajpurkar/squad"
 PAPER = "https://arxiv.org/abs/2112.00459"
 CITATION = """\
 @inproceedings{miles2022itrd,
@@ -34,25 +35,6 @@ CITATION = """\
   booktitle = {British Machine Vision Conference (BMVC)},
   year      = {2022}
 }"""
-OBJECTIVE_ARGUMENTS = (
-    "w_task",
-    "w_kd",
-    "temperature",
-    "beta_corr",
-    "beta_mi",
-    "alpha",
-    "corr_view",
-    "mi_view",
-    "layer_reduction",
-)
-
-_METRICS = {"exact_match": "Exact match", "accuracy": "Accuracy", "f1": "F1"}
-# The end of a model's class -> the Hub's name of its task, and how the card puts it.
-_TASKS = {
-    "ForQuestionAnswering": ("question-answering", "extractive question answering"),
-    "ForSequenceClassification": ("text-classification", "text classification"),
-    "ForTokenClassification": ("token-classification", "token classification"),
-}
 _MARK = re.compile(r"\n<!-- written by itrd_nlp from results\.json ([0-9a-f]{16}) -->\n\Z")
 _SECRET = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
 _SECRET_FLAG = re.compile(r"--\w*(token|password|secret)\b", re.IGNORECASE)
@@ -67,20 +49,22 @@ _PATH = re.compile(
 
 
 def model_card(
-    results: Mapping[str, Any],
+    record: RunRecord,
     folder: str | Path | None = None,
     *,
+    page: TaskPage | None = None,
     repo_id: str | None = None,
     license: str | None = None,
 ) -> ModelCard:
-    """Write a model card from what a run knows.
+    """Write a model card from the record of a run.
 
     Args:
-        results: the content of ``results.json``. With a ``teacher`` it is a student, else a model that was fine-tuned.
-            Every key is optional. Paths lose their folders, and names of users, hosts and secrets are taken out.
+        record: of the run. With a teacher the model is a student, else it was fine-tuned. Every field may be unknown.
+            Paths lose their folders, and names of users, hosts and secrets are taken out.
         folder: of the model; its ``config.json`` says which head it has.
+        page: how its task is shown. Default: by the class of the head in ``config.json``.
         repo_id: where it goes on the Hub, for the lines that show how to load it. Default: the folder's name.
-        license: an identifier of the Hub such as ``apache-2.0``. Default: what ``results`` say, else none.
+        license: an identifier of the Hub such as ``apache-2.0``. Default: the record's, else none.
 
     Raises:
         UserError: ``license`` is no such identifier.
@@ -89,9 +73,10 @@ def model_card(
         The card. Its last line is a mark by which `is_generated` knows that nobody has edited it since.
 
     Example:
-        >>> model_card(json.loads(Path("runs/student/results.json").read_text()), "runs/student").save("README.md")
+        >>> model_card(RunRecord.read("runs/student"), "runs/student").save("README.md")  # doctest: +SKIP
     """
-    run = _Run(without_private_names(dict(results)), folder, repo_id)
+    public = RunRecord.model_validate(without_private_names(record.as_json()))
+    run = _Run(public, folder, page, repo_id)
     sections = (
         _summary(run),
         _results(run),
@@ -195,87 +180,83 @@ def _digest(text: str) -> str:
 
 
 class _Run:
-    """The results, and what follows from them."""
+    """The record, and what follows from it."""
 
     def __init__(
-        self, results: dict[str, Any], folder: str | Path | None, repo_id: str | None
+        self,
+        record: RunRecord,
+        folder: str | Path | None,
+        page: TaskPage | None,
+        repo_id: str | None,
     ) -> None:
-        self.results = results
-        self.arguments: dict[str, Any] = results.get("arguments", {})
-        self.teacher: dict[str, Any] | None = results.get("teacher")
-        self.environment: dict[str, Any] = results.get("environment", {})
+        self.record = record
+        self.teacher = record.teacher
         self.repo_id = repo_id
         path = Path(folder) if folder is not None else None
         self.name = _one_line(
             repo_id.rpartition("/")[2] if repo_id else path.resolve().name if path else "model"
         )
         self.architecture = _architecture(path)
+        of_head = page_of_architecture(self.architecture)
+        if page is None:
+            page = of_head
+        elif page.pipeline_tag is None:  # the task has several heads
+            page = replace(page, pipeline_tag=of_head.pipeline_tag, title=of_head.title)
+        self.page = page
 
     @property
     def is_itrd(self) -> bool:
         """Whether this package's objective made it; a run by another library says so as its `method`."""
-        return self.teacher is not None and "method" not in self.results
+        return self.teacher is not None and self.record.method is None
 
     @property
-    def answers_questions(self) -> bool:
-        """Whether the model has a span head."""
-        return self.task is not None and self.task[0] == "question-answering"
-
-    @property
-    def task(self) -> tuple[str, str] | None:
-        """The Hub's name of the task and that of people. Without a configuration the metrics may tell."""
-        if self.architecture is None:
-            return _TASKS["ForQuestionAnswering"] if "exact_match" in self.results else None
-        return next((task for end, task in _TASKS.items() if self.architecture.endswith(end)), None)
-
-    def setting(self, name: str) -> Any:
-        """An argument of the run, None where it is not known.
-
-        results.json has those that are not their defaults; the defaults are known where the versions are the same.
-        """
-        if name in self.arguments:
-            return self.arguments[name]
+    def seed(self) -> Any:
+        """The seed of the run, None where it is not known: it is not recorded where it is the default."""
         versions = {"itrd_nlp": __version__, "transformers": transformers.__version__}
-        if any(self.environment.get(package) != version for package, version in versions.items()):
-            return None
-        field = ITRDTrainingArguments.__dataclass_fields__.get(name)
-        return field.default if field is not None else None
+        environment = self.record.environment
+        same = all(environment.get(package) == version for package, version in versions.items())
+        default = FineTuningArguments.__dataclass_fields__["seed"].default if same else None
+        return self.record.arguments.get("seed", default)
 
-    def data_set(self, split: str) -> dict[str, Any] | None:
-        """What is known of the data of a split: `name`, `questions`, `sha256` of a file, `revision`.
+    def data_set(self, split: str) -> DataRecord | None:
+        """The data of a split.
 
         Args:
             split: train, unlabelled or validation.
         """
-        found = self.results.get("datasets", {}).get(split)
-        if found is None and f"{split}_file" in self.arguments:
-            name = str(self.arguments[f"{split}_file"])
-            local = name.endswith(".json")
-            found = {"name": _last_part(name) if local else name} | (
-                {"file": True} if local else {}
-            )
+        found = self.record.datasets.get(split)
+        name = self.record.arguments.get(f"{split}_file")
+        if found is None and name is not None:
+            local = re.search(r"\.jsonl?$", str(name)) is not None
+            found = DataRecord(name=_last_part(str(name)) if local else str(name), file=local)
         return found
+
+    def known_data(self, split: str) -> KnownData | None:
+        """The public data set of a split, where it is one that the task knows."""
+        return self.page.known(self.data_set(split))
 
     def hub_data_set(self, split: str) -> str | None:
         """The id on the Hub, where the data came from there or are a file that is known to be the same."""
-        data = self.data_set(split)
-        if data is None:
+        known, data = self.known_data(split), self.data_set(split)
+        if known is not None:
+            return known.hub_id
+        if data is None or data.sha256 is not None or (data.model_extra or {}).get("file"):
             return None
-        if data["name"] == "squad" or data.get("sha256") in ASSETS["squad"].files.values():
-            return SQUAD
-        return data["name"] if not {"sha256", "file"} & data.keys() else None
+        return data.name
 
     def is_subset(self, split: str) -> bool:
-        """Whether questions were drawn from the data, and not all taken."""
+        """Whether examples were drawn from the data, and not all taken."""
         name = {"validation": "eval"}.get(split, split)
-        most = self.arguments.get(f"max_{name}_samples")
-        return most is not None and most == (self.data_set(split) or {}).get("questions", most)
+        most = self.record.arguments.get(f"max_{name}_samples")
+        data = self.data_set(split)
+        count = data.examples if data is not None else None
+        return most is not None and (count is None or most == count)
 
     @property
     def base_model(self) -> str | None:
         """The model on the Hub that this one comes from. A folder's name, which has no namespace, is none."""
-        teacher = self.teacher or {}
-        names = (teacher.get("name"), teacher.get("base_model"), self.results.get("base_model"))
+        teacher = self.teacher or ModelRecord()
+        names = (teacher.name, teacher.base_model, self.record.base_model)
         return next(
             (name for name in names if name and re.fullmatch(r"[\w.-]+/[\w.-]+", name)), None
         )
@@ -294,18 +275,18 @@ def _architecture(folder: Path | None) -> str | None:
 
 def _metadata(run: _Run, license: str | None) -> ModelCardData:
     """The YAML block, with ``model-index``."""
-    teacher = run.teacher or {}
+    teacher = run.teacher or ModelRecord()
     data_sets = list(dict.fromkeys(filter(None, map(run.hub_data_set, ("train", "validation")))))
+    known = [data for data in map(run.known_data, ("train", "validation")) if data is not None]
     evaluations = _evaluations(run)
     tags = ["knowledge-distillation"] if run.teacher is not None else []
     tags += ["itrd"] if run.is_itrd else []
-    if run.answers_questions:
-        tags.append("extractive-question-answering")
+    tags += run.page.tags
     return ModelCardData(
-        language="en" if SQUAD in data_sets else None,
-        license=_license(license or run.results.get("license") or teacher.get("license")),
+        language=next((data.language for data in known if data.language), None),
+        license=_license(license or run.record.license or teacher.license),
         library_name="transformers",
-        pipeline_tag=run.task[0] if run.task is not None else None,
+        pipeline_tag=run.page.pipeline_tag,
         base_model=run.base_model,
         datasets=data_sets or None,
         metrics=[result.metric_type for result in evaluations] or None,
@@ -325,27 +306,25 @@ def _license(name: str | None) -> str | None:
 
 def _evaluations(run: _Run) -> list[EvalResult]:
     data = run.data_set("validation")
-    if data is None or run.task is None:
+    if data is None or run.page.pipeline_tag is None or run.page.title is None:
         return []
-    hub_id = run.hub_data_set("validation")
-    name = "SQuAD 1.1" if hub_id == SQUAD else data["name"]
+    known = run.known_data("validation")
+    name = known.name if known is not None else data.name
     if run.is_subset("validation"):
-        noun = "questions" if run.answers_questions else "rows"
-        name += f" (subset of {run.arguments['max_eval_samples']:,} {noun})"
+        name += f" (subset of {run.record.arguments['max_eval_samples']:,} {run.page.unit})"
     return [
         EvalResult(
-            task_type=run.task[0],
-            task_name=run.task[1].capitalize(),
-            dataset_type=hub_id or _one_line(data["name"]),
+            task_type=run.page.pipeline_tag,
+            task_name=run.page.title.capitalize(),
+            dataset_type=run.hub_data_set("validation") or _one_line(data.name),
             dataset_name=_one_line(name),
             dataset_split="validation",
-            dataset_revision=data.get("revision"),
+            dataset_revision=data.revision,
             metric_type=metric,
-            metric_name=label,
-            metric_value=round(run.results[metric], 2),
+            metric_name=metric.replace("_", " ").capitalize(),
+            metric_value=round(value, 2),
         )
-        for metric, label in _METRICS.items()
-        if metric in run.results
+        for metric, value in run.record.scores.items()
     ]
 
 
@@ -353,20 +332,20 @@ def _evaluations(run: _Run) -> list[EvalResult]:
 
 
 def _summary(run: _Run) -> str:
-    layers = run.results.get("layers")
+    layers = run.record.layers
     what = f"A {layers}-layer encoder" if layers else "An encoder"
-    if run.task is not None:
-        what += f" for {run.task[1]}"
-    base = run.results.get("base_model")
+    if run.page.title is not None:
+        what += f" for {run.page.title}"
+    base = run.record.base_model
     if run.teacher is not None:
-        teacher = f"teacher {_text(run.teacher['name'])}" if "name" in run.teacher else "teacher"
-        if "layers" in run.teacher:
-            teacher += f" ({run.teacher['layers']} layers)"
+        teacher = f"teacher {_text(run.teacher.name)}" if run.teacher.name else "teacher"
+        if run.teacher.layers is not None:
+            teacher += f" ({run.teacher.layers} layers)"
         by = f"[Information Theoretic Representation Distillation]({PAPER})"
         if not run.is_itrd:
-            by = f"{_text(run.results['method'])}, to compare with,"
+            by = f"{_text(run.record.method)}, to compare with,"
         what += f", distilled from its {teacher} by {by} with `itrd_nlp`."
-        base = run.teacher.get("base_model")
+        base = run.teacher.base_model
         if base:
             what += f" The teacher was fine-tuned from {_text(base)}."
     else:
@@ -375,141 +354,111 @@ def _summary(run: _Run) -> str:
 
 
 def _results(run: _Run) -> str:
-    def row(name: str, results: Mapping[str, Any]) -> list[str]:
-        parameters = results.get("parameters")
+    metrics = run.record.metrics
+
+    def row(name: str, model: ModelRecord) -> list[str]:
         return [
             name,
-            _number(results.get("layers"), ""),
-            _number(results.get("exact_match"), ".2f"),
-            _number(results.get("accuracy"), ".2f"),
-            _number(results.get("f1"), ".2f"),
-            "" if parameters is None else f"{parameters / 1e6:.1f} M",
-            _number(results.get("megabytes_fp32"), ".1f"),
-            _number(results.get("ms_per_question"), ".1f"),
+            _number(model.layers, ""),
+            *(_number(model.scores.get(metric), ".2f") for metric in metrics),
+            "" if model.parameters is None else f"{model.parameters / 1e6:.1f} M",
+            _number(model.megabytes_fp32, ".1f"),
+            _number(model.ms_per_question, ".1f"),
         ]
 
-    header = ["", "layers", "EM", "accuracy", "F1", "parameters", "MB (fp32)", "ms per question"]
-    rows = [row("this model", run.results)]
+    one = run.page.unit.removesuffix("s")
+    header = ["", "layers", *metrics.values(), "parameters", "MB (fp32)", f"ms per {one}"]
+    rows = [row("this model", run.record)]
     if run.teacher is not None:
-        name = f" {_text(run.teacher['name'])}" if "name" in run.teacher else ""
+        name = f" {_text(run.teacher.name)}" if run.teacher.name else ""
         rows.insert(0, row(f"teacher{name}", run.teacher))
     known = [i for i in range(len(header)) if i == 0 or any(row[i] for row in rows)]
     if len(known) == 1:
         return ""
     table = _table([header[i] for i in known], [[row[i] for i in known] for row in rows])
     notes = []
-    if any(metric in run.results for metric in _METRICS):
-        notes.append(f"Measured on {_questions(run, 'validation')}, in percent.")
-    if "ms_per_question" in run.results and "machine" in run.environment:
-        notes.append(f"Milliseconds at batch size 1 on {_text(run.environment['machine'])}.")
+    if run.record.scores:
+        notes.append(f"Measured on {_examples(run, 'validation')}, in percent.")
+    machine = run.record.environment.get("machine")
+    if run.record.ms_per_question is not None and machine is not None:
+        notes.append(f"Milliseconds at batch size 1 on {_text(machine)}.")
     return "## Results\n\n" + table + ("\n\n" + " ".join(notes) if notes else "")
 
 
-def _questions(run: _Run, split: str) -> str:
-    """Which questions were used, in words."""
+def _examples(run: _Run, split: str) -> str:
+    """Which examples were used, in words."""
     data = run.data_set(split)
-    count = (data or {}).get("questions", (data or {}).get("rows"))
+    count = data.examples if data is not None else None
     if count is None and split == "validation":
-        count = run.results.get("questions")
-    noun = "questions" if run.task is None or run.answers_questions else "rows"
-    words = f"{count:,} {noun}" if count is not None else noun
+        count = run.record.examples
+    words = f"{count:,} {run.page.unit}" if count is not None else run.page.unit
     if data is None:
         return words
-    name = _text(data["name"])
-    if run.hub_data_set(split) == SQUAD and data["name"] != SQUAD:
-        name += " (SQuAD 1.1)"
+    name = _text(data.name)
+    known = run.known_data(split)
+    if known is not None and data.name != known.hub_id:
+        name += f" ({known.name})"
     if not run.is_subset(split):
         return f"{words} of {name}"
-    seed = run.arguments.get("data_subset_seed")
+    seed = run.record.arguments.get("data_subset_seed")
     with_seed = f" with seed {_text(seed)}" if seed is not None else ""
     return f"a subset of {words}, drawn from {name}{with_seed}"
 
 
 def _use(run: _Run) -> str:
-    name = json.dumps(run.repo_id or run.name)
-    if not run.answers_questions:
-        if run.architecture is None:
-            return ""
-        return "## Use\n\n" + _fence(
-            f"from transformers import AutoTokenizer, {run.architecture}\n\n"
-            f"tokenizer = AutoTokenizer.from_pretrained({name})\n"
-            f"model = {run.architecture}.from_pretrained({name})",
-            "python",
-        )
-    plain = f"""\
-import torch
-from transformers import AutoModelForQuestionAnswering, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained({name})
-model = AutoModelForQuestionAnswering.from_pretrained({name})
-
-question = "Where does the Rhine begin?"
-context = "The Rhine begins in the Swiss Alps and flows to the North Sea."
-inputs = tokenizer(question, context, truncation="only_second", max_length={_max_length(run)},
-                   return_offsets_mapping=True, return_tensors="pt")
-offsets = inputs.pop("offset_mapping")[0]
-outside = torch.tensor([part != 1 for part in inputs.sequence_ids(0)])
-with torch.inference_mode():
-    output = model(**inputs)
-start = output.start_logits[0].masked_fill(outside, -torch.inf)
-end = output.end_logits[0].masked_fill(outside, -torch.inf)
-scores = start.unsqueeze(1) + end
-allowed = torch.ones_like(scores).triu().tril(29).bool()  # at most 30 tokens, the end not before the start
-first, last = divmod(scores.masked_fill(~allowed, -torch.inf).argmax().item(), len(end))
-print(context[offsets[first][0] : offsets[last][1]])"""
-    pipeline = f"""\
-from itrd_nlp.tasks.question_answering.pipeline import load_pipeline
-
-answer = load_pipeline({name})(question=question, context=context)
-print(answer["answer"], answer["score"], answer["start"], answer["end"])"""
-    return (
-        "## Use\n\nWith transformers alone:\n\n"
-        + _fence(plain, "python")
-        + "\n\nWith `itrd_nlp`, which also reads long contexts in windows and gives a score between 0 and 1:\n\n"
-        + _fence(pipeline, "python")
+    name = run.repo_id or run.name
+    if run.page.use is not None:
+        return "## Use\n\n" + run.page.use(name, run.record)
+    if run.architecture is None:
+        return ""
+    quoted = json.dumps(name)
+    return "## Use\n\n" + fence(
+        f"from transformers import AutoTokenizer, {run.architecture}\n\n"
+        f"tokenizer = AutoTokenizer.from_pretrained({quoted})\n"
+        f"model = {run.architecture}.from_pretrained({quoted})",
+        "python",
     )
-
-
-def _max_length(run: _Run) -> int:
-    return int(run.arguments.get("max_length", 384))
 
 
 def _objective(run: _Run) -> str:
     if not run.is_itrd:
         return ""
-    parts = ["## Objective"]
-    known = {name: run.setting(name) for name in OBJECTIVE_ARGUMENTS}
-    rows = [[f"`{name}`", _text(value)] for name, value in known.items() if value is not None]
+    record, parts = run.record, ["## Objective"]
+    rows = [[f"`{_code(name)}`", _text(value)] for name, value in record.objective.items()]
     if rows:
         parts.append(
             "`w_task` · task loss + `w_kd` · T² KL(teacher ‖ student) + `beta_corr` · correlation loss + `beta_mi` · "
             "mutual information loss, the last two over the layer pairs:"
         )
         parts.append(_table(["argument", "value"], rows))
-    warm_start = run.arguments.get("warm_start_ratio")
-    if warm_start:
-        parts.append(f"In the first {warm_start:.0%} of the steps the layer pairs alone count.")
-    fade = run.arguments.get("fade_ratio")
-    if fade:
-        parts.append(
-            f"Over the last {fade:.0%} of the steps the weights of the layer pairs fall to 0."
-        )
-    more = run.results.get("more_teachers")
-    if more:
-        names = ", ".join(_text(other.get("name", "another")) for other in more)
+    parts += _schedule(run)
+    if record.more_teachers:
+        names = ", ".join(_text(other.name or "another") for other in record.more_teachers)
         parts.append(f"KD learns from the mean prediction of the teacher and of {names}.")
-    peers = run.arguments.get("peer_losses")
+    peers = record.arguments.get("peer_losses")
     if isinstance(peers, Mapping) and peers:
         parts.append("Losses of other papers beside them, by their classes:")
         rows = [[f"`{_code(name)}`", _text(weight)] for name, weight in peers.items()]
         parts.append(_table(["loss", "weight"], rows))
-    pairs = run.results.get("layer_pairs")
-    if pairs:
-        split = [str(pair).split(":") for pair in pairs]
+    if record.layer_pairs:
+        split = [pair.split(":") for pair in record.layer_pairs]
         rows = [[_text(student), _text(teacher)] for student, teacher in split]
         parts.append("Which layer learns from which (0: the embeddings):")
         parts.append(_table(["student layer", "teacher layer"], rows))
     return "\n\n".join(parts) if len(parts) > 1 else ""
+
+
+def _schedule(run: _Run) -> list[str]:
+    """Sentences about weights that change during the training."""
+    arguments, parts = run.record.arguments, []
+    warm_start, fade = arguments.get("warm_start_ratio"), arguments.get("fade_ratio")
+    if warm_start:
+        parts.append(f"In the first {warm_start:.0%} of the steps the layer pairs alone count.")
+    if fade:
+        parts.append(
+            f"Over the last {fade:.0%} of the steps the weights of the layer pairs fall to 0."
+        )
+    return parts
 
 
 def _data(run: _Run) -> str:
@@ -522,61 +471,54 @@ def _data(run: _Run) -> str:
         data = run.data_set(split)
         if data is None:
             continue
-        line = f"- {verb} on {_questions(run, split)}"
-        if "sha256" in data:
-            line += f"; sha256 of the file: `{_code(data['sha256'])}`"
-        if "revision" in data:
-            line += f"; revision `{_code(data['revision'])}`"
+        line = f"- {verb} on {_examples(run, split)}"
+        if data.sha256 is not None:
+            line += f"; sha256 of the file: `{_code(data.sha256)}`"
+        if data.revision is not None:
+            line += f"; revision `{_code(data.revision)}`"
         lines.append(line + ".")
     return "## Data\n\n" + "\n".join(lines) if lines else ""
 
 
 def _command(run: _Run) -> str:
-    parts = []
-    if "command" in run.results:
-        parts.append(_fence(run.results["command"], "bash"))
-    config = run.results.get("config")
-    if config:
-        parts += [f"{_text(config['name'])}:", _fence(config["text"].strip("\n"), "yaml")]
-    elif run.arguments:
-        text = json.dumps(run.arguments, indent=2, sort_keys=True)
-        parts += ["Arguments that are not their defaults:", _fence(text, "json")]
+    record, parts = run.record, []
+    if record.command is not None:
+        parts.append(fence(record.command, "bash"))
+    if record.config is not None:
+        text = record.config.text.strip("\n")
+        parts += [f"{_text(record.config.name)}:", fence(text, "yaml")]
+    elif record.arguments:
+        text = json.dumps(record.arguments, indent=2, sort_keys=True)
+        parts += ["Arguments that are not their defaults:", fence(text, "json")]
     return "\n\n".join(["## Command", *parts]) if parts else ""
 
 
 def _environment(run: _Run) -> str:
-    lines = []
-    seed = run.setting("seed")
-    if seed is not None:
-        lines.append(f"- seed: {_text(seed)}")
-    if "steps" in run.results:
-        lines.append(f"- optimizer steps: {_number(run.results['steps'], ',')}")
-    if "train_seconds" in run.results:
-        lines.append(f"- training: {_number(run.results['train_seconds'], ',.0f')} s")
-    lines += [f"- {_text(name)}: {_text(version)}" for name, version in run.environment.items()]
+    record, lines = run.record, []
+    if run.seed is not None:
+        lines.append(f"- seed: {_text(run.seed)}")
+    if record.steps is not None:
+        lines.append(f"- optimizer steps: {record.steps:,}")
+    if record.train_seconds is not None:
+        lines.append(f"- training: {record.train_seconds:,.0f} s")
+    lines += [f"- {_text(name)}: {_text(version)}" for name, version in record.environment.items()]
     return "## Versions and seed\n\n" + "\n".join(lines) if lines else ""
 
 
 def _limits(run: _Run) -> str:
-    if not run.answers_questions:
-        return ""
-    limits = [
-        "The model marks a span of the context it is given; it knows and writes nothing else."
-    ]
-    if run.hub_data_set("train") == SQUAD:
-        limits.append(
-            "SQuAD 1.1 is English Wikipedia, and each of its questions has an answer in its context: other languages "
-            "and other kinds of text are not tested, and the model answers also where the context has no answer."
-        )
-    if "exact_match" in run.results:
-        limits.append(f"The figures above are of {_questions(run, 'validation')}, and of one run.")
-    return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
+    limits = list(run.page.limits)
+    known = run.known_data("train")
+    if known is not None and known.limits is not None:
+        limits.append(known.limits)
+    if limits and run.record.scores:
+        limits.append(f"The figures above are of {_examples(run, 'validation')}, and of one run.")
+    return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits) if limits else ""
 
 
 def _citation(run: _Run) -> str:
     if not run.is_itrd:
         return ""
-    return f"## Citation\n\nThe method is of [this paper]({PAPER}):\n\n{_fence(CITATION, 'bibtex')}"
+    return f"## Citation\n\nThe method is of [this paper]({PAPER}):\n\n{fence(CITATION, 'bibtex')}"
 
 
 # ---- markdown ----
@@ -605,7 +547,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def _fence(text: str, language: str) -> str:
+def fence(text: str, language: str) -> str:
     """A code block whose fence is longer than every run of backticks in it."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)

@@ -1,4 +1,62 @@
 """Tasks, one folder each, and the jobs that are written once for all of them.
 
-A task knows its data, its head and its metrics. A job trains, evaluates, predicts, exports or publishes.
+A task knows its data, its head and its metrics. A job trains, evaluates, predicts, exports or publishes. Nothing here
+parses a command line; a new task is a folder and one line in `TASKS`.
 """
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from itrd_nlp.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from itrd_nlp.tasks.task import Task
+
+# Name to module and class. They are imported when they are asked for, because each brings its libraries along.
+TASKS = {
+    "question-answering": ("itrd_nlp.tasks.question_answering.task", "QuestionAnswering"),
+    "classification": ("itrd_nlp.tasks.classification.task", "Classification"),
+}
+DEFAULT_TASK = "question-answering"
+
+
+def task_named(name: str) -> type[Task]:
+    """The task of this name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in TASKS:
+        raise UserError(
+            f"task is {name!r}, but must be one of {', '.join(TASKS)}{did_you_mean(name, TASKS)}"
+        )
+    module, cls = TASKS[name]
+    task: type[Task] = getattr(importlib.import_module(module), cls)
+    return task
+
+
+def task_of(folder: str | Path) -> type[Task]:
+    """The task of a model or of a finished run, by its record or by its head.
+
+    Args:
+        folder: of the model, or its id on the Hub.
+
+    Raises:
+        UserError: no task has such a head.
+    """
+    from itrd_nlp.tasks.task import architecture_of, fits
+    from itrd_nlp.training.record import RunRecord
+
+    record = RunRecord.read(folder)
+    architecture = architecture_of(folder)
+    if record is None and architecture is None:
+        return task_named(DEFAULT_TASK)  # the job says what is missing
+    for name in TASKS:
+        if fits(task_named(name), record, architecture):
+            return task_named(name)
+    raise UserError(
+        f"{folder} holds a {architecture}, but the tasks are {', '.join(TASKS)}; --task names one."
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.question_answering.pipeline import QuestionAnsweringPipeline
-from itrd_nlp.training.results import read_results
+from itrd_nlp.training.record import RunRecord
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -157,8 +157,8 @@ def recorded_teacher(folder: str | Path) -> str | None:
     Raises:
         UserError: results.json cannot be read.
     """
-    arguments = (read_results(folder) or {}).get("arguments", {})
-    teacher = arguments.get("teacher")
+    record = RunRecord.read(folder)
+    teacher = None if record is None else record.arguments.get("teacher")
     return teacher if teacher is not None and Path(teacher).is_dir() else None
 
 

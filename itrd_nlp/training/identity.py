@@ -41,14 +41,28 @@ def write_identity(folder: Path, identity: dict[str, Any]) -> None:
     (folder / IDENTITY_NAME).write_text(text, encoding="utf-8")
 
 
-def check_identity(folder: Path, identity: dict[str, Any]) -> None:
+def check_identity(
+    folder: Path, identity: dict[str, Any], assumed: dict[str, Any] | None = None
+) -> None:
     """Refuse a checkpoint of another run.
+
+    Args:
+        folder: of the checkpoint.
+        identity: of the run that resumes.
+        assumed: the values that hold where the checkpoint does not record them, because it was written before they
+            were a part of the identity; None for all others.
 
     Raises:
         UserError: names everything that differs.
     """
-    before = json.loads((folder / IDENTITY_NAME).read_text(encoding="utf-8"))
-    identity = json.loads(json.dumps(identity))
+    assumed = json.loads(json.dumps(assumed or {}, default=str))
+
+    def complete(values: dict[str, Any]) -> dict[str, Any]:
+        # Null stands for the default of some arguments, because the oldest checkpoints have no entry for them.
+        return assumed | {k: v for k, v in values.items() if v is not None or k not in assumed}
+
+    recorded = json.loads((folder / IDENTITY_NAME).read_text(encoding="utf-8"))
+    before, identity = complete(recorded), complete(json.loads(json.dumps(identity)))
     differences = [
         f"{name} is {identity.get(name)!r} now and was {before.get(name)!r}"
         for name in sorted(before.keys() | identity.keys())

@@ -1,13 +1,11 @@
-"""What a run leaves behind: ``results.json`` and the table at its end."""
+"""The size of a model, the versions of a run, and the table at its end."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,14 +14,12 @@ from rich.table import Table
 from torch import nn
 
 from itrd_nlp import __version__
-from itrd_nlp.errors import UserError
+from itrd_nlp.training.record import ModelRecord
 
-RESULTS_NAME = "results.json"
-SQUAD_METRICS = {"exact_match": "EM", "f1": "F1"}
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "evaluate")
 
 
-def size(model: nn.Module) -> dict[str, float]:
+def size(model: nn.Module) -> dict[str, Any]:
     """Parameters and megabytes (1e6 bytes, as stored in fp32) of a model."""
     parameters = sum(p.numel() for p in model.parameters())
     return {"parameters": parameters, "megabytes_fp32": round(parameters * 4 / 1e6, 1)}
@@ -45,35 +41,13 @@ def _gpus() -> str:
     return f", {torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
 
 
-def read_results(folder: str | Path) -> dict[str, Any] | None:
-    """The ``results.json`` of a folder, None where there is none.
-
-    Raises:
-        UserError: the file is there and is no JSON object.
-    """
-    path = Path(folder) / RESULTS_NAME
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("not an object")
-    except ValueError as error:
-        raise UserError(
-            f"{path} is no JSON object ({error}); delete it to measure again."
-        ) from None
-    return content
-
-
-def print_summary(
-    rows: list[dict[str, Any]], title: str, metrics: Mapping[str, str] = SQUAD_METRICS
-) -> None:
-    """Print one row a model: name, layers, parameters, size, metrics, seconds.
+def print_summary(rows: Sequence[ModelRecord], title: str, metrics: Mapping[str, str]) -> None:
+    """Print one row a model: name, layers, parameters, size, scores, seconds.
 
     Args:
-        rows: a model each, as results.json holds it, and its `name` and `seconds`.
+        rows: the models.
         title: above the table.
-        metrics: key in a row to the heading of its column.
+        metrics: name of a metric to the heading of its column.
     """
     table = Table(title=title, title_justify="left")
     table.add_column("model")
@@ -81,11 +55,11 @@ def print_summary(
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(
-            row["name"],
-            str(row["layers"]),
-            f"{row['parameters'] / 1e6:.1f} M",
-            f"{row['megabytes_fp32']:.1f}",
-            *(f"{row[metric]:.2f}" for metric in metrics),
-            "" if row.get("seconds") is None else f"{row['seconds']:.0f}",
+            row.name or "",
+            "" if row.layers is None else str(row.layers),
+            "" if row.parameters is None else f"{row.parameters / 1e6:.1f} M",
+            "" if row.megabytes_fp32 is None else f"{row.megabytes_fp32:.1f}",
+            *(f"{row.scores[metric]:.2f}" if metric in row.scores else "" for metric in metrics),
+            "" if row.train_seconds is None else f"{row.train_seconds:.0f}",
         )
     Console().print(table)

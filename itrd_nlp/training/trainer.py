@@ -92,6 +92,10 @@ class BaseTrainer(Trainer):
             "processes": args.world_size,
         }
 
+    def assumed_identity(self) -> dict[str, Any]:
+        """The identity of a checkpoint in those values that it does not record."""
+        return {}
+
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
         """See `transformers.Trainer.train`.
 
@@ -106,7 +110,7 @@ class BaseTrainer(Trainer):
         checkpoint = self._find_checkpoint(resume_from_checkpoint)
         self._identity = self.identity()
         if checkpoint is not None:
-            check_identity(checkpoint, self._identity)
+            check_identity(checkpoint, self._identity, self.assumed_identity())
             logger.info("Resuming from %s.", checkpoint)
         return super().train(str(checkpoint) if checkpoint is not None else None, **kwargs)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from itrd_nlp.compare.figures import (
-    f1_against_cost,
-    f1_against_depth,
     learning_curves,
+    score_against_cost,
+    score_against_depth,
     write_figures,
 )
 from itrd_nlp.compare.tables import summarise
@@ -49,26 +49,26 @@ def test_a_figure_that_can_no_longer_be_drawn_is_not_left_over(
 def test_the_cost_is_that_of_a_step_where_it_was_measured_for_all(make_outcome: Any) -> None:
     records, scores = make_outcome(METHODS)
     rows = summarise(records, scores, reference="kd")[1:]
-    axes = f1_against_cost(rows).axes[0]
+    axes = score_against_cost(rows).axes[0]
     assert axes.get_xlabel() == "seconds of the training"
-    assert points(axes) == {row.method: (row.seconds, row.f1) for row in rows}
+    assert points(axes) == {row.method: (row.seconds, row.main) for row in rows}
     for record in records:
         record["cost"] = 0.75
-    axes = f1_against_cost(summarise(records, scores, reference="kd")[1:]).axes[0]
+    axes = score_against_cost(summarise(records, scores, reference="kd")[1:]).axes[0]
     assert axes.get_xlabel() == "seconds a training step, teacher included"
     assert {x for x, _ in points(axes).values()} == {0.75}
 
 
 def test_depth_needs_students_of_two_depths(make_outcome: Any) -> None:
     three, a = make_outcome(METHODS)
-    assert f1_against_depth(summarise(three, a, reference="kd")) is None
+    assert score_against_depth(summarise(three, a, reference="kd")) is None
     six, b = make_outcome(METHODS, student="T6", layers=6)
     rows = summarise([*three, *six], a | b, reference="kd")
-    axes = f1_against_depth(rows).axes[0]
+    axes = score_against_depth(rows).axes[0]
     lines = {line.get_label(): line for line in axes.lines}
     assert {"kd", "corr", "teacher (6 layers)"} <= set(lines)
     assert list(lines["kd"].get_xdata()) == [3, 6]
-    assert list(lines["kd"].get_ydata()) == [r.f1 for r in rows if r.method == "kd"]
+    assert list(lines["kd"].get_ydata()) == [r.main for r in rows if r.method == "kd"]
 
 
 def test_a_learning_curve_is_the_f1_where_it_was_measured_and_else_the_task_loss(
@@ -89,7 +89,7 @@ def test_a_method_has_the_same_colour_in_every_figure(make_outcome: Any) -> None
     records, scores = make_outcome(METHODS)
     records[0]["curves"] = records[2]["curves"] = {"task": [], "eval_f1": []}  # of kd
     rows = summarise(records, scores, reference="kd")[1:]
-    cost = f1_against_cost(rows).axes[0]
+    cost = score_against_cost(rows).axes[0]
     (colour,) = {line.get_color() for line in learning_curves(records).axes[0].lines}
     (corr,) = (bars for bars in cost.containers if bars.get_label() == "corr")
     assert colour == corr.lines[0].get_color()

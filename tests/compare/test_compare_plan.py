@@ -9,12 +9,14 @@ import pytest
 import yaml
 
 from itrd_nlp.cli import parser
+from itrd_nlp.cli.comparison import setting_of
 from itrd_nlp.compare.comparison import choose
-from itrd_nlp.compare.plan import OBJECTIVE, CompareArguments, Plan, write_config
+from itrd_nlp.compare.plan import CompareArguments, Plan, write_config
 from itrd_nlp.compare.runner import time_left
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json
 
+SETTING = setting_of("question-answering")
 METHODS = {"kd": {"beta_corr": 0, "beta_mi": 0}, "itrd": {}}
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -36,7 +38,7 @@ def make(workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> An
 
 def test_a_training_for_each_student_method_and_seed_one_seed_after_the_other(make: Any) -> None:
     students = {"T1": {"num_layers": 1}, "T2": {"num_layers": 2}}
-    plan = Plan(make(students=students), parser.parse)
+    plan = Plan(make(students=students), SETTING)
     cells = plan.cells(plan.nothing_chosen())
     assert [cell.name for cell in cells] == [
         *("T1/kd/seed0", "T1/itrd/seed0", "T2/kd/seed0", "T2/itrd/seed0"),
@@ -47,7 +49,7 @@ def test_a_training_for_each_student_method_and_seed_one_seed_after_the_other(ma
 
 
 def test_a_method_of_textbrewer_has_the_budget_and_its_own_recipe(make: Any) -> None:
-    plan = Plan(make(textbrewer={"tb": {"temperature": 4}}, cost_steps=3), parser.parse)
+    plan = Plan(make(textbrewer={"tb": {"temperature": 4}}, cost_steps=3), SETTING)
     cells = {cell.method: cell for cell in plan.cells(plan.nothing_chosen())}
     tb, kd = cells["tb"], cells["kd"]
     assert (tb.command, kd.command) == ("train-textbrewer", "train-squad")
@@ -72,11 +74,11 @@ def test_what_textbrewer_does_not_take_is_refused(
     make: Any, textbrewer: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(UserError, match=sentence):
-        Plan(make(textbrewer=textbrewer), parser.parse)
+        Plan(make(textbrewer=textbrewer), SETTING)
 
 
 def test_configs_are_the_base_but_for_method_student_seed_and_folder(make: Any) -> None:
-    plan = Plan(make(students={"T1": {"num_layers": 1}}), parser.parse)
+    plan = Plan(make(students={"T1": {"num_layers": 1}}), SETTING)
     kd, itrd, *_ = plan.cells(plan.nothing_chosen())
     base = yaml.safe_load(Path("base.yaml").read_text())
     differ = {name for name in kd.config if kd.config[name] != base.get(name)}
@@ -107,16 +109,16 @@ def test_configs_are_the_base_but_for_method_student_seed_and_folder(make: Any) 
 )
 def test_the_budget_is_not_for_a_method_to_change(make: Any, name: str) -> None:
     with pytest.raises(UserError, match=f"method itrd sets {name}, but that is part of the budget"):
-        Plan(make(methods=METHODS | {"itrd": {name: 1}}), parser.parse)
+        Plan(make(methods=METHODS | {"itrd": {name: 1}}), SETTING)
     with pytest.raises(UserError, match=f"method itrd sets {name}, but that is part of the budget"):
-        Plan(make(search={"kd": [{}], "itrd": [{name: 1}]}), parser.parse)
+        Plan(make(search={"kd": [{}], "itrd": [{name: 1}]}), SETTING)
 
 
 def test_a_method_may_choose_everything_of_the_objective() -> None:
     assert {
         *("w_task", "w_kd", "temperature", "beta_corr", "beta_mi", "alpha", "layer_map", "mi_view"),
         *("projection_init", "layer_reduction"),
-    } <= OBJECTIVE
+    } <= SETTING.objective
 
 
 BAD = [
@@ -151,14 +153,14 @@ def test_what_makes_no_sense_is_refused_in_one_sentence_and_nothing_is_written(
     make: Any, tmp_path: Path, changes: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(UserError, match=sentence) as error:
-        Plan(make(**changes), parser.parse)
+        Plan(make(**changes), SETTING)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_search_is_judged_on_questions_held_out_of_train_never_on_dev(make: Any) -> None:
     tries = {"kd": [{"temperature": 1}, {"temperature": 4}], "itrd": [{"alpha": 1.5}, {"alpha": 2}]}
-    plan = Plan(make(search=tries, holdout_questions=6, cost_steps=3), parser.parse)
+    plan = Plan(make(search=tries, holdout_questions=6, cost_steps=3), SETTING)
     search, cells = plan.search(), plan.cells(plan.nothing_chosen())
     costs = plan.cost(plan.nothing_chosen())
     assert [cell.name for cell in search] == [
@@ -173,7 +175,7 @@ def test_a_search_is_judged_on_questions_held_out_of_train_never_on_dev(make: An
 
 def test_the_best_try_is_chosen_and_none_while_one_is_missing(make: Any) -> None:
     tries = {"kd": [], "itrd": [{"alpha": 1.1}, {"alpha": 1.5}, {"alpha": 2.0}]}
-    plan = Plan(make(search=tries), parser.parse)
+    plan = Plan(make(search=tries), SETTING)
     search = plan.search()
     for cell, f1 in zip(search[:2], (40.0, 41.0), strict=True):
         finish(cell, f1=f1)
@@ -193,34 +195,31 @@ def finish(cell: Any, **results: Any) -> None:
 
 
 def test_a_cell_is_finished_by_results_of_the_same_config(make: Any) -> None:
-    plan = Plan(make(), parser.parse)
+    plan = Plan(make(), SETTING)
     cell = plan.cells(plan.nothing_chosen())[0]
     assert cell.results() is None
     finish(cell, f1=40.0)
-    assert cell.results()["f1"] == 40.0
-    moved = Plan(
-        make(teacher_cache="off"), parser.parse
-    )  # how the teacher is read is no other experiment
+    assert cell.results().scores["f1"] == 40.0
+    # How the teacher is read is no other experiment.
+    moved = Plan(make(teacher_cache="off"), SETTING)
     assert moved.cells(moved.nothing_chosen())[0].results() is not None
-    other = Plan(
-        make(methods={"kd": {"beta_corr": 0, "beta_mi": 0, "temperature": 4}}), parser.parse
-    )
+    other = Plan(make(methods={"kd": {"beta_corr": 0, "beta_mi": 0, "temperature": 4}}), SETTING)
     with pytest.raises(UserError, match="finished training with temperature = None, not 4; remove"):
         other.cells(other.nothing_chosen())[0].results()
 
 
 def test_a_list_of_one_value_and_the_value_alone_are_one_config(make: Any) -> None:
-    listed = Plan(make(students={"T3": {"layer_map": ["last"]}}), parser.parse)
+    listed = Plan(make(students={"T3": {"layer_map": ["last"]}}), SETTING)
     finish(listed.cells(listed.nothing_chosen())[0], f1=40.0)
-    alone = Plan(make(students={"T3": {"layer_map": "last"}}), parser.parse)
-    assert alone.cells(alone.nothing_chosen())[0].results()["f1"] == 40.0
-    two = Plan(make(students={"T3": {"layer_map": ["last", "last"]}}), parser.parse)
+    alone = Plan(make(students={"T3": {"layer_map": "last"}}), SETTING)
+    assert alone.cells(alone.nothing_chosen())[0].results().scores["f1"] == 40.0
+    two = Plan(make(students={"T3": {"layer_map": ["last", "last"]}}), SETTING)
     with pytest.raises(UserError, match="finished training with layer_map = "):
         two.cells(two.nothing_chosen())[0].results()
 
 
 def test_the_cost_is_measured_by_few_steps_without_the_cache(make: Any) -> None:
-    plan = Plan(make(cost_steps=5), parser.parse)
+    plan = Plan(make(cost_steps=5), SETTING)
     costs = plan.cost(plan.nothing_chosen())
     assert [cell.name for cell in costs] == ["student/kd/seed0", "student/itrd/seed0"]
     assert {cell.config["max_steps"] for cell in costs} == {5}
@@ -231,13 +230,13 @@ def test_all_trainings_share_the_cache_of_the_base_or_one_in_the_output_folder(
     make: Any, tmp_path: Path
 ) -> None:
     def folders() -> set[str]:
-        plan = Plan(make(), parser.parse)
+        plan = Plan(make(), SETTING)
         return {c.config["teacher_cache_dir"] for c in plan.cells(plan.nothing_chosen())}
 
     assert folders() == {str(tmp_path / "out" / "teacher_cache")}
     base = yaml.safe_load(Path("base.yaml").read_text())
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(base | {"teacher_cache_dir": "mine"}))
-    plan = Plan(make(base=str(tmp_path / "base.yaml")), parser.parse)
+    plan = Plan(make(base=str(tmp_path / "base.yaml")), SETTING)
     assert {c.config["teacher_cache_dir"] for c in plan.cells(plan.nothing_chosen())} == {"mine"}
 
 
@@ -247,7 +246,7 @@ def test_the_configs_of_the_repository_are_plans(
 ) -> None:
     monkeypatch.chdir(CONFIGS.parent)
     (args,) = parser.parse([CompareArguments], [str(path)])
-    assert Plan(args, parser.parse).cells(Plan(args, parser.parse).nothing_chosen())
+    assert Plan(args, SETTING).cells(Plan(args, SETTING).nothing_chosen())
 
 
 def test_the_time_left_is_that_of_the_mean_training() -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from itrd_nlp.compare import statistics as ours
-from itrd_nlp.compare.statistics import mean_and_deviation, paired_bootstrap, question_scores
-from itrd_nlp.tasks.question_answering.scoring import score
+from itrd_nlp.compare.statistics import mean_and_deviation, paired_bootstrap
+from itrd_nlp.tasks.question_answering.scoring import question_scores, score
 
 
 def test_equal_differences_leave_no_doubt() -> None:

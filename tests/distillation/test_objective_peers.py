@@ -209,7 +209,7 @@ def test_peers_alone_are_an_objective_and_each_is_logged_by_its_name(make_traine
     total = 10.0 * log["patient_kd"] + 2.0 * log["mean_absolute"]
     assert log["loss"] == pytest.approx(total, rel=1e-5)
     assert not {"task", "kd", "corr", "mi"} & set(log)
-    assert trainer.known_results()["arguments"]["peer_losses"] == weights
+    assert trainer.known_record().arguments["peer_losses"] == weights
 
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])

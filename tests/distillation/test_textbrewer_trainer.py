@@ -94,8 +94,8 @@ def test_a_run_counts_its_steps_and_leaves_the_teacher_alone(make_trainer, teach
     assert 0 < output.training_loss < 20
     assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
     assert any(not torch.equal(start[name], v) for name, v in student.state_dict().items())
-    known = trainer.known_results()
-    assert (known["method"], known["layer_pairs"]) == ("TextBrewer", ["0:0", "1:2", "2:4"])
+    known = trainer.known_record()
+    assert (known.method, known.layer_pairs) == ("TextBrewer", ["0:0", "1:2", "2:4"])
 
 
 def test_a_run_logs_its_task_loss_as_often_as_it_is_asked_to(make_trainer):

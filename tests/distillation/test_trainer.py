@@ -271,7 +271,7 @@ def test_a_warm_start_leaves_the_head_to_the_steps_after_it(make_trainer, studen
     logs = [log for log in trainer.state.log_history if "task" in log]
     assert [log["task"] > 0 and log["kd"] > 0 for log in logs] == [False, False, True, True]
     assert all(log["corr"] != 0 for log in logs)
-    assert trainer.known_results()["arguments"]["warm_start_ratio"] == 0.5
+    assert trainer.known_record().arguments["warm_start_ratio"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_what_reads_hidden_states_fades_and_is_logged_as_it_is(make_trainer, fad
         hidden = 2.0 * log["corr"] + log["mi"] + 3.0 * log["fit_net"]
         total = log["task"] + 2.0 * log["kd"] + factor * hidden
         assert log["loss"] == pytest.approx(total, rel=1e-4)
-    assert trainer.known_results()["arguments"].get("fade_ratio", 0.0) == fade
+    assert trainer.known_record().arguments.get("fade_ratio", 0.0) == fade
 
 
 def test_the_seed_decides_what_projections_start_from(make_trainer):

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForQuestionAnswering, BertTokenizerFast
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.publish.hub import check_student, hub_errors, push_student
+from itrd_nlp.publish.hub import hub_errors
+from itrd_nlp.tasks.jobs.push import check_student, push_student
 
 REPO = "user/student"
 
@@ -288,7 +289,7 @@ def card_with_token(folder: Path) -> None:
     [
         (without_results, "has no results.json with the EM and F1"),
         (without_f1, "f1 is None, but must be the measured percentage"),
-        (impossible_f1, "f1 is 101, but must be the measured percentage"),
+        (impossible_f1, "f1 is '101': it should be less than or equal to 100"),
         (broken_results, "results.json is no JSON object"),
         (without_weights, "has no model.safetensors"),
         (pickled_weights, "has no model.safetensors"),

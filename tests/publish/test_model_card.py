@@ -16,19 +16,28 @@ from huggingface_hub import EvalResult, ModelCard
 from markdown_it import MarkdownIt
 
 import itrd_nlp
+from itrd_nlp.distillation.arguments import with_objective
 from itrd_nlp.errors import UserError
 from itrd_nlp.publish import model_card as module
 from itrd_nlp.publish.model_card import (
     CITATION,
     is_generated,
     license_of,
-    model_card,
     without_private_names,
 )
+from itrd_nlp.tasks.question_answering.page import PAGE
+from itrd_nlp.training.record import RunRecord
 
 ROOT = Path(__file__).parents[2]
 OFFICIAL_TRAIN = "3527663986b8295af4f7fcdff1ba1ff3f72d07d61a20f487cb238a6ef92fd955"
 OFFICIAL_DEV = "95aa6a52d5d6a735563366753ca50492a658031da74f301ac5238b03966972c9"
+
+
+def model_card(results: dict[str, Any], folder: Path | None = None, **options: Any) -> ModelCard:
+    """The card of a run, of one that answers questions if it has an exact match, from the content of results.json."""
+    record = with_objective(RunRecord.model_validate(results))
+    page = PAGE if "exact_match" in results else None
+    return module.model_card(record, folder, page=page, **options)
 
 
 def distilled() -> dict[str, Any]:
@@ -363,7 +372,6 @@ def test_no_name_breaks_the_metadata_or_a_table() -> None:
     results["datasets"] = {"train": data, "validation": data}
     results["arguments"] |= {"alpha": HOSTILE, "data_subset_seed": HOSTILE}
     results["config"]["name"] = HOSTILE
-    results["layer_pairs"] = [f"{HOSTILE}:2"]
     card = parsed(model_card(results))
     assert card.data.eval_results is not None
     expected = " ".join(HOSTILE.split())
@@ -374,6 +382,11 @@ def test_no_name_breaks_the_metadata_or_a_table() -> None:
     assert headings == markup(model_card(distilled()))[0]
     assert html == []
     assert links == {module.PAPER}
+
+
+def test_layer_pairs_that_are_none_are_no_record() -> None:
+    with pytest.raises(ValueError, match="layer_pairs"):
+        RunRecord.model_validate(distilled() | {"layer_pairs": [f"{HOSTILE}:2"]})
 
 
 def markup(card: ModelCard) -> tuple[list[str], list[str], set[str]]:

@@ -29,14 +29,24 @@ from transformers import (
 )
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.models import onnx_export as export
 from itrd_nlp.models.loading import LoadingArguments
-from itrd_nlp.tasks import export
-from itrd_nlp.tasks.export import export_checkpoint, export_onnx, logit_difference, quantize_int8
+from itrd_nlp.models.onnx_export import export_onnx, logit_difference, quantize_int8
+from itrd_nlp.tasks.jobs import export as export_job
 from itrd_nlp.tasks.question_answering import decode_spans
 from itrd_nlp.tasks.question_answering.data import DataArguments, collator, load_evaluation_data
 from itrd_nlp.tasks.question_answering.onnx_model import OnnxQuestionAnsweringModel
 from itrd_nlp.tasks.question_answering.pipeline import load_pipeline
 from itrd_nlp.tasks.question_answering.speed import span_logits
+from itrd_nlp.tasks.question_answering.task import QuestionAnswering
+
+
+def export_checkpoint(
+    name: str, loading: LoadingArguments, data_args: DataArguments, **options: Any
+) -> Any:
+    """The job on SQuAD."""
+    return export_job.export(QuestionAnswering(data_args), name, loading, **options)
+
 
 ROOT = Path(__file__).parents[2]
 WORDS = [f"w{i}" for i in range(59)]
@@ -409,7 +419,7 @@ def test_the_results_of_fp32_are_not_passed_off_as_those_of_int8(
 
 
 def test_quantizing_needs_an_export(checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no model\.onnx; scripts/export_onnx\.py makes one"):
+    with pytest.raises(UserError, match=r"holds no model\.onnx; `itrd-nlp export-onnx` makes one"):
         quantize_int8(checkpoint, tmp_path / "int8")
     assert os.listdir(tmp_path) == []
 

@@ -16,13 +16,15 @@ from itrd_nlp.cli.process import command_line
 def main() -> None:
     from rich.console import Console
 
+    from itrd_nlp.cli.comparison import setting_of
     from itrd_nlp.compare.comparison import compare
     from itrd_nlp.compare.plan import CompareArguments
     from itrd_nlp.compare.runner import Stopped
 
     (args,) = parse([CompareArguments], description=__doc__)
+    program = [sys.executable, "-m", "itrd_nlp"]
     try:
-        outcome = compare(args, [sys.executable, "-m", "itrd_nlp"], parse, Console())
+        outcome = compare(args, program, setting_of(args.task), Console())
     except Stopped as stop:
         print(f"stopped by {stop}. To go on: {command_line()}", file=sys.stderr)
         sys.exit(128 + stop.signum)

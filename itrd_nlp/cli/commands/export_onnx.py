@@ -1,4 +1,4 @@
-"""Export a question-answering model to ONNX and int8, and compare both with torch on the same questions.
+"""Export a model to ONNX and int8, and compare both with torch on the same examples.
 
     python scripts/export_onnx.py --model runs/my_student --validation_file assets/squad/dev-v1.1.json
 
@@ -6,8 +6,10 @@ Writes the folders onnx and onnx_int8 and the file export.json into output_dir, 
 int8 model that loses more than max_f1_drop points of F1 is removed, and the exit code is 2; the fp32 export stays.
 """
 
+import sys
 from dataclasses import dataclass, field
 
+from itrd_nlp.cli.jobs import TaskArguments, asked_task
 from itrd_nlp.cli.parser import parse
 from itrd_nlp.cli.process import command_line
 
@@ -22,7 +24,10 @@ class ExportArguments:
     )
     int8: bool = field(default=True, metadata={"help": "Quantize, too."})
     max_f1_drop: float = field(
-        default=1.0, metadata={"help": "The most F1, in points, that int8 may lose."}
+        default=1.0,
+        metadata={
+            "help": "The most F1 (of a classifier: accuracy), in points, that int8 may lose."
+        },
     )
     opset: int = field(default=20, metadata={"help": "Version of the ONNX operators, 18 to 23."})
     batch_size: int = field(default=32, metadata={"help": "Windows a batch."})
@@ -30,15 +35,15 @@ class ExportArguments:
 
 def main() -> None:
     from itrd_nlp.models.loading import LoadingArguments
-    from itrd_nlp.tasks.export import export_checkpoint
-    from itrd_nlp.tasks.question_answering.data import DataArguments
+    from itrd_nlp.tasks.jobs.export import export
 
-    groups = (ExportArguments, LoadingArguments, DataArguments)
-    args, loading, data = parse(groups, description=__doc__)
-    export_checkpoint(
+    task = asked_task(sys.argv[1:], model_option="model")
+    groups = (TaskArguments, ExportArguments, LoadingArguments, task.arguments)
+    _, args, loading, data_args = parse(groups, description=__doc__)
+    export(
+        task(data_args),
         args.model,
         loading,
-        data,
         output_dir=args.output_dir,
         int8=args.int8,
         max_f1_drop=args.max_f1_drop,

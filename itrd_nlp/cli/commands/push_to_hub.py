@@ -41,7 +41,7 @@ def main() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from itrd_nlp.publish.hub import push_student
+    from itrd_nlp.tasks.jobs.push import push_student
 
     (args,) = parse([PushArguments], description=__doc__)
     report = push_student(

@@ -9,7 +9,6 @@ import sys
 from dataclasses import dataclass, field
 
 from itrd_nlp.cli.parser import parse
-from itrd_nlp.publish.report import write_report
 
 
 @dataclass
@@ -20,6 +19,8 @@ class ReportArguments:
 
 
 def main() -> None:
+    from itrd_nlp.tasks.jobs.report import write_report
+
     arguments = sys.argv[1:]
     if arguments and not arguments[0].startswith("-"):
         arguments.insert(0, "--run")  # where other scripts take a config

@@ -6,16 +6,8 @@ The YAML holds the whole experiment; what follows it on the command line wins. W
 results.json (accuracy and F1, arguments, versions) to output_dir.
 """
 
-from itrd_nlp.cli.parser import parse
-from itrd_nlp.cli.process import record
+from itrd_nlp.cli.jobs import fine_tune_command
 
 
 def main() -> None:
-    from itrd_nlp.models.loading import LoadingArguments
-    from itrd_nlp.tasks.classification.data import TextArguments
-    from itrd_nlp.tasks.classification.workflows import fine_tune_classifier
-    from itrd_nlp.tasks.question_answering.workflows import TeacherArguments
-    from itrd_nlp.training.arguments import FineTuningArguments
-
-    groups = (TeacherArguments, LoadingArguments, TextArguments, FineTuningArguments)
-    fine_tune_classifier(*parse(groups, description=__doc__), record=record())
+    fine_tune_command(__doc__, task="classification")

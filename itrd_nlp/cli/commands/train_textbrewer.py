@@ -6,15 +6,17 @@ Data, batches, optimizer and schedule are given as for train_squad.py, and so ar
 is interrupted starts anew.
 """
 
+from itrd_nlp.cli.jobs import distillation_groups
 from itrd_nlp.cli.parser import parse
 from itrd_nlp.cli.process import record
 
 
 def main() -> None:
     from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
-    from itrd_nlp.models.loading import LoadingArguments
-    from itrd_nlp.tasks.question_answering.data import DataArguments
-    from itrd_nlp.tasks.question_answering.workflows import StudentArguments, distil
+    from itrd_nlp.tasks import task_named
+    from itrd_nlp.tasks.jobs.distil import distil
 
-    groups = (StudentArguments, LoadingArguments, DataArguments, TextBrewerArguments)
-    distil(*parse(groups, description=__doc__), record=record())
+    task = task_named("question-answering")
+    groups = distillation_groups(task, TextBrewerArguments)
+    model_args, loading, data_args, args = parse(groups, description=__doc__)
+    distil(task(data_args), model_args, loading, args, record())

@@ -1,23 +1,27 @@
 """A page about a run: what the student kept of its teacher, how it learned, where the two disagree.
 
-`save_analysis` leaves in the folder of a run what the page needs, `write_report` reads that folder and nothing else.
+`write_analysis` leaves the data of the page in the folder of a run. `write_report` reads that folder and nothing else.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from itrd_nlp.files import write_text
+from itrd_nlp.publish.page import TaskPage
+
 REPORT_NAME = "report.html"
 
 
-def write_report(folder: str | Path) -> Path:
+def write_report(folder: str | Path, page: TaskPage | None = None) -> Path:
     """Write ``report.html`` into the folder of a run.
 
     One file that opens from the disk without a network. The same folder gives the same bytes.
 
     Args:
-        folder: It holds ``results.json`` and, as far as they are known, the files of `save_analysis`. What is not there
-            is left out, and the page says so.
+        folder: It holds ``results.json`` and, as far as they are known, the files of `write_analysis`. A file that is
+            missing is left out, and the page says so.
+        page: how the task names its groups of examples; default: by their keys.
 
     Returns:
         The path of the report.
@@ -33,8 +37,6 @@ def write_report(folder: str | Path) -> Path:
     from itrd_nlp.publish.report.page import render
 
     path = Path(folder) / REPORT_NAME
-    page = render(read_run(Path(folder)))
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    html = render(read_run(Path(folder)), TaskPage() if page is None else page)
+    write_text(path, html)
     return path

@@ -156,19 +156,19 @@ def group_chart(
         name: As in `line_chart`.
         student: Group to its scores.
         teacher: Of the same groups.
-        field: Which score: ``f1`` or ``exact_match``.
+        field: Which score, such as ``f1``.
         x_label: With the unit.
         y_label: What the groups are.
         labels: What student and teacher are called.
     """
     groups = list(student)
-    values = [getattr(student[group], field) for group in groups]
+    values = [student[group].scores[field] for group in groups]
     at = range(len(groups))
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(_WIDTH, 24 * len(groups) + 75)
         axes.grid(axis="y", visible=False)
         if teacher is not None:
-            known = [(i, getattr(teacher[g], field)) for i, g in enumerate(groups) if g in teacher]
+            known = [(i, teacher[g].scores[field]) for i, g in enumerate(groups) if g in teacher]
             axes.hlines(
                 [i for i, _ in known],
                 [values[i] for i, _ in known],

@@ -2,54 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.training.record import RESULTS_NAME, RunRecord, validated
 
-RESULTS_NAME = "results.json"
 ANALYSIS_NAME = "analysis"
 HISTORY_NAME = "history.json"
 SIMILARITY_NAME = "similarity.json"
 BREAKDOWN_NAME = "breakdown.json"
 DISAGREEMENTS_NAME = "disagreements.json"
+PREDICTIONS_NAME = "predictions.json"
+TEACHER_PREDICTIONS_NAME = "teacher_predictions.json"
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 Count = Annotated[int, Field(ge=0)]
 Matrix = list[list[Annotated[float, Field(ge=0, le=1)]]]
-
-
-class Evaluation(BaseModel):
-    """What is known of one model. Only its scores must be there."""
-
-    exact_match: Percent
-    f1: Percent
-    name: str | None = None
-    questions: Count | None = None
-    layers: Count | None = None
-    parameters: Count | None = None
-    megabytes_fp32: float | None = None
-    ms_per_question: float | None = None
-    train_seconds: float | None = None
-
-
-class Config(BaseModel):
-    name: str
-    text: str
-
-
-class Results(Evaluation):
-    """``results.json``: the model of the run, its teacher, and how it came about."""
-
-    teacher: Evaluation | None = None
-    layer_pairs: list[Annotated[str, Field(pattern=r"^\d+:\d+$")]] = []
-    arguments: dict[str, Any] = {}
-    command: str | None = None
-    config: Config | None = None
-    environment: dict[str, str] = {}
 
 
 class LogRow(BaseModel):
@@ -87,37 +60,53 @@ class Similarity(BaseModel):
 
 
 class Group(BaseModel):
-    """The scores of some questions."""
+    """The scores of some examples, each under the name of its metric."""
 
+    model_config = ConfigDict(extra="allow")
     questions: Count
-    exact_match: Percent
-    f1: Percent
+
+    @property
+    def scores(self) -> dict[str, float]:
+        extra = self.model_extra or {}
+        return {name: value for name, value in extra.items() if isinstance(value, int | float)}
 
 
-class Groups(BaseModel):
-    """The scores of one model by type of question and by length of the answer."""
-
-    question_type: dict[str, Group]
-    answer_length: dict[str, Group]
+Groups = dict[str, dict[str, Group]]
+"""A way to group the examples, such as ``question_type``, to the scores of each group."""
 
 
 class Breakdown(BaseModel):
+    """The scores of a model and of its teacher by groups of examples."""
+
     student: Groups
     teacher: Groups | None = None
 
+    @model_validator(mode="after")
+    def _same_groupings(self) -> Self:
+        if self.teacher is not None:
+            for name in self.student.keys() ^ self.teacher.keys():
+                raise ValueError(f"{name} is missing, of one of the two models")
+        return self
+
 
 class Answer(BaseModel):
+    """An answer. Where the task has no F1 of a single answer it is right or wrong."""
+
     text: str
     exact_match: bool
-    f1: Percent
+    f1: Percent | None = None
 
 
 class Reference(BaseModel):
+    """A true answer, and the character of the context where it begins, if it stands there."""
+
     text: str
-    start: Count
+    start: Count | None = None
 
 
 class Disagreement(BaseModel):
+    """An example to which two models give different answers."""
+
     question: str
     context: str
     references: list[Reference]
@@ -143,7 +132,7 @@ class Run:
     """All that a report is made of. None: the run has left no such file."""
 
     name: str
-    results: Results
+    record: RunRecord
     history: list[LogRow] | None
     similarity: Similarity | None
     breakdown: Breakdown | None
@@ -158,15 +147,18 @@ def read_run(folder: Path) -> Run:
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder, but a report is made of the folder of a run.")
-    results = _read(folder / RESULTS_NAME, Results)
-    if results is None:
+    record = RunRecord.read(folder)
+    if record is None:
         raise UserError(
             f"{folder} holds no {RESULTS_NAME}, so it is not the folder of a finished run."
         )
+    missing = record.missing_score()
+    if missing is not None:
+        raise UserError(f"{folder / RESULTS_NAME}: {missing} is missing.")
     analysis = folder / ANALYSIS_NAME
     return Run(
         name=folder.resolve().name,
-        results=results,
+        record=record,
         history=_read(analysis / HISTORY_NAME, list[LogRow]),
         similarity=_read(analysis / SIMILARITY_NAME, Similarity),
         breakdown=_read(analysis / BREAKDOWN_NAME, Breakdown),
@@ -179,13 +171,7 @@ def _read(path: Path, kind: Any) -> Any:
     if not path.is_file():
         return None
     try:
-        return TypeAdapter(kind).validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "missing":
-            raise UserError(f"{path}: {field} is missing.") from None
-        # "Input should be a valid number", "Value error, the rows ...", "Invalid JSON: ..."
-        reason = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
-        shown = f"{field} is {str(first['input'])[:60]!r}: " if field else ""
-        raise UserError(f"{path}: {shown}{reason}.") from None
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: Invalid JSON: {error}.") from None
+    return validated(path, kind, content)

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
@@ -16,9 +16,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from itrd_nlp import __version__
+from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.publish.report import charts
-from itrd_nlp.publish.report.data import Breakdown, Disagreement, Evaluation, LogRow, Results, Run
+from itrd_nlp.publish.report.data import Breakdown, Disagreement, Group, LogRow, Run
 from itrd_nlp.publish.report.paths import base_names
+from itrd_nlp.training.record import ModelRecord, RunRecord
 
 HERE = Path(__file__).parent
 ABSENT = "n/a"
@@ -73,7 +75,7 @@ class Segment(NamedTuple):
     begins: list[str]
 
 
-def render(run: Run) -> str:
+def render(run: Run, page: TaskPage) -> str:
     """The HTML of a report. All text in it is escaped; the charts alone are markup of our own."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
@@ -83,28 +85,30 @@ def render(run: Run) -> str:
         lstrip_blocks=True,
     )
     environment.filters["base_names"] = base_names
-    results = run.results
+    record = run.record
     script = (HERE / "sort.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    pairs = [(int(i), int(j)) for i, j in (pair.split(":") for pair in results.layer_pairs)]
+    pairs = [(int(i), int(j)) for i, j in (pair.split(":") for pair in record.layer_pairs)]
     return environment.get_template("template.html.jinja").render(
         name=run.name,
-        own="student" if results.teacher is not None else "model",
-        results=results,
-        teacher=results.teacher,
-        facts=_facts(results),
-        models=_models(results, run.name),
-        training=_training(run.history or [], results),
+        own="student" if record.teacher is not None else "model",
+        results=record,
+        teacher=record.teacher,
+        unit="rows" if record.questions is None and record.rows is not None else "questions",
+        facts=_facts(record),
+        models=_models(record, run.name),
+        training=_training(run.history or [], record),
         similarity=_similarity(run, pairs),
         tokens=_tokens(run),
-        groups=_groups(run.breakdown, results),
+        groups=_groups(run.breakdown, record, page),
+        groups_note=page.groups_note,
         disagreements=run.disagreements,
         segments=segments,
-        arguments=_arguments(results.arguments),
+        arguments=_arguments(record.arguments),
         versions=Table(
             "Versions",
             ["package", "version"],
-            [[Cell(k), Cell(v)] for k, v in results.environment.items()],
+            [[Cell(k), Cell(v)] for k, v in record.environment.items()],
         ),
         version=__version__,
         style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
@@ -116,22 +120,25 @@ def render(run: Run) -> str:
 # ---- headline and sizes ----
 
 
-def _facts(results: Results) -> list[Fact]:
-    teacher = results.teacher
+def _long_name(metric: str) -> str:
+    """``exact_match`` is Exact match."""
+    return metric.replace("_", " ").capitalize()
+
+
+def _facts(record: RunRecord) -> list[Fact]:
+    teacher = record.teacher
     facts = []
-    for name, value, other in (
-        ("F1", results.f1, teacher and teacher.f1),
-        ("Exact match", results.exact_match, teacher and teacher.exact_match),
-    ):
+    for metric in reversed(record.metrics):
+        value, other = record.scores[metric], teacher and teacher.scores.get(metric)
         notes = [] if other is None else [f"teacher {other:.1f} %"]
         if other:
             notes.append(f"{100 * value / other:.1f} % kept")
-        facts.append(Fact(name, f"{value:.1f} %", notes))
+        facts.append(Fact(_long_name(metric), f"{value:.1f} %", notes))
     for name, attribute, shown in (
         ("Size", "megabytes_fp32", "{:.1f} MB"),
-        ("Time per question", "ms_per_question", "{:.1f} ms"),
+        (f"Time per {_one(record)}", "ms_per_question", "{:.1f} ms"),
     ):
-        value = getattr(results, attribute)
+        value = getattr(record, attribute)
         other = teacher and getattr(teacher, attribute)
         if value is None:
             continue
@@ -143,33 +150,36 @@ def _facts(results: Results) -> list[Fact]:
     return facts
 
 
-def _models(results: Results, name: str) -> Table:
+def _one(record: RunRecord) -> str:
+    """The noun for one example."""
+    return "row" if record.questions is None and record.rows is not None else "question"
+
+
+def _models(record: RunRecord, name: str) -> Table:
     """Speed and size; a column that is known of neither model is left out."""
-    models: list[tuple[str, Evaluation]] = [(name, results)]
-    if results.teacher is not None:
-        models = [
-            (
-                f"teacher: {base_names(results.teacher.name or '')}".removesuffix(": "),
-                results.teacher,
-            ),
-            (f"student: {name}", results),
-        ]
+    models: list[tuple[str, ModelRecord]] = [(name, record)]
+    if record.teacher is not None:
+        label = f"teacher: {base_names(record.teacher.name or '')}".removesuffix(": ")
+        models = [(label, record.teacher), (f"student: {name}", record)]
     columns = {
         "layers": ("layers", "{}"),
         "parameters": ("parameters", "{:,}"),
         "megabytes_fp32": ("MB (fp32)", "{:.1f}"),
-        "ms_per_question": ("ms/question", "{:.1f}"),
-        "exact_match": ("EM (%)", "{:.2f}"),
-        "f1": ("F1 (%)", "{:.2f}"),
-        "questions": ("questions", "{:,}"),
+        "ms_per_question": (f"ms/{_one(record)}", "{:.1f}"),
+        **{metric: (f"{label} (%)", "{:.2f}") for metric, label in record.metrics.items()},
+        "examples": (f"{_one(record)}s", "{:,}"),
         "train_seconds": ("training (s)", "{:,.0f}"),
     }
-    known = [c for c in columns if any(getattr(model, c) is not None for _, model in models)]
+
+    def value(model: ModelRecord, column: str) -> float | None:
+        return model.scores.get(column) if column in record.metrics else getattr(model, column)
+
+    known = [c for c in columns if any(value(model, c) is not None for _, model in models)]
     return Table(
         "Quality, size and speed",
         ["model", *(columns[column][0] for column in known)],
         [
-            [Cell(label), *(_number(getattr(model, c), columns[c][1]) for c in known)]
+            [Cell(label), *(_number(value(model, c), columns[c][1]) for c in known)]
             for label, model in models
         ],
     )
@@ -182,9 +192,9 @@ def _number(value: float | None, shown: str) -> Cell:
 # ---- training ----
 
 
-def _training(history: Sequence[LogRow], results: Results) -> list[Figure]:
+def _training(history: Sequence[LogRow], record: RunRecord) -> list[Figure]:
     """A figure a term of the loss that was logged, the correlations, and F1 where it was evaluated on the way."""
-    mi_unit = "bits" if results.arguments.get("mi_log") else "no unit"
+    mi_unit = "bits" if record.arguments.get("mi_log") else "no unit"
     figures = []
 
     def add(
@@ -209,10 +219,10 @@ def _training(history: Sequence[LogRow], results: Results) -> list[Figure]:
         unit_interval=True,
     )
     on_the_way = {
-        "F1": _points(history, "eval_f1"),
-        "EM": _points(history, "eval_exact_match"),
+        label: _points(history, f"eval_{metric}")
+        for metric, label in reversed(record.metrics.items())
     }
-    if len(on_the_way["F1"]) > 1:  # one point is the end, which the headline has
+    if any(len(points) > 1 for points in on_the_way.values()):  # one point is the end
         add("Evaluation during training", on_the_way, "score (%)")
     return figures
 
@@ -259,44 +269,65 @@ def _tokens(run: Run) -> int | None:
 # ---- groups of questions ----
 
 
-def _groups(breakdown: Breakdown | None, results: Results) -> list[tuple[Figure, Figure, Table]]:
-    """For types of question and lengths of answer: F1, EM, and the numbers."""
+def _groups(
+    breakdown: Breakdown | None, record: RunRecord, page: TaskPage
+) -> list[tuple[list[Figure], Table]]:
+    """For each way to group the examples: a chart a metric, and the numbers."""
     if breakdown is None:
         return []
-    own = "student" if results.teacher is not None else "model"
     sections = []
-    for attribute, title, head in (
-        ("question_type", "by type of question", "type"),
-        ("answer_length", "by length of the answer", "words"),
-    ):
-        student = getattr(breakdown.student, attribute)
-        teacher = None if breakdown.teacher is None else getattr(breakdown.teacher, attribute)
-        figures = []
-        for score, label in (("f1", "F1"), ("exact_match", "Exact match")):
-            name = f"{label} {title}"
-            svg = charts.group_chart(
-                name,
-                student,
-                teacher,
-                field=score,
-                x_label=f"{label} (%)",
-                y_label=f"{head} (questions)",
-                labels=(own, "teacher"),
-            )
-            figures.append(Figure(name, Markup(svg)))
-        columns = [(own, student)] + ([("teacher", teacher)] if teacher else [])
-        rows = []
-        for group, scores in student.items():
-            row = [Cell(group), Cell(f"{scores.questions:,}", scores.questions)]
-            for score in ("f1", "exact_match"):
-                for _, by_group in columns:
-                    found = by_group.get(group)
-                    row.append(_number(found and getattr(found, score), "{:.1f}"))
-            rows.append(row)
-        names = [f"{label}, {who}" for label in ("F1 (%)", "EM (%)") for who, _ in columns]
-        table = Table(f"Scores {title}", [head, "questions", *names], rows)
-        sections.append((figures[0], figures[1], table))
+    for grouping, student in breakdown.student.items():
+        name = page.groupings.get(grouping, grouping.replace("_", " "))
+        title = f"by {name}"
+        teacher = None if breakdown.teacher is None else breakdown.teacher[grouping]
+        figures = [
+            _group_figure(metric, title, student, teacher, record)
+            for metric in reversed(record.metrics)
+        ]
+        sections.append((figures, _group_table(title, student, teacher, record)))
     return sections
+
+
+def _group_figure(
+    metric: str,
+    title: str,
+    student: Mapping[str, Group],
+    teacher: Mapping[str, Group] | None,
+    record: RunRecord,
+) -> Figure:
+    label = _long_name(metric)
+    svg = charts.group_chart(
+        f"{label} {title}",
+        student,
+        teacher,
+        field=metric,
+        x_label=f"{label} (%)",
+        y_label=f"{title.removeprefix('by ')} ({_one(record)}s)",
+        labels=("student" if record.teacher is not None else "model", "teacher"),
+    )
+    return Figure(f"{label} {title}", Markup(svg))
+
+
+def _group_table(
+    title: str,
+    student: Mapping[str, Group],
+    teacher: Mapping[str, Group] | None,
+    record: RunRecord,
+) -> Table:
+    own = "student" if record.teacher is not None else "model"
+    columns = [(own, student)] + ([("teacher", teacher)] if teacher else [])
+    metrics = list(reversed(record.metrics.items()))
+    rows = []
+    for group, scores in student.items():
+        row = [Cell(group), Cell(f"{scores.questions:,}", scores.questions)]
+        for metric, _ in metrics:
+            for _, by_group in columns:
+                found = by_group.get(group)
+                row.append(_number(found and found.scores.get(metric), "{:.1f}"))
+        rows.append(row)
+    names = [f"{label} (%), {who}" for _, label in metrics for who, _ in columns]
+    head = [title.removeprefix("by "), f"{_one(record)}s", *names]
+    return Table(f"Scores {title}", head, rows)
 
 
 # ---- disagreements ----
@@ -308,7 +339,11 @@ def segments(case: Disagreement) -> list[Segment]:
     References are marked at their place. Of a prediction the text alone is recorded, so it is marked wherever it
     stands.
     """
-    spans = [("reference", r.start, r.start + len(r.text)) for r in case.references]
+    spans = [
+        ("reference", r.start, r.start + len(r.text))
+        for r in case.references
+        if r.start is not None
+    ]
     for role in ("teacher", "student"):
         text = getattr(case, role).text
         spans += [(role, start, start + len(text)) for start in _occurrences(text, case.context)]

@@ -17,13 +17,16 @@ Row = dict[str, Any]
 class TextArguments:
     """Which texts."""
 
-    train_file: str = field(
+    train_file: str | None = field(
+        default=None,
         metadata={
             "help": 'JSON lines: {"text": ..., "label": ...}, with "text_pair" where there are two texts; or '
             '{"tokens": [...], "labels": [...]} for a label a token, null where none is judged.'
-        }
+        },
     )
-    validation_file: str = field(metadata={"help": "The same, to evaluate on."})
+    validation_file: str | None = field(
+        default=None, metadata={"help": "The same, to evaluate on."}
+    )
     max_length: int = field(
         default=384, metadata={"help": "Most tokens of a text; longer ones are cut."}
     )

@@ -1,4 +1,4 @@
-"""What a run leaves for its report, beside ``results.json``."""
+"""Answers of student and teacher side by side, for the report of a run."""
 
 from __future__ import annotations
 
@@ -6,19 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from itrd_nlp.files import write_json
-from itrd_nlp.publish.report.data import (
-    ANALYSIS_NAME,
-    BREAKDOWN_NAME,
-    DISAGREEMENTS_NAME,
-    HISTORY_NAME,
-    SIMILARITY_NAME,
-)
+from itrd_nlp.publish.report.analysis import write_analysis
 from itrd_nlp.tasks.question_answering.breakdown import breakdown
 from itrd_nlp.tasks.question_answering.scoring import normalize_answer, score
-
-PREDICTIONS_NAME = "predictions.json"
-TEACHER_PREDICTIONS_NAME = "teacher_predictions.json"
 
 
 def save_analysis(
@@ -41,26 +31,30 @@ def save_analysis(
         similarity: What `layer_similarity` returned ``before`` and ``after`` the training, one of them or both.
     """
     rows = list(examples)
-    groups = {"student": breakdown(predictions, rows)}
-    differing = None
+    write_analysis(
+        folder,
+        history=history,
+        predictions=predictions,
+        teacher_predictions=teacher_predictions,
+        similarity=similarity,
+        breakdown=grouped(predictions, teacher_predictions, rows),
+        disagreements=None
+        if teacher_predictions is None
+        else disagreements(predictions, teacher_predictions, rows),
+    )
+
+
+def grouped(
+    predictions: Mapping[str, str],
+    teacher_predictions: Mapping[str, str] | None,
+    examples: Iterable[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Scores of both models by type of question and by length of the answer, as the report reads them."""
+    rows = list(examples)
+    groups: dict[str, Any] = {"student": breakdown(predictions, rows)}
     if teacher_predictions is not None:
         groups["teacher"] = breakdown(teacher_predictions, rows)
-        differing = disagreements(predictions, teacher_predictions, rows)
-    files = {
-        HISTORY_NAME: history,
-        PREDICTIONS_NAME: predictions,
-        TEACHER_PREDICTIONS_NAME: teacher_predictions,
-        SIMILARITY_NAME: similarity,
-        BREAKDOWN_NAME: groups,
-        DISAGREEMENTS_NAME: differing,
-    }
-    target = Path(folder) / ANALYSIS_NAME
-    target.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        if content is None:
-            (target / name).unlink(missing_ok=True)  # that of another run
-        else:
-            write_json(target / name, content)  # type: ignore[arg-type]
+    return groups
 
 
 def disagreements(

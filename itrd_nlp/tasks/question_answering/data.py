@@ -133,10 +133,11 @@ class TrainingData:
     questions: int
     unlabelled: int = 0
 
-    def seen(self, evaluation: EvaluationData) -> int:
-        """How many of the questions to be judged on are trained on: the same question about the same context."""
-        judged = set(_asked(evaluation.examples))
-        return len({pair for part in self.examples for pair in _asked(part) if pair in judged})
+
+def seen_questions(trained_on: list[Dataset], judged_on: Dataset) -> int:
+    """How many of the questions to be judged on are trained on: the same question about the same context."""
+    judged = set(_asked(judged_on))
+    return len({pair for part in trained_on for pair in _asked(part) if pair in judged})
 
 
 def load_training_data(args: DataArguments, tokenizer: PreTrainedTokenizerBase) -> TrainingData:

@@ -1,159 +1,20 @@
-"""Run an exported model under ONNX Runtime, called as a model of transformers is."""
+"""A span head under ONNX Runtime, called as a model of transformers is."""
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
-import torch
-from torch import nn
-from transformers import AutoConfig, PreTrainedConfig
-from transformers.modeling_outputs import QuestionAnsweringModelOutput
+from itrd_nlp.models.onnx_model import OnnxModel, is_onnx_folder
 
-from itrd_nlp.errors import UserError
-
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
-
-FP32_NAME = "model.onnx"
-INT8_NAME = "model_int8.onnx"
-INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
-OUTPUT_NAMES = ("start_logits", "end_logits")
+__all__ = ["OnnxQuestionAnsweringModel", "is_onnx_folder"]
 
 
-def is_onnx_folder(path: str | Path) -> bool:
-    """Whether a folder holds an exported model, ``model.onnx`` or ``model_int8.onnx``."""
-    return any((Path(path) / name).is_file() for name in (FP32_NAME, INT8_NAME))
-
-
-def require_packages(*names: str) -> None:
-    """Refuse to go on without packages of the extra ``export``.
-
-    Raises:
-        UserError: names the first one that is not installed.
-    """
-    for name in names:
-        if importlib.util.find_spec(name) is None:
-            raise UserError(
-                f"the package {name} is not installed, but ONNX needs it; pip install itrd_nlp[export]."
-            )
-
-
-class OnnxQuestionAnsweringModel(nn.Module):
-    """A span head under ONNX Runtime, on the CPU.
-
-    It takes the place of a `PreTrainedModel` wherever one only answers: in an evaluation loop and in the pipeline.
-
-    Args:
-        session: the loaded graph, with the inputs and outputs that `itrd_nlp.tasks.export.export_onnx` writes.
-        config: the model's configuration.
-
-    Attributes:
-        config: the model's configuration.
-        device: always the CPU.
-        dtype: of the logits, always float32.
+class OnnxQuestionAnsweringModel(OnnxModel):
+    """An exported model with a span head; see `OnnxModel`.
 
     Example:
         >>> model = OnnxQuestionAnsweringModel.from_pretrained("runs/my_student/onnx_int8")  # doctest: +SKIP
         >>> model(**tokenizer(question, context, return_tensors="pt")).start_logits  # doctest: +SKIP
     """
 
-    device = torch.device("cpu")
-    dtype = torch.float32
-    input_modalities = ("text",)  # the repr of a transformers.Pipeline shows it
-
-    def __init__(self, session: InferenceSession, config: PreTrainedConfig) -> None:
-        super().__init__()
-        self.session = session
-        self.config = config
-        self._input_names = {value.name for value in session.get_inputs()}
-
-    @classmethod
-    def from_pretrained(
-        cls, folder: str | Path, *, threads: int | None = None, file: str | None = None
-    ) -> OnnxQuestionAnsweringModel:
-        """Load a folder that `itrd_nlp.tasks.export` wrote.
-
-        Args:
-            folder: holds the graph and config.json.
-            threads: of ONNX Runtime; default: as many as torch uses.
-            file: name of the graph in the folder; default: the one of model.onnx and model_int8.onnx that is there.
-
-        Raises:
-            UserError: onnxruntime is not installed, there is no such file, or it is no graph of a span head.
-        """
-        require_packages("onnxruntime")
-        import onnxruntime
-
-        if threads is not None and threads < 1:
-            raise UserError(f"threads is {threads}, but must be at least 1.")
-        path = Path(folder) / (file or _only_graph(Path(folder)))
-        if not path.is_file():
-            raise UserError(f"{path} does not exist.")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or torch.get_num_threads()
-        options.log_severity_level = 3  # errors
-        # Threads that wait busily after a run would take the cores from whatever runs next, such as a model of torch
-        # that is measured against this one.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        try:
-            session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
-        except Exception as error:  # those of ONNX Runtime have no class in common
-            reason = " ".join(str(error).split()).rstrip(".")
-            raise UserError(f"{path} cannot be loaded: {reason}.") from error
-        inputs = {value.name for value in session.get_inputs()}
-        outputs = {value.name for value in session.get_outputs()}
-        if not (inputs <= set(INPUT_NAMES) and outputs >= set(OUTPUT_NAMES)):
-            raise UserError(
-                f"{path} takes {', '.join(sorted(inputs))} and returns {', '.join(sorted(outputs))}, but must take "
-                f"{', '.join(INPUT_NAMES)} and return {', '.join(OUTPUT_NAMES)}."
-            )
-        try:
-            config = AutoConfig.from_pretrained(folder)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{folder} has no usable config.json beside {path.name}.") from error
-        return cls(session, config)
-
-    @staticmethod
-    def can_generate() -> bool:
-        """False: a `transformers.Pipeline` asks."""
-        return False
-
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        token_type_ids: torch.Tensor | None = None,
-    ) -> QuestionAnsweringModelOutput:
-        """Logits of the first and the last token of an answer.
-
-        Args:
-            input_ids: `(B, L)`, integers.
-            attention_mask: `(B, L)`, 1 for a token and 0 for padding.
-            token_type_ids: `(B, L)`; default: zeros. Not used where the model has none.
-
-        Returns:
-            `start_logits` and `end_logits`, `(B, L)`, float32, on the CPU.
-        """
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
-        if "token_type_ids" in self._input_names:
-            if token_type_ids is None:
-                token_type_ids = torch.zeros_like(input_ids)
-            inputs["token_type_ids"] = token_type_ids
-        feeds = {name: tensor.long().cpu().numpy() for name, tensor in inputs.items()}
-        start, end = self.session.run(list(OUTPUT_NAMES), feeds)
-        return QuestionAnsweringModelOutput(
-            start_logits=torch.from_numpy(start), end_logits=torch.from_numpy(end)
-        )
-
-
-def _only_graph(folder: Path) -> str:
-    names = [name for name in (FP32_NAME, INT8_NAME) if (folder / name).is_file()]
-    if not names:
-        raise UserError(
-            f"{folder} holds neither {FP32_NAME} nor {INT8_NAME}; scripts/export_onnx.py makes them."
-        )
-    if len(names) > 1:
-        raise UserError(f"{folder} holds {' and '.join(names)}; choose one with file=.")
-    return names[0]
+    outputs: ClassVar[tuple[str, ...]] = ("start_logits", "end_logits")

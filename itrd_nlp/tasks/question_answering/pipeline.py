@@ -256,10 +256,8 @@ def load_pipeline(
     Example:
         >>> qa = load_pipeline("runs/my_student", batch_size=16)  # doctest: +SKIP
     """
-    from itrd_nlp.tasks.question_answering.onnx_model import (
-        OnnxQuestionAnsweringModel,
-        is_onnx_folder,
-    )
+    from itrd_nlp.models.onnx_model import is_onnx_folder
+    from itrd_nlp.tasks.question_answering.onnx_model import OnnxQuestionAnsweringModel
 
     name = str(model)
     loading = loading or LoadingArguments()

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
-from itrd_nlp.errors import UserError
+from itrd_nlp.tasks.lines import Line, read_lines
 from itrd_nlp.tasks.question_answering.pipeline import QuestionAnsweringPipeline
-from itrd_nlp.tasks.question_answering.read import _field, read_json
+from itrd_nlp.tasks.question_answering.read import read_field, read_json
 
-
-class Question(NamedTuple):
-    """One question.
-
-    Attributes:
-        where: Where it stands, for error messages, such as `questions.jsonl:3`.
-        row: `question`, `context` and, if it has one, `id`.
-    """
-
-    where: str
-    row: dict[str, Any]
+Question = Line
+"""One question: where it stands, and a row with `question`, `context` and, if it has one, `id`."""
 
 
 def read_questions(source: str | Path) -> Iterator[Question]:
@@ -41,18 +30,11 @@ def read_questions(source: str | Path) -> Iterator[Question]:
         UserError: The file cannot be read (at once), or a line is not such an object (when it is
             its turn).
     """
-    if str(source) == "-":
-        return _read_lines(sys.stdin.buffer, "stdin")
     path = Path(source)
     if path.suffix == ".json":
         content, _ = read_json(path)
         return _read_squad(content, path)
-    try:
-        return _read_lines(path.open("rb"), str(path))
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file.") from None
-    except OSError as error:
-        raise UserError(f"{path}: the file cannot be read ({error.strerror}).") from None
+    return read_lines(source, needs="question and context")
 
 
 def predict(
@@ -85,34 +67,13 @@ def predict(
         yield {**asked, **({"answers": answer} if isinstance(answer, list) else answer)}
 
 
-def _read_lines(file: BinaryIO, name: str) -> Iterator[Question]:
-    with file:
-        for number, line in enumerate(file, start=1):
-            where = f"{name}:{number}"
-            try:
-                text = line.decode("utf-8-sig")  # some editors put a byte order mark in front
-                row = json.loads(text) if text.strip() else None
-            except UnicodeDecodeError:
-                raise UserError(f"{where}: the line is not UTF-8 text.") from None
-            except ValueError as error:
-                raise UserError(f"{where}: the line is not JSON ({error}).") from None
-            if not text.strip():
-                continue
-            if not isinstance(row, dict):
-                raise UserError(
-                    f"{where}: the line is a {type(row).__name__}, but must be an object with"
-                    " question and context."
-                )
-            yield Question(where, row)
-
-
 def _read_squad(content: Any, path: Path) -> Iterator[Question]:
-    for a, article in enumerate(_field(content, "data", list, f"{path}: ")):
+    for a, article in enumerate(read_field(content, "data", list, f"{path}: ")):
         at_article = f"{path}: data[{a}]."
-        for p, paragraph in enumerate(_field(article, "paragraphs", list, at_article)):
+        for p, paragraph in enumerate(read_field(article, "paragraphs", list, at_article)):
             at_paragraph = f"{at_article}paragraphs[{p}]."
-            context = _field(paragraph, "context", str, at_paragraph)
-            for q, qa in enumerate(_field(paragraph, "qas", list, at_paragraph)):
+            context = read_field(paragraph, "context", str, at_paragraph)
+            for q, qa in enumerate(read_field(paragraph, "qas", list, at_paragraph)):
                 at_question = f"{at_paragraph}qas[{q}]."
-                row = {name: _field(qa, name, str, at_question) for name in ("id", "question")}
+                row = {name: read_field(qa, name, str, at_question) for name in ("id", "question")}
                 yield Question(f"{path}:{row['id']}", {**row, "context": context})

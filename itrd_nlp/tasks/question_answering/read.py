@@ -229,22 +229,22 @@ def _read_dataset(name: str, split: str, answers: bool) -> Dataset:
 
 def _flatten(content: Any, path: Path, with_answers: bool) -> Iterable[dict[str, Any]]:
     """Yield the questions of the official nesting: data > paragraphs > qas > answers."""
-    for a, article in enumerate(_field(content, "data", list, f"{path}: ")):
+    for a, article in enumerate(read_field(content, "data", list, f"{path}: ")):
         at_article = f"{path}: data[{a}]."
-        paragraphs = _field(article, "paragraphs", list, at_article)
-        title = _field(article, "title", str, at_article) if "title" in article else ""
+        paragraphs = read_field(article, "paragraphs", list, at_article)
+        title = read_field(article, "title", str, at_article) if "title" in article else ""
         for p, paragraph in enumerate(paragraphs):
             at_paragraph = f"{at_article}paragraphs[{p}]."
-            context = _field(paragraph, "context", str, at_paragraph)
-            for q, qa in enumerate(_field(paragraph, "qas", list, at_paragraph)):
+            context = read_field(paragraph, "context", str, at_paragraph)
+            for q, qa in enumerate(read_field(paragraph, "qas", list, at_paragraph)):
                 at_question = f"{at_paragraph}qas[{q}]."
-                identifier = _field(qa, "id", str, at_question)
+                identifier = read_field(qa, "id", str, at_question)
                 at_question = f"{path}: question {identifier}: "
                 row = {
                     "id": identifier,
                     "title": title,
                     "context": context,
-                    "question": _field(qa, "question", str, at_question),
+                    "question": read_field(qa, "question", str, at_question),
                 }
                 if not with_answers:
                     yield row
@@ -254,15 +254,17 @@ def _flatten(content: Any, path: Path, with_answers: bool) -> Iterable[dict[str,
                         f"{at_question}is_impossible is true, but SQuAD 1.1 is expected,"
                         " in which every question has an answer."
                     )
-                answers = _field(qa, "answers", list, at_question)
+                answers = read_field(qa, "answers", list, at_question)
                 row["answers"] = {
-                    "text": [_field(x, "text", str, at_question) for x in answers],
-                    "answer_start": [_field(x, "answer_start", int, at_question) for x in answers],
+                    "text": [read_field(x, "text", str, at_question) for x in answers],
+                    "answer_start": [
+                        read_field(x, "answer_start", int, at_question) for x in answers
+                    ],
                 }
                 yield row
 
 
-def _field(parent: Any, name: str, kind: type, where: str) -> Any:
+def read_field(parent: Any, name: str, kind: type, where: str) -> Any:
     value = parent.get(name) if isinstance(parent, dict) else None
     if not isinstance(value, kind) or isinstance(value, bool):
         wanted = {list: "a list", str: "a text", int: "an integer"}[kind]

@@ -10,8 +10,12 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -99,3 +103,20 @@ def score(
         "exact_match": 100.0 * total_exact_match / len(references),
         "f1": 100.0 * total_f1 / len(references),
     }
+
+
+def question_scores(
+    predictions: Mapping[str, str], examples: Iterable[Mapping[str, Any]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """F1 and EM of every question, each the best over its true answers.
+
+    Args:
+        predictions: Question id to answer; a question without one has 0.
+        examples: Rows as `read_squad` returns them.
+
+    Returns:
+        F1 and EM from 0 to 1, each ``(questions,)`` in the order of `examples`.
+    """
+    best = [best_scores(predictions.get(row["id"]), row["answers"]["text"]) for row in examples]
+    scores = np.array(best, dtype=np.float64).reshape(-1, 2)
+    return scores[:, 1], scores[:, 0]

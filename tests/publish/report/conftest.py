@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from itrd_nlp.publish.report import write_report
+from itrd_nlp.tasks.jobs.report import write_report
 from itrd_nlp.tasks.question_answering.analysis import save_analysis
 
 HOSTILE = """<script>window.hacked = true</script>"""

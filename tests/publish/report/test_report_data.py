@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.publish.report import write_report
+from itrd_nlp.tasks.jobs.report import write_report
 
 
 def change(path, *keys, value):

@@ -16,7 +16,7 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.models.loading import LoadingArguments
 from itrd_nlp.tasks.classification.data import TextArguments
 from itrd_nlp.tasks.classification.workflows import distil_classifier, fine_tune_classifier
-from itrd_nlp.tasks.question_answering.workflows import StudentArguments, TeacherArguments
+from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
 from itrd_nlp.training.arguments import FineTuningArguments
 
 WORDS = ["rhine", "flows", "past", "bonn", "and", "basel"]

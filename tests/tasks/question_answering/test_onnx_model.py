@@ -14,7 +14,8 @@ from onnx import TensorProto, helper
 from transformers import BertConfig, BertTokenizerFast, Pipeline
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.question_answering.onnx_model import OnnxQuestionAnsweringModel, is_onnx_folder
+from itrd_nlp.models.onnx_model import is_onnx_folder
+from itrd_nlp.tasks.question_answering.onnx_model import OnnxQuestionAnsweringModel
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ from transformers import BertTokenizerFast
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.tasks.jobs import speed as module
+from itrd_nlp.tasks.jobs.speed import milliseconds_per_question
 from itrd_nlp.tasks.question_answering import QuestionAnsweringCollator
-from itrd_nlp.tasks.question_answering import speed as module
-from itrd_nlp.tasks.question_answering.speed import milliseconds_per_question, span_logits
+from itrd_nlp.tasks.question_answering.speed import span_logits
 
 
 class Clock:

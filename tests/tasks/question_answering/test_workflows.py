@@ -8,15 +8,10 @@ from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.loading import LoadingArguments
-from itrd_nlp.tasks.question_answering import workflows
+from itrd_nlp.tasks.jobs import evaluate as evaluation
+from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
 from itrd_nlp.tasks.question_answering.data import DataArguments, load_evaluation_data
-from itrd_nlp.tasks.question_answering.workflows import (
-    StudentArguments,
-    TeacherArguments,
-    distil,
-    evaluate_model,
-    fine_tune,
-)
+from itrd_nlp.tasks.question_answering.workflows import distil, evaluate_model, fine_tune
 from itrd_nlp.training.arguments import FineTuningArguments
 
 ONE_STEP = {"max_steps": 1, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
@@ -102,9 +97,10 @@ def test_runs_that_share_a_cache_evaluate_their_teacher_once_for_the_same_questi
 
     def remember(*args):
         evaluated.append(args)
-        return evaluate_model(*args)
+        return judge(*args)
 
-    monkeypatch.setattr(workflows, "evaluate_model", remember)
+    judge = evaluation.judge
+    monkeypatch.setattr(evaluation, "judge", remember)
     first, answers = distil_into("a")
     again, same_answers = distil_into("b")
     assert len(evaluated) == 1

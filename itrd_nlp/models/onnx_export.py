@@ -1,4 +1,4 @@
-"""Export a question-answering model to ONNX and to int8, and hold both against torch."""
+"""Export an encoder with a head to ONNX and to int8, and hold the graph against torch."""
 
 from __future__ import annotations
 
@@ -9,48 +9,31 @@ import logging
 import shutil
 import warnings
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 from transformers import (
-    AutoModelForQuestionAnswering,
-    EvalPrediction,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import replace_folder, write_json, writing
-from itrd_nlp.models.loading import LoadingArguments, load_model, load_tokenizer
-from itrd_nlp.tasks.question_answering.data import (
-    DataArguments,
-    EvaluationData,
-    collator,
-    load_evaluation_data,
-)
-from itrd_nlp.tasks.question_answering.onnx_model import (
+from itrd_nlp.files import replace_folder, writing
+from itrd_nlp.models.encode import LOGITS
+from itrd_nlp.models.onnx_model import (
     FP32_NAME,
     INPUT_NAMES,
     INT8_NAME,
-    OUTPUT_NAMES,
-    OnnxQuestionAnsweringModel,
+    OnnxModel,
     require_packages,
 )
-from itrd_nlp.tasks.question_answering.speed import (
-    SpanModel,
-    milliseconds_per_question,
-    span_logits,
-)
-from itrd_nlp.training.results import RESULTS_NAME, environment, size
 
+RECORD_NAME = (
+    "results.json"  # goes along with an export, so that the report and the card know the model
+)
 OPSET = 20  # the first one with Gelu
 OPSETS = range(18, 24)  # what torch's exporter writes
-EXPORT_NAME = "export.json"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 QUANTIZED_OPERATORS = ("MatMul", "Gather")  # linear layers and embeddings
 _LARGEST_GRAPH = 2_000_000_000  # bytes that fit into one protobuf file
@@ -67,13 +50,13 @@ def export_onnx(
     """Export a model to ``folder/model.onnx``, in fp32, with the tokenizer and the configuration beside it.
 
     The graph takes `input_ids`, `attention_mask` and, where the tokenizer makes them, `token_type_ids`, int64 of any
-    shape (batch, length) up to the model's longest input. It returns `start_logits` and `end_logits`, float32. It is
+    shape (batch, length) up to the model's longest input. It returns the logits of the head, float32. It is
     checked by `onnx.checker` and its logits under ONNX Runtime are compared with torch's, see `logit_difference`. The
     folder appears when all of this is done; an earlier export in its place is there until then. A results.json in the
     folder from which the model was loaded is copied.
 
     Args:
-        model: an encoder with a span head. It is not changed.
+        model: an encoder with any head that returns logits. It is not changed.
         tokenizer: the model's.
         folder: where the export goes.
         opset: version of the ONNX operators, 18 to 23.
@@ -95,13 +78,13 @@ def export_onnx(
         raise UserError(f"opset is {opset}, but must be {OPSETS[0]} to {OPSETS[-1]}.")
     folder = Path(folder)
     reference = _reference(model)
-    with _aside(folder) as staged:
+    with aside(folder) as staged:
         _write_graph(reference, tokenizer, staged / FP32_NAME, opset)
         model.config.save_pretrained(staged)
         tokenizer.save_pretrained(staged)
         # A model that was not loaded has the empty name, which would be the current folder.
-        if model.name_or_path and (Path(model.name_or_path) / RESULTS_NAME).is_file():
-            shutil.copy(Path(model.name_or_path) / RESULTS_NAME, staged)
+        if model.name_or_path and (Path(model.name_or_path) / RECORD_NAME).is_file():
+            shutil.copy(Path(model.name_or_path) / RECORD_NAME, staged)
         difference = logit_difference(reference, staged)
         if not difference <= tolerance:  # NaN, too
             raise UserError(
@@ -126,8 +109,8 @@ def quantize_int8(folder: str | Path, out: str | Path) -> None:
         UserError: a package of the extra is missing, ``folder`` holds no model.onnx, or ``out`` holds something else.
     """
     require_packages(*PACKAGES)
-    with _aside(Path(out)) as staged:
-        _write_int8(Path(folder), staged)
+    with aside(Path(out)) as staged:
+        write_int8(Path(folder), staged)
 
 
 def logit_difference(model: PreTrainedModel, folder: str | Path) -> float:
@@ -140,7 +123,7 @@ def logit_difference(model: PreTrainedModel, folder: str | Path) -> float:
         model: in fp32, in evaluation mode, on the CPU.
         folder: what `export_onnx` wrote.
     """
-    exported = OnnxQuestionAnsweringModel.from_pretrained(folder)
+    exported = OnnxModel.from_pretrained(folder)
     names = {value.name for value in exported.session.get_inputs()}
     longest = min(512, _longest_input(model))
     difference = torch.tensor(0.0)
@@ -148,101 +131,9 @@ def logit_difference(model: PreTrainedModel, folder: str | Path) -> float:
         inputs = _random_inputs(model, names, batch, length)
         with torch.inference_mode():
             expected, found = model(**inputs), exported(**inputs)
-        for name in OUTPUT_NAMES:
+        for name in [name for name in LOGITS if name in expected]:
             difference = torch.maximum(difference, (found[name] - expected[name]).abs().max())
     return float(difference)
-
-
-def export_checkpoint(
-    name: str,
-    loading: LoadingArguments,
-    data_args: DataArguments,
-    *,
-    output_dir: str | None = None,
-    int8: bool = True,
-    max_f1_drop: float = 1.0,
-    opset: int = OPSET,
-    batch_size: int = 32,
-    record: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Export a checkpoint, quantize it, and judge torch, ONNX and int8 on the same questions.
-
-    Writes ``onnx``, ``onnx_int8`` and ``export.json`` into output_dir and prints a table.
-
-    Args:
-        name: folder or model id.
-        loading: how the model is loaded.
-        data_args: the questions.
-        output_dir: default: the folder of the model.
-        int8: quantize, too.
-        max_f1_drop: the most F1, in points, that int8 may lose against torch.
-        opset: see `export_onnx`.
-        batch_size: windows a batch, where EM, F1 and questions a second are measured.
-        record: what else goes into export.json, such as the command.
-
-    Returns:
-        The content of export.json.
-
-    Raises:
-        UserError: something cannot be used or exported; int8 loses more than `max_f1_drop`. Then the new int8 model is
-            removed, the fp32 export and the record of both stay.
-    """
-    require_packages(*PACKAGES)
-    if max_f1_drop < 0:
-        raise UserError(f"max_f1_drop is {max_f1_drop}, but must be at least 0.")
-    if batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}, but must be at least 1.")
-    if output_dir is None and not Path(name).is_dir():
-        raise UserError(f"output_dir is not set, but the model {name} is no folder to write into.")
-    output = Path(name if output_dir is None else output_dir)
-    fp32, quantized = output / "onnx", output / "onnx_int8"
-    model = load_model(name, role="model", args=loading)
-    tokenizer = load_tokenizer(name, loading)
-    evaluation = load_evaluation_data(data_args, tokenizer)
-    console = Console()
-    with contextlib.ExitStack() as stack:
-        with console.status("Exporting"):
-            difference = export_onnx(model, tokenizer, fp32, opset=opset)
-        models: dict[str, SpanModel] = {
-            "torch": model,
-            "onnx": OnnxQuestionAnsweringModel.from_pretrained(fp32),
-        }
-        megabytes = {
-            "torch": size(model)["megabytes_fp32"],
-            "onnx": _megabytes(fp32 / FP32_NAME),
-        }
-        if int8:
-            with console.status("Quantizing"):
-                staged = stack.enter_context(_aside(quantized))
-                _write_int8(fp32, staged)
-            models["onnx int8"] = OnnxQuestionAnsweringModel.from_pretrained(staged)
-            megabytes["onnx int8"] = _megabytes(staged / INT8_NAME)
-        rows = _judge(models, evaluation, tokenizer, batch_size)
-        for key, row in rows.items():
-            row["megabytes"] = megabytes[key]
-        loss = rows["torch"]["f1"] - rows["onnx int8"]["f1"] if int8 else 0.0
-        refused = loss > max_f1_drop
-        report = {
-            "models": rows,
-            "questions": len(evaluation.examples),
-            "signature": evaluation.signature,
-            "opset": opset,
-            "logit_difference": difference,
-            "int8_refused": refused,
-            "threads": torch.get_num_threads(),
-            "environment": environment() | {package: version(package) for package in PACKAGES},
-            **(record or {}),
-        }
-        with writing(output / EXPORT_NAME):
-            write_json(output / EXPORT_NAME, report)
-        _print_table(report)
-        if refused:
-            earlier = " and the one made before stays" if quantized.is_dir() else ""
-            raise UserError(
-                f"int8 loses {loss:.2f} F1 on {len(evaluation.examples)} questions, more than "
-                f"max_f1_drop={max_f1_drop:g}: it is not kept{earlier}; the fp32 export is in {fp32}."
-            )
-    return report
 
 
 class _Logits(nn.Module):
@@ -257,10 +148,10 @@ class _Logits(nn.Module):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         token_type_ids: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, ...]:
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         output = self.model(input_ids=input_ids, attention_mask=attention_mask, **types)
-        return output.start_logits, output.end_logits
+        return tuple(output[name] for name in LOGITS if name in output)
 
 
 def _reference(model: PreTrainedModel) -> PreTrainedModel:
@@ -269,7 +160,7 @@ def _reference(model: PreTrainedModel) -> PreTrainedModel:
     A deep copy would take along the autocast that accelerate puts around the forward of a model in training.
     """
     with torch.random.fork_rng(devices=[]):  # its first weights are random
-        reference = AutoModelForQuestionAnswering.from_config(
+        reference = type(model)._from_config(
             copy.deepcopy(model.config), attn_implementation="eager", dtype=torch.float32
         )
     reference.load_state_dict(model.state_dict())
@@ -289,6 +180,8 @@ def _write_graph(
     names = [name for name in INPUT_NAMES if name in accepted | {"input_ids", "attention_mask"}]
     # Sizes of 1 would become constants of the graph.
     inputs = _random_inputs(model, set(names), 2, 8)
+    with torch.inference_mode():
+        outputs = [name for name in LOGITS if name in model(**inputs)]
     axes = {
         0: torch.export.Dim("batch", min=1),
         1: torch.export.Dim("length", min=1, max=_longest_input(model)),
@@ -301,7 +194,7 @@ def _write_graph(
                 dynamo=True,
                 dynamic_shapes=dict.fromkeys(inputs, axes),
                 input_names=names,
-                output_names=list(OUTPUT_NAMES),
+                output_names=outputs,
                 opset_version=opset,
                 verbose=False,
             )
@@ -320,11 +213,12 @@ def _write_graph(
     onnx.save(graph, path)
 
 
-def _write_int8(folder: Path, staged: Path) -> None:
+def write_int8(folder: Path, staged: Path) -> None:
+    """Quantize ``folder/model.onnx`` into another folder, with tokenizer and configuration beside it."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     if not (folder / FP32_NAME).is_file():
-        raise UserError(f"{folder} holds no {FP32_NAME}; scripts/export_onnx.py makes one.")
+        raise UserError(f"{folder} holds no {FP32_NAME}; `itrd-nlp export-onnx` makes one.")
     # The pre-processing that quantize_dynamic asks for changes nothing: the exporter has folded and inferred already.
     with _quiet():
         quantize_dynamic(
@@ -337,7 +231,7 @@ def _write_int8(folder: Path, staged: Path) -> None:
             reduce_range=True,
         )
     for path in folder.iterdir():
-        if path.name not in (FP32_NAME, RESULTS_NAME):
+        if path.name not in (FP32_NAME, RECORD_NAME):
             shutil.copy(path, staged)
 
 
@@ -364,58 +258,8 @@ def _longest_input(model: PreTrainedModel) -> int:
     return model.config.max_position_embeddings - offset
 
 
-def _judge(
-    models: dict[str, SpanModel],
-    evaluation: EvaluationData,
-    tokenizer: PreTrainedTokenizerBase,
-    batch_size: int,
-) -> dict[str, dict[str, float]]:
-    """EM, F1, speed and agreement with torch, one row a model."""
-    collate = collator(tokenizer)
-    logits = span_logits(models, evaluation.features, collate, batch_size=batch_size)
-    milliseconds = milliseconds_per_question(models, evaluation.features, collate)
-    rows, answers = {}, {}
-    for name, (start, end, seconds) in logits.items():
-        outputs: Any = {"predictions": (start, end), "label_ids": None}  # typed as single arrays
-        metrics = evaluation.metrics(EvalPrediction(**outputs))
-        answers[name] = evaluation.metrics.predictions
-        same = sum(answers["torch"][i] == answer for i, answer in answers[name].items())
-        rows[name] = {
-            **metrics,
-            "same_answers": 100 * same / len(answers[name]),
-            "questions_per_second": len(answers[name]) / seconds,
-            "milliseconds_per_question": milliseconds[name],
-        }
-    return rows
-
-
-def _print_table(report: dict[str, Any]) -> None:
-    table = Table(
-        title=f"{report['questions']} questions, {report['threads']} threads, opset {report['opset']}",
-        title_justify="left",
-    )
-    table.add_column("model")
-    for column in ("MB", "EM", "F1", "as torch", "questions/s", "ms/question"):
-        table.add_column(column, justify="right")
-    for name, row in report["models"].items():
-        table.add_row(
-            name,
-            f"{row['megabytes']:.1f}",
-            f"{row['exact_match']:.2f}",
-            f"{row['f1']:.2f}",
-            f"{row['same_answers']:.1f} %",
-            f"{row['questions_per_second']:.1f}",
-            f"{row['milliseconds_per_question']:.1f}",
-        )
-    Console().print(table)
-
-
-def _megabytes(path: Path) -> float:
-    return round(path.stat().st_size / 1e6, 1)
-
-
 @contextlib.contextmanager
-def _aside(folder: Path) -> Iterator[Path]:
+def aside(folder: Path) -> Iterator[Path]:
     """A fresh folder that takes the place of `folder` at the end, or is removed after an exception.
 
     Raises:
@@ -430,7 +274,7 @@ def _aside(folder: Path) -> Iterator[Path]:
             yield staged
             if folder.is_file():
                 raise UserError(f"{folder} is a file, but must be a folder.")
-            written = {path.name for path in staged.iterdir()} | {RESULTS_NAME}
+            written = {path.name for path in staged.iterdir()} | {RECORD_NAME}
             others = sorted(
                 {path.name for path in folder.iterdir()} - written if folder.is_dir() else ()
             )

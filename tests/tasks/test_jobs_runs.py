@@ -2,14 +2,15 @@ import pytest
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json
-from itrd_nlp.tasks.runs import chosen_arguments, finished_run, public_name
+from itrd_nlp.tasks.jobs.runs import finished_run, public_name
 from itrd_nlp.training.arguments import FineTuningArguments
+from itrd_nlp.training.roles import chosen_arguments
 
 
 def test_a_finished_run_is_known_by_its_arguments(tmp_path):
     assert finished_run(str(tmp_path), {"seed": 1}) is None
     write_json(tmp_path / "results.json", {"f1": 50.0, "arguments": {"seed": 1}})
-    assert finished_run(str(tmp_path), {"seed": 1})["f1"] == 50.0
+    assert finished_run(str(tmp_path), {"seed": 1}).scores["f1"] == 50.0
     with pytest.raises(UserError, match="holds a finished run with seed = 1, not 2"):
         finished_run(str(tmp_path), {"seed": 2})
     with pytest.raises(UserError, match="with beta_mi = None, not 0"):
@@ -26,7 +27,7 @@ def test_arguments_are_those_that_are_not_their_defaults_and_make_another_experi
     args = FineTuningArguments(
         output_dir=str(tmp_path), seed=7, resume_from_checkpoint="true", hub_model_id="me/it"
     )
-    chosen = chosen_arguments(args)
+    chosen = chosen_arguments([args])
     assert chosen["seed"] == 7
     assert not {"resume_from_checkpoint", "hub_model_id", "learning_rate"} & chosen.keys()
 

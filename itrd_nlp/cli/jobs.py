@@ -1,0 +1,159 @@
+"""The commands that exist once for every task and once more under the name of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from itrd_nlp.cli.parser import parse
+from itrd_nlp.cli.process import record
+from itrd_nlp.errors import UserError
+from itrd_nlp.files import read_yaml, write_json
+from itrd_nlp.tasks import DEFAULT_TASK, TASKS, task_named, task_of
+
+if TYPE_CHECKING:
+    from itrd_nlp.tasks.task import Task
+
+
+@dataclass
+class TaskArguments:
+    """Which task."""
+
+    task: str = field(
+        default=DEFAULT_TASK,
+        metadata={"help": "The task of data and head.", "choices": list(TASKS)},
+    )
+
+
+@dataclass
+class EvaluationArguments:
+    """What is judged."""
+
+    model: str | None = field(default=None, metadata={"help": "Folder or model id."})
+    predictions_file: str | None = field(
+        default=None,
+        metadata={"help": "JSON object, id of an example to answer, in place of a model."},
+    )
+    output_file: str | None = field(
+        default=None, metadata={"help": "Write the model's answers here, as such a JSON object."}
+    )
+    batch_size: int = field(default=64, metadata={"help": "Windows a process and step."})
+    bf16: bool = field(default=False, metadata={"help": "Run the model under bf16 autocast."})
+    dtype: str = field(
+        default="float32",
+        metadata={
+            "help": "Cast the weights. In a bf16 training the teacher runs in bfloat16.",
+            "choices": ["float32", "bfloat16", "float16"],
+        },
+    )
+
+
+def asked_task(arguments: Sequence[str], *, model_option: str | None = None) -> type[Task]:
+    """The task that a command line is about, found before the line is parsed, because it decides which options exist.
+
+    Args:
+        arguments: of the command line.
+        model_option: an option such as ``model`` that names a model, whose head says the task where nothing else does.
+
+    Raises:
+        UserError: there is no such task.
+    """
+    name = _value_of("task", arguments)
+    if name is not None:
+        return task_named(name)
+    model = None if model_option is None else _value_of(model_option, arguments)
+    return task_named(DEFAULT_TASK) if model is None else task_of(model)
+
+
+def _value_of(option: str, arguments: Sequence[str]) -> str | None:
+    """The value of an option on the command line, else in the config file that comes first."""
+    found = None
+    for i, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag == f"--{option}":
+            found = value if equals else next(iter(arguments[i + 1 :]), None)
+    if found is None and arguments and Path(arguments[0]).suffix in (".yaml", ".yml"):
+        value = read_yaml(arguments[0]).get(option)
+        found = None if value is None else str(value)
+    return found
+
+
+def fine_tune_command(description: str | None, task: str | None = None) -> None:
+    """Parse the arguments of a training without a teacher, and run it.
+
+    Args:
+        description: text above the options in ``--help``.
+        task: the only one that the command knows; None: that which the command line names.
+    """
+    from itrd_nlp.models.loading import LoadingArguments
+    from itrd_nlp.tasks.jobs.arguments import TeacherArguments
+    from itrd_nlp.tasks.jobs.fine_tune import fine_tune
+    from itrd_nlp.training.arguments import FineTuningArguments
+
+    chosen, groups = _task_and_groups(task)
+    groups += [TeacherArguments, LoadingArguments, chosen.arguments, FineTuningArguments]
+    *_, model_args, loading, data_args, args = parse(groups, description=description)
+    fine_tune(chosen(data_args), model_args, loading, args, record())
+
+
+def distil_command(description: str | None, task: str | None = None) -> None:
+    """Parse the arguments of a distillation, and run it. See `fine_tune_command`."""
+    from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+    from itrd_nlp.tasks.jobs.distil import distil
+
+    chosen, groups = _task_and_groups(task)
+    groups += distillation_groups(chosen, ITRDTrainingArguments)
+    *_, model_args, loading, data_args, args = parse(groups, description=description)
+    distil(chosen(data_args), model_args, loading, args, record())
+
+
+def distillation_groups(task: type[Task], training: type) -> list[type]:
+    """The arguments of a distillation, those of the training last."""
+    from itrd_nlp.models.loading import LoadingArguments
+    from itrd_nlp.tasks.jobs.arguments import StudentArguments
+
+    return [StudentArguments, LoadingArguments, task.arguments, training]
+
+
+def evaluate_command(description: str | None, task: str | None = None) -> None:
+    """Parse the arguments of an evaluation, run it, and print one JSON object. See `fine_tune_command`."""
+    from itrd_nlp.models.loading import LoadingArguments
+
+    chosen, groups = _task_and_groups(task, model_option="model")
+    groups += [EvaluationArguments, LoadingArguments, chosen.arguments]
+    *_, args, loading, data_args = parse(groups, description=description)
+    if (args.model is None) == (args.predictions_file is None):
+        raise UserError("give either --model or --predictions_file, one of the two.")
+    if args.predictions_file is not None:
+        scores = chosen.score_file(data_args, args.predictions_file)
+    else:
+        scores = _evaluated(chosen(data_args), args, loading)
+    if os.environ.get("RANK", "0") == "0":
+        print(json.dumps(scores))
+
+
+def _evaluated(task: Task, args: EvaluationArguments, loading: Any) -> dict[str, Any]:
+    from itrd_nlp.tasks.jobs.evaluate import evaluate
+
+    assert args.model is not None
+    found, answers = evaluate(
+        task, args.model, loading, batch_size=args.batch_size, bf16=args.bf16, dtype=args.dtype
+    )
+    if args.output_file is not None:
+        write_json(Path(args.output_file), answers)
+    about_the_file = ("version", "task", "metrics")
+    return {k: v for k, v in found.as_json().items() if k not in about_the_file}
+
+
+def _task_and_groups(
+    task: str | None, model_option: str | None = None
+) -> tuple[type[Task], list[type]]:
+    """The task of a command, and the group of `--task` where the command leaves the choice."""
+    if task is not None:
+        return task_named(task), []
+    return asked_task(sys.argv[1:], model_option=model_option), [TaskArguments]

@@ -1,0 +1,105 @@
+"""The surroundings of a comparison, which are handed in: the task, and the commands that train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from itrd_nlp.training.roles import Role, is_experiment, names_of
+
+Parse = Callable[[Sequence[type], Sequence[str]], Any]
+"""Fills dataclasses from arguments of a command line, as `itrd_nlp.cli.parser.parse` does."""
+
+
+class ComparedTask(Protocol):
+    """What a comparison asks of a task; see `itrd_nlp.tasks.task.Task`."""
+
+    arguments: type
+    metrics: Mapping[str, str]
+    main_metric: str
+
+    @classmethod
+    def scores(cls, args: Any, answers: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+        """Scores of every example by itself."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A command of `itrd-nlp` that trains.
+
+    Attributes:
+        command: its name.
+        groups: the dataclasses of its arguments; the last one is that of the training.
+        options: words that follow the config, such as ``--task classification``.
+    """
+
+    command: str
+    groups: tuple[type, ...]
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The task that is compared on, and the commands that train.
+
+    Attributes:
+        task: the task.
+        itrd: trains with the objective of this package.
+        textbrewer: trains by TextBrewer's own distiller; None where the task has no recipe for it.
+        parse: reads the arguments of a command.
+    """
+
+    task: type[ComparedTask]
+    itrd: Training
+    textbrewer: Training | None
+    parse: Parse
+
+    @cached_property
+    def options(self) -> frozenset[str]:
+        """All arguments of the command that trains."""
+        return frozenset(f.name for group in self.itrd.groups for f in fields(group) if f.init)
+
+    @cached_property
+    def objective(self) -> frozenset[str]:
+        """The arguments that a method may choose. All others are the budget, one for all methods."""
+        return names_of(self.itrd.groups[-1], Role.OBJECTIVE)
+
+    @cached_property
+    def recipe(self) -> frozenset[str]:
+        """The same of TextBrewer."""
+        if self.textbrewer is None:
+            return frozenset()
+        return names_of(self.textbrewer.groups[-1], Role.OBJECTIVE)
+
+    @cached_property
+    def cache(self) -> frozenset[str]:
+        """The arguments that say how the teacher's outputs are kept."""
+        return names_of(self.itrd.groups[-1], Role.CACHE)
+
+    @cached_property
+    def set_by_the_comparison(self) -> frozenset[str]:
+        """The arguments that a student must not set, because the comparison does."""
+        names = ("seed", "output_dir", "resume_from_checkpoint", "disable_tqdm")
+        return self.cache | {*names, "holdout_questions", "evaluate_on_holdout"}
+
+    @cached_property
+    def unknown_to_textbrewer(self) -> frozenset[str]:
+        """The arguments of a base config that do not reach TextBrewer: our objective, and those it does not have."""
+        if self.textbrewer is None:
+            return frozenset()
+        theirs = {f.name for group in self.textbrewer.groups for f in fields(group)}
+        return self.objective | (self.options - theirs)
+
+    @cached_property
+    def ignored(self) -> frozenset[str]:
+        """The arguments whose other value makes no other training."""
+        return frozenset(
+            f.name
+            for group in self.itrd.groups
+            for f in fields(group)
+            if f.init and not is_experiment(f)
+        )

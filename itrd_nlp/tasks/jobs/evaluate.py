@@ -1,0 +1,89 @@
+"""Judge a model."""
+
+from __future__ import annotations
+
+import tempfile
+
+import torch
+from transformers import PreTrainedModel, Trainer
+
+from itrd_nlp.models.loading import LoadingArguments, load_model, load_tokenizer
+from itrd_nlp.tasks.task import Answers, Task, TaskData
+from itrd_nlp.training.arguments import FineTuningArguments
+from itrd_nlp.training.record import VERSION, RunRecord
+from itrd_nlp.training.results import size
+from itrd_nlp.training.trainer import BaseTrainer
+
+
+def evaluate(
+    task: Task,
+    name: str,
+    loading: LoadingArguments,
+    *,
+    batch_size: int = 64,
+    bf16: bool = False,
+    dtype: str = "float32",
+) -> tuple[RunRecord, Answers]:
+    """The scores of a model from a folder or the Hub.
+
+    Args:
+        task: with the examples.
+        name: folder or model id.
+        loading: how it is loaded.
+        batch_size: features a process and step.
+        bf16: run under bf16 autocast.
+        dtype: of the weights, a name of torch's; a teacher runs in bfloat16 weights in a bf16 training.
+
+    Returns:
+        The scores, and the answers.
+
+    Raises:
+        UserError: the model or the data cannot be used.
+    """
+    model = load_model(name, role="model", args=loading, head=task.head)
+    model.to(getattr(torch, dtype))
+    tokenizer = load_tokenizer(name, loading)
+    with tempfile.TemporaryDirectory() as scratch:  # a trainer makes its output folder at once
+        args = FineTuningArguments(
+            output_dir=scratch, per_device_eval_batch_size=batch_size, bf16=bf16, report_to="none"
+        )
+        with args.main_process_first(desc="tokenising"):
+            data = task.load(tokenizer, model.config, training=False)
+        record = judge(task, model, data, args)
+    return record, data.judge.predictions
+
+
+def judge(
+    task: Task, model: PreTrainedModel, data: TaskData, args: FineTuningArguments
+) -> RunRecord:
+    """The scores of a model in memory, which is left as it was.
+
+    Args:
+        task: the task.
+        model: with the task's head.
+        data: the examples.
+        args: batch size, precision and device.
+    """
+    arguments = data.of_trainer() | {"train_dataset": None}
+    record = scored(task, BaseTrainer(model=model, args=args, **arguments), model, data)
+    # accelerate has put an autocast with fp32 outputs around this model's forward, which would stay there: a teacher
+    # would hand on hidden states of twice the size. (Its own unwrap_model strips the decorators of transformers, too.)
+    for name in ("forward", "_original_forward"):
+        vars(model).pop(name, None)
+    return record
+
+
+def scored(task: Task, trainer: Trainer, model: PreTrainedModel, data: TaskData) -> RunRecord:
+    """The scores of the model in a trainer."""
+    found = trainer.evaluate(data.evaluation)
+    return RunRecord(
+        version=VERSION,
+        task=task.name,
+        metrics=dict(task.metrics),
+        scores={name: found[f"eval_{name}"] for name in task.metrics},
+        **{task.page.unit: len(data.examples)},
+        eval_seconds=round(found["eval_runtime"], 1),
+        signature=data.signature,
+        layers=model.config.num_hidden_layers,
+        **size(model),
+    )

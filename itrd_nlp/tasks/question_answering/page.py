@@ -1,0 +1,82 @@
+"""Question answering as card, Hub and report show it."""
+
+from __future__ import annotations
+
+import json
+
+from itrd_nlp.publish.model_card import fence
+from itrd_nlp.publish.page import KnownData, TaskPage
+from itrd_nlp.tasks.offline_assets import ASSETS
+from itrd_nlp.training.record import RunRecord
+
+SQUAD = KnownData(
+    hub_id="rajpurkar/squad",
+    name="SQuAD 1.1",
+    sha256=frozenset(ASSETS["squad"].files.values()),
+    aliases=frozenset({"squad"}),
+    language="en",
+    limits=(
+        "SQuAD 1.1 is English Wikipedia, and each of its questions has an answer in its context: other languages and "
+        "other kinds of text are not tested, and the model answers also where the context has no answer."
+    ),
+)
+
+
+def use(name: str, record: RunRecord) -> str:
+    """How to ask the model, with transformers alone and with this package.
+
+    Args:
+        name: of the model on the Hub, or of its folder.
+        record: of the run.
+    """
+    quoted = json.dumps(name)
+    max_length = int(record.arguments.get("max_length", 384))
+    plain = f"""\
+import torch
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained({quoted})
+model = AutoModelForQuestionAnswering.from_pretrained({quoted})
+
+question = "Where does the Rhine begin?"
+context = "The Rhine begins in the Swiss Alps and flows to the North Sea."
+inputs = tokenizer(question, context, truncation="only_second", max_length={max_length},
+                   return_offsets_mapping=True, return_tensors="pt")
+offsets = inputs.pop("offset_mapping")[0]
+outside = torch.tensor([part != 1 for part in inputs.sequence_ids(0)])
+with torch.inference_mode():
+    output = model(**inputs)
+start = output.start_logits[0].masked_fill(outside, -torch.inf)
+end = output.end_logits[0].masked_fill(outside, -torch.inf)
+scores = start.unsqueeze(1) + end
+allowed = torch.ones_like(scores).triu().tril(29).bool()  # at most 30 tokens, the end not before the start
+first, last = divmod(scores.masked_fill(~allowed, -torch.inf).argmax().item(), len(end))
+print(context[offsets[first][0] : offsets[last][1]])"""
+    pipeline = f"""\
+from itrd_nlp import load_pipeline
+
+answer = load_pipeline({quoted})(question=question, context=context)
+print(answer["answer"], answer["score"], answer["start"], answer["end"])"""
+    return (
+        "With transformers alone:\n\n"
+        + fence(plain, "python")
+        + "\n\nWith `itrd_nlp`, which also reads long contexts in windows and gives a score between 0 and 1:\n\n"
+        + fence(pipeline, "python")
+    )
+
+
+PAGE = TaskPage(
+    pipeline_tag="question-answering",
+    title="extractive question answering",
+    unit="questions",
+    tags=("extractive-question-answering",),
+    data=(SQUAD,),
+    use=use,
+    limits=(
+        "The model marks a span of the context it is given; it knows and writes nothing else.",
+    ),
+    groupings={"question_type": "type of question", "answer_length": "length of the answer"},
+    groups_note=(
+        "The type of a question is its first question word; the length of an answer is that of its first reference."
+    ),
+)

@@ -1,0 +1,215 @@
+"""Extractive question answering, as SQuAD 1.1 defines it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerBase
+
+from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
+from itrd_nlp.errors import UserError
+from itrd_nlp.models.loading import LoadingArguments
+from itrd_nlp.tasks.question_answering.analysis import disagreements
+from itrd_nlp.tasks.question_answering.breakdown import breakdown
+from itrd_nlp.tasks.question_answering.data import (
+    DataArguments,
+    collator,
+    data_record,
+    load_evaluation_data,
+    load_training_data,
+    load_validation_examples,
+    seen_questions,
+)
+from itrd_nlp.tasks.question_answering.evaluation import evaluate_predictions, load_predictions
+from itrd_nlp.tasks.question_answering.page import PAGE
+from itrd_nlp.tasks.question_answering.pipeline import load_pipeline
+from itrd_nlp.tasks.question_answering.prediction import Question, predict, read_questions
+from itrd_nlp.tasks.question_answering.scoring import question_scores
+from itrd_nlp.tasks.task import Task, TaskData
+from itrd_nlp.training.record import DataRecord
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class AnswerArguments:
+    """Which questions, and which answers."""
+
+    question: str | None = field(default=None, metadata={"help": "One question."})
+    context: str | None = field(default=None, metadata={"help": "The text that has its answer."})
+    top_k: int = field(default=1, metadata={"help": "Answers per question."})
+    max_answer_length: int = field(default=30, metadata={"help": "Longest answer, in tokens."})
+    max_length: int | None = field(
+        default=None,
+        metadata={"help": "Tokens of a window; default: 384, or less if the model takes less."},
+    )
+    doc_stride: int | None = field(
+        default=None,
+        metadata={
+            "help": "Tokens that two windows of a context have in common; default: a third of the window, at most 128."
+        },
+    )
+    handle_impossible_answer: bool = field(
+        default=False,
+        metadata={
+            "help": 'Answer "" where no answer is likelier than any, for a model trained with such questions.'
+        },
+    )
+
+
+class QuestionAnswering(Task):
+    """Questions whose answer is a span of a context; judged by exact match and F1."""
+
+    name = "question-answering"
+    arguments = DataArguments
+    answer_arguments = AnswerArguments
+    metrics = {"exact_match": "EM", "f1": "F1"}  # noqa: RUF012
+    main_metric = "f1"
+    heads = ("ForQuestionAnswering",)
+    page = PAGE
+
+    args: DataArguments
+
+    @property
+    def head(self) -> type:
+        """A span head."""
+        return AutoModelForQuestionAnswering
+
+    @classmethod
+    def head_for(cls, architecture: str) -> type:
+        """See `Task.head_for`."""
+        return AutoModelForQuestionAnswering
+
+    def check_fine_tuning(self) -> None:
+        """Refuse questions without answers.
+
+        Raises:
+            UserError: names the argument.
+        """
+        if self.args.unlabelled_file is not None:
+            raise UserError(
+                "unlabelled_file is set, but without a teacher only answers can be learned from."
+            )
+
+    def check_distillation(self, args: Any) -> None:
+        """Refuse an objective that cannot do with questions without answers.
+
+        Raises:
+            UserError: names the argument.
+        """
+        if self.args.unlabelled_file is None:
+            return
+        if isinstance(args, TextBrewerArguments):
+            if args.hard_label_weight > 0:
+                raise UserError(
+                    f"hard_label_weight is {args.hard_label_weight}, but the questions of unlabelled_file have no "
+                    "answers; set it to 0."
+                )
+        elif not args.needs_teacher:
+            raise UserError(
+                "unlabelled_file is set, but w_kd, beta_corr and beta_mi are 0, so that nothing is learned from it."
+            )
+        elif self.args.train_file is None and args.w_task > 0:
+            raise UserError(
+                f"w_task is {args.w_task}, but train_file is not set and the questions of unlabelled_file have no "
+                "answers; set w_task to 0 or name a train_file."
+            )
+
+    def load(
+        self, tokenizer: PreTrainedTokenizerBase, config: Any, *, training: bool = True
+    ) -> TaskData:
+        """See `Task.load`: questions cut into windows."""
+        args, datasets, train = self.args, {}, None
+        if training:
+            read = load_training_data(args, tokenizer)
+            train = read.features
+            self._trained_on = read.examples
+            if read.questions:
+                datasets["train"] = data_record(args.train_file, read.questions)
+            if read.unlabelled:
+                datasets["unlabelled"] = data_record(args.unlabelled_file, read.unlabelled)
+        evaluation = load_evaluation_data(args, tokenizer)
+        datasets["validation"] = data_record(args.evaluation_file, len(evaluation.examples))
+        return TaskData(
+            examples=evaluation.examples,
+            evaluation=evaluation.features,
+            judge=evaluation.metrics,
+            signature=evaluation.signature,
+            collator=collator(tokenizer),
+            tokenizer=tokenizer,
+            datasets={split: DataRecord(**record) for split, record in datasets.items()},
+            train=train,
+        )
+
+    def warn(self, data: TaskData) -> None:
+        """Say how many of the questions to be judged on are trained on."""
+        seen = seen_questions(self._trained_on, data.examples)
+        if seen:
+            logger.warning(
+                "%d of the %d questions of %s are trained on, too, so EM and F1 say little about others.",
+                seen,
+                len(data.examples),
+                self.args.evaluation_file,
+            )
+
+    @classmethod
+    def scores(cls, args: Any, answers: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+        """See `Task.scores`: each the best over the true answers of a question."""
+        f1, exact_match = question_scores(answers, load_validation_examples(args))
+        return {"f1": f1, "exact_match": exact_match}
+
+    @classmethod
+    def score_file(cls, args: Any, path: str) -> dict[str, Any]:
+        """See `Task.score_file`: a question without an answer counts 0, as in the official script."""
+        return evaluate_predictions(load_predictions(path), load_validation_examples(args))
+
+    def breakdown(self, answers: Mapping[str, Any], data: TaskData) -> dict[str, Any]:
+        """By type of question and by length of the answer."""
+        return breakdown(answers, data.examples)
+
+    def disagreements(
+        self, student: Mapping[str, Any], teacher: Mapping[str, Any], data: TaskData
+    ) -> dict[str, Any]:
+        """See `Task.disagreements`: answers that differ after normalisation."""
+        return disagreements(student, teacher, data.examples)
+
+    @classmethod
+    def predict(
+        cls,
+        model: str,
+        source: str | None,
+        options: Any,
+        *,
+        loading: LoadingArguments,
+        device: str | None,
+        dtype: str,
+        batch_size: int | None,
+    ) -> Iterator[dict[str, Any]]:
+        """See `Task.predict` and `itrd_nlp.tasks.question_answering.prediction.predict`."""
+        pair = (options.question is not None, options.context is not None)
+        if pair != (source is None, source is None):
+            raise UserError("give either --question and --context or --input.")
+        if source is None:
+            row = {"question": options.question, "context": options.context}
+            questions = iter([Question("--question", row)])
+        else:
+            questions = read_questions(source)
+        if batch_size is None:
+            batch_size = 1 if source == "-" else 16
+        qa = load_pipeline(
+            model,
+            loading=loading,
+            device=device,
+            dtype=dtype,
+            batch_size=batch_size,
+            top_k=options.top_k,
+            max_answer_len=options.max_answer_length,
+            max_length=options.max_length,
+            doc_stride=options.doc_stride,
+            handle_impossible_answer=options.handle_impossible_answer,
+        )
+        return predict(qa, questions)

@@ -1,0 +1,261 @@
+"""A task: its data, its head, its metrics, and how an answer is shown. The jobs are written once over it."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from datasets import Dataset
+from numpy.typing import NDArray
+from transformers import EvalPrediction, PreTrainedTokenizerBase
+
+from itrd_nlp.errors import UserError
+from itrd_nlp.models.loading import LoadingArguments
+from itrd_nlp.publish.page import TaskPage
+from itrd_nlp.training.record import DataRecord, RunRecord
+
+Answers = dict[str, Any]
+"""Id of an example to a model's answer, as JSON stores it."""
+
+
+class Judge(Protocol):
+    """``compute_metrics`` of a trainer, which remembers the answers.
+
+    Attributes:
+        predictions: the answers of the last call.
+    """
+
+    predictions: Answers
+
+    def __call__(self, outputs: EvalPrediction) -> dict[str, float]:
+        """Every metric of the task in percent."""
+
+
+@dataclass
+class TaskData:
+    """The examples of a task as one model reads them.
+
+    Attributes:
+        examples: the rows that a model is judged on.
+        evaluation: the same as features of the model.
+        judge: scores the outputs for them; it knows the true answers itself.
+        signature: digest of the examples and of how they are read and decoded. Equal signatures can be compared.
+        collator: pads features to a batch.
+        tokenizer: the model's.
+        datasets: split to the record of its data.
+        train: features to train on; None where nothing is trained.
+        preprocess_logits: as ``preprocess_logits_for_metrics`` of a trainer.
+    """
+
+    examples: Any
+    evaluation: Dataset
+    judge: Judge
+    signature: str
+    collator: Callable[[list[dict[str, Any]]], Any]
+    tokenizer: PreTrainedTokenizerBase
+    datasets: dict[str, DataRecord]
+    train: Dataset | None = None
+    preprocess_logits: Callable[..., Any] | None = None
+
+    def of_trainer(self) -> dict[str, Any]:
+        """The arguments of a `transformers.Trainer` that follow from the data."""
+        return {
+            "train_dataset": self.train,
+            "eval_dataset": self.evaluation,
+            "data_collator": self.collator,
+            "processing_class": self.tokenizer,
+            "compute_metrics": self.judge,
+            "preprocess_logits_for_metrics": self.preprocess_logits,
+        }
+
+
+class Task(ABC):
+    """A task, bound to its data.
+
+    A new task is a folder with a subclass, and one line in `itrd_nlp.tasks.TASKS`. Commands, comparison, card, report,
+    Hub and export come with it.
+
+    Attributes:
+        name: on the command line, in configs and in records.
+        arguments: dataclass of the data.
+        answer_arguments: dataclass of what a prediction may be asked for.
+        metrics: name of a metric to its heading in tables.
+        main_metric: the metric by which methods are compared. It is the mean of `scores` over the examples.
+        heads: ends of the classes of transformers that have the task's heads.
+        page: how card, Hub and report show the task.
+
+    Args:
+        args: an instance of `arguments`.
+    """
+
+    name: ClassVar[str]
+    arguments: ClassVar[type]
+    answer_arguments: ClassVar[type]
+    metrics: ClassVar[Mapping[str, str]]
+    main_metric: ClassVar[str]
+    heads: ClassVar[tuple[str, ...]]
+    page: ClassVar[TaskPage]
+
+    def __init__(self, args: Any) -> None:
+        self.args = args
+
+    # ---- data and head ----
+
+    @property
+    @abstractmethod
+    def head(self) -> type:
+        """The class of transformers that loads a model with the head, such as ``AutoModelForTokenClassification``."""
+
+    @property
+    def labels(self) -> list[str] | None:
+        """The labels of a new head; None where the head has none."""
+        return None
+
+    def check_fine_tuning(self) -> None:  # noqa: B027
+        """Refuse data that a training without a teacher cannot learn from.
+
+        Raises:
+            UserError: names the argument.
+        """
+
+    def check_distillation(self, args: Any) -> None:  # noqa: B027
+        """Refuse an objective that does not fit the data.
+
+        Args:
+            args: the arguments of the distillation.
+
+        Raises:
+            UserError: names the argument.
+        """
+
+    @abstractmethod
+    def load(
+        self, tokenizer: PreTrainedTokenizerBase, config: Any, *, training: bool = True
+    ) -> TaskData:
+        """Read the data and turn them into features.
+
+        Args:
+            tokenizer: of the model.
+            config: of the model; a classifier has its labels there.
+            training: whether there is something to train on, too.
+
+        Raises:
+            UserError: a file is missing or cannot be used, or does not fit the model.
+        """
+
+    def warn(self, data: TaskData) -> None:  # noqa: B027
+        """Say what is odd about the data, for example questions that are trained on and judged on."""
+
+    # ---- answers ----
+
+    @classmethod
+    @abstractmethod
+    def head_for(cls, architecture: str) -> type:
+        """The class of transformers that loads a model of this architecture, one of `heads`."""
+
+    @classmethod
+    @abstractmethod
+    def scores(cls, args: Any, answers: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+        """Scores of every example by itself, for the intervals of a comparison.
+
+        Args:
+            args: an instance of `arguments`.
+            answers: of one model.
+
+        Returns:
+            Name of a metric to ``(examples,)`` numbers from 0 to 1. `main_metric` is among them. A metric that is no
+            mean over examples may be left out.
+        """
+
+    @classmethod
+    @abstractmethod
+    def score_file(cls, args: Any, path: str) -> dict[str, Any]:
+        """The metrics of a file of answers, one JSON object as `read_answers` reads it.
+
+        Args:
+            args: an instance of `arguments`.
+            path: of the file.
+
+        Raises:
+            UserError: the file or the data cannot be used, or do not belong together.
+        """
+
+    @abstractmethod
+    def breakdown(self, answers: Mapping[str, Any], data: TaskData) -> dict[str, Any]:
+        """Scores by groups of examples: a way to group them, then the group, then ``questions`` and the metrics."""
+
+    @abstractmethod
+    def disagreements(
+        self, student: Mapping[str, Any], teacher: Mapping[str, Any], data: TaskData
+    ) -> dict[str, Any]:
+        """The examples that two models answer differently; see `itrd_nlp.publish.report.data.Disagreements`."""
+
+    @classmethod
+    @abstractmethod
+    def predict(
+        cls,
+        model: str,
+        source: str | None,
+        options: Any,
+        *,
+        loading: LoadingArguments,
+        device: str | None,
+        dtype: str,
+        batch_size: int | None,
+    ) -> Iterator[dict[str, Any]]:
+        """Answer examples from a file or a pipe, in constant memory.
+
+        Args:
+            model: folder, ONNX folder or model id.
+            source: a file, or ``-`` for stdin; None where `options` holds the only example.
+            options: an instance of `answer_arguments`.
+            loading: how the model is loaded.
+            device: where it runs; default: the first accelerator.
+            dtype: of the weights.
+            batch_size: examples at a time; None: 1 from stdin, so that each line is answered at once.
+
+        Raises:
+            UserError: the model, the source or an option cannot be used, or an example cannot be answered.
+        """
+
+
+def read_answers(path: Path) -> Answers:
+    """The answers that a run has left: one JSON object, id of an example to the answer.
+
+    Raises:
+        UserError: the file is missing or no such object.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file.") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: the file is truncated or not JSON ({error}).") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: the file must be one JSON object, id of an example to answer.")
+    return content
+
+
+def architecture_of(folder: str | Path) -> str | None:
+    """The class that ``config.json`` of a folder names, None where it names none."""
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        return None
+    try:
+        names = json.loads(path.read_bytes()).get("architectures")
+    except (ValueError, AttributeError):
+        return None
+    return str(names[0]) if names else None
+
+
+def fits(task: type[Task], record: RunRecord | None, architecture: str | None) -> bool:
+    """Whether a run is one of this task: by the name in its record, else by its head, else by its metrics."""
+    if record is not None and record.task is not None:
+        return record.task == task.name
+    if architecture is not None:
+        return architecture.endswith(task.heads)
+    return record is not None and record.metrics == task.metrics

@@ -1,0 +1,75 @@
+"""The values that an argument may have, said once in the metadata of its field.
+
+alpha: float = field(default=1.01, metadata={"help": "...", "range": Range(above=0)})
+corr_view: str = field(default="tokens", metadata={"help": "...", "choices": ["tokens", "pooled"]})
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+from itrd_nlp.errors import UserError
+
+
+@dataclass(frozen=True)
+class Range:
+    """The range of a number.
+
+    Attributes:
+        least: the smallest value, included.
+        above: the values are larger than this one.
+        most: the largest value, included.
+        below: the values are smaller than this one.
+        whole: the number is an integer.
+    """
+
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    below: float | None = None
+    whole: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return (
+            math.isfinite(value)
+            and (self.least is None or value >= self.least)
+            and (self.above is None or value > self.above)
+            and (self.most is None or value <= self.most)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        if self.below is not None:
+            return f"at least {self.least:g} and below {self.below:g}"
+        if self.most is not None:
+            return f"from {self.least:g} to {self.most:g}"
+        if self.above is not None:
+            return f"a finite number > {self.above:g}"
+        return f"at least {self.least:g}" if self.whole else f"a finite number >= {self.least:g}"
+
+
+def check_values(args: Any) -> None:
+    """Refuse a value outside of the range or the choices that its field names.
+
+    Args:
+        args: an instance of a dataclass.
+
+    Raises:
+        UserError: names the argument, the value and what is allowed.
+    """
+    for f in fields(args):
+        value = getattr(args, f.name)
+        allowed = f.metadata.get("range")
+        if allowed is not None and value is not None and value not in allowed:
+            raise UserError(f"{f.name} is {value}, but must be {allowed}.")
+        choices = f.metadata.get("choices")
+        if choices is None or value is None:  # None stands for a default that is found later
+            continue
+        if isinstance(value, list):
+            for one in value:
+                if one not in choices:
+                    raise UserError(f"{f.name} name {one!r}, but must be of {', '.join(choices)}.")
+        elif value not in choices:
+            raise UserError(f"{f.name} is {value!r}, but must be one of {', '.join(choices)}.")

@@ -1,0 +1,230 @@
+"""`results.json`: the record that a run leaves, as one type.
+
+The file is one flat JSON object. Scores stand beside the other keys, and ``metrics`` names them, so that a reader of
+the file finds ``f1`` where it always was. Version 1 of the file had neither ``version`` nor ``metrics``. It is still
+read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from itrd_nlp.errors import UserError
+from itrd_nlp.files import write_json
+
+RESULTS_NAME = "results.json"
+VERSION = 2
+
+# The scores of version 1, which did not name them: those of a span head, else those of a classifier.
+_VERSION_1 = ({"exact_match": "EM", "f1": "F1"}, {"accuracy": "accuracy", "f1": "F1"})
+
+Score = Annotated[float, Field(ge=-100, le=100)]
+Count = Annotated[int, Field(ge=0)]
+T = TypeVar("T")
+
+
+class DataRecord(BaseModel):
+    """The data of one split: a file by its name and sha256, or a data set of the Hub by its id."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    sha256: str | None = None
+    revision: str | None = None
+    questions: Count | None = None
+    rows: Count | None = None
+
+    @property
+    def examples(self) -> int | None:
+        """The number of examples, whatever the task calls them."""
+        return self.questions if self.questions is not None else self.rows
+
+
+class ConfigRecord(BaseModel):
+    """The config file of a run."""
+
+    name: str = ""
+    text: str
+
+
+class ModelRecord(BaseModel):
+    """One model: its scores in percent, its size and its speed. Every field may be unknown.
+
+    Attributes:
+        scores: name of a metric to its value in percent, in the order of the run's ``metrics``.
+        questions: number of examples it was judged on, where the task calls them questions; else `rows`.
+        signature: digest of these examples and of how they are decoded. Equal signatures can be compared.
+        ms_per_question: milliseconds for one example at batch size 1.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str | None = None
+    base_model: str | None = None
+    license: str | None = None
+    scores: dict[str, Score] = {}
+    questions: Count | None = None
+    rows: Count | None = None
+    eval_seconds: float | None = None
+    signature: str | None = None
+    layers: Count | None = None
+    parameters: Count | None = None
+    megabytes_fp32: float | None = None
+    ms_per_question: float | None = None
+    train_seconds: float | None = None
+
+    @property
+    def examples(self) -> int | None:
+        """The number of examples it was judged on, whatever the task calls them."""
+        return self.questions if self.questions is not None else self.rows
+
+
+class RunRecord(ModelRecord):
+    """The record of a run: its model, its teacher, and all that is known of how the model came about.
+
+    Attributes:
+        version: of the file; `VERSION` where it is written now.
+        task: name of the task, None in version 1.
+        metrics: name of a metric to its heading in tables.
+        teacher: the teacher of a distillation, None of a model that was fine-tuned.
+        method: the library that distilled, None for this one's own objective.
+        layer_pairs: ``student layer:teacher layer``.
+        objective: the arguments of the objective, those with their defaults, too; empty in version 1.
+        arguments: every argument of the experiment that is not its default.
+
+    Example:
+        >>> record = RunRecord.read("runs/my_student")  # doctest: +SKIP
+        >>> record.scores["f1"], record.teacher.scores["f1"]  # doctest: +SKIP
+        (79.3, 81.5)
+    """
+
+    PAIR: ClassVar[str] = r"^\d+:\d+$"
+
+    version: int = 1
+    task: str | None = None
+    metrics: dict[str, str] = {}
+    teacher: ModelRecord | None = None
+    more_teachers: list[ModelRecord] = []
+    method: str | None = None
+    layer_pairs: list[Annotated[str, Field(pattern=PAIR)]] = []
+    datasets: dict[str, DataRecord] = {}
+    steps: Count | None = None
+    train_loss: float | None = None
+    objective: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
+    command: str | None = None
+    config: ConfigRecord | None = None
+    environment: dict[str, str] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_scores(cls, data: Any) -> Any:
+        """Take the scores from between the other keys, of the model and of its teachers."""
+        if not isinstance(data, Mapping):
+            return data
+        data = dict(data)
+        metrics = data["metrics"] = recorded_metrics(data)
+        data = _with_scores(data, metrics)
+        data["teacher"] = _with_scores(data.get("teacher"), metrics)
+        data["more_teachers"] = [_with_scores(x, metrics) for x in data.get("more_teachers", [])]
+        return data
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Self | None:
+        """The record in the folder of a run, None where there is none.
+
+        Raises:
+            UserError: the file is no JSON object, or a field of it makes no sense.
+        """
+        path = Path(folder) / RESULTS_NAME
+        if not path.is_file():
+            return None
+        try:
+            content = json.loads(path.read_bytes())
+            if not isinstance(content, dict):
+                raise ValueError("not an object")
+        except (ValueError, RecursionError) as error:
+            raise UserError(
+                f"{path}: {RESULTS_NAME} is no JSON object ({error}); delete it to measure again."
+            ) from None
+        return validated(path, cls, content)
+
+    def write(self, folder: str | Path) -> None:
+        """Write the record into the folder of a run, whole or not at all."""
+        write_json(Path(folder) / RESULTS_NAME, self.as_json())
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of the file: unknown fields are left out, and scores stand beside the other keys."""
+        flat = _flat(self.model_dump(exclude_none=True, exclude={"teacher", "more_teachers"}))
+        if self.teacher is not None:
+            flat["teacher"] = _flat(self.teacher.model_dump(exclude_none=True))
+        if self.more_teachers:
+            others = [other.model_dump(exclude_none=True) for other in self.more_teachers]
+            flat["more_teachers"] = [_flat(other) for other in others]
+        if self.version == 1:
+            del flat["version"], flat["metrics"]
+        # A student without layer pairs is a fact; other empty fields say nothing.
+        said = {"layer_pairs"} if self.teacher is not None else set()
+        return {k: v for k, v in flat.items() if v not in ({}, []) or k in said}
+
+    def missing_score(self) -> str | None:
+        """The name of a metric that the record names and does not have, None where all are there."""
+        return next((name for name in self.metrics if name not in self.scores), None)
+
+    def changed(self, **changes: Any) -> Self:
+        """A copy with other values, checked as those of a file are."""
+        return type(self).model_validate(self.as_json() | changes)
+
+
+def recorded_metrics(data: Mapping[str, Any]) -> dict[str, str]:
+    """Name of each metric in the content of a record to its heading. Version 1 of the file did not name them."""
+    return dict(data.get("metrics") or _VERSION_1[1 if "accuracy" in data else 0])
+
+
+def validated(path: Path, kind: type[T], content: Any) -> T:
+    """JSON content as a type.
+
+    Args:
+        path: the file it came from, for the message.
+        kind: a pydantic model, or a list of one.
+        content: the parsed content.
+
+    Raises:
+        UserError: names the file, the field and what the field should be.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        # Scores stand in the file beside the other keys.
+        field = ".".join(str(part) for part in first["loc"] if part != "scores")
+        if first["type"] == "missing":
+            raise UserError(f"{path}: {field} is missing.") from None
+        # "Input should be a valid number", "Value error, the rows ..."
+        reason = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+        shown = f"{field} is {str(first['input'])[:60]!r}: " if field else ""
+        raise UserError(f"{path}: {shown}{reason}.") from None
+
+
+def _with_scores(data: Any, metrics: Mapping[str, str]) -> Any:
+    if not isinstance(data, Mapping) or "scores" in data:
+        return data
+    scores = {name: data[name] for name in metrics if data.get(name) is not None}
+    return {key: value for key, value in data.items() if key not in metrics} | {"scores": scores}
+
+
+def _flat(model: dict[str, Any]) -> dict[str, Any]:
+    scores = model.pop("scores", {})
+    return scores | model
