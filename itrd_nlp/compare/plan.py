@@ -16,7 +16,7 @@ from itrd_nlp.distillation.arguments import TEACHER_CACHES, ITRDTrainingArgument
 from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
 from itrd_nlp.distillation.trainer import CACHE_ARGUMENTS
 from itrd_nlp.errors import UserError, did_you_mean
-from itrd_nlp.files import read_yaml
+from itrd_nlp.files import read_config
 from itrd_nlp.models.loading import LoadingArguments
 from itrd_nlp.tasks.question_answering.data import DataArguments
 from itrd_nlp.tasks.question_answering.workflows import StudentArguments
@@ -240,7 +240,7 @@ class Plan:
             raise UserError(
                 f"base {args.base} does not exist, but must be a config of train_squad.py."
             )
-        self.base = read_yaml(args.base)
+        self.base = read_config(args.base).values
         for method, overrides in args.all_methods.items():
             for chosen in (overrides, *args.search.get(method, [])):
                 self._check_method(method, chosen)
