@@ -202,23 +202,25 @@ def record(monkeypatch: pytest.MonkeyPatch, *argv: str) -> dict[str, Any]:
 def test_the_record_has_the_whole_configuration(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write("far/base.yaml", 'hub_token: hf_secret\nmode: "no"\nrate: 1e-5\n')
+    write("far/base.yaml", 'mode: "no"\nrate: 1e-5\n')
+    config = write("mine.yaml", "base: far/base.yaml\nsamples: 1\nrate: 2e-5\n")
+    kept = record(monkeypatch, config, "--seed", "1")["config"]
+    write("kept.yaml", kept["text"])
+    assert kept["name"] == "mine.yaml"
+    assert read_yaml("kept.yaml") == {"samples": 1, "rate": 2e-5, "mode": "no"}
+
+
+def test_the_whole_text_names_the_bases_and_is_the_file_itself_where_there_is_none(
+    write: Write,
+) -> None:
+    write("far/base.yaml", 'mode: "no"  # a strategy\n')
     write("far/middle.yaml", "base: base.yaml\nrate: 2e-5\n")
     write("mine.yaml", "base: far/middle.yaml\nsamples: 1  # few\n")
-    config = record(monkeypatch, "mine.yaml", "--seed", "1")["config"]
-    assert config == {
-        "name": "mine.yaml",
-        "text": "# The whole of mine.yaml, whose base is middle.yaml, whose base is base.yaml.\n"
-        "samples: 1\nrate: 2.0e-05\nhub_token: ***\nmode: 'no'\n",
-    }
-
-
-def test_the_record_of_a_file_without_a_base_is_its_text(
-    write: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write("mine.yaml", "samples: 1  # few\n")
-    text = "samples: 1  # few\n"
-    assert record(monkeypatch, "mine.yaml")["config"] == {"name": "mine.yaml", "text": text}
+    assert configs.whole_text("far/base.yaml") == 'mode: "no"  # a strategy\n'
+    assert configs.whole_text("mine.yaml") == (
+        "# The whole of mine.yaml, whose base is middle.yaml, whose base is base.yaml.\n"
+        "samples: 1\nrate: 2.0e-05\nmode: 'no'\n"
+    )
 
 
 def test_the_record_has_the_name_as_it_was_typed(
