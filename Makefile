@@ -28,11 +28,11 @@ $(SETUP): requirements.txt pyproject.toml
 assets: $(SETUP)  ## fetch SQuAD 1.1 and MiniLM-L6 (160 MB) into assets/
 	$(BIN)/python scripts/fetch_offline_assets.py --assets squad minilm-l6 --output_dir assets
 
-$(TEACHER): configs/teacher_quickstart.yaml | assets
-	$(LAUNCH) scripts/train_teacher.py configs/teacher_quickstart.yaml
+$(TEACHER): $(addprefix configs/,quickstart/quickstart_teacher.yaml shared/squad_training.yaml shared/training.yaml) | assets
+	$(LAUNCH) scripts/train_teacher.py configs/quickstart/quickstart_teacher.yaml
 
 quickstart: assets $(TEACHER)  ## fine-tune a small teacher on SQuAD and distil a 3-layer student from it
-	$(LAUNCH) scripts/train_squad.py configs/quickstart.yaml
+	$(LAUNCH) scripts/train_squad.py configs/quickstart/quickstart.yaml
 
 demo: quickstart  ## what comes after: push the student to a Hub on this machine, download it, answer, export, report
 	$(BIN)/python tests/hub/server.py $(BIN)/python tests/hub/demo.py runs/quickstart/student assets/squad/dev-v1.1.json

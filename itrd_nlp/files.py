@@ -1,7 +1,7 @@
 """Files that are whole or not there, and what goes wrong when one is read or written.
 
-`replacing` and `replace_folder` write aside and rename. `writing` turns a full disk into one sentence. `read_yaml`
-reads a configuration.
+`replacing` and `replace_folder` write aside and rename. `writing` turns a full disk into one sentence. `read_config`
+reads a configuration and its bases, `dump_yaml` writes what it reads.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
@@ -142,6 +143,22 @@ class _YamlLoader(yaml.SafeLoader):
         return mapping
 
 
+class _YamlDumper(yaml.SafeDumper):
+    """Quotes each text that YAML 1.1 or `_YamlLoader` would read as something else."""
+
+    def serialize(self, node: Any) -> None:
+        node.flow_style = False  # the outermost mapping is never one line, {a: 1}
+        super().serialize(node)
+
+
+def _represent_text(dumper: _YamlDumper, text: str) -> yaml.ScalarNode:
+    # Line breaks as \n, so that every text stands on one line.
+    style = '"' if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_YamlDumper.add_representer(str, _represent_text)
+
 for _tag, _pattern in {
     "null": r"null|Null|NULL|~|",
     "bool": r"true|True|TRUE|false|False|FALSE",
@@ -149,9 +166,10 @@ for _tag, _pattern in {
     "float": r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
     r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
 }.items():
-    _YamlLoader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), None
-    )
+    for _class in (_YamlLoader, _YamlDumper):
+        _class.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), None
+        )
 
 
 def read_yaml(file: str) -> dict[Any, Any]:
@@ -178,3 +196,80 @@ def read_yaml(file: str) -> dict[Any, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{file} must be a mapping of options to values, such as `seed: 1`.")
     return content
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a configuration says, its bases included.
+
+    Attributes:
+        values: option to value: what the file itself says, then what it leaves to its base, and so on.
+        files: option to the file in which its value stands.
+        chain: the file, its base, the base of its base, and so on.
+    """
+
+    values: dict[Any, Any]
+    files: dict[Any, str]
+    chain: tuple[str, ...]
+
+
+def read_config(file: str, *, inherits: bool = True) -> Config:
+    """Read a YAML file and what it leaves to its base.
+
+    `base: other.yaml` names another file, from the folder of the file in which this line stands. What a file says wins
+    over its base, and `null` is a value as any other. A mapping or a list takes the place of that of the base; the two
+    are not merged.
+
+    Args:
+        file: the YAML file.
+        inherits: False where `base` is an option among others. The file is then read alone.
+
+    Raises:
+        UserError: one of the files is missing, no YAML or no mapping, or the bases form a circle.
+    """
+    values: dict[Any, Any] = {}
+    files: dict[Any, str] = {}
+    chain: list[str] = []
+    following: str | None = file
+    while following is not None:
+        chain.append(following)
+        content = read_yaml(following)
+        following = _take_base(content, chain) if inherits else None
+        for key, value in content.items():
+            if key not in values:
+                values[key], files[key] = value, chain[-1]
+    return Config(values, files, tuple(chain))
+
+
+def _take_base(content: dict[Any, Any], chain: Sequence[str]) -> str | None:
+    """Remove `base` from the content of the last file of the chain, and return the path of the file that it names."""
+    if "base" not in content:
+        return None
+    file, name = chain[-1], content.pop("base")
+    if not isinstance(name, str):
+        shown = "null" if name is None else repr(name)
+        raise UserError(f"{file}: base is {shown}, but must be the path of a YAML file.")
+    path = os.path.normpath(os.path.join(os.path.dirname(file), name))
+    if not os.path.exists(path):
+        raise UserError(
+            f"{file}: base is {name!r}, but {path} does not exist; a base is named from the folder of its file."
+        )
+    if any(os.path.samefile(path, other) for other in chain):
+        circle = " -> ".join([*chain, path])
+        raise UserError(
+            f"{file}: base is {name!r}, but the bases must not form a circle: {circle}."
+        )
+    return path
+
+
+def dump_yaml(content: Mapping[Any, Any]) -> str:
+    """A mapping as YAML that `read_yaml` reads back as it was; one line for an option, or for a part of its value."""
+    text: str = yaml.dump(
+        dict(content),
+        Dumper=_YamlDumper,
+        default_flow_style=None,  # {a: 1} and [1, 2] on one line, what holds them on several
+        sort_keys=False,
+        allow_unicode=True,
+        width=float("inf"),
+    )
+    return text

@@ -19,6 +19,7 @@ import itrd_nlp
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
+CONFIGS = sorted(ROOT.glob("configs/**/*.yaml"))
 
 
 def pins() -> dict[str, Version]:
@@ -52,10 +53,12 @@ def test_the_tested_versions_lie_in_the_ranges_and_none_is_missing() -> None:
         )
 
 
-def test_every_folder_with_code_is_installed() -> None:
+def test_every_folder_with_code_or_configs_is_installed() -> None:
     folders = {path.parent.relative_to(ROOT) for path in (ROOT / "itrd_nlp").rglob("*.py")}
     expected = {".".join(folder.parts) for folder in folders}
-    assert set(PYPROJECT["tool"]["setuptools"]["packages"]) == expected
+    configs = {Path("itrd_nlp") / path.parent.relative_to(ROOT) for path in CONFIGS}
+    data = {".".join(folder.parts) for folder in configs} | {"itrd_nlp.configs"}
+    assert set(PYPROJECT["tool"]["setuptools"]["packages"]) == expected | data
 
 
 def test_importing_the_package_is_cheap() -> None:
@@ -84,7 +87,7 @@ def test_commands_are_a_part_of_the_package() -> None:
     assert Path(run(code).strip()) == ROOT / "itrd_nlp/cli/commands/fetch_offline_assets.py"
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/**/*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_is_a_mapping(path: Path) -> None:
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert isinstance(content, dict)

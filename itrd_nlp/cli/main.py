@@ -1,10 +1,10 @@
 """The console command `itrd-nlp`, one sub-command for each file of `itrd_nlp.cli.commands`.
 
-    itrd-nlp train-squad configs/squad_minilm_t3.yaml --seed 1
-    python -m itrd_nlp train-squad configs/squad_minilm_t3.yaml --seed 1
-    python scripts/train_squad.py configs/squad_minilm_t3.yaml --seed 1
+    itrd-nlp train-squad configs/minilm/minilm_t3.yaml --seed 1
+    python -m itrd_nlp train-squad configs/minilm/minilm_t3.yaml --seed 1
+    python scripts/train_squad.py configs/minilm/minilm_t3.yaml --seed 1
 
-do the same.
+do the same. A config of the package goes by its name, too: `itrd-nlp train-squad minilm_t3 --seed 1`, in any folder.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ def _help(commands: dict[str, Path]) -> str:
             *lines,
             "",
             "itrd-nlp COMMAND --help explains a command and lists its options.",
+            "CONFIG.yaml is a file, or the name of a config of the package; itrd-nlp show-config lists them.",
         ]
     )
 

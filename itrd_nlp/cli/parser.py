@@ -22,8 +22,9 @@ from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 from pydantic import ConfigDict, TypeAdapter
 from transformers.hf_argparser import HfArgumentParser
 
+from itrd_nlp.cli.configs import find_base, find_config
 from itrd_nlp.errors import UserError, did_you_mean
-from itrd_nlp.files import read_yaml
+from itrd_nlp.files import read_config
 
 _PYDANTIC = ConfigDict(coerce_numbers_to_str=True, arbitrary_types_allowed=True)
 _METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", str: "TEXT"}
@@ -38,7 +39,9 @@ def parse(
     """Fill dataclasses from ``[CONFIG.yaml] [--field value ...]``.
 
     The YAML file is one mapping from field names to values, and may hold fields of every dataclass. A flag wins over
-    the file, the file over the default. ``--field null`` sets a field that may be None to None.
+    the file, the file over its ``base``, which is another YAML file, and the base over the default. ``--field null``
+    sets a field that may be None to None. A config of the package goes by its name, without folder and ending. Where
+    a dataclass has a field named ``base``, this key is its value and nothing is inherited.
 
     Args:
         dataclass_types: What to fill. No two of them may have a field of the same name.
@@ -64,7 +67,7 @@ def parse(
     parser = _Parser(dataclass_types, description)
     values: dict[str, Any] = {}
     if arguments and not arguments[0].startswith("-"):
-        values = parser.read(arguments.pop(0))
+        values = parser.read(find_config(arguments.pop(0)))
     namespace, unknown = parser.parse_known_args(arguments, argparse.Namespace(**values))
     if unknown:
         parser.refuse(unknown[0])
@@ -116,18 +119,22 @@ class _Parser(HfArgumentParser):
                 action.type = _or_null(action.type)
 
     def read(self, file: str) -> dict[str, Any]:
-        """The values of a config file, each as the type of its field."""
+        """The values of a config file and its bases, each as the type of its field."""
         actions = {
             action.dest: action for action in reversed(self._actions) if action.dest in self.hints
         }
         values = {}
-        for key, value in read_yaml(file).items():
+        config = read_config(file, inherits="base" not in self.hints)
+        for key, value in config.values.items():
+            where = config.files[key]
             if key not in actions:
                 raise UserError(
-                    f"{file}: there is no option {key!r}{_suggestion(str(key), actions)}"
+                    f"{where}: there is no option {key!r}{_suggestion(str(key), actions)}"
                 )
-            values[key] = _convert(file, key, value, self.hints[key], actions[key].choices)
+            values[key] = _convert(where, key, value, self.hints[key], actions[key].choices)
             actions[key].required = False
+        if "base" in values:
+            values["base"] = find_base(values["base"], file)
         return values
 
     def refuse(self, argument: str) -> NoReturn:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from itrd_nlp.cli.configs import find_config, whole_text
 from itrd_nlp.cli.memory import keep_freed_memory
 from itrd_nlp.errors import TrainingDiverged, TrainingInterrupted, UserError
 
@@ -89,13 +90,14 @@ def record() -> dict[str, Any]:
     """What a run remembers of how it was started.
 
     Returns:
-        ``command``, and ``config`` with the name and the text of the YAML file, if there was one.
+        ``command``, and ``config`` with the name and the text of the YAML file, if there was one. The text is the whole
+        configuration, that of the bases included; the name is the one that was typed, without folders.
     """
     started: dict[str, Any] = {"command": command_line()}
     if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
-        path = Path(sys.argv[1])
-        text = re.sub(r"(?m)^(\w*token\s*:).*$", r"\1 ***", path.read_text(encoding="utf-8"))
-        started["config"] = {"name": path.name, "text": text}
+        text = whole_text(find_config(sys.argv[1]))
+        text = re.sub(r"(?m)^(\w*token\s*:).*$", r"\1 ***", text)
+        started["config"] = {"name": Path(sys.argv[1]).name, "text": text}
     return started
 
 

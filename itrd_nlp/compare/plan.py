@@ -15,7 +15,7 @@ from itrd_nlp.compare.setting import Setting, Training
 from itrd_nlp.compare.tables import COLUMNS
 from itrd_nlp.distillation.arguments import TEACHER_CACHES
 from itrd_nlp.errors import UserError, did_you_mean
-from itrd_nlp.files import read_yaml
+from itrd_nlp.files import read_config
 from itrd_nlp.training.record import RunRecord
 
 COST_QUESTIONS = 16
@@ -222,7 +222,7 @@ class Plan:
             raise UserError(
                 f"base {args.base} does not exist, but must be a config of {setting.itrd.command}."
             )
-        self.base = read_yaml(args.base)
+        self.base = read_config(args.base).values
         for method, overrides in args.all_methods.items():
             for chosen in (overrides, *args.search.get(method, [])):
                 self._check_method(method, chosen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -240,11 +241,28 @@ def test_all_trainings_share_the_cache_of_the_base_or_one_in_the_output_folder(
     assert {c.config["teacher_cache_dir"] for c in plan.cells(plan.nothing_chosen())} == {"mine"}
 
 
+def test_the_base_may_have_a_base_of_its_own(make: Any, tmp_path: Path) -> None:
+    inherited = os.path.relpath(Path("base.yaml").absolute(), tmp_path)
+    (tmp_path / "longer.yaml").write_text(f"base: {inherited}\nnum_train_epochs: 7\n")
+    plan = Plan(make(base=str(tmp_path / "longer.yaml")), parser.parse)
+    assert plan.base == yaml.safe_load(Path("base.yaml").read_text()) | {"num_train_epochs": 7}
+    assert {c.config["num_train_epochs"] for c in plan.cells(plan.nothing_chosen())} == {7}
+
+
+def test_the_base_may_be_named_from_the_folder_of_the_comparison(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "budget.yaml").write_text(Path("base.yaml").read_text())
+    monkeypatch.chdir(tmp_path / "shared")
+    assert Plan(make(base="shared/budget.yaml"), parser.parse).args.base == "budget.yaml"
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("compare/*.yaml")), ids=lambda path: path.stem)
 def test_the_configs_of_the_repository_are_plans(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(CONFIGS.parent)
+    monkeypatch.chdir(tmp_path)  # they find their base from any folder
     (args,) = parser.parse([CompareArguments], [str(path)])
     assert Plan(args, SETTING).cells(Plan(args, SETTING).nothing_chosen())
 

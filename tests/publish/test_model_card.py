@@ -82,7 +82,7 @@ def distilled() -> dict[str, Any]:
             "seed": 7,
             "output_dir": "runs/student",
         },
-        "command": "scripts/train_squad.py configs/quickstart.yaml --beta_corr 4",
+        "command": "scripts/train_squad.py configs/quickstart/quickstart.yaml --beta_corr 4",
         "config": {"name": "quickstart.yaml", "text": "teacher: runs/teacher_minilm\nseed: 7\n"},
         "datasets": {
             "train": {"name": "train-v1.1.json", "sha256": OFFICIAL_TRAIN, "questions": 4000},
@@ -252,7 +252,7 @@ def test_defaults_of_another_version_are_not_claimed() -> None:
 
 def test_command_config_seed_versions_and_data_are_given() -> None:
     text = model_card(distilled()).text
-    assert "scripts/train_squad.py configs/quickstart.yaml --beta_corr 4\n" in text
+    assert "scripts/train_squad.py configs/quickstart/quickstart.yaml --beta_corr 4\n" in text
     assert "teacher: runs/teacher_minilm\nseed: 7\n" in text
     for line in ("seed: 7", "optimizer steps: 250", "torch: 2.13.0"):
         assert f"- {line}" in text

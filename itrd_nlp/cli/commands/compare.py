@@ -2,9 +2,9 @@
 
     python scripts/compare.py configs/compare/minilm_subset.yaml [--jobs 2] [--output_dir DIR]
 
-The YAML names a config of train_squad.py, which all share, and what each method changes of the objective. What is
-finished is skipped, what was interrupted is taken up again: after a stop, give the same command. `--tables_only` makes
-tables and figures of results.jsonl and scores.npz alone.
+The YAML names a config of train_squad.py, which all share, from the current folder or from its own, and what each
+method changes of the objective. What is finished is skipped, what was interrupted is taken up again: after a stop, give
+the same command. `--tables_only` makes tables and figures of results.jsonl and scores.npz alone.
 """
 
 import sys

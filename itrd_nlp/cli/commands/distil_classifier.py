@@ -1,8 +1,8 @@
 """Distil a classifier of texts or tokens into a shallower student, by ITRD and logit KD.
 
-    accelerate launch scripts/distil_classifier.py configs/sentences_t3.yaml [--beta_corr 4 ...]
+    accelerate launch scripts/distil_classifier.py configs/classification/sentences_t3.yaml [--beta_corr 4 ...]
 
-The YAML holds the whole experiment; what follows it on the command line wins. Writes the student, its tokenizer and
+The YAML and its base hold the whole experiment; a flag after it wins. Writes the student, its tokenizer and
 results.json (accuracy and F1 of both, arguments, versions) to output_dir.
 """
 

@@ -1,8 +1,8 @@
 """Fine-tune an encoder on labelled texts or labelled tokens: a teacher for distil_classifier.py.
 
-    accelerate launch scripts/train_classifier.py configs/teacher_sentences.yaml [--learning_rate 2e-4 ...]
+    accelerate launch scripts/train_classifier.py configs/classification/sentences_teacher.yaml [--seed 1 ...]
 
-The YAML holds the whole experiment; what follows it on the command line wins. Writes the model, its tokenizer and
+The YAML and its base hold the whole experiment; a flag after it wins. Writes the model, its tokenizer and
 results.json (accuracy and F1, arguments, versions) to output_dir.
 """
 

@@ -1,8 +1,8 @@
 """Distil a fine-tuned teacher into a shallower student on SQuAD 1.1, by ITRD and logit KD.
 
-    accelerate launch scripts/train_squad.py configs/squad_minilm_t3.yaml [--beta_corr 4 ...]
+    accelerate launch scripts/train_squad.py configs/minilm/minilm_t3.yaml [--beta_corr 4 ...]
 
-The YAML holds the whole experiment; what follows it on the command line wins. Writes the student, its tokenizer and
+The YAML and its base hold the whole experiment; a flag after it wins. Writes the student, its tokenizer and
 results.json (EM and F1 of both, arguments, versions) to output_dir.
 """
 

@@ -1,8 +1,8 @@
 """Fine-tune an encoder on SQuAD 1.1, to become a teacher.
 
-    accelerate launch scripts/train_teacher.py configs/teacher_minilm.yaml [--learning_rate 1e-4 ...]
+    accelerate launch scripts/train_teacher.py configs/minilm/minilm_teacher.yaml [--learning_rate 1e-4 ...]
 
-The YAML holds the whole experiment; what follows it on the command line wins. Writes the model, its tokenizer and
+The YAML and its base hold the whole experiment; a flag after it wins. Writes the model, its tokenizer and
 results.json (EM, F1, arguments, versions) to output_dir.
 """
 

@@ -1,6 +1,6 @@
 """Distil on SQuAD 1.1 by TextBrewer's own distiller, losses and recipe, to compare with train_squad.py.
 
-    python scripts/train_textbrewer.py configs/textbrewer_minilm_t3_subset.yaml [--temperature 4 ...]
+    python scripts/train_textbrewer.py configs/minilm/textbrewer_minilm_t3_subset.yaml [--temperature 4 ...]
 
 Data, batches, optimizer and schedule are given as for train_squad.py, and so are the results. One process; a run that
 is interrupted starts anew.
