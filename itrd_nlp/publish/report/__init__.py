@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from itrd_nlp.files import write_text
+
 REPORT_NAME = "report.html"
 
 
@@ -33,8 +35,5 @@ def write_report(folder: str | Path) -> Path:
     from itrd_nlp.publish.report.page import render
 
     path = Path(folder) / REPORT_NAME
-    page = render(read_run(Path(folder)))
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, render(read_run(Path(folder))))
     return path

@@ -9,16 +9,16 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from itrd_nlp import __version__
+from itrd_nlp.publish.privacy import public_command, public_config, public_text, public_value
 from itrd_nlp.publish.report import charts
 from itrd_nlp.publish.report.data import Breakdown, Disagreement, Evaluation, LogRow, Results, Run
-from itrd_nlp.publish.report.paths import base_names
 
 HERE = Path(__file__).parent
 ABSENT = "n/a"
@@ -82,7 +82,8 @@ def render(run: Run) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["base_names"] = base_names
+    for public in (public_command, public_config, public_text):
+        environment.filters[public.__name__] = public
     results = run.results
     script = (HERE / "sort.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -149,7 +150,7 @@ def _models(results: Results, name: str) -> Table:
     if results.teacher is not None:
         models = [
             (
-                f"teacher: {base_names(results.teacher.name or '')}".removesuffix(": "),
+                f"teacher: {public_text(results.teacher.name or '')}".removesuffix(": "),
                 results.teacher,
             ),
             (f"student: {name}", results),
@@ -339,14 +340,8 @@ def _occurrences(text: str, context: str) -> list[int]:
 
 def _arguments(arguments: dict[str, Any]) -> Table:
     rows = []
-    for name, value in sorted(arguments.items()):
+    for name, value in sorted(public_value(arguments).items()):
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
-        rows.append([Cell(name), Cell(_hidden(text), number)])
+        rows.append([Cell(name), Cell(text, number)])
     return Table("Arguments that are not their defaults", ["argument", "value"], rows)
-
-
-def _hidden(value: str) -> str:
-    """A value without folders; where it is a path altogether, also one with spaces."""
-    path = PurePath(value)
-    return path.name if path.is_absolute() else base_names(value)

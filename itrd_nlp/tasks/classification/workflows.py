@@ -17,7 +17,7 @@ from transformers import (
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.trainer import ITRDTrainer, resolve_pairs
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import file_record, write_json, writing
+from itrd_nlp.files import file_record, write_json, write_text, writing
 from itrd_nlp.models.loading import (
     LoadingArguments,
     load_model,
@@ -233,7 +233,7 @@ def _save(trainer: HubTrainer, results: dict[str, Any]) -> None:
     with writing(folder, "Checkpoints in it are as they were."):
         trainer.save_model(_internal_call=True)  # pushed below, with its results
         if trainer.is_world_process_zero():
-            model_card(results, folder).save(folder / CARD_NAME)
+            write_text(folder / CARD_NAME, str(model_card(results, folder)))
             write_json(folder / RESULTS_NAME, results)
     if trainer.args.push_to_hub:
         trainer.push_to_hub()

@@ -21,7 +21,7 @@ from itrd_nlp.distillation.textbrewer_trainer import (
 )
 from itrd_nlp.distillation.trainer import ITRDTrainer, resolve_pairs
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import write_json, writing
+from itrd_nlp.files import write_json, write_text, writing
 from itrd_nlp.models.loading import (
     LoadingArguments,
     check_same_vocabulary,
@@ -542,6 +542,6 @@ def _publish(folder: Path, results: dict[str, Any]) -> None:
 
     results.json says that the run is finished, so it comes when all but the report, which reads it, is there.
     """
-    model_card(results, folder).save(folder / CARD_NAME)
+    write_text(folder / CARD_NAME, str(model_card(results, folder)))
     write_json(folder / RESULTS_NAME, results)
     write_report(folder)
