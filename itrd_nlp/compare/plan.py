@@ -16,13 +16,14 @@ from itrd_nlp.distillation.arguments import TEACHER_CACHES, ITRDTrainingArgument
 from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
 from itrd_nlp.distillation.trainer import CACHE_ARGUMENTS
 from itrd_nlp.errors import UserError, did_you_mean
-from itrd_nlp.files import read_yaml
+from itrd_nlp.files import dump_yaml, read_yaml, write_text
 from itrd_nlp.models.loading import LoadingArguments
 from itrd_nlp.tasks.question_answering.data import DataArguments
 from itrd_nlp.tasks.question_answering.workflows import StudentArguments
 from itrd_nlp.tasks.runs import NOT_THE_EXPERIMENT
 from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.results import read_results
+from itrd_nlp.training.secrets import is_secret_name
 
 MODELS_AND_DATA = (StudentArguments, LoadingArguments, DataArguments)
 GROUPS = (*MODELS_AND_DATA, ITRDTrainingArguments)
@@ -381,8 +382,9 @@ def groups_of(command: str) -> tuple[type, ...]:
 
 
 def write_config(path: Path, config: Mapping[str, Any]) -> None:
-    """Write a config as YAML, in the order of its options."""
-    path.write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
+    """Write a config as YAML, in the order of its options and without secrets, which `run_cells` hands on."""
+    public = {name: value for name, value in config.items() if not is_secret_name(name)}
+    write_text(path, dump_yaml(public))
 
 
 def _value(value: Any) -> Any:

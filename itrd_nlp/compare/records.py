@@ -17,7 +17,7 @@ from itrd_nlp.compare.plan import Cell
 from itrd_nlp.compare.runner import starts
 from itrd_nlp.compare.statistics import question_scores
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import writing
+from itrd_nlp.files import write_text, writing
 from itrd_nlp.publish.report.data import ANALYSIS_NAME, HISTORY_NAME
 from itrd_nlp.tasks.question_answering.analysis import PREDICTIONS_NAME
 from itrd_nlp.tasks.question_answering.data import DataArguments, load_validation_examples
@@ -110,7 +110,7 @@ def write_records(folder: Path, records: Sequence[Record], scores: Scores) -> No
     """Write both files under a temporary name and rename them."""
     lines, arrays = folder / (RECORDS_NAME + ".tmp"), folder / ("tmp." + SCORES_NAME)
     with writing(folder, "The trainings are as they were."):
-        lines.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
+        write_text(lines, "".join(json.dumps(r) + "\n" for r in records))
         np.savez_compressed(arrays, **scores)  # type: ignore[arg-type]
         arrays.replace(folder / SCORES_NAME)
         lines.replace(folder / RECORDS_NAME)

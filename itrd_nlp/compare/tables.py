@@ -18,6 +18,7 @@ from itrd_nlp.compare.statistics import (
     paired_bootstrap,
 )
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import write_text
 
 TEACHER = "teacher"
 _NOTHING = "-"
@@ -156,7 +157,7 @@ def write_tables(
         "table.csv": csv(rows),
     }
     for name, content in files.items():
-        (folder / name).write_text(content, encoding="utf-8")
+        write_text(folder / name, content)
     return table
 
 
