@@ -1,7 +1,8 @@
 """Files that are whole or not there, and what goes wrong when one is read or written.
 
 `replacing` and `replace_folder` write aside and rename. `writing` turns a full disk into one sentence. `read_config`
-reads a configuration and its bases, `dump_yaml` writes what it reads.
+reads a configuration and its bases, `dump_yaml` writes one. What `keep_out` was told is in no text that `write_text`
+writes.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, ClassVar
@@ -25,6 +27,33 @@ from itrd_nlp.errors import UserError
 
 # The words with which torch.save reports a full disk: a RuntimeError of its zip writer, or of C++ streams.
 _TORCH_WRITER = ("PytorchStreamWriter", "inline_container", "iostream")
+MASK = "***"
+SHORTEST_SECRET = 8  # characters; a shorter one could be a part of any word
+# One set for the process: a token is kept out of every file, whoever writes it and whatever it is about.
+_KEPT_OUT: set[str] = set()
+
+
+# ---- secrets ----
+
+
+def keep_out(*secrets: str) -> None:
+    """From now on write `MASK` in place of these. Texts of less than 8 characters are passed over."""
+    _KEPT_OUT.update(str(secret) for secret in secrets if len(secret) >= SHORTEST_SECRET)
+
+
+def kept_out() -> frozenset[str]:
+    """All that `keep_out` was told in this process."""
+    return frozenset(_KEPT_OUT)
+
+
+def without(text: str, secrets: Iterable[str]) -> str:
+    """A text with `MASK` in place of each of the secrets.
+
+    They are looked for as they are: a token is made of characters that neither JSON nor HTML nor YAML escapes.
+    """
+    for secret in sorted(secrets, key=len, reverse=True):  # one may be a part of another
+        text = text.replace(secret, MASK)
+    return text
 
 
 # ---- writing ----
@@ -76,9 +105,12 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file under a temporary name and rename it, so that it is whole or not there."""
+    """Write a text file under a temporary name and rename it, so that it is whole or not there.
+
+    What `keep_out` was told is masked.
+    """
     with replacing(path) as file:
-        file.write(text)
+        file.write(without(text, _KEPT_OUT))
 
 
 def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
@@ -144,7 +176,15 @@ class _YamlLoader(yaml.SafeLoader):
 
 
 class _YamlDumper(yaml.SafeDumper):
-    """Quotes each text that YAML 1.1 or `_YamlLoader` would read as something else."""
+    """Writes what `_YamlLoader` and PyYAML's own loaders read as the same values."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str | None, Any]] = {
+        first: list(resolvers)
+        for first, resolvers in yaml.SafeDumper.yaml_implicit_resolvers.items()
+    }
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True  # a value that is there twice is written twice
 
     def serialize(self, node: Any) -> None:
         node.flow_style = False  # the outermost mapping is never one line, {a: 1}
@@ -166,10 +206,39 @@ for _tag, _pattern in {
     "float": r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
     r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
 }.items():
-    for _class in (_YamlLoader, _YamlDumper):
-        _class.add_implicit_resolver(
+    for _reader in (
+        _YamlLoader,
+        _YamlDumper,
+    ):  # the writer quotes a text that one of them takes for a number
+        _reader.add_implicit_resolver(
             f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), None
         )
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML text, its plain scalars read as in YAML 1.2.
+
+    Raises:
+        yaml.YAMLError: the text is no YAML.
+    """
+    return yaml.load(text, Loader=_YamlLoader)
+
+
+def dump_yaml(content: Mapping[str, Any]) -> str:
+    """A mapping as YAML, in the order of its keys; `read_yaml` and PyYAML both read it back to the same values.
+
+    An option is one line, or one line for each part of its value.
+    """
+    return str(
+        yaml.dump(
+            dict(content),
+            Dumper=_YamlDumper,
+            default_flow_style=None,  # {a: 1} and [1, 2] on one line, what holds them on several
+            sort_keys=False,
+            allow_unicode=True,
+            width=math.inf,
+        )
+    )
 
 
 def read_yaml(file: str) -> dict[Any, Any]:
@@ -179,7 +248,7 @@ def read_yaml(file: str) -> dict[Any, Any]:
         UserError: the file is missing, no YAML or no mapping.
     """
     try:
-        content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=_YamlLoader)
+        content = parse_yaml(Path(file).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
             f"{file} does not exist, but the first argument must be a YAML file or an option."
@@ -260,16 +329,3 @@ def _take_base(content: dict[Any, Any], chain: Sequence[str]) -> str | None:
             f"{file}: base is {name!r}, but the bases must not form a circle: {circle}."
         )
     return path
-
-
-def dump_yaml(content: Mapping[Any, Any]) -> str:
-    """A mapping as YAML that `read_yaml` reads back as it was; one line for an option, or for a part of its value."""
-    text: str = yaml.dump(
-        dict(content),
-        Dumper=_YamlDumper,
-        default_flow_style=None,  # {a: 1} and [1, 2] on one line, what holds them on several
-        sort_keys=False,
-        allow_unicode=True,
-        width=float("inf"),
-    )
-    return text

@@ -1,4 +1,4 @@
-"""The configs of the package, which go by their names, and what a config says with its bases.
+"""The configs of the package, which go by their names.
 
 In a checkout they lie in `configs/`, beside the package; an installed package has them inside.
 """
@@ -11,7 +11,6 @@ from pathlib import Path
 
 import itrd_nlp
 from itrd_nlp.errors import UserError, did_you_mean
-from itrd_nlp.files import dump_yaml, read_config
 
 _PACKAGE = Path(itrd_nlp.__file__).parent
 
@@ -49,15 +48,6 @@ def find_base(base: str, file: str) -> str:
     """The config that a comparison shares: named from the current folder or, if not there, from that of its file."""
     beside = Path(os.path.normpath(Path(file).parent / base))
     return str(_shortest(beside)) if not os.path.isfile(base) and beside.is_file() else base
-
-
-def whole_text(file: str) -> str:
-    """The text of a config; where it has a base, all that it and its bases say."""
-    config = read_config(file)
-    if len(config.chain) == 1:
-        return Path(file).read_text(encoding="utf-8")
-    names = ", whose base is ".join(Path(name).name for name in config.chain)
-    return f"# The whole of {names}.\n{dump_yaml(config.values)}"
 
 
 def summary(path: Path) -> str:

@@ -24,7 +24,9 @@ from transformers.hf_argparser import HfArgumentParser
 
 from itrd_nlp.cli.configs import find_base, find_config
 from itrd_nlp.errors import UserError, did_you_mean
-from itrd_nlp.files import read_config
+from itrd_nlp.files import MASK, read_config
+from itrd_nlp.publish.privacy import keep_tokens_out
+from itrd_nlp.training.secrets import is_secret_name
 
 _PYDANTIC = ConfigDict(coerce_numbers_to_str=True, arbitrary_types_allowed=True)
 _METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", str: "TEXT"}
@@ -71,7 +73,9 @@ def parse(
     namespace, unknown = parser.parse_known_args(arguments, argparse.Namespace(**values))
     if unknown:
         parser.refuse(unknown[0])
-    return tuple(_build(dataclass_type, namespace) for dataclass_type in dataclass_types)
+    built = tuple(_build(dataclass_type, namespace) for dataclass_type in dataclass_types)
+    keep_tokens_out(*built)
+    return built
 
 
 def _build(dataclass_type: type, namespace: argparse.Namespace) -> Any:
@@ -197,7 +201,7 @@ def _suggestion(name: str, names: Iterable[str]) -> str:
 def _convert(file: str, key: str, value: Any, hint: Any, choices: Iterable[Any] | None) -> Any:
     """A value from YAML as the type of its field."""
     members = _members(hint)
-    shown = "null" if value is None else repr(value)
+    shown = "null" if value is None else MASK if is_secret_name(key) else repr(value)
     if choices and not (value is None and type(None) in members):
         allowed = [str(choice) for choice in choices]
         if any(str(v) not in allowed for v in (value if isinstance(value, list) else [value])):

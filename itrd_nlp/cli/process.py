@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-import re
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from itrd_nlp.cli.configs import find_config, whole_text
+from itrd_nlp.cli.configs import find_config
 from itrd_nlp.cli.memory import keep_freed_memory
 from itrd_nlp.errors import TrainingDiverged, TrainingInterrupted, UserError
+from itrd_nlp.files import read_config
+from itrd_nlp.publish.privacy import local_command, local_config
 
 _USUAL_OS_ERRORS = (
     errno.EACCES,
@@ -67,46 +67,22 @@ def _leave_process_group() -> None:
 
 
 def command_line() -> str:
-    """The command of this process as it was typed, quoted for a shell.
-
-    Absolute paths below the current folder are written relative to it, and a script elsewhere loses its folder, so
-    that the record of a run holds no names of users or machines from there. A token is left out.
-    """
-    script, *arguments = sys.argv
-    for i, argument in enumerate(arguments):
-        if re.match(r"--\w*token=", argument):
-            arguments[i] = argument.partition("=")[0] + "=***"
-        elif i and re.fullmatch(r"--\w*token", arguments[i - 1]):
-            arguments[i] = "***"
-    script = _relative(script)
-    if os.path.isabs(script):
-        script = os.path.basename(script)
-    # A sub-command, such as `itrd-nlp train-squad`, is two words.
-    words = script.split(" ") if script.startswith("itrd-nlp ") else [script]
-    return shlex.join([*words, *(_relative(argument) for argument in arguments)])
+    """The command of this process, see `itrd_nlp.publish.privacy.local_command`."""
+    return local_command(sys.argv)
 
 
 def record() -> dict[str, Any]:
     """What a run remembers of how it was started.
 
     Returns:
-        ``command``, and ``config`` with the name and the text of the YAML file, if there was one. The text is the whole
-        configuration, that of the bases included; the name is the one that was typed, without folders.
+        ``command``, and ``config`` with the name of the YAML file and its values as YAML, those of its bases
+        included, if there was one; the name is the one that was typed. No secret is in either.
     """
     started: dict[str, Any] = {"command": command_line()}
     if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
-        text = whole_text(find_config(sys.argv[1]))
-        text = re.sub(r"(?m)^(\w*token\s*:).*$", r"\1 ***", text)
+        text = local_config(read_config(find_config(sys.argv[1])).values)
         started["config"] = {"name": Path(sys.argv[1]).name, "text": text}
     return started
-
-
-def _relative(argument: str) -> str:
-    if not os.path.isabs(argument):
-        return argument
-    path = os.path.normpath(argument)
-    here = os.getcwd()
-    return os.path.relpath(path, here) if Path(path).is_relative_to(here) else argument
 
 
 def _fail(sentence: str | None, code: int = 2) -> NoReturn:

@@ -15,8 +15,9 @@ from itrd_nlp.compare.setting import Setting, Training
 from itrd_nlp.compare.tables import COLUMNS
 from itrd_nlp.distillation.arguments import TEACHER_CACHES
 from itrd_nlp.errors import UserError, did_you_mean
-from itrd_nlp.files import read_config
+from itrd_nlp.files import dump_yaml, read_config, write_text
 from itrd_nlp.training.record import RunRecord
+from itrd_nlp.training.secrets import is_secret_name
 
 COST_QUESTIONS = 16
 NO_CHOICE: dict[str, Any] = {}
@@ -387,8 +388,9 @@ class Plan:
 
 
 def write_config(path: Path, config: Mapping[str, Any]) -> None:
-    """Write a config as YAML, in the order of its options."""
-    path.write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
+    """Write a config as YAML, in the order of its options and without secrets, which `run_cells` hands on."""
+    public = {name: value for name, value in config.items() if not is_secret_name(name)}
+    write_text(path, dump_yaml(public))
 
 
 def _value(value: Any) -> Any:

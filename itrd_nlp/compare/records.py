@@ -16,7 +16,7 @@ from itrd_nlp.compare.plan import Cell
 from itrd_nlp.compare.runner import starts
 from itrd_nlp.compare.setting import ComparedTask
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import replacing, writing
+from itrd_nlp.files import replacing, write_text, writing
 from itrd_nlp.publish.report.data import ANALYSIS_NAME, HISTORY_NAME, PREDICTIONS_NAME
 from itrd_nlp.training.record import RunRecord, recorded_metrics
 
@@ -99,8 +99,7 @@ def write_records(folder: Path, records: Sequence[Record], scores: Scores) -> No
     with writing(folder, "The trainings are as they were."):
         with replacing(folder / SCORES_NAME, "wb") as file:
             np.savez_compressed(file, **scores)  # type: ignore[arg-type]
-        with replacing(folder / RECORDS_NAME) as file:
-            file.write("".join(json.dumps(r) + "\n" for r in records))
+        write_text(folder / RECORDS_NAME, "".join(json.dumps(r) + "\n" for r in records))
 
 
 def read_records(folder: Path) -> tuple[list[Record], Scores]:

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from itrd_nlp.compare.plan import Cell, write_config
-from itrd_nlp.files import writing
+from itrd_nlp.files import keep_out, writing
 from itrd_nlp.training.checkpoints import checkpoints
 
 LOG_NAME = "train.log"
@@ -191,6 +191,10 @@ def _start(cell: Cell, program: Sequence[str], jobs: int, lock: int) -> _Trainin
     environment = dict(os.environ)
     if jobs > 1:
         environment["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // jobs))
+    token = cell.config.get("hub_token")
+    if token is not None:  # it goes into no file
+        keep_out(str(token))
+        environment["HF_TOKEN"] = str(token)
     with writing(cell.folder), _log(cell) as log:
         write_config(cell.folder / CONFIG_NAME, cell.config)
         log.write(f"{_STARTED} {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())

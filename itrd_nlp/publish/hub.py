@@ -36,9 +36,17 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHT
 
 from itrd_nlp import __version__
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import keep_out
 from itrd_nlp.models.loading import LoadingArguments, load_model, load_tokenizer
-from itrd_nlp.publish.model_card import CARD_NAME, is_generated, model_card, without_private_names
+from itrd_nlp.publish.model_card import CARD_NAME, is_generated, model_card
 from itrd_nlp.publish.page import TaskPage
+from itrd_nlp.publish.privacy import (
+    holds_token,
+    public_file,
+    public_value,
+    without_tokens,
+    without_tokens_in_use,
+)
 from itrd_nlp.training.record import RESULTS_NAME, RunRecord
 
 LONGEST_WAIT = 60  # seconds that a rate limit may ask for before it is left to the user
@@ -49,10 +57,10 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
-# Where libraries note the folder that something was loaded from.
-_PATH_KEYS = ("_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file")
+LARGEST_TEXT = (
+    10_000_000  # bytes; a larger file is pushed without a look for tokens, as weights are
+)
 _WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json")
-_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
 _AGAIN = "run the same command again"
 _NOT_TWICE = "what has arrived is not sent twice"
 _LOG_IN = "log in by `hf auth login` with a token that may write"
@@ -234,11 +242,11 @@ def model_files(
     if tokenizer is not None:
         names += [name for name in tokenizer.vocab_files_names.values() if name not in names]
     present = [folder / name for name in names if (folder / name).is_file()]
-    files = [_without_paths(path) for path in (folder / CONFIG_NAME, *_weights(folder), *present)]
+    files = [_public(path) for path in (folder / CONFIG_NAME, *_weights(folder), *present)]
     card = card_text(folder, record, page=page, repo_id=repo_id, license=license)
     files.append(HubFile(CARD_NAME, card.encode()))
     if record.scores:
-        text = json.dumps(without_private_names(record.as_json()), indent=2) + "\n"
+        text = json.dumps(public_value(record.as_json()), indent=2) + "\n"
         files.append(HubFile(RESULTS_NAME, text.encode()))
     return files
 
@@ -260,15 +268,18 @@ def _weights(folder: Path) -> list[Path]:
     return [index, *(folder / name for name in shards)]
 
 
-def _without_paths(path: Path) -> HubFile:
-    """A file as it is, a configuration without the folders that older libraries note in it."""
-    if path.name not in (CONFIG_NAME, "tokenizer_config.json"):
+def _public(path: Path) -> HubFile:
+    """A file as it is; a configuration without folders, and a text without the tokens that are in use."""
+    if path.suffix == ".safetensors" or path.stat().st_size > LARGEST_TEXT:
         return HubFile(path.name, path)
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not any(name in content for name in _PATH_KEYS):
-        return HubFile(path.name, path)
-    kept = {name: value for name, value in content.items() if name not in _PATH_KEYS}
-    return HubFile(path.name, (json.dumps(kept, indent=2) + "\n").encode())
+    before = path.read_bytes()
+    content = before
+    if path.name in (CONFIG_NAME, "tokenizer_config.json"):
+        values = json.loads(before)
+        if public_file(values) != values:
+            content = (json.dumps(public_file(values), indent=2) + "\n").encode()
+    content = without_tokens_in_use(content)
+    return HubFile(path.name, path if content == before else content)
 
 
 def card_text(
@@ -293,7 +304,7 @@ def card_text(
         raise UserError(
             f"license is given, but {path} was edited and is pushed as it is; write the license there."
         )
-    if _TOKEN.search(written):
+    if holds_token(written):
         raise UserError(f"{path} holds what looks like an access token; take it out.")
     try:
         ModelCard(written)
@@ -341,6 +352,8 @@ def push_model(
 
 def hub_api(token: str | None = None) -> HfApi:
     """The Hub at HF_ENDPOINT. Default of ``token``: that of ``hf auth login`` or HF_TOKEN."""
+    if token is not None:
+        keep_out(token)
     return HfApi(token=token, library_name="itrd_nlp", library_version=__version__)
 
 
@@ -598,5 +611,5 @@ def _errno(error: BaseException) -> int | None:
 
 def _one_line(text: object) -> str:
     """The text of an error in a line of moderate length, without anything that looks like a token."""
-    line = " ".join(_TOKEN.sub("...", str(text)).split()).rstrip(".")
+    line = " ".join(without_tokens(str(text)).split()).rstrip(".")
     return line if len(line) <= 200 else f"{line[:200]}..."

@@ -14,6 +14,7 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils.hub import PushInProgress
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import write_text
 from itrd_nlp.publish.hub import (
     HubFile,
     PushReport,
@@ -25,6 +26,7 @@ from itrd_nlp.publish.hub import (
 )
 from itrd_nlp.publish.model_card import CARD_NAME
 from itrd_nlp.publish.page import TaskPage
+from itrd_nlp.publish.privacy import keep_tokens_out
 from itrd_nlp.training.record import VERSION, RunRecord
 from itrd_nlp.training.results import environment, size
 from itrd_nlp.training.trainer import BaseTrainer
@@ -46,6 +48,7 @@ class HubTrainer(BaseTrainer):
     def __init__(self, *args: Any, page: TaskPage | None = None, **kwargs: Any) -> None:
         self.page = page
         super().__init__(*args, **kwargs)
+        keep_tokens_out(self.args)
 
     @property
     def published_model(self) -> PreTrainedModel:
@@ -96,7 +99,7 @@ class HubTrainer(BaseTrainer):
             text = card_text(
                 folder, self._record(), page=self.page, repo_id=self.hub_model_id, license=license
             )
-            (folder / CARD_NAME).write_text(text, encoding="utf-8")
+            write_text(folder / CARD_NAME, text)
 
     def push_to_hub(
         self,
@@ -130,8 +133,9 @@ class HubTrainer(BaseTrainer):
         self.save_model(_internal_call=True)
         if not self.is_world_process_zero():
             return None
+        api = self._hub(token)  # first, so that the token is kept out of the files
         self.create_model_card(license)
-        api, files = self._hub(token), self._files(self.args.output_dir, license)
+        files = self._files(self.args.output_dir, license)
         given = {
             "revision": revision or self.args.hub_revision,
             "commit_message": commit_message or "End of training",

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +20,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from itrd_nlp import __version__
 from itrd_nlp.errors import UserError
 from itrd_nlp.publish.page import KnownData, TaskPage, page_of_architecture
+from itrd_nlp.publish.privacy import last_part, public_value
 from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.record import DataRecord, ModelRecord, RunRecord
 
@@ -36,16 +34,6 @@ CITATION = """\
   year      = {2022}
 }"""
 _MARK = re.compile(r"\n<!-- written by itrd_nlp from results\.json ([0-9a-f]{16}) -->\n\Z")
-_SECRET = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
-_SECRET_FLAG = re.compile(r"--\w*(token|password|secret)\b", re.IGNORECASE)
-_SECRET_LINE = re.compile(r"(?im)^([ \t]*\w*(?:token|password|secret)[ \t]*:)[^\n]*$")
-# A path from the root, from a home or upwards; or one with a drive. What follows a letter or a colon is a quotient or a
-# URL.
-_PATH = re.compile(
-    r"(?<![\w/.:\\~<-])(?:\w+://)?(?:~[\w.-]*|\.\.)?(?:/[^\s'\"`,;|<>()\[\]{}]+)+"
-    r"|(?<!\w)[A-Za-z]:[\\/][^\s'\"`,;|<>]+"
-    r"|(?<!\S)\\\\[^\s'\"`,;|<>]+"
-)
 
 
 def model_card(
@@ -75,7 +63,7 @@ def model_card(
     Example:
         >>> model_card(RunRecord.read("runs/student"), "runs/student").save("README.md")  # doctest: +SKIP
     """
-    public = RunRecord.model_validate(without_private_names(record.as_json()))
+    public = RunRecord.model_validate(public_value(record.as_json()))
     run = _Run(public, folder, page, repo_id)
     sections = (
         _summary(run),
@@ -110,66 +98,6 @@ def license_of(folder: str | Path) -> str | None:
     except (ValueError, yaml.YAMLError):
         return None
     return found if isinstance(found, str) else None
-
-
-def without_private_names(value: Any) -> Any:
-    """A JSON value without folders above a file, names of this user and this host, and secrets.
-
-    An absolute path, or one that leads upwards, becomes its last part. Paths below the current folder stay, because a
-    command does not work without them.
-
-    Example:
-        >>> without_private_names({"command": "train.py --teacher /home/ann/models/teacher"})
-        {'command': 'train.py --teacher teacher'}
-    """
-    if isinstance(value, Mapping):
-        return {
-            key: _public_command(item)
-            if key == "command" and isinstance(item, str)
-            else without_private_names(item)
-            for key, item in value.items()
-            if not str(key).endswith("_token")
-        }
-    if isinstance(value, list | tuple):
-        return [without_private_names(item) for item in value]
-    return _public(value) if isinstance(value, str) else value
-
-
-def _public_command(command: str) -> str:
-    try:
-        words = shlex.split(command)
-    except ValueError:
-        return _public(command)
-    public: list[str] = []
-    for word in words:
-        if public and _SECRET_FLAG.fullmatch(public[-1]):
-            word = "..."
-        flag, equals, argument = word.partition("=")
-        if equals and flag.startswith("--"):
-            argument = "..." if _SECRET_FLAG.fullmatch(flag) else _public(argument)
-            public.append(flag + equals + argument)
-        else:
-            public.append(_public(word))
-    return shlex.join(public)
-
-
-def _public(text: str) -> str:
-    text = _SECRET_LINE.sub(r"\1 ...", _SECRET.sub("...", text))
-    if "\n" not in text and re.match(r"/|~/|\.\./|[A-Za-z]:[\\/]|\\\\", text):
-        text = _last_part(text)  # a path as a whole, which may contain spaces
-    text = _PATH.sub(lambda match: _last_part(match[0]), text)
-    user = os.path.basename(os.path.expanduser("~"))
-    if user:
-        below = rf"[^\s'\"`=,;]*/{re.escape(user)}/[^\s'\"`,;]*"
-        text = re.sub(below, lambda match: _last_part(match[0]), text)
-    host = platform.node()
-    if len(host) > 2 and host != "localhost":
-        text = re.sub(rf"(?<!\w){re.escape(host)}(?!\w)", "host", text)
-    return text
-
-
-def _last_part(path: str) -> str:
-    return re.split(r"[\\/]", path.rstrip("\\/"))[-1] or "."
 
 
 def _digest(text: str) -> str:
@@ -228,7 +156,7 @@ class _Run:
         name = self.record.arguments.get(f"{split}_file")
         if found is None and name is not None:
             local = re.search(r"\.jsonl?$", str(name)) is not None
-            found = DataRecord(name=_last_part(str(name)) if local else str(name), file=local)
+            found = DataRecord(name=last_part(str(name)) if local else str(name), file=local)
         return found
 
     def known_data(self, split: str) -> KnownData | None:

@@ -11,6 +11,7 @@ from huggingface_hub import HfApi, SpaceCardData
 
 from itrd_nlp import __version__
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import write_text
 from itrd_nlp.publish.hub import check_repo_id, hub_errors
 
 APP = '''"""Answers of {models} side by side."""
@@ -78,10 +79,10 @@ def write_space(folder: Path, student_repo: str, teacher_repo: str | None = None
     models = [student_repo, *filter(None, [teacher_repo])]
     arguments = ", ".join(f'load_pipeline("{model}")' for model in models)
     app = APP.format(models=" and ".join(models), arguments=arguments)
-    (folder / "app.py").write_text(app, encoding="utf-8")
+    write_text(folder / "app.py", app)
     requirements = "\n".join(_requirements()) + "\n"
-    (folder / "requirements.txt").write_text(requirements, encoding="utf-8")
-    (folder / "README.md").write_text(_readme(models), encoding="utf-8")
+    write_text(folder / "requirements.txt", requirements)
+    write_text(folder / "README.md", _readme(models))
     package = Path(__file__).parents[1]
     shutil.copytree(package, folder / package.name, ignore=shutil.ignore_patterns("__pycache__"))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import sha256, to_disk
+from itrd_nlp.files import sha256, to_disk, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def seal(folder: Path) -> None:
         }
         to_disk(path)
     manifest = folder / MANIFEST_NAME
-    manifest.write_text(json.dumps(files, indent=1) + "\n", encoding="utf-8")
+    write_text(manifest, json.dumps(files, indent=1) + "\n")
     to_disk(manifest)
     to_disk(folder)
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import write_text
 
 IDENTITY_NAME = "identity.json"
 SAMPLED_ROWS = 256
@@ -38,7 +39,7 @@ def weights_digest(model: nn.Module) -> str:
 def write_identity(folder: Path, identity: dict[str, Any]) -> None:
     """Put the identity of a run into its checkpoint."""
     text = json.dumps(identity, indent=1, sort_keys=True) + "\n"
-    (folder / IDENTITY_NAME).write_text(text, encoding="utf-8")
+    write_text(folder / IDENTITY_NAME, text)
 
 
 def check_identity(

@@ -17,6 +17,8 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from itrd_nlp.training.secrets import is_secret_name
+
 
 class Role(Enum):
     """What an argument is for."""
@@ -64,12 +66,13 @@ _OF_TRANSFORMERS = {
         for f in fields(TrainingArguments)
         if "hub" in f.name or "trackio" in f.name
     },
-    "hub_token": Role.SECRET,
 }
 
 
 def role_of(argument: Field[Any]) -> Role:
     """The role of a dataclass field."""
+    if is_secret_name(argument.name):
+        return Role.SECRET
     role = argument.metadata.get("role", _OF_TRANSFORMERS.get(argument.name, Role.EXPERIMENT))
     assert isinstance(role, Role)
     return role

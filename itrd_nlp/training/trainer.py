@@ -24,6 +24,7 @@ from itrd_nlp.training.checkpoints import (
 )
 from itrd_nlp.training.identity import check_identity, data_digest, write_identity
 from itrd_nlp.training.sampler import LengthGroupedSampler
+from itrd_nlp.training.secrets import hide_secrets
 from itrd_nlp.training.signals import StopOnSignal
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class BaseTrainer(Trainer):
     - `train(resume_from_checkpoint=True)` takes the newest whole checkpoint of `output_dir`, or starts anew where
       there is none. A checkpoint of other data, or of another objective, is refused.
     - SIGTERM and SIGINT save a checkpoint and raise `TrainingInterrupted`.
+    - No token is in training_args.bin, which lies beside every model and checkpoint.
     - With fp16 the log counts the steps that the gradient scaler skipped, as `skipped_steps`.
     """
 
@@ -48,6 +50,7 @@ class BaseTrainer(Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        hide_secrets(self.args)  # which are pickled into training_args.bin
         self.add_callback(StopOnSignal())
         self.skipped_steps = 0
         self.add_callback(_CountSkippedSteps(self))

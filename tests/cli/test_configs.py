@@ -24,8 +24,8 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.files import dump_yaml, read_config, read_yaml
 from itrd_nlp.models.loading import LoadingArguments
 from itrd_nlp.tasks.classification.data import TextArguments
+from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
 from itrd_nlp.tasks.question_answering.data import DataArguments
-from itrd_nlp.tasks.question_answering.workflows import StudentArguments, TeacherArguments
 from itrd_nlp.training.arguments import FineTuningArguments
 
 ROOT = Path(__file__).parents[2]
@@ -208,19 +208,6 @@ def test_the_record_has_the_whole_configuration(
     write("kept.yaml", kept["text"])
     assert kept["name"] == "mine.yaml"
     assert read_yaml("kept.yaml") == {"samples": 1, "rate": 2e-5, "mode": "no"}
-
-
-def test_the_whole_text_names_the_bases_and_is_the_file_itself_where_there_is_none(
-    write: Write,
-) -> None:
-    write("far/base.yaml", 'mode: "no"  # a strategy\n')
-    write("far/middle.yaml", "base: base.yaml\nrate: 2e-5\n")
-    write("mine.yaml", "base: far/middle.yaml\nsamples: 1  # few\n")
-    assert configs.whole_text("far/base.yaml") == 'mode: "no"  # a strategy\n'
-    assert configs.whole_text("mine.yaml") == (
-        "# The whole of mine.yaml, whose base is middle.yaml, whose base is base.yaml.\n"
-        "samples: 1\nrate: 2.0e-05\nmode: 'no'\n"
-    )
 
 
 def test_the_record_has_the_name_as_it_was_typed(

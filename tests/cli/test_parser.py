@@ -356,27 +356,6 @@ def test_run_leaves_the_process_group(tmp_path: Path) -> None:
     assert not dist.is_initialized()
 
 
-def test_command_line_is_quoted_and_relative(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    argv = [f"{tmp_path}/scripts/x.py", f"{tmp_path}/a b.yaml", "--name", "it's", "/other/data"]
-    monkeypatch.setattr(sys, "argv", argv)
-    assert process.command_line() == """scripts/x.py 'a b.yaml' --name 'it'"'"'s' /other/data"""
-    monkeypatch.setattr(sys, "argv", ["/home/somebody/scripts/x.py", "config.yaml"])
-    assert process.command_line() == "x.py config.yaml"
-
-
-def test_a_token_is_in_no_record(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = write("hub_token: hf_secret\nseed: 1\n")
-    argv = ["scripts/x.py", str(config), "--hub_token", "hf_secret", "--other_token=hf_secret"]
-    monkeypatch.setattr(sys, "argv", argv)
-    record = process.record()
-    assert "hf_secret" not in str(record)
-    assert record["command"].endswith("--hub_token '***' '--other_token=***'")
-    assert record["config"]["text"] == "hub_token: ***\nseed: 1\n"
-
-
 def test_importing_the_command_line_does_not_import_torch() -> None:
     code = "import sys, itrd_nlp.cli.parser; print('torch' in sys.modules)"
     result = subprocess.run(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
+from itrd_nlp import files
 from itrd_nlp.cli import parser
 from itrd_nlp.cli.comparison import setting_of
 from itrd_nlp.compare.comparison import choose
 from itrd_nlp.compare.plan import CompareArguments, Plan, write_config
-from itrd_nlp.compare.runner import time_left
+from itrd_nlp.compare.runner import run_cells, time_left
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json
 
@@ -193,6 +197,34 @@ def finish(cell: Any, **results: Any) -> None:
     write_config(cell.folder / "config.yaml", cell.config)
     text = (cell.folder / "config.yaml").read_text()
     write_json(cell.folder / "results.json", {"config": {"text": text}, **results})
+
+
+def test_a_token_of_the_base_is_in_no_file_and_reaches_the_training(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_KEPT_OUT", set())
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    token = "ordinary-words-of-mine"
+    base = yaml.safe_load(Path("base.yaml").read_text())
+    Path("with_token.yaml").write_text(yaml.safe_dump(base | {"hub_token": token}))
+    plan = Plan(make(base="with_token.yaml"), SETTING)
+    cell = plan.cells(plan.nothing_chosen())[0]
+    code = "import os, hashlib; print(hashlib.sha256(os.environ['HF_TOKEN'].encode()).hexdigest())"
+    program = [sys.executable, "-c", code]
+    lock = os.open("base.yaml", os.O_RDONLY)
+    run_cells([cell], program=program, jobs=1, lock=lock, console=Console(quiet=True))
+    os.close(lock)
+    assert hashlib.sha256(token.encode()).hexdigest() in (cell.folder / "train.log").read_text()
+    assert (cell.folder / "config.yaml").is_file()
+    for path in (path for path in cell.folder.rglob("*") if path.is_file()):
+        assert token.encode() not in path.read_bytes(), path
+
+
+def test_what_is_written_for_a_training_is_read_back_as_it_was(tmp_path: Path) -> None:
+    config = {"learning_rate": 2e-4, "a": "2e-4", "b": "no", "layer_map": ["1:4"], "c": None}
+    write_config(tmp_path / "config.yaml", config)
+    assert files.read_yaml(str(tmp_path / "config.yaml")) == config
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == config
 
 
 def test_a_cell_is_finished_by_results_of_the_same_config(make: Any) -> None:

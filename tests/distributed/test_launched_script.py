@@ -100,3 +100,17 @@ def test_two_processes_distil_a_student_whose_scores_are_those_of_one_process(la
     scores = [entry["eval_f1"] for entry in state["log_history"] if "eval_f1" in entry]
     assert len(scores) == 4
     assert state["best_metric"] == max(scores) == results["f1"]
+
+
+@pytest.mark.slow
+def test_no_process_writes_the_token_into_a_checkpoint_or_a_model(launch, workplace):
+    token = "ordinary-words-of-mine"
+    lines = EXPERIMENT.replace("teacher: teacher\nnum_layers: 2", "model_name_or_path: teacher")
+    Path("teacher.yaml").write_text(lines)
+    script = str(ROOT / "scripts" / "train_teacher.py")
+    done = launch(workplace, script, "teacher.yaml", "--hub-token", token)
+    assert done.returncode == 0, done.stderr
+    pickled = [*(workplace / "student").rglob("training_args.bin")]
+    assert len(pickled) == 5  # of four checkpoints and the model
+    for path in (path for path in workplace.rglob("*") if path.is_file()):
+        assert token.encode() not in path.read_bytes(), path

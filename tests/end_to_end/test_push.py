@@ -57,3 +57,58 @@ def test_a_hub_that_refuses_costs_no_training(run_script, workplace, hub):
     again = run_script("train_squad.py", "student.yaml", *push)
     assert again.returncode == 0, again.stderr
     assert "model.safetensors" in hub.repos["user/student"].files()
+
+
+TOKEN = "ordinary-words-of-mine"  # has no shape by which it could be known
+
+
+def received(hub: HubServer) -> dict[str, bytes]:
+    """All that a Hub was sent: the files of every commit of every branch, titles, large files and requests."""
+    found = {f"request {i}": request.encode() for i, request in enumerate(hub.requests)}
+    found |= {f"object {name}": content for name, content in hub.objects.items()}
+    for repo in hub.repos.values():
+        for branch in repo.branches:
+            for commit in repo.commits(branch):
+                found[f"title {commit.oid}"] = commit.title.encode()
+                found |= {f"{commit.oid}/{k}": blob.content for k, blob in commit.tree.items()}
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "config", "by"),
+    [
+        ("train_teacher.py", "teacher.yaml", "option"),
+        ("train_squad.py", "student.yaml", "option"),
+        ("train_squad.py", "student.yaml", "config"),
+    ],
+)
+def test_the_token_in_use_is_in_no_file_and_nothing_that_was_sent(
+    run_script, workplace, hub, monkeypatch, script, config, by
+):
+    monkeypatch.delenv("HF_TOKEN")
+    hub.token = TOKEN
+    flags = ("--push_to_hub", "true", "--hub_model_id", "user/student", "--output_dir", "out")
+    flags += ("--save_strategy", "steps", "--save_steps", "1", "--hub_always_push", "true")
+    if by == "option":
+        flags += ("--hub-token", TOKEN)
+    else:
+        path = workplace / config
+        path.write_text(f'{path.read_text()}"hub_token": >-\n  {TOKEN}\n# the token is {TOKEN}\n')
+    done = run_script(script, config, *flags)
+    assert done.returncode == 0, done.stderr
+    assert TOKEN not in done.stdout + done.stderr
+    sent = received(hub)
+    assert len(hub.repos["user/student"].commits()) > 1
+    assert any(name.endswith("/results.json") for name in sent)
+    for name, content in sent.items():
+        assert TOKEN.encode() not in content, name
+
+    written = [path for path in workplace.rglob("*") if path.is_file()]
+    names = {str(path.relative_to(workplace)) for path in written}
+    assert {"out/results.json", "out/README.md", "out/report.html"} <= names
+    assert any(name.startswith("cache/") for name in names)
+    assert ("out/training_args.bin" in names) == (script == "train_teacher.py")
+    for path in written:
+        if path.name != config:  # which the user wrote
+            assert TOKEN.encode() not in path.read_bytes(), path

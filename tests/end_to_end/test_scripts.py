@@ -10,6 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
+from itrd_nlp.files import parse_yaml, read_yaml
+
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
@@ -38,7 +40,8 @@ def test_accelerate_launch_distils_a_student_and_reports_both(run_script, workpl
     assert str(workplace) not in json.dumps(found)
 
     assert found["ms_per_question"] > 0 < found["teacher"]["ms_per_question"]
-    assert found["config"]["text"] == (workplace / "student.yaml").read_text()
+    recorded = parse_yaml(found["config"]["text"])
+    assert recorded == read_yaml(str(workplace / "student.yaml"))
     assert found["datasets"]["validation"]["questions"] == 10
     assert len(found["datasets"]["train"]["sha256"]) == 64
     for name in ("README.md", "report.html"):

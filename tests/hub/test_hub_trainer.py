@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load
-from transformers import BertTokenizerFast
+from transformers import BertTokenizerFast, TrainingArguments
 
+from itrd_nlp import files as files_module
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.trainer import ITRDTrainer
 from itrd_nlp.errors import UserError
@@ -169,6 +171,55 @@ def test_a_token_of_the_arguments_is_used_and_not_sent_on(
     trainer.push_to_hub()
     for content in files(as_default_hub).values():
         assert as_default_hub.token.encode() not in content
+
+
+@pytest.mark.parametrize("kind", [FineTuningArguments, TrainingArguments])
+def test_a_token_of_the_arguments_is_in_no_file(
+    as_default_hub, arguments, teacher, make_rows, collate, monkeypatch, kind
+):
+    """Not even in the pickled arguments beside each model, whichever arguments they are."""
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(files_module, "_KEPT_OUT", set())
+    token = as_default_hub.token = "ordinary-words-of-mine"
+    options = {"hub_strategy": "every_save", "save_strategy": "steps", "save_steps": 1}
+    if kind is TrainingArguments:
+        options |= {"use_cpu": True, "bf16": False}
+    trainer = HubTrainer(
+        model=teacher,
+        args=arguments(kind, hub_token=token, **options),
+        train_dataset=make_rows(8),
+        data_collator=collate,
+    )
+    trainer.train()
+    trainer.push_to_hub()
+    folder = Path(trainer.args.output_dir)
+    pickled = [*folder.rglob("training_args.bin")]
+    assert {path.parent.name for path in pickled} == {"run", "checkpoint-1", "checkpoint-2"}
+    for path in pickled:
+        assert torch.load(path, weights_only=False).hub_token is None
+    assert trainer.args.hub_token == token
+    assert as_default_hub.repos[REPO].commits()
+    for path in folder.rglob("*"):
+        assert not path.is_file() or token.encode() not in path.read_bytes(), path
+
+
+def test_a_token_that_is_given_to_a_push_is_in_no_file(
+    as_default_hub, make_trainer, monkeypatch, tmp_path
+):
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(files_module, "_KEPT_OUT", set())
+    token = as_default_hub.token = "ordinary-words-of-mine"
+    trainer = make_trainer(push_to_hub=False)
+    trainer.train()
+    folder = Path(trainer.args.output_dir)
+    known = {"f1": 62.0, "exact_match": 48.0, "steps": 2}
+    (folder / "results.json").write_text(json.dumps(known | {"note": f"by {token}"}))
+    trainer.processing_class.init_kwargs["note"] = token  # as somebody else's code might
+    trainer.push_to_hub(token=token)
+    sent = files(as_default_hub)
+    assert b"by ***" in sent["results.json"] and b'"***"' in sent["tokenizer_config.json"]
+    for name, content in sent.items():
+        assert token.encode() not in content, name
 
 
 def test_a_fine_tuned_teacher_is_pushed_without_the_arguments_of_its_training(

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -17,9 +17,9 @@ from markupsafe import Markup
 
 from itrd_nlp import __version__
 from itrd_nlp.publish.page import TaskPage
+from itrd_nlp.publish.privacy import public_command, public_config, public_text, public_value
 from itrd_nlp.publish.report import charts
 from itrd_nlp.publish.report.data import Breakdown, Disagreement, Group, LogRow, Run
-from itrd_nlp.publish.report.paths import base_names
 from itrd_nlp.training.record import ModelRecord, RunRecord
 
 HERE = Path(__file__).parent
@@ -84,7 +84,8 @@ def render(run: Run, page: TaskPage) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["base_names"] = base_names
+    for public in (public_command, public_config, public_text):
+        environment.filters[public.__name__] = public
     record = run.record
     script = (HERE / "sort.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -159,7 +160,7 @@ def _models(record: RunRecord, name: str) -> Table:
     """Speed and size; a column that is known of neither model is left out."""
     models: list[tuple[str, ModelRecord]] = [(name, record)]
     if record.teacher is not None:
-        label = f"teacher: {base_names(record.teacher.name or '')}".removesuffix(": ")
+        label = f"teacher: {public_text(record.teacher.name or '')}".removesuffix(": ")
         models = [(label, record.teacher), (f"student: {name}", record)]
     columns = {
         "layers": ("layers", "{}"),
@@ -374,14 +375,8 @@ def _occurrences(text: str, context: str) -> list[int]:
 
 def _arguments(arguments: dict[str, Any]) -> Table:
     rows = []
-    for name, value in sorted(arguments.items()):
+    for name, value in sorted(public_value(arguments).items()):
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
-        rows.append([Cell(name), Cell(_hidden(text), number)])
+        rows.append([Cell(name), Cell(text, number)])
     return Table("Arguments that are not their defaults", ["argument", "value"], rows)
-
-
-def _hidden(value: str) -> str:
-    """A value without folders; where it is a path altogether, also one with spaces."""
-    path = PurePath(value)
-    return path.name if path.is_absolute() else base_names(value)

@@ -7,11 +7,13 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from itrd_nlp.distillation.arguments import with_objective
+from itrd_nlp.files import keep_out
 from itrd_nlp.publish.hub import (
     HubFile,
     PushReport,
     check_model,
     check_repo_id,
+    hub_api,
     measured_record,
     push_model,
 )
@@ -71,13 +73,15 @@ def push_student(
         >>> push_student("runs/student", "me/minilm-t3-squad", private=True)  # doctest: +SKIP
     """
     check_repo_id(repo_id)
+    api = api or hub_api(token)
+    if isinstance(api.token, str):
+        keep_out(api.token)
     files = check_student(folder, repo_id=repo_id, license=license)
     return push_model(
         files,
         repo_id,
         private=private,
         revision=revision,
-        token=token,
         dry_run=dry_run,
         commit_message=commit_message,
         api=api,

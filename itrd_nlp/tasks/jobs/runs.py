@@ -10,7 +10,7 @@ from typing import Any
 
 from itrd_nlp.distillation.arguments import with_objective
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import writing
+from itrd_nlp.files import write_text, writing
 from itrd_nlp.publish.hub import check_model, push_model
 from itrd_nlp.publish.hub_trainer import HubTrainer
 from itrd_nlp.publish.model_card import CARD_NAME, license_of, model_card
@@ -109,7 +109,7 @@ def write_run(
         if teacher_answers is None
         else task.disagreements(answers, teacher_answers, data),
     )
-    model_card(record, folder, page=task.page).save(folder / CARD_NAME)
+    write_text(folder / CARD_NAME, str(model_card(record, folder, page=task.page)))
     record.write(folder)
     write_report(folder, task.page)
 
