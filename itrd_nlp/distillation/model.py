@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from itrd_nlp.distillation.objective import BatchShare, ITRDObjective
 from itrd_nlp.errors import UserError
