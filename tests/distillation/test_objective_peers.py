@@ -313,6 +313,9 @@ def test_a_cache_does_not_keep_attention(make_trainer, make_args, tmp_path, capl
             peer_losses=peer, teacher_cache="auto", teacher_cache_dir=str(folder)
         )
         trainer.train()
-    assert "No teacher cache: it does not keep what the peer_losses read" in caplog.text
+    assert (
+        "No teacher cache: it does not keep the queries, keys and values that peer_losses read"
+        in caplog.text
+    )
     assert not folder.exists()
     assert trainer.state.log_history[0]["mini_lmv2"] > 0
