@@ -82,7 +82,7 @@ def correlation_loss(
     v, counts = _correlations(student, teacher, mask, unbiased, reduce)
     distance = (v - 1).abs()
     # The gradient of x^p at 0 is infinite for p < 1, so zeros bypass the power.
-    off = distance != 0  # true for NaN
+    off = distance != 0  # NaN is off, too, so that it stays visible
     powers = torch.where(off, torch.where(off, distance, 1).pow(2 * alpha), 0)
     losses = powers.sum(-1).clamp(min=LOG_FLOOR).log2()
     return over_groups(losses, counts, per_group=per_group)

@@ -145,7 +145,7 @@ def _check_block_size(block_size: int | None) -> None:
 def _gram_losses(
     student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], log: bool, block_size: int
 ) -> Tensor:
-    """Return the loss ``(g,)`` of each group, of what `_unit_rows` makes of both models."""
+    """Return the loss ``(g,)`` of each group. Both arguments are results of `_unit_rows`."""
     (z_s, counts_s), (z_t, counts_t) = student, teacher
     # The trace of a Gram matrix of unit rows is the number of rows, so 1 / trace² is a constant.
     by_s = _inverse_square(counts_s.sum(1, dtype=z_s.dtype))

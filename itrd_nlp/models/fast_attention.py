@@ -90,7 +90,7 @@ def check_fast_attention(model: PreTrainedModel) -> None:
     """
     if model.config._attn_implementation == FAST and not model._supports_attention_backend:
         raise UserError(
-            f"attn_implementation is {FAST}, but {type(model).__name__} has an attention of its own; use eager."
+            f"attn_implementation is {FAST}, but {type(model).__name__} has its own attention code; use eager."
         )
 
 
