@@ -1,10 +1,10 @@
-"""All benchmarks, one after another: `benchmarks/results.json` and the tables and plots of `docs/performance.md`.
+"""Run all benchmarks one after another. Write `benchmarks/results.json` and the figures of `docs/performance.md`.
 
     python benchmarks/bench.py [--only losses decoding] [--utils_qa FILE] [--page_only true]
 
-About half an hour on two cores, an hour on a CPU without instructions for bf16; nothing else should run meanwhile. The
-results have a part for each precision that trainings had, bfloat16 or float32, and one for a GPU. What was measured
-before and is not now, stays.
+This takes about half an hour on two cores, and an hour on a CPU without instructions for bf16. Nothing else should run
+at the same time. The results have one part for each precision of the trainings (bfloat16 or float32), and one for a
+GPU. Earlier results stay unless they are measured again.
 """
 
 from __future__ import annotations
@@ -22,62 +22,68 @@ from itrd_nlp.cli import parser, process
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results.json"
 
-# Name in the results -> script and arguments.
+MINILM = ["--shape", "minilm", "--student_layers", "3"]
+BERT = ["--shape", "bert", "--student_layers", "6"]
+# From names in the results to modules and their arguments.
 BENCHMARKS = {
-    "profile": ["profile.py"],
-    "train_step_bert": ["train_step.py", "--shape", "bert", "--student_layers", "6"],
-    "train_step_minilm": ["train_step.py", "--shape", "minilm", "--student_layers", "3"],
-    "overhead_minilm": ["overhead.py", "--shape", "minilm", "--student_layers", "3"],
-    "overhead_bert": [
-        *("overhead.py", "--shape", "bert", "--student_layers", "6"),
-        *("--steps", "4", "--rounds", "3"),
-    ],
-    "matmul_share_minilm": ["matmul_share.py", "--shape", "minilm", "--student_layers", "3"],
-    "matmul_share_bert": ["matmul_share.py", "--shape", "bert", "--student_layers", "6"],
-    "losses": ["losses.py", "--sweep", "true"],
-    "decoding": ["decoding.py"],
-    "scaling": ["scaling.py"],
+    "profile": ["profile"],
+    "train_step_bert": ["train_step", *BERT],
+    "train_step_minilm": ["train_step", *MINILM],
+    "overhead_minilm": ["overhead", *MINILM],
+    "overhead_bert": ["overhead", *BERT, "--steps", "4", "--rounds", "3"],
+    "matmul_share_minilm": ["matmul_share", *MINILM],
+    "matmul_share_bert": ["matmul_share", *BERT],
+    "losses": ["losses", "--sweep", "true"],
+    "decoding": ["decoding"],
+    "scaling": ["scaling"],
 }
 
 
 @dataclass
 class BenchArguments:
-    """What is run."""
+    """Options of this command."""
 
     only: list[str] = field(
         default_factory=list,
         metadata={
-            "help": "Run these alone; default: all and the smoke test's ratios.",
+            "help": "Run only these benchmarks. Default: all of them, with the ratios of the smoke test.",
             "choices": [*BENCHMARKS, "smoke"],
         },
     )
     utils_qa: str | None = field(
-        default=None, metadata={"help": "See benchmarks/decoding.py; left out where not given."}
+        default=None, metadata={"help": "A copy of utils_qa.py, see benchmarks/decoding.py."}
     )
     page_only: bool = field(
-        default=False, metadata={"help": "Write tables and plots of the recorded results anew."}
+        default=False,
+        metadata={"help": "Measure nothing. Write tables and plots from the recorded results."},
     )
 
 
 def measure(name: str, args: BenchArguments, *, on_gpu: bool) -> dict[str, Any]:
-    """Run one benchmark, its output in sight, and return its figures."""
+    """Run one benchmark and return its figures. Its output goes to the terminal.
+
+    Args:
+        name: a key of `BENCHMARKS`, or ``smoke``.
+        args: options of this command.
+        on_gpu: whether the trainings run on a GPU.
+    """
     if name == "smoke":
-        command = [sys.executable, str(ROOT / "benchmarks" / "smoke.py")]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        command = [sys.executable, "-m", "benchmarks.smoke"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return found
-    script, *arguments = BENCHMARKS[name]
+    module, *arguments = BENCHMARKS[name]
     if name.startswith("train_step") and on_gpu:
-        arguments += ["--steps", "24"]  # of a twentieth of a second each
+        arguments += ["--steps", "24"]  # a step takes a twentieth of a second on a GPU
     if name == "decoding" and args.utils_qa is not None:
-        arguments += ["--utils_qa", args.utils_qa]
+        arguments += ["--utils_qa", str(Path(args.utils_qa).resolve())]
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "figures.json"
-        command = [sys.executable, str(ROOT / "benchmarks" / script), *arguments]
-        subprocess.run([*command, "--output", str(output)], check=True)
+        command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
+        subprocess.run([*command, "--output", str(output)], check=True, cwd=ROOT)
         found = json.loads(output.read_text())
-    for what in ("output", "worker", "utils_qa"):
-        found.get("arguments", {}).pop(what, None)
+    for option in ("output", "worker", "utils_qa"):
+        found.get("arguments", {}).pop(option, None)
     return found
 
 
@@ -100,6 +106,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # In place of this folder, where profile.py would be taken for the standard library's.
+    # Python puts the folder of this file first, where it would find profile.py instead of its own
+    # module. The root of the repository makes `benchmarks` importable.
     sys.path[0] = str(ROOT)
     process.run(main)

@@ -1,26 +1,26 @@
-"""From logits to EM/F1 on the whole dev set: this package against the usual loops.
+"""Compare this package with the usual loops, from logits to EM/F1 on the whole dev set.
 
-    python benchmarks/decoding.py [--rounds 3] [--utils_qa FILE] [--output FILE]
+    python -m benchmarks.decoding [--rounds 3] [--utils_qa FILE] [--output FILE]
 
-The logits are noise and a peak at the reference answer, which falls off over the tokens beside it as a trained model's
-does, so that the best starts and ends lie near each other. They cost no model. All decode and score the same ones; the
-share of equal answers is in the figures.
+No model runs. The logits are noise with a peak at the reference answer. The peak falls off over the neighbouring tokens
+as in a trained model, so that the best starts and ends lie near each other. All candidates decode and score the same
+logits. The figures contain the share of equal answers.
 
-``--utils_qa`` names a copy of ``utils_qa.py`` of the question-answering examples of transformers
-(https://github.com/huggingface/transformers/tree/main/examples/pytorch/question-answering), which is then measured too,
-its scoring by the definition of SQuAD written as loops.
+``--utils_qa`` names a copy of ``utils_qa.py`` from the question-answering examples of transformers
+(https://github.com/huggingface/transformers/tree/main/examples/pytorch/question-answering). The benchmark then measures
+its decoding, too, together with loops that score by the definition of SQuAD.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import median, ratio
 from itrd_nlp.cli import parser, process
 
 DEV_FILE = "assets/squad/dev-v1.1.json"
@@ -28,17 +28,19 @@ DEV_FILE = "assets/squad/dev-v1.1.json"
 
 @dataclass
 class DecodingArguments:
-    """What is measured."""
+    """Options of this command."""
 
-    rounds: int = field(default=3, metadata={"help": "Times each is measured, in turn."})
+    rounds: int = field(default=3, metadata={"help": "Number of measurements of each candidate."})
     utils_qa: str | None = field(
-        default=None, metadata={"help": "A copy of the example's utils_qa.py, to be measured, too."}
+        default=None, metadata={"help": "Also measure this copy of the example's utils_qa.py."}
     )
-    output: str | None = field(default=None, metadata={"help": "Write the figures here, as JSON."})
+    output: str | None = field(
+        default=None, metadata={"help": "Write the figures to this JSON file."}
+    )
 
 
 def example_decoder(path: str, features: Any) -> Callable[..., dict[str, str]]:
-    """`postprocess_qa_predictions` of the file, which wants its windows in a form of its own."""
+    """Load `postprocess_qa_predictions` from the file, and convert the windows to the form that it needs."""
     spec = importlib.util.spec_from_file_location("utils_qa", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -56,29 +58,36 @@ def example_decoder(path: str, features: Any) -> Callable[..., dict[str, str]]:
     return decode
 
 
+def dev_set() -> tuple[Any, Any, Any, Any]:
+    """Return the windows and the questions of the dev set, and the made-up logits of starts and ends."""
+    import numpy as np
+
+    from benchmarks.windows import TOKENIZER
+    from itrd_nlp.models.loading import LoadingArguments, load_tokenizer
+    from itrd_nlp.tasks.question_answering.data import DataArguments, load_evaluation_data
+
+    tokenizer = load_tokenizer(TOKENIZER, LoadingArguments())
+    data = load_evaluation_data(DataArguments(validation_file=DEV_FILE), tokenizer)
+    features = data.features
+    start, end = np.random.default_rng(0).normal(size=(2, len(features), 384)).astype(np.float32)
+    for logits, column in ((start, "start_positions"), (end, "end_positions")):
+        distance = np.abs(np.arange(384) - np.array(features[column][:])[:, None])
+        logits += 8 * np.exp(-distance / 4)
+    return features, data.examples, start, end
+
+
 def main() -> None:
     (args,) = parser.parse([DecodingArguments], description=__doc__)
     import numpy as np
     from rich.console import Console
     from rich.table import Table
 
-    from benchmarks.harness import median, ratio
     from benchmarks.peers import nbest_decoding
-    from benchmarks.windows import TOKENIZER
     from itrd_nlp.files import write_json
-    from itrd_nlp.models.loading import LoadingArguments, load_tokenizer
     from itrd_nlp.tasks.question_answering import best_answers, evaluate_predictions
-    from itrd_nlp.tasks.question_answering.data import DataArguments, load_evaluation_data
     from itrd_nlp.training.results import environment
 
-    tokenizer = load_tokenizer(TOKENIZER, LoadingArguments())
-    data = load_evaluation_data(DataArguments(validation_file=DEV_FILE), tokenizer)
-    features, examples = data.features, data.examples
-    start, end = np.random.default_rng(0).normal(size=(2, len(features), 384)).astype(np.float32)
-    for logits, column in ((start, "start_positions"), (end, "end_positions")):
-        distance = np.abs(np.arange(384) - np.array(features[column][:])[:, None])
-        logits += 8 * np.exp(-distance / 4)
-
+    features, examples, start, end = dev_set()
     candidates: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
         "ours": (best_answers, evaluate_predictions),
         "loops": (nbest_decoding.answers, nbest_decoding.score),
@@ -126,6 +135,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # In place of this folder, where profile.py would be taken for the standard library's.
-    sys.path[0] = str(Path(__file__).parents[1])
     process.run(main)

@@ -1,7 +1,7 @@
-"""Measurements as processes of their own, in turn, and the ratios between them.
+"""Run measurements in turns, each in a separate process, and compute their ratios.
 
-A machine that is shared slows down for minutes at a time. So every measurement is short and a process of its own, the
-candidates take turns (A B C A B C), a ratio is taken within a turn, and the median over the turns is the figure.
+A shared machine slows down for minutes at a time. So every measurement is short, and the candidates take turns
+(A B C A B C). A ratio compares two measurements of the same turn. The result is the median over the turns.
 """
 
 from __future__ import annotations
@@ -21,22 +21,26 @@ Figures = dict[str, float]
 
 
 def take_turns(
-    script: str, workers: Mapping[str, Sequence[str]], rounds: int
+    module: str, workers: Mapping[str, Sequence[str]], rounds: int
 ) -> dict[str, list[Figures]]:
-    """Run a script once a worker and round. The last line that it prints is a JSON object of its figures.
+    """Run a benchmark once for each worker and round.
 
     Args:
-        script: path of the script.
-        workers: name to arguments.
-        rounds: how often each runs.
+        module: name of the benchmark in this package, such as ``losses``. The last line that it prints must be a JSON
+            object of figures.
+        workers: mapping from names to arguments of the command.
+        rounds: number of runs of each worker.
+
+    Returns:
+        The figures of each worker, one entry for each round.
 
     Raises:
-        UserError: a process failed; the end of what it wrote is in the sentence.
+        UserError: a process failed. The message contains the end of its error output.
     """
     runs: dict[str, list[Figures]] = {name: [] for name in workers}
     for turn in track(range(rounds * len(workers)), description="measuring"):
         name = list(workers)[turn % len(workers)]
-        command = [sys.executable, script, *workers[name]]
+        command = [sys.executable, "-m", f"benchmarks.{module}", *workers[name]]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise UserError(f"the measurement of {name} failed: {done.stderr[-2000:]}")
@@ -45,10 +49,15 @@ def take_turns(
 
 
 def ratio(a: Sequence[Figures], b: Sequence[Figures], figure: str) -> dict[str, Any]:
-    """How many times the figure of ``a`` that of ``b`` is, turn by turn.
+    """Divide a figure of ``a`` by the same figure of ``b``, turn by turn.
+
+    Args:
+        a: figures of one worker, one entry for each turn.
+        b: figures of another worker, one entry for each turn.
+        figure: name of the figure.
 
     Returns:
-        ``median``, ``least`` and ``most`` of the ratios, and the ``ratios`` themselves.
+        ``ratios``, one for each turn, and their ``median``, ``least`` and ``most``.
     """
     ratios = [x[figure] / y[figure] for x, y in zip(a, b, strict=True)]
     return {
@@ -60,5 +69,5 @@ def ratio(a: Sequence[Figures], b: Sequence[Figures], figure: str) -> dict[str, 
 
 
 def median(runs: Sequence[Figures], figure: str) -> float:
-    """The median of a figure over the turns."""
+    """Return the median of a figure over the turns."""
     return statistics.median(run[figure] for run in runs)

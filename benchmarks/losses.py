@@ -1,9 +1,10 @@
-"""Correlation + mutual information, forward and backward: this package against the formulas written out.
+"""Compare the correlation and mutual information losses of this package with the formulas written out.
 
-    python benchmarks/losses.py [--samples 8192] [--features 768] [--rounds 3] [--sweep true] [--output FILE]
+    python -m benchmarks.losses [--samples 8192] [--features 768] [--rounds 3] [--sweep true] [--output FILE]
 
-The formulas are those of algorithm 1 of the paper, with the normalised representations in its line 18, in fp32. Both
-get the same inputs. Memory is what the call adds at its peak to the process, or to what it has on its GPU.
+The formulas are those of algorithm 1 of the paper, with the normalised representations in its line 18. Both candidates
+compute the sum of the two losses and its gradient, in fp32 and from the same inputs. Memory is the amount that the call
+adds to the process at its peak, or to the memory on its GPU.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.harness import median, ratio, take_turns
 from itrd_nlp.cli import parser, process
 
 CANDIDATES = ("ours", "formulas")
@@ -23,24 +25,32 @@ SWEEP = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 
 @dataclass
 class LossesArguments:
-    """What is measured."""
+    """Options of this command."""
 
-    samples: int = field(default=8192, metadata={"help": "n, the number of samples."})
-    features: int = field(default=768, metadata={"help": "d, the width of both."})
-    repeats: int = field(default=3, metadata={"help": "Calls timed in a process, after one."})
-    rounds: int = field(default=3, metadata={"help": "Processes per candidate."})
-    sweep: bool = field(
-        default=False, metadata={"help": "Measure ours for n from 128 to 16,384, too."}
+    samples: int = field(default=8192, metadata={"help": "Number of samples, n."})
+    features: int = field(default=768, metadata={"help": "Number of features of both models, d."})
+    repeats: int = field(
+        default=3, metadata={"help": "Timed calls in a process, after one untimed call."}
     )
-    output: str | None = field(default=None, metadata={"help": "Write the figures here, as JSON."})
+    rounds: int = field(default=3, metadata={"help": "Processes for each candidate."})
+    sweep: bool = field(
+        default=False,
+        metadata={"help": "Also measure the losses of this package for n from 128 to 16,384."},
+    )
+    output: str | None = field(
+        default=None, metadata={"help": "Write the figures to this JSON file."}
+    )
     worker: str | None = field(
         default=None,
-        metadata={"help": "Measure this one alone, in this process.", "choices": list(CANDIDATES)},
+        metadata={
+            "help": "Measure only this candidate, in this process.",
+            "choices": list(CANDIDATES),
+        },
     )
 
 
 def measure(args: LossesArguments, candidate: str) -> dict[str, float]:
-    """Seconds of a call and the megabytes that it added."""
+    """Measure the seconds of a call, and the megabytes that it adds to the memory."""
     import torch
     from torch import Tensor
 
@@ -75,20 +85,20 @@ def measure(args: LossesArguments, candidate: str) -> dict[str, float]:
         return time.perf_counter() - started
 
     small = student.detach()[:64].requires_grad_()
-    loss(small, teacher[:64]).backward()  # whatever is loaded or allocated once
+    loss(small, teacher[:64]).backward()  # loads and allocates everything that is needed only once
     if on_gpu:
         before = torch.cuda.memory_allocated() / 1e6
         torch.cuda.reset_peak_memory_stats()
     else:
-        before = _peak_of("VmRSS")
+        before = _megabytes("VmRSS")
         _reset_peak()
     times = [call() for _ in range(args.repeats + 1)][1:]
-    peak = torch.cuda.max_memory_allocated() / 1e6 if on_gpu else _peak_of("VmHWM")
+    peak = torch.cuda.max_memory_allocated() / 1e6 if on_gpu else _megabytes("VmHWM")
     return {"seconds": statistics.median(times), "megabytes": max(peak - before, 1e-3)}
 
 
-def _peak_of(name: str) -> float:
-    """A line of this process's status, in megabytes."""
+def _megabytes(name: str) -> float:
+    """Read a line of this process's status, in megabytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(name + ":"):
             return int(line.split()[1]) / 1000
@@ -107,12 +117,11 @@ def main() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from benchmarks.harness import median, ratio, take_turns
     from itrd_nlp.files import write_json
     from itrd_nlp.training.results import environment
 
     workers = {name: [*sys.argv[1:], "--worker", name] for name in CANDIDATES}
-    runs = take_turns(__file__, workers, args.rounds)
+    runs = take_turns("losses", workers, args.rounds)
     ratios = {
         name: ratio(runs["formulas"], runs["ours"], name) for name in ("seconds", "megabytes")
     }
@@ -126,15 +135,13 @@ def main() -> None:
     sweep = {}
     if args.sweep:
         sizes = {str(n): [*sys.argv[1:], "--worker", "ours", "--samples", str(n)] for n in SWEEP}
-        sweep = take_turns(__file__, sizes, 1)
-        for n, found in sweep.items():
-            Console().print(f"n = {n}: {found[0]['seconds']:.4f} s, {found[0]['megabytes']:.0f} MB")
+        sweep = take_turns("losses", sizes, 1)
+        for n, (run,) in sweep.items():
+            Console().print(f"n = {n}: {run['seconds']:.4f} s, {run['megabytes']:.0f} MB")
     if args.output is not None:
         content = {"arguments": vars(args), "ratios": ratios, "runs": runs, "sweep": sweep}
         write_json(Path(args.output), content | {"environment": environment()})
 
 
 if __name__ == "__main__":
-    # In place of this folder, where profile.py would be taken for the standard library's.
-    sys.path[0] = str(Path(__file__).parents[1])
     process.run(main)

@@ -1,70 +1,53 @@
-"""How near a student's training step comes to the rate of the machine's own matrix products.
+"""Compare a student's training step with the machine's own rate of matrix products.
 
-    python benchmarks/matmul_share.py [--shape minilm|bert] [--student_layers 3] [--output FILE]
+    python -m benchmarks.matmul_share [--shape minilm|bert] [--student_layers 3] [--output FILE]
 
-The rate is that of the linear layers of one transformer layer alone, at the step's own shapes and in its precision
-(bf16, or fp32 on a CPU without instructions for bf16). The share is the time that the matrix products of the step
-(counted by torch's `FlopCounterMode`, attention included) would take at this rate, over the time that the step takes:
-forward with hidden states, backward, clipping and optimizer, without teacher and objective. Both are measured in turn,
-in one process.
+The rate is that of the linear layers of one transformer layer, at the shapes and in the precision of the step: bf16, or
+fp32 on a CPU without instructions for bf16. torch's `FlopCounterMode` counts the matrix products of the step, with
+those of attention. The share is the time that these products would take at the rate, divided by the time of the step.
+The step consists of the forward pass with hidden states, backward pass, clipping and optimizer. It has no teacher and
+no objective. One process measures rate and step in turns.
 """
 
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from itrd_nlp.cli import parser, process
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass
 class MatmulShareArguments:
-    """What is measured."""
+    """Options of this command."""
 
     shape: str = field(
         default="minilm",
-        metadata={"help": "Layers and widths of the teacher.", "choices": ["minilm", "bert"]},
+        metadata={"help": "Size of the teacher.", "choices": ["minilm", "bert"]},
     )
     student_layers: int = field(default=3, metadata={"help": "Layers of the student."})
-    batch_size: int = field(default=32, metadata={"help": "Windows a step."})
-    length: int = field(default=176, metadata={"help": "Length of all windows."})
-    rounds: int = field(default=7, metadata={"help": "Times each is measured, in turn."})
-    output: str | None = field(default=None, metadata={"help": "Write the figures here, as JSON."})
+    batch_size: int = field(default=32, metadata={"help": "Windows of a step."})
+    length: int = field(default=176, metadata={"help": "Length of all windows, in tokens."})
+    rounds: int = field(default=7, metadata={"help": "Number of measurements of rate and step."})
+    output: str | None = field(
+        default=None, metadata={"help": "Write the figures to this JSON file."}
+    )
 
 
-def main() -> None:
-    (args,) = parser.parse([MatmulShareArguments], description=__doc__)
+def linear_layers(
+    args: MatmulShareArguments, where: torch.device, dtype: torch.dtype
+) -> tuple[Callable[[], None], int]:
+    """Return a function that multiplies as the linear layers of one transformer layer do, and its FLOP."""
     import torch
-    from rich.console import Console
-    from torch.utils.flop_counter import FlopCounterMode
 
-    from benchmarks.training import SHAPES, device, random_models, training_dtype, wait_for_gpu
-    from benchmarks.windows import random_collator, random_windows
-    from itrd_nlp.files import write_json
-    from itrd_nlp.training.results import environment
-
-    _, student = random_models(args.shape, args.student_layers)
-    # The counter does not see into fused attention, whose products are the same.
-    _, counted = random_models(args.shape, args.student_layers, attention="eager")
-    windows = random_windows([args.length] * args.batch_size)
-    batch = random_collator()(windows.to_list())
-    optimizer = torch.optim.AdamW(student.parameters(), fused=True)
-    where, dtype = device(), training_dtype()
-    for model in (student, counted):
-        model.to(where)
-    batch = {name: value.to(where) for name, value in batch.items()}
-
-    def step() -> None:
-        with torch.autocast(where.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            loss = student(**batch, output_hidden_states=True).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+    from benchmarks.training import SHAPES
 
     tokens = args.batch_size * args.length
     _, width, _, between = SHAPES[args.shape]
@@ -81,6 +64,40 @@ def main() -> None:
         for x, weight in layers:
             torch.nn.functional.linear(x, weight)
 
+    return products, sum(2 * tokens * inputs * outputs for inputs, outputs in sizes)
+
+
+def main() -> None:
+    (args,) = parser.parse([MatmulShareArguments], description=__doc__)
+    import torch
+    from rich.console import Console
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from benchmarks.training import device, random_models, training_dtype, wait_for_gpu
+    from benchmarks.windows import random_collator, random_windows
+    from itrd_nlp.files import write_json
+    from itrd_nlp.training.results import environment
+
+    _, student = random_models(args.shape, args.student_layers)
+    # The counter does not see the products in fused attention. Eager attention has the same products.
+    _, counted = random_models(args.shape, args.student_layers, attention="eager")
+    windows = random_windows([args.length] * args.batch_size)
+    batch = random_collator()(windows.to_list())
+    optimizer = torch.optim.AdamW(student.parameters(), fused=True)
+    where, dtype = device(), training_dtype()
+    for model in (student, counted):
+        model.to(where)
+    batch = {name: value.to(where) for name, value in batch.items()}
+    products, product_flops = linear_layers(args, where, dtype)
+
+    def step() -> None:
+        with torch.autocast(where.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            loss = student(**batch, output_hidden_states=True).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
     def seconds(work: Callable[[], None]) -> float:
         began = time.perf_counter()
         work()
@@ -90,7 +107,6 @@ def main() -> None:
     with FlopCounterMode(display=False) as counter:
         counted(**batch, output_hidden_states=True).loss.backward()
     step_flops = counter.get_total_flops()
-    product_flops = sum(2 * tokens * inputs * outputs for inputs, outputs in sizes)
     for work in (step, products):
         work()
     runs = []
@@ -102,7 +118,7 @@ def main() -> None:
     Console().print(
         f"{args.shape}, student of {args.student_layers} layers: a step of {step_flops / 1e9:.0f} GFLOP takes "
         f"{medians['seconds']:.3f} s, {100 * medians['share']:.0f} % of the {medians['rate'] / 1e9:.0f} GFLOP/s "
-        "of its linear layers alone"
+        "of its linear layers"
     )
     if args.output is not None:
         content = {"arguments": vars(args), "flops": step_flops, "medians": medians, "runs": runs}
@@ -111,6 +127,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # In place of this folder, where profile.py would be taken for the standard library's.
-    sys.path[0] = str(Path(__file__).parents[1])
     process.run(main)

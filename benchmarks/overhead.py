@@ -1,9 +1,9 @@
-"""What ITRD costs on top of plain logit KD: time and peak memory of whole training steps.
+"""Compare the time and the peak memory of training steps with ITRD and of steps with logit KD alone.
 
-    python benchmarks/overhead.py [--shape minilm|bert] [--rounds 5] [--output benchmarks/overhead.json]
+    python -m benchmarks.overhead [--shape minilm|bert] [--rounds 5] [--output benchmarks/overhead.json]
 
-Teacher and student have random weights of the shape named: speed does not depend on what they learned. Each
-measurement is a process of its own, the two objectives in turn (A B A B), and the ratio is taken pair by pair.
+Teacher and student have random weights, because training does not change the speed. Every measurement is a separate
+process. The two objectives take turns (A B A B), and each ratio compares the two measurements of one turn.
 """
 
 from __future__ import annotations
@@ -15,44 +15,52 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import median, ratio, take_turns
 from itrd_nlp.cli import parser, process
 
-OBJECTIVES = {"kd": {"beta_corr": 0.0, "beta_mi": 0.0}, "itrd": {}}
+OBJECTIVES: dict[str, dict[str, Any]] = {"kd": {"beta_corr": 0.0, "beta_mi": 0.0}, "itrd": {}}
 
 
 @dataclass
 class OverheadArguments:
-    """What is measured."""
+    """Options of this command."""
 
     shape: str = field(
         default="minilm",
-        metadata={"help": "Layers and widths of the teacher.", "choices": ["minilm", "bert"]},
+        metadata={"help": "Size of the teacher.", "choices": ["minilm", "bert"]},
     )
     student_layers: int = field(default=3, metadata={"help": "Layers of the student."})
-    batch_size: int = field(default=32, metadata={"help": "Windows a step."})
+    batch_size: int = field(default=32, metadata={"help": "Windows of a step."})
     length: int = field(
-        default=176, metadata={"help": "Longest window of a batch; the shortest is 3/4 of it."}
+        default=176,
+        metadata={"help": "Longest window of a batch in tokens. The shortest one has 3/4 of it."},
     )
     steps: int = field(
-        default=10, metadata={"help": "Steps timed in a process, after 3 that are not."}
+        default=10, metadata={"help": "Timed steps in a process, after 3 untimed steps."}
     )
     corr_max_samples: int | None = field(
-        default=None, metadata={"help": "Of ITRD; default: the package's."}
+        default=None,
+        metadata={"help": "See ITRDTrainingArguments, with its default."},
     )
-    mi_max_samples: int | None = field(default=None, metadata={"help": "The same."})
-    rounds: int = field(default=5, metadata={"help": "Processes per objective."})
-    output: str | None = field(default=None, metadata={"help": "Write the figures here, as JSON."})
+    mi_max_samples: int | None = field(
+        default=None,
+        metadata={"help": "See ITRDTrainingArguments, with its default."},
+    )
+    rounds: int = field(default=5, metadata={"help": "Processes for each objective."})
+    output: str | None = field(
+        default=None, metadata={"help": "Write the figures to this JSON file."}
+    )
     worker: str | None = field(
         default=None,
         metadata={
-            "help": "Measure this objective alone, in this process.",
+            "help": "Measure only this objective, in this process.",
             "choices": list(OBJECTIVES),
         },
     )
 
 
 def measure(args: OverheadArguments, objective: str) -> dict[str, float]:
-    """Seconds of a step, tokens a second and peak memory of this process."""
+    """Measure the seconds of a step, the tokens per second and the peak memory of this process."""
     from benchmarks.training import peak_megabytes, train
     from benchmarks.windows import random_collator, random_windows
 
@@ -91,12 +99,11 @@ def main() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from benchmarks.harness import median, ratio, take_turns
     from itrd_nlp.files import write_json
     from itrd_nlp.training.results import environment
 
     workers = {objective: [*sys.argv[1:], "--worker", objective] for objective in OBJECTIVES}
-    runs = take_turns(__file__, workers, args.rounds)
+    runs = take_turns("overhead", workers, args.rounds)
     figures: dict[str, Any] = {}
     table = Table(title=f"ITRD + KD over KD alone, {args.shape}, median of {args.rounds} pairs")
     for column in ("", "KD", "ITRD + KD", "ratio", "least", "most"):
@@ -119,6 +126,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # In place of this folder, where profile.py would be taken for the standard library's.
-    sys.path[0] = str(Path(__file__).parents[1])
     process.run(main)

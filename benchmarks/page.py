@@ -1,4 +1,4 @@
-"""The tables and plots of `docs/performance.md`, made of what was measured."""
+"""Write the tables and plots of `docs/performance.md` from the recorded results."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from itrd_nlp.errors import UserError
 
 Results = dict[str, Any]
 
-# Name in the record to name on the page. Where one table is enough it shows the first that was measured.
+# From names in the record to names on the page. A single table shows the first precision with results.
 PRECISIONS = {"bfloat16": "bf16", "float32": "fp32", "cuda": "bf16 on a GPU"}
-SIZES = {"bert": "12 -> 6 layers, 768 wide", "minilm": "6 -> 3 layers, 384 wide"}
+BERT = "12 -> 6 layers, 768 wide"
+MINILM = "6 -> 3 layers, 384 wide"
+SIZES = {"bert": BERT, "minilm": MINILM}
 CANDIDATES = {
     "itrd": "ITRD + KD",
     "kd": "KD alone",
-    "itrd_cached": "ITRD + KD, teacher from its cache",
-    "textbrewer": "TextBrewer as its example does it",
-    "textbrewer_tuned": "TextBrewer, our batches and precision, no dropout",
+    "itrd_cached": "ITRD + KD with a filled teacher cache",
+    "textbrewer": "TextBrewer with the settings of its example",
+    "textbrewer_tuned": "TextBrewer with our batches and precision and no dropout",
 }
 
 
 def write_page(record: dict[str, Results], docs: Path) -> None:
-    """Replace what stands between the markers of `performance.md` and draw `performance.svg`.
+    """Replace the text between the markers of `performance.md`, and draw `performance.svg`.
 
     Args:
-        record: what `bench.py` recorded, by precision; a block whose figures are missing stays as it is.
-        docs: the folder of both.
+        record: results of `bench.py`, by precision. A block without results stays unchanged.
+        docs: folder of both files.
 
     Raises:
         UserError: the page lacks a marker.
@@ -67,42 +69,46 @@ def write_page(record: dict[str, Results], docs: Path) -> None:
 
 
 def _measured(record: dict[str, Results]) -> list[str]:
-    """The precisions of a record, in the order of the columns."""
+    """Return the precisions of a record, in the order of the columns."""
     return [precision for precision in PRECISIONS if precision in record]
 
 
 def _first(record: dict[str, Results], *needed: str) -> Results | None:
-    """The first precision's results that hold these parts."""
+    """Return the results of the first precision that has all these parts."""
     found = [record[name] for name in _measured(record)]
     return next((one for one in found if all(key in one for key in needed)), None)
 
 
 def goals(record: dict[str, Results]) -> str:
-    """Each goal beside what was reached in each precision, and by how much that varied."""
+    """Return a table of the goals and of the results in each precision, with their ranges."""
     rows = [
-        _goal(record, "12 -> 6 layers, 768 wide: windows/s over TextBrewer as its example does it", "≥ 5",
+        _goal(record, f"{BERT}: our windows/s / those of TextBrewer with the settings of its example", "≥ 5",
               "train_step_bert", "ratios", "itrd / textbrewer"),
-        _goal(record, "… over TextBrewer with our batches and precision, no dropout", "≥ 2.5",
-              "train_step_bert", "ratios", "itrd / textbrewer_tuned"),
-        _goal(record, "the same, second run from the cache over the first", "≥ 1.5",
+        _goal(record, f"{BERT}: our windows/s / those of TextBrewer with our batches and precision and no dropout",
+              "≥ 2.5", "train_step_bert", "ratios", "itrd / textbrewer_tuned"),
+        _goal(record, f"{BERT}: windows/s with a filled teacher cache / windows/s without a cache", "≥ 1.5",
               "train_step_bert", "ratios", "itrd_cached / itrd"),
-        _goal(record, "6 -> 3 layers, 384 wide: windows/s over TextBrewer as its example does it", "",
+        _goal(record, f"{MINILM}: our windows/s / those of TextBrewer with the settings of its example", "",
               "train_step_minilm", "ratios", "itrd / textbrewer"),
-        _goal(record, "… second run from the cache over the first", "≥ 1.5",
+        _goal(record, f"{MINILM}: windows/s with a filled teacher cache / windows/s without a cache", "≥ 1.5",
               "train_step_minilm", "ratios", "itrd_cached / itrd"),
-        _goal(record, "ITRD + KD over KD alone, time, 384 wide", "≤ 1.05", "overhead_minilm", "figures", "seconds"),
-        _goal(record, "… peak memory", "≤ 1.05", "overhead_minilm", "figures", "peak_megabytes"),
-        _goal(record, "ITRD + KD over KD alone, time, 768 wide", "≤ 1.05", "overhead_bert", "figures", "seconds"),
-        _goal(record, "… peak memory", "≤ 1.05", "overhead_bert", "figures", "peak_megabytes"),
-        _share(record, "384 wide, 3 layers", "matmul_share_minilm"),
-        _share(record, "768 wide, 6 layers", "matmul_share_bert"),
-        _goal(record, "correlation + MI, 8,192 x 768: the listing's seconds over ours", "≥ 5",
+        _goal(record, f"{MINILM}: time of ITRD + KD / time of KD alone", "≤ 1.05",
+              "overhead_minilm", "figures", "seconds"),
+        _goal(record, f"{MINILM}: peak memory of ITRD + KD / peak memory of KD alone", "≤ 1.05",
+              "overhead_minilm", "figures", "peak_megabytes"),
+        _goal(record, f"{BERT}: time of ITRD + KD / time of KD alone", "≤ 1.05", "overhead_bert", "figures", "seconds"),
+        _goal(record, f"{BERT}: peak memory of ITRD + KD / peak memory of KD alone", "≤ 1.05",
+              "overhead_bert", "figures", "peak_megabytes"),
+        _share(record, MINILM, "matmul_share_minilm"),
+        _share(record, BERT, "matmul_share_bert"),
+        _goal(record, "correlation + MI of 8,192 x 768: seconds of the listing / our seconds", "≥ 5",
               "losses", "ratios", "seconds"),
-        _goal(record, "… its memory over ours", "≥ 20", "losses", "ratios", "megabytes"),
+        _goal(record, "correlation + MI of 8,192 x 768: memory of the listing / our memory", "≥ 20",
+              "losses", "ratios", "megabytes"),
         *(
-            _goal(record, f"logits to EM/F1, dev set: {label} over ours", "≥ 30",
+            _goal(record, f"logits to EM/F1 of the dev set: time of {label} / our time", "≥ 30",
                   "decoding", "ratios", f"{name} / ours", "both")
-            for name, label in (("utils_qa", "transformers' example"), ("loops", "its algorithm, leaner"))
+            for name, label in (("utils_qa", "transformers' example"), ("loops", "a leaner form of its loops"))
         ),
     ]  # fmt: skip
     names = [PRECISIONS[precision] for precision in _measured(record)]
@@ -117,7 +123,7 @@ def _goal(record: dict[str, Results], label: str, goal: str, *keys: str) -> str:
 
 
 def _share(record: dict[str, Results], label: str, key: str) -> str:
-    label = f"student step, share of the machine's own matmul rate, {label}"
+    label = f"{label}: share of the machine's matmul rate that a student's step reaches"
     runs = [_found(record[precision], (key, "runs")) for precision in _measured(record)]
     shares = [found and [run["share"] for run in found] for found in runs]
     return _row(label, "≥ 50 %", shares, ".0%")
@@ -140,7 +146,7 @@ def _row(label: str, goal: str, found: list[list[float] | None], form: str = ".2
 
 
 def train_step(results: Results) -> str:
-    """Windows a second and memory of whole training steps, of the sizes that were measured."""
+    """Return a table of windows per second and memory of whole training steps, for the measured sizes."""
     keys = {
         f"train_step_{size}": label
         for size, label in SIZES.items()
@@ -161,12 +167,12 @@ def train_step(results: Results) -> str:
 
 
 def overhead(results: Results) -> str:
-    """Seconds of a step and memory of ITRD + KD and of KD alone."""
+    """Return a table of the seconds of a step and the memory, of ITRD + KD and of KD alone."""
     lines = ["| | KD | ITRD + KD | ratio | least to most |", "|---|---|---|---|---|"]
     for size, label in SIZES.items():
         if f"overhead_{size}" not in results:
             continue
-        for name, what in (("seconds", "seconds a step"), ("peak_megabytes", "peak MB")):
+        for name, what in (("seconds", "seconds per step"), ("peak_megabytes", "peak MB")):
             found = results[f"overhead_{size}"]["figures"][name]
             ratios = found["ratios"]
             lines.append(
@@ -177,15 +183,15 @@ def overhead(results: Results) -> str:
 
 
 def profile(results: Results) -> str:
-    """What each setting is worth, and shares of the time by kind of operator."""
+    """Return a table of the settings of a step, and a table of the shares of operators."""
     found = results["profile"]
     lines = [
-        "| | seconds a step | page faults a step | time in the kernel |",
+        "| setting | seconds per step | page faults per step | time in the kernel |",
         "|---|---|---|---|",
     ]
     for mode, label in (
-        ("clock", "as the scripts and configs set it"),
-        ("default_allocator", "malloc as glibc sets it"),
+        ("clock", "the settings of scripts and configs"),
+        ("default_allocator", "glibc's default malloc"),
         ("eager", "transformers' eager attention"),
         ("sdpa", "PyTorch's fused attention"),
         ("dropout", "dropout 0.1"),
@@ -207,7 +213,7 @@ def profile(results: Results) -> str:
 
 
 def losses(results: Results) -> str:
-    """Seconds and memory of both losses and of the formulas."""
+    """Return a table of seconds and memory, of the losses of this package and of the formulas."""
     found = results["losses"]
     size = found["arguments"]
     lines = [
@@ -225,7 +231,7 @@ def losses(results: Results) -> str:
 
 
 def decoding(results: Results) -> str:
-    """Seconds from logits to scores."""
+    """Return a table of the seconds from logits to scores."""
     found = results["decoding"]
     labels = {"ours": "this package", "loops": "loops", "utils_qa": "`utils_qa.py` of transformers"}
     lines = ["| | decode, s | score, s | same answers as ours |", "|---|---|---|---|"]
@@ -239,7 +245,7 @@ def decoding(results: Results) -> str:
 
 
 def scaling(results: Results) -> str:
-    """Tokens a second by length and by batch, seconds of the losses by samples."""
+    """Return tables of tokens per second by length and by batch, and of the losses by samples."""
     lines = ["| length, batch 32 | seconds | tokens/s |", "|---|---|---|"]
     for point in results["scaling"]["length"]:
         lines.append(_point(point, "length"))
@@ -258,7 +264,7 @@ def _point(point: dict[str, float], name: str) -> str:
 
 
 def versions(results: Results) -> str:
-    """One sentence about machine and versions."""
+    """Return one line about machine and versions."""
     known = results["train_step_minilm"]["environment"]
     machine = known["machine"]
     packages = ", ".join(
@@ -268,17 +274,17 @@ def versions(results: Results) -> str:
 
 
 def draw(results: Results, path: Path) -> None:
-    """Three curves side by side: tokens a second by length and by batch, the losses by samples."""
+    """Draw three plots side by side: tokens per second by length and by batch, and the losses by samples."""
     import matplotlib
 
     matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "itrd_nlp"  # the same figures give the same file
+    matplotlib.rcParams["svg.hashsalt"] = "itrd_nlp"  # makes the file reproducible
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
     for axis, what, label in (
         (axes[0], "length", "length of the windows"),
-        (axes[1], "batch_size", "windows a batch"),
+        (axes[1], "batch_size", "windows per batch"),
     ):
         points = results["scaling"]["length" if what == "length" else "batch"]
         axis.plot([p[what] for p in points], [p["tokens_per_second"] for p in points], "o-")

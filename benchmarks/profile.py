@@ -1,10 +1,10 @@
-"""Where the time of a training step goes: operators by kind, page faults, time in the kernel.
+"""Measure how a training step spends its time: shares of operators, page faults, and time in the kernel.
 
-    python benchmarks/profile.py [--shape minilm|bert] [--student_layers 3] [--output FILE]
+    python -m benchmarks.profile [--shape minilm|bert] [--student_layers 3] [--output FILE]
 
-A few steps of `ITRDTrainer` on real windows: by the clock as the configs and scripts set it up, with one thing changed
-back at a time (glibc's allocator, transformers' attentions, dropout), and once under torch's profiler, whose own cost
-is why its figures are shares.
+The benchmark runs a few steps of `ITRDTrainer` on real windows. The first run has the settings of the configs and
+scripts. Each further run resets one of them: glibc's allocator, transformers' attentions, dropout. The last run is
+under torch's profiler. The profiler itself takes time, so its figures are shares.
 """
 
 from __future__ import annotations
@@ -18,10 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-# Not this folder, where this file would be taken for the standard library's `profile`.
-sys.path[0] = str(Path(__file__).parents[1])
-
-from itrd_nlp.cli import parser, process  # noqa: E402
+from itrd_nlp.cli import parser, process
 
 MODES = ("clock", "default_allocator", "eager", "sdpa", "dropout", "profiler")
 CHANGES: dict[str, dict[str, Any]] = {
@@ -29,7 +26,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "sdpa": {"attention": "sdpa"},
     "dropout": {"dropout": 0.1},
 }
-# The first kind whose word is in an operator's name has it. Backward operators carry the same words.
+# An operator belongs to the first kind with a word that its name contains. Backward operators contain the same words.
 KINDS = (
     ("fused attention", ("scaled_dot_product",)),
     ("matrix products", ("mm", "linear", "matmul", "conv")),
@@ -50,24 +47,26 @@ KINDS = (
 
 @dataclass
 class ProfileArguments:
-    """What is profiled."""
+    """Options of this command."""
 
     shape: str = field(
         default="minilm",
-        metadata={"help": "Layers and widths of the teacher.", "choices": ["minilm", "bert"]},
+        metadata={"help": "Size of the teacher.", "choices": ["minilm", "bert"]},
     )
     student_layers: int = field(default=3, metadata={"help": "Layers of the student."})
-    batch_size: int = field(default=32, metadata={"help": "Windows a step."})
-    steps: int = field(default=6, metadata={"help": "Steps, after two to warm up."})
-    output: str | None = field(default=None, metadata={"help": "Write the figures here, as JSON."})
+    batch_size: int = field(default=32, metadata={"help": "Windows of a step."})
+    steps: int = field(default=6, metadata={"help": "Measured steps, after two steps to warm up."})
+    output: str | None = field(
+        default=None, metadata={"help": "Write the figures to this JSON file."}
+    )
     worker: str | None = field(
         default=None,
-        metadata={"help": "Run this mode alone, in this process.", "choices": list(MODES)},
+        metadata={"help": "Run only this mode, in this process.", "choices": list(MODES)},
     )
 
 
 def measure(args: ProfileArguments, mode: str) -> dict[str, Any]:
-    """Figures of one mode."""
+    """Measure one mode."""
     import torch
     from torch.profiler import ProfilerActivity, profile
 
@@ -89,7 +88,7 @@ def measure(args: ProfileArguments, mode: str) -> dict[str, Any]:
         fetched = [b - a for a, b in zip(clock.ended[:-1], clock.began[1:], strict=True)]
         return {
             "seconds_per_step": seconds / args.steps,
-            # fetching and padding the next batch, which workers of a data loader could do meanwhile
+            # Workers of a data loader could fetch and pad the next batch during a step.
             "fetch_share": sum(fetched) / (clock.ended[-1] - clock.ended[0]),
             "page_faults_per_step": (after.ru_minflt - before.ru_minflt) / args.steps,
             "kernel_share": (after.ru_stime - before.ru_stime)
@@ -127,7 +126,7 @@ def main() -> None:
 
     found: dict[str, Any] = {}
     for mode in MODES:
-        command = [sys.executable, __file__, *sys.argv[1:], "--worker", mode]
+        command = [sys.executable, "-m", "benchmarks.profile", *sys.argv[1:], "--worker", mode]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         found[mode] = json.loads(done.stdout.splitlines()[-1])
     table = Table(title=f"A step of {args.shape}, student of {args.student_layers} layers")
@@ -147,4 +146,4 @@ if __name__ == "__main__":
     if "default_allocator" not in sys.argv:
         process.run(main)
     else:
-        main()  # without what `cli.run` tells the allocator
+        main()  # process.run would change the settings of the allocator

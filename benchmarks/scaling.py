@@ -1,14 +1,13 @@
-"""How a distillation step grows with the length of its windows and with their number.
+"""Measure distillation steps with windows of different lengths and with batches of different sizes.
 
-    python benchmarks/scaling.py [--shape minilm|bert] [--student_layers 3] [--output FILE]
+    python -m benchmarks.scaling [--shape minilm|bert] [--student_layers 3] [--output FILE]
 
-Whole steps of `ITRDTrainer` in bf16, teacher included, on windows of one length.
+Each measurement times whole steps of `ITRDTrainer` in bf16, with the teacher, on windows of one length.
 """
 
 from __future__ import annotations
 
 import statistics
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,23 +16,25 @@ from itrd_nlp.cli import parser, process
 
 @dataclass
 class ScalingArguments:
-    """What is measured."""
+    """Options of this command."""
 
     shape: str = field(
         default="minilm",
-        metadata={"help": "Layers and widths of the teacher.", "choices": ["minilm", "bert"]},
+        metadata={"help": "Size of the teacher.", "choices": ["minilm", "bert"]},
     )
     student_layers: int = field(default=3, metadata={"help": "Layers of the student."})
     lengths: list[int] = field(
         default_factory=lambda: [64, 128, 192, 256, 384, 512],
-        metadata={"help": "Lengths, at a batch of 32."},
+        metadata={"help": "Lengths in tokens, in batches of 32 windows."},
     )
     batch_sizes: list[int] = field(
         default_factory=lambda: [8, 16, 32, 64, 128],
-        metadata={"help": "Batch sizes, at a length of 176."},
+        metadata={"help": "Batch sizes, with windows of 176 tokens."},
     )
-    steps: int = field(default=4, metadata={"help": "Steps timed, after two that are not."})
-    output: str | None = field(default=None, metadata={"help": "Write the figures here, as JSON."})
+    steps: int = field(default=4, metadata={"help": "Timed steps, after two untimed steps."})
+    output: str | None = field(
+        default=None, metadata={"help": "Write the figures to this JSON file."}
+    )
 
 
 def main() -> None:
@@ -70,6 +71,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # In place of this folder, where profile.py would be taken for the standard library's.
-    sys.path[0] = str(Path(__file__).parents[1])
     process.run(main)

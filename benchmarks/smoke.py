@@ -1,10 +1,11 @@
-"""The ratios of the other benchmarks at a size that takes seconds, for a test to watch.
+"""Measure the ratios of the other benchmarks at a size that takes seconds. A test compares them with recorded ones.
 
-    python benchmarks/smoke.py
+    python -m benchmarks.smoke
 
-Everything runs on one thread, the candidates in turn: training steps of models of 4 layers and width
-128 on random windows, the losses on 2,048 samples, span decoding and scoring of 1,000 made-up questions. The last line
-is a JSON object of ratios; each is above 1 where this package is the better one, except `kd_over_itrd`.
+Everything runs on one thread, and the candidates take turns. The training steps use models of 4 layers and width 128 on
+random windows. The losses read 2,048 samples. Span decoding and scoring use 1,000 made-up questions. The last line of
+the output is a JSON object of ratios. A ratio above 1 means that this package is faster or smaller, except for
+`kd_over_itrd`.
 """
 
 from __future__ import annotations
@@ -12,20 +13,20 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import ratio, take_turns
 from itrd_nlp.cli import process
 
 STEPS, BATCH_SIZE, ROUNDS = 6, 8, 3
 
 
 def training_ratios() -> dict[str, float]:
-    """Seconds of a step: KD alone, the cache and TextBrewer over ITRD, or the other way round."""
+    """Compare the seconds of a step with ITRD with those of KD alone, of the teacher cache and of TextBrewer."""
     from benchmarks.peers.textbrewer_squad import seconds_per_step
     from benchmarks.training import random_models, train
     from benchmarks.windows import random_collator, random_windows
@@ -55,7 +56,7 @@ def training_ratios() -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as cache:
         cached = {"teacher_cache": "on", "teacher_cache_dir": cache}
-        ours(**cached)  # fills it
+        ours(**cached)  # fills the cache
         found = [
             {
                 "itrd": ours(),
@@ -73,12 +74,10 @@ def training_ratios() -> dict[str, float]:
 
 
 def loss_ratios() -> dict[str, float]:
-    """Seconds and memory of the formulas written out, over those of the losses, each in a process of its own."""
-    from benchmarks.harness import ratio, take_turns
-
+    """Divide seconds and memory of the written-out formulas by those of the losses, in separate processes."""
     size = ["--samples", "2048", "--features", "64", "--worker"]
     workers = {name: [*size, name] for name in ("ours", "formulas")}
-    runs = take_turns(str(Path(__file__).with_name("losses.py")), workers, 2)
+    runs = take_turns("losses", workers, 2)
     return {
         f"losses_{name}": ratio(runs["formulas"], runs["ours"], name)["median"]
         for name in ("seconds", "megabytes")
@@ -86,7 +85,7 @@ def loss_ratios() -> dict[str, float]:
 
 
 def decoding_ratio() -> dict[str, float]:
-    """Seconds of the loops over those of the vectorised search, logits to EM/F1."""
+    """Divide the seconds of the loops by those of the vectorised search, from logits to EM/F1."""
     import numpy as np
     from datasets import Dataset
 
@@ -118,7 +117,7 @@ def decoding_ratio() -> dict[str, float]:
         score(decode(start, end, features, examples), examples)
         return time.perf_counter() - began
 
-    seconds(best_answers, evaluate_predictions)  # whatever is loaded once
+    seconds(best_answers, evaluate_predictions)  # loads everything that is needed only once
     ratios = [
         seconds(nbest_decoding.answers, nbest_decoding.score)
         / seconds(best_answers, evaluate_predictions)
@@ -130,12 +129,10 @@ def decoding_ratio() -> dict[str, float]:
 def main() -> None:
     import torch
 
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started here
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that this one starts
     torch.set_num_threads(1)
     print(json.dumps(training_ratios() | loss_ratios() | decoding_ratio()))
 
 
 if __name__ == "__main__":
-    # In place of this folder, where profile.py would be taken for the standard library's.
-    sys.path[0] = str(Path(__file__).parents[1])
     process.run(main)

@@ -1,19 +1,20 @@
-"""Whole training steps on SQuAD: ITRD, plain KD and TextBrewer, in windows a second.
+"""Compare whole training steps on SQuAD with ITRD, with KD alone and with TextBrewer, in windows per second.
 
-    python benchmarks/train_step.py [--shape bert|minilm] [--student_layers 6] [--rounds 5] [--output FILE]
+    python -m benchmarks.train_step [--shape bert|minilm] [--student_layers 6] [--rounds 5] [--output FILE]
 
-Teacher and student have random weights of the shape named: speed does not depend on what they learned. The windows are
-real ones in batches grouped by length, as an epoch has them. The candidates:
+Teacher and student have random weights, because training does not change the speed. The windows come from SQuAD, in
+batches grouped by length as in an epoch. The candidates:
 
-| | |
+| candidate | training |
 |---|---|
-| itrd, kd | `ITRDTrainer`: bf16, no dropout; all terms, or task loss and KD alone |
-| itrd_cached | the same with a teacher cache that an earlier run has filled |
-| textbrewer | its `GeneralDistiller` as in its SQuAD notebook: padded to 384, batch 8, fp32, dropout 0.1, MMD losses |
-| textbrewer_tuned | the same distiller and losses with our batches, bf16 autocast and no dropout |
+| itrd | `ITRDTrainer` in bf16 without dropout |
+| kd | `ITRDTrainer` with only the task loss and KD |
+| itrd_cached | `ITRDTrainer` with a teacher cache that an earlier run has filled |
+| textbrewer | TextBrewer's `GeneralDistiller` as in its SQuAD notebook (length 384, batch 8, fp32, dropout 0.1, MMD) |
+| textbrewer_tuned | the same distiller and losses with the batches of this package, bf16 autocast and no dropout |
 
-Attention is `fast` in ours, and in TextBrewer's the one of transformers that is faster: sdpa in fp32 and on a GPU,
-eager in bf16 on a CPU.
+The first three candidates use `fast` attention. TextBrewer's candidates use the faster attention of transformers: sdpa
+in fp32 and on a GPU, and eager in bf16 on a CPU.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.harness import median, ratio, take_turns
 from itrd_nlp.cli import parser, process
 
 if TYPE_CHECKING:
@@ -45,33 +47,38 @@ RATIOS = (
 
 @dataclass
 class TrainStepArguments:
-    """What is measured."""
+    """Options of this command."""
 
     shape: str = field(
         default="bert",
-        metadata={"help": "Layers and widths of the teacher.", "choices": ["minilm", "bert"]},
+        metadata={"help": "Size of the teacher.", "choices": ["minilm", "bert"]},
     )
     student_layers: int = field(default=6, metadata={"help": "Layers of the student."})
     batch_size: int = field(
-        default=32, metadata={"help": "Windows a step; TextBrewer's notebook: 8."}
+        default=32, metadata={"help": "Windows of a step. TextBrewer's notebook has 8."}
     )
     steps: int = field(
-        default=4, metadata={"help": "Steps timed in a process, after one to warm up."}
+        default=4, metadata={"help": "Timed steps in a process, after one step to warm up."}
     )
-    rounds: int = field(default=3, metadata={"help": "Processes per candidate."})
+    rounds: int = field(default=3, metadata={"help": "Processes for each candidate."})
     candidates: list[str] = field(
         default_factory=lambda: list(CANDIDATES),
-        metadata={"help": "Which ones to measure.", "choices": list(CANDIDATES)},
+        metadata={"help": "Measure these candidates.", "choices": list(CANDIDATES)},
     )
-    output: str | None = field(default=None, metadata={"help": "Write the figures here, as JSON."})
+    output: str | None = field(
+        default=None, metadata={"help": "Write the figures to this JSON file."}
+    )
     worker: str | None = field(
         default=None,
-        metadata={"help": "Measure this one alone, in this process.", "choices": list(CANDIDATES)},
+        metadata={
+            "help": "Measure only this candidate, in this process.",
+            "choices": list(CANDIDATES),
+        },
     )
 
 
 def timed_training(args: TrainStepArguments) -> Callable[..., Clock]:
-    """A function that trains a new student over some batches. It takes more training arguments."""
+    """Return a function that trains a new student on some batches. The function takes further training arguments."""
     from benchmarks.training import train
     from benchmarks.windows import squad_batches
     from itrd_nlp.tasks.question_answering import QuestionAnsweringCollator
@@ -90,7 +97,7 @@ def timed_training(args: TrainStepArguments) -> Callable[..., Clock]:
 
 
 def measure_ours(args: TrainStepArguments, candidate: str) -> dict[str, float]:
-    """Train over the batches, the second time with a clock."""
+    """Train twice on the batches, and time the second training."""
     from benchmarks.training import device
 
     train = timed_training(args)
@@ -98,17 +105,17 @@ def measure_ours(args: TrainStepArguments, candidate: str) -> dict[str, float]:
         objective: dict[str, Any] = {"beta_corr": 0.0, "beta_mi": 0.0} if candidate == "kd" else {}
         if candidate == "itrd_cached":
             objective = {"teacher_cache": "on", "teacher_cache_dir": folder}
-        # All batches fill the cache; a GPU has memory and kernels to get for each of their shapes.
+        # The cache needs all batches. A GPU allocates memory and loads kernels for the shape of each batch.
         whole = candidate == "itrd_cached" or device().type == "cuda"
         train(max_steps=-1 if whole else 1, **objective)
         clock = train(**objective)
-    # From end to end, so that fetching a batch counts.
+    # A step lasts from the end of the previous one to its own, so it includes fetching the batch.
     times = itertools.pairwise([clock.train_began, *clock.ended])
     return figures([after - before for before, after in times], args.batch_size)
 
 
 def measure_textbrewer(args: TrainStepArguments, tuned: bool) -> dict[str, float]:
-    """The same windows through TextBrewer, after a step to warm up."""
+    """Train on the same windows with TextBrewer, after a step to warm up."""
     import torch
 
     from benchmarks.peers.textbrewer_squad import seconds_per_step
@@ -122,10 +129,10 @@ def measure_textbrewer(args: TrainStepArguments, tuned: bool) -> dict[str, float
     columns = ["input_ids", "token_type_ids", "start_positions", "end_positions"]
     rows = windows.select_columns(columns).to_list()
     batches = [collate(rows[i : i + batch_size]) for i in range(0, len(rows), batch_size)]
-    bf16 = tuned and training_dtype() == torch.bfloat16  # what our own training has
+    bf16 = tuned and training_dtype() == torch.bfloat16  # the precision of our own training
     dropout = 0.0 if tuned else 0.1  # bert_config_L3.json
     on_gpu = device().type == "cuda"
-    # The faster one of transformers' own.
+    # The faster of the two attentions of transformers.
     attention = "eager" if bf16 and not on_gpu else "sdpa"
     teacher, student = random_models(args.shape, args.student_layers, dropout, attention)
     teacher.eval().to(device())
@@ -137,7 +144,7 @@ def measure_textbrewer(args: TrainStepArguments, tuned: bool) -> dict[str, float
 
 
 def figures(seconds: list[float], batch_size: int) -> dict[str, float]:
-    """Windows a second over all steps, median seconds of a step, peak memory of this process or its GPU."""
+    """Return the windows per second, the median seconds of a step and the peak memory in megabytes."""
     from benchmarks.training import peak_megabytes
 
     return {
@@ -158,31 +165,32 @@ def main() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from benchmarks.harness import median, ratio, take_turns
     from itrd_nlp.files import write_json
     from itrd_nlp.training.results import environment
 
     workers = {name: [*sys.argv[1:], "--worker", name] for name in args.candidates}
-    runs = take_turns(__file__, workers, args.rounds)
+    runs = take_turns("train_step", workers, args.rounds)
     table = Table(
         title=f"{args.shape}, student of {args.student_layers} layers, median of {args.rounds}"
     )
     for column in ("", "windows/s", "MB"):
         table.add_column(column, justify="right")
-    for name, found in runs.items():
+    for name, runs_of_one in runs.items():
         table.add_row(
             name,
-            f"{median(found, 'windows_per_second'):.2f}",
-            f"{median(found, 'peak_megabytes'):.0f}",
+            f"{median(runs_of_one, 'windows_per_second'):.2f}",
+            f"{median(runs_of_one, 'peak_megabytes'):.0f}",
         )
     ratios = {
         f"{a} / {b}": ratio(runs[a], runs[b], "windows_per_second")
         for a, b in RATIOS
         if a in runs and b in runs
     }
-    for name, found in ratios.items():
+    for name, found_ratio in ratios.items():
         table.add_row(
-            name, f"x {found['median']:.2f}", f"{found['least']:.2f} to {found['most']:.2f}"
+            name,
+            f"x {found_ratio['median']:.2f}",
+            f"{found_ratio['least']:.2f} to {found_ratio['most']:.2f}",
         )
     Console().print(table)
     if args.output is not None:
@@ -191,6 +199,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # In place of this folder, where profile.py would be taken for the standard library's.
-    sys.path[0] = str(Path(__file__).parents[1])
     process.run(main)

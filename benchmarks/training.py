@@ -1,4 +1,4 @@
-"""A timed training of random models, which the benchmarks of training steps share."""
+"""A timed training of random models, shared by the benchmarks of training steps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from itrd_nlp.models.students import build_student
 from itrd_nlp.tasks.question_answering import QuestionAnsweringCollator
 from itrd_nlp.training.arguments import FineTuningArguments
 
-# Layers, width, heads, width between.
+# Layers, width, heads, and width between the two linear layers of a feed-forward block.
 SHAPES = {
     "tiny": (4, 128, 4, 512),
     "minilm": (6, 384, 12, 1536),
@@ -29,7 +29,7 @@ SHAPES = {
 
 @dataclass
 class Clock(TrainerCallback):
-    """When the training began, and when each step did and ended, its work on a GPU included."""
+    """A callback that records when the training and its steps began and when each step ended, on a GPU, too."""
 
     train_began: float = 0.0
     began: list[float] = field(default_factory=list)
@@ -46,14 +46,14 @@ class Clock(TrainerCallback):
         self.ended.append(time.perf_counter())
 
     def steps(self) -> list[float]:
-        """Seconds of every step, without the time in which its batch was fetched."""
+        """Return the seconds of every step, without the time for fetching its batch."""
         return [ended - began for began, ended in zip(self.began, self.ended, strict=True)]
 
 
 def random_models(
     shape: str, student_layers: int, dropout: float = 0.0, attention: str = FAST
 ) -> tuple[Any, Any]:
-    """Teacher and student of random weights; the student's layers are the teacher's."""
+    """Make a teacher of random weights, and a student from its first layers."""
     layers, width, heads, intermediate = SHAPES[shape]
     config = BertConfig(
         num_hidden_layers=layers,
@@ -79,16 +79,19 @@ def train(
     attention: str = FAST,
     **arguments: Any,
 ) -> Clock:
-    """Distil a new student of random weights over some windows, in bf16 where the machine has it.
+    """Distil a new student of random weights on some windows, in bf16 if the machine supports it.
 
     Args:
-        shape: of the teacher, one of `SHAPES`.
-        student_layers: of the student.
+        shape: size of the teacher, a key of `SHAPES`.
+        student_layers: number of layers of the student.
         rows: windows with answers.
-        collator: pads them.
-        dropout: of teacher and student, of which the teacher makes no use.
-        attention: implementation in both.
-        **arguments: of `ITRDTrainingArguments`.
+        collator: collator that pads the windows.
+        dropout: dropout of the student. Default: 0.
+        attention: attention implementation of both models. Default: ``fast``.
+        **arguments: arguments of `ITRDTrainingArguments`.
+
+    Returns:
+        The times of the training.
     """
     teacher, student = random_models(shape, student_layers, dropout, attention)
     clock = Clock()
@@ -113,31 +116,31 @@ def train(
 
 
 def device() -> torch.device:
-    """What trainings run on."""
+    """Return the device on which trainings run."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def wait_for_gpu() -> None:
-    """Until all is done that was asked of it, where there is one."""
+    """Wait until a GPU, if there is one, has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def training_dtype() -> torch.dtype:
-    """What a training with ``bf16: true`` multiplies matrices in: fp32 on a CPU without instructions for bf16."""
+    """Return the dtype of matrix products with ``bf16: true``: fp32 on a CPU without instructions for bf16."""
     kept = FineTuningArguments(output_dir="unused", bf16=True, report_to="none").bf16
     return torch.bfloat16 if kept else torch.float32
 
 
 def training_precision() -> str:
-    """The same by name, under which `results.json` keeps what was measured; `cuda` on a GPU."""
+    """Return the name of the part of `results.json` for this machine: a dtype, or ``cuda`` on a GPU."""
     if torch.cuda.is_available():
         return "cuda"
     return str(training_dtype()).removeprefix("torch.")
 
 
 def peak_megabytes() -> float:
-    """The most memory that this process had, or that it had on its GPU."""
+    """Return the peak memory of this process, or its peak memory on a GPU, in units of 1e6 bytes."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

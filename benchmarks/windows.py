@@ -1,4 +1,4 @@
-"""Windows to measure with: what a step costs depends on how long they are."""
+"""Windows for measurements. Their lengths matter, because they determine the time of a step."""
 
 from __future__ import annotations
 
@@ -17,18 +17,22 @@ from itrd_nlp.tasks.question_answering import (
 
 TRAIN_FILE = "assets/squad/train-v1.1.json"
 TOKENIZER = "assets/minilm-l6"
-POOL = 64  # batches from which those that are measured are taken
+POOL = 64
+"""Number of batches from which `squad_batches` chooses."""
 
 
 def squad_batches(batch_size: int, steps: int) -> tuple[Dataset, PreTrainedTokenizerBase]:
-    """Windows of the train set in the order of their batches, always the same ones.
+    """Choose windows of the train set, always the same ones, in the order of their batches.
 
-    They stand for an epoch of batches that are grouped by length: of 64 batches in the order of their length, the ones
-    in the middle of each of ``steps`` parts. The longest comes first.
+    They represent an epoch with batches grouped by length. The function sorts 64 batches by length and divides them
+    into ``steps`` parts. It returns the middle batch of each part, with the longest batch first.
 
     Args:
-        batch_size: windows in a batch.
-        steps: how many batches, at most 64.
+        batch_size: number of windows in a batch.
+        steps: number of batches, at most 64.
+
+    Returns:
+        The windows and their tokenizer.
     """
     tokenizer = load_tokenizer(TOKENIZER, LoadingArguments())
     count = POOL * batch_size
@@ -40,7 +44,7 @@ def squad_batches(batch_size: int, steps: int) -> tuple[Dataset, PreTrainedToken
 
 
 def random_windows(lengths: Sequence[int]) -> Dataset:
-    """Windows of random tokens, one of each length given."""
+    """Make windows of random tokens, one for each of the given lengths."""
     draw = np.random.default_rng(0)
     rows = [
         {
@@ -54,12 +58,12 @@ def random_windows(lengths: Sequence[int]) -> Dataset:
 
 
 class _Padding:
-    """What the collator asks of a tokenizer."""
+    """The attributes of a tokenizer that the collator reads."""
 
     pad_token_id = 0
     pad_token_type_id = 0
 
 
 def random_collator(pad_to_multiple_of: int = 8) -> QuestionAnsweringCollator:
-    """A collator for `random_windows`, which need no tokenizer."""
+    """Make a collator for `random_windows`, which needs no tokenizer."""
     return QuestionAnsweringCollator(_Padding(), pad_to_multiple_of=pad_to_multiple_of)

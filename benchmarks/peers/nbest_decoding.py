@@ -1,8 +1,9 @@
-"""Span decoding and scoring question by question in Python, the way it is usually done.
+"""The usual decoding and scoring of spans, with Python loops over the questions.
 
-Every window pairs its 20 best starts with its 20 best ends, drops pairs that are outside of the context, in the wrong
-order or too long, and the best of all windows of a question wins; then each answer is normalised and compared with each
-reference. This is the algorithm of the question-answering examples of transformers, written out here for comparison.
+The code pairs the 20 best starts of every window with its 20 best ends. It drops pairs outside of the context, pairs in
+the wrong order, and pairs that are too long. The best pair of all windows of a question is the answer. The scoring
+normalises each answer and compares it with each reference. The question-answering examples of transformers use the same
+algorithm.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def answers(
     n_best: int = 20,
     max_answer_length: int = 30,
 ) -> dict[str, str]:
-    """The best span of each question. Arguments as for `itrd_nlp.tasks.question_answering.best_answers`."""
+    """Find the best span of each question. `itrd_nlp.tasks.question_answering.best_answers` explains the arguments."""
     windows = defaultdict(list)
     for i, identifier in enumerate(features["example_id"]):
         windows[identifier].append(i)
@@ -50,7 +51,7 @@ def answers(
 
 
 def score(predictions: dict[str, str], examples: Dataset) -> dict[str, float]:
-    """EM and F1 in percent, by the definition of SQuAD 1.1."""
+    """Compute EM and F1 in percent by the definition of SQuAD 1.1."""
     exact, f1 = 0.0, 0.0
     for example in examples:
         prediction = predictions[example["id"]]

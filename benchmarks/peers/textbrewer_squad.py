@@ -1,7 +1,7 @@
-"""TextBrewer's training step on SQuAD, by its own `GeneralDistiller`, set up as its SQuAD notebook does.
+"""TextBrewer's training step on SQuAD with its own `GeneralDistiller` and the settings of its SQuAD notebook.
 
-Every setting below that is not ours says where it comes from: `examples/notebook_examples/sqaudv1.1.ipynb` ("notebook")
-or `examples/matches/matches.py` ("matches") of TextBrewer's repository, version 0.2.1.
+A comment gives the source of every setting of TextBrewer's repository, version 0.2.1: "notebook" is
+`examples/notebook_examples/sqaudv1.1.ipynb`, and "matches" is `examples/matches/matches.py`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from benchmarks.training import wait_for_gpu
 
 
 def adaptor(batch: Any, output: Any) -> dict[str, Any]:
-    """As in the notebook: no mask and no label loss, so padding takes part and hard labels do not."""
+    """Adapt the outputs as in the notebook. Without mask and label loss, padding counts and hard labels do not."""
     return {"logits": (output.start_logits, output.end_logits), "hidden": output.hidden_states}
 
 
 def matches(student_layers: int, teacher_layers: int) -> list[dict[str, Any]]:
-    """MMD between the embeddings and every mapped layer ("matches": L3_hidden_smmd, L6_hidden_smmd)."""
+    """Match embeddings and mapped layers by MMD, like L3_hidden_smmd and L6_hidden_smmd in "matches"."""
     step = teacher_layers // student_layers
     return [
         {
@@ -40,7 +40,7 @@ def matches(student_layers: int, teacher_layers: int) -> list[dict[str, Any]]:
 
 
 class Clocked:
-    """Batches, and the time at which each was asked for."""
+    """Batches that record the time of each request."""
 
     def __init__(self, batches: list[dict[str, torch.Tensor]]) -> None:
         self.batches = batches
@@ -61,7 +61,7 @@ class Clocked:
 
 
 class UnderAutocast(nn.Module):
-    """A model whose forward runs under bf16 autocast, which TextBrewer knows nothing of."""
+    """A model that runs under bf16 autocast, which TextBrewer does not support."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -80,14 +80,17 @@ def seconds_per_step(
     *,
     bf16: bool,
 ) -> list[float]:
-    """Train over the batches once and return how long each took, from batch to batch.
+    """Train once on the batches and time each step.
 
     Args:
-        teacher: hidden states are asked for by its configuration, as in the notebook.
-        student: likewise. Its dropout is what its configuration says.
-        batches: with labels, as the notebook gives them to both models.
-        folder: for logs and the checkpoint that TextBrewer writes at the end.
-        bf16: run both models under autocast, which the notebook does not do.
+        teacher: the teacher. Its configuration is set to return hidden states, as in the notebook.
+        student: the student. Its configuration is set to return hidden states and gives its dropout.
+        batches: batches with labels, which the notebook passes to both models.
+        folder: folder for logs and for the checkpoint that TextBrewer writes at the end.
+        bf16: run both models under bf16 autocast. The notebook does not.
+
+    Returns:
+        The seconds from one batch to the next.
     """
     from textbrewer import DistillationConfig, GeneralDistiller, TrainingConfig
 
@@ -96,13 +99,12 @@ def seconds_per_step(
     clocked = Clocked(list(batches))
     layers = (student.config.num_hidden_layers, teacher.config.num_hidden_layers)
     distiller = GeneralDistiller(
-        # notebook: TrainingConfig() and all its defaults; folders and device are ours
+        # notebook: TrainingConfig() with all its defaults. Folders and device are ours.
         train_config=TrainingConfig(
             output_dir=str(folder / "models"), log_dir=str(folder / "logs"), device=student.device
         ),
-        distill_config=DistillationConfig(
-            temperature=1, intermediate_matches=matches(*layers)
-        ),  # notebook
+        # notebook
+        distill_config=DistillationConfig(temperature=1, intermediate_matches=matches(*layers)),
         model_T=UnderAutocast(teacher) if bf16 else teacher,
         model_S=UnderAutocast(student) if bf16 else student,
         adaptor_T=adaptor,
@@ -115,7 +117,7 @@ def seconds_per_step(
             optimizer,
             clocked,
             1,
-            scheduler_class=get_linear_schedule_with_warmup,  # notebook, 10% warm-up
+            scheduler_class=get_linear_schedule_with_warmup,  # notebook, 10 % warm-up
             scheduler_args={
                 "num_warmup_steps": int(0.1 * steps),
                 "num_training_steps": steps,

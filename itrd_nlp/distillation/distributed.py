@@ -1,7 +1,7 @@
-"""What the losses exchange between processes: sums of statistics, or the samples themselves.
+"""The exchange of statistics and samples between processes, which some losses need.
 
-Without a process group, or with one of a single process, nothing is exchanged. The functions are collectives: every
-process must call them equally often and in the same order, one without a valid sample too.
+The functions are collectives. Every process must call them equally often and in the same order, even a process without
+a valid sample. Without a process group, or with a group of one process, they exchange nothing.
 """
 
 from __future__ import annotations
@@ -17,42 +17,45 @@ from torch.nn import functional as F
 
 
 def world_size() -> int:
-    """The number of processes that train together, 1 without a process group."""
+    """Return the number of processes that train together. It is 1 without a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
-    """The sum of ``tensor`` over all processes, for the ``reduce`` argument of ``correlation_loss``.
+    """Sum ``tensor`` over all processes. This is the ``reduce`` argument of `correlation_loss`.
 
-    The gradient is meant for a loss that every process computes from the same sums, and whose gradients are averaged
-    over the processes afterwards, as DDP, FSDP and DeepSpeed do: it comes without an exchange of its own.
+    The gradient assumes two things. Every process computes the same loss from the sums. DDP, FSDP or DeepSpeed then
+    averages the gradients over the processes. The backward pass needs no further exchange.
 
     Args:
-        tensor: of the same shape and type on every process. ``(pairs, 2d + 1)`` and ``(3, pairs, d)`` numbers in the
-            correlation loss.
+        tensor: a tensor of the same shape and dtype on every process. The correlation loss sums ``(pairs, 2d + 1)`` and
+            ``(3, pairs, d)`` numbers.
+
+    Returns:
+        The sum, of the same shape and dtype.
     """
     return tensor if world_size() == 1 else _sum_over_ranks(tensor)
 
 
 def gather_samples(samples: Tensor, mask: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """The samples of all processes, of which those of this one keep their gradient.
+    """Gather the samples of all processes. Only the samples of this process keep their gradient.
 
-    Every process sends ``rows`` rows, so that nobody has to ask for the others' shapes first: masked rows fill up what
-    is missing, rows beyond are left out.
+    Every process sends ``rows`` rows, so no process needs to know the shapes of the others. Masked rows fill the
+    missing ones. Rows beyond ``rows`` are left out. The gradient makes the same assumptions as in `sum_over_ranks`.
 
     Args:
-        samples: ``(n, d)``; ``d`` and the type are the same on every process, ``n`` need not be.
-        mask: ``(n,)``, true where a sample counts.
-        rows: rows a process.
+        samples: samples ``(n, d)``. ``d`` and the dtype are the same on every process; ``n`` may differ.
+        mask: ``(n,)``, bool or 0/1, true where a sample counts.
+        rows: number of rows that each process sends.
 
     Returns:
-        ``(world size * rows, d)`` and ``(world size * rows,)``, in the order of the ranks; what came in, where there
-        is one process. The gradient is as in `sum_over_ranks`.
+        Samples ``(world size * rows, d)`` and their mask ``(world size * rows,)``, in the order of the ranks. A single
+        process gets its own samples and mask back.
     """
     if world_size() == 1:
         return samples, mask
     flag = mask[:rows, None].bool()
-    # The mask travels as one more feature: one exchange in place of two.
+    # The mask is sent as one more feature, so one exchange is enough.
     own = torch.cat([torch.where(flag, samples[:rows], 0), flag.to(samples.dtype)], dim=1)
     gathered = _gather_rows(F.pad(own, (0, 0, 0, rows - len(own))))
     return gathered[:, :-1], gathered[:, -1] > 0
@@ -61,30 +64,32 @@ def gather_samples(samples: Tensor, mask: Tensor, rows: int) -> tuple[Tensor, Te
 def gather_pairs(
     student: Tensor, teacher: Tensor, mask: Tensor, rows: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`gather_samples` of all layer pairs in one exchange.
+    """Gather the samples of all layer pairs in one exchange. See `gather_samples`.
 
     Args:
-        student: ``(pairs, n, d_s)``.
-        teacher: ``(pairs, n, d_t)``.
-        mask: ``(n,)``, the same for all pairs.
-        rows: rows a process.
+        student: the student's samples ``(pairs, n, d_s)``.
+        teacher: the teacher's samples ``(pairs, n, d_t)``.
+        mask: ``(n,)``, bool or 0/1, true where a sample counts. It is the same for all pairs.
+        rows: number of rows that each process sends.
 
     Returns:
-        ``(pairs, N, d_s)``, ``(pairs, N, d_t)`` and ``(N,)``, where N is world size * rows.
+        The student's samples ``(pairs, N, d_s)``, the teacher's samples ``(pairs, N, d_t)``, and their mask ``(N,)``.
+        ``N`` is ``world size * rows``; for a single process it is ``n``.
     """
     if world_size() == 1:
         return student, teacher, mask
     pairs, _, d_s = student.shape
     both = torch.cat([student, teacher], dim=-1)
     samples, valid = gather_samples(both.transpose(0, 1).flatten(1), mask, rows)
-    samples = samples.unflatten(1, (pairs, -1)).transpose(0, 1)
+    samples = torch.unflatten(samples, 1, (pairs, -1)).transpose(0, 1)
     return samples[..., :d_s], samples[..., d_s:], valid
 
 
-# Why these gradients are local ones times the number of processes. Let L(S) be the loss and S = sum_r s_r(w) what
-# is exchanged. Process r knows dL/dS, which is the same everywhere, and gives dL/dS * ds_r/dw. The gradient of L is the
-# sum of these, but what comes after is their mean: each must be world_size times larger. An all-reduce of dL/dS in the
-# backward pass, which torch.distributed.nn does, sums world_size equal tensors to the same end.
+# These gradients are the local gradients times the number of processes, for the following reason. Let L(S) be the loss,
+# and S = sum_r s_r(w) the exchanged sum. Every process knows dL/dS, and process r contributes dL/dS * ds_r/dw. The
+# gradient of L is the sum of the contributions. The trainer takes their mean afterwards, so each contribution must be
+# world_size times larger. torch.distributed.nn gets the same result by an all-reduce of dL/dS in the backward pass,
+# which sums world_size equal tensors.
 
 
 class _SumOverRanks(torch.autograd.Function):

@@ -1,4 +1,4 @@
-"""Which teacher layer a student layer learns from."""
+"""The layer map: which student layer learns from which teacher layer."""
 
 from __future__ import annotations
 
@@ -21,22 +21,26 @@ def layer_pairs(
     """Resolve a layer map to pairs of student and teacher layers.
 
     Args:
-        layer_map: ``"uniform"``: student layer k learns from teacher layer ``k * teacher_layers / student_layers``,
-            as in the paper and in TextBrewer (T6: 2, 4, .., 12; T3: 4, 8, 12). ``"last"``: only the last layers of
-            both. Or explicit pairs, ``[(1, 4), (2, 8)]`` or ``["1:4", "2:8"]``; layer 0 is the embeddings.
+        layer_map: name of a map, or explicit pairs. ``"uniform"`` maps student layer k to teacher layer
+            ``k * teacher_layers / student_layers``, as the paper and TextBrewer do. For a teacher of 12 layers it gives
+            2, 4, .., 12 for 6 student layers, and 4, 8, 12 for 3. ``"last"`` maps only the last layers of both. Pairs
+            have the form ``[(1, 4), (2, 8)]`` or ``["1:4", "2:8"]``; layer 0 is the embeddings.
         student_layers: number of layers of the student.
         teacher_layers: number of layers of the teacher.
-        include_embeddings: add the pair ``0:0``, the outputs of the two embedding layers.
+        include_embeddings: add the pair ``0:0``, the outputs of the two embedding layers. Default: false.
+
+    Returns:
+        The pairs in the given order. A pair ``0:0`` that was added comes first.
 
     Raises:
-        UserError: the map is unknown, malformed, or names a layer that does not exist.
+        UserError: the map is unknown, malformed or empty, names a pair twice, or names a layer that does not exist.
 
     Example:
         >>> layer_pairs("uniform", student_layers=3, teacher_layers=12)
         [LayerPair(student=1, teacher=4), LayerPair(student=2, teacher=8), LayerPair(student=3, teacher=12)]
     """
     if not isinstance(layer_map, str) and len(layer_map) == 1 and layer_map[0] in LAYER_MAPS:
-        layer_map = str(layer_map[0])  # a command line gives a list of one word
+        layer_map = str(layer_map[0])  # a command line passes a word as a list
     if layer_map == "uniform":
         pairs = [
             LayerPair(i + 1, t)
@@ -52,6 +56,12 @@ def layer_pairs(
         pairs = [_pair(entry) for entry in layer_map]
     if include_embeddings and LayerPair(0, 0) not in pairs:
         pairs.insert(0, LayerPair(0, 0))
+    _check(pairs, student_layers, teacher_layers)
+    return pairs
+
+
+def _check(pairs: list[LayerPair], student_layers: int, teacher_layers: int) -> None:
+    """Refuse pairs that are missing, repeated or beyond the last layer of a model."""
     if not pairs:
         raise UserError("layer_map is empty, but must name at least one pair such as 1:4.")
     for pair in pairs:
@@ -67,7 +77,6 @@ def layer_pairs(
     repeated = {str(pair) for pair in pairs if pairs.count(pair) > 1}
     if repeated:
         raise UserError(f"layer_map names the pair {sorted(repeated)[0]} more than once.")
-    return pairs
 
 
 def _pair(entry: str | tuple[int, int]) -> LayerPair:

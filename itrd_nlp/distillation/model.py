@@ -1,4 +1,4 @@
-"""Student and objective in one module, so that a wrapper such as DDP sees everything that learns."""
+"""One module for student and objective, so that a wrapper such as DDP sees all trainable parameters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from itrd_nlp.distillation.objective import BatchShare, ITRDObjective
 from itrd_nlp.errors import UserError
@@ -19,15 +19,20 @@ from itrd_nlp.models.encode import encode
 def span_task_loss(
     start: Tensor, end: Tensor, start_positions: Tensor, end_positions: Tensor, mask: Tensor
 ) -> Tensor:
-    """Cross entropy of an answer's start and end, averaged, with padding excluded from the softmax.
+    """Average the cross entropies of an answer's start and end. The softmax leaves out padding.
 
-    transformers' own heads let padding take part, so their loss depends on how long the batch was padded. Rows whose
-    positions are `IGNORED` have no label and do not count; where none has one the loss is 0.
+    The heads of transformers include padding in the softmax, so their loss depends on the padded length of the batch.
+    Rows with the position `IGNORED` have no label and do not count. A batch without labels has the loss 0.
 
     Args:
-        start: ``(B, L)`` start logits; ``end`` likewise.
-        start_positions: ``(B,)`` token indices; ``end_positions`` likewise.
-        mask: ``(B, L)``, true where a token is no padding.
+        start: logits of the start, ``(B, L)``.
+        end: logits of the end, ``(B, L)``.
+        start_positions: token index of each start, ``(B,)``.
+        end_positions: token index of each end, ``(B,)``.
+        mask: ``(B, L)``, bool or 0/1, true where a token is no padding.
+
+    Returns:
+        A scalar in float32.
     """
     padding = ~mask.bool()
     labelled = start_positions.ne(IGNORED).sum().clamp(min=1)
@@ -43,11 +48,11 @@ def span_task_loss(
 class DistillationModel(nn.Module):
     """A student and its objective.
 
-    The teacher is not part of it: it has nothing to learn and must not be wrapped, saved or optimised. Its output
-    comes in with the batch.
+    The teacher is not part of this module, because it must not be trained, wrapped or saved. The batch brings the
+    teacher's output.
 
     Args:
-        student: the model that learns.
+        student: the model to train.
         objective: the loss terms and their projections.
     """
 
@@ -58,7 +63,7 @@ class DistillationModel(nn.Module):
 
     @property
     def config(self) -> Any:
-        """The student's configuration, which the trainer and its callbacks ask for."""
+        """Return the student's configuration, which the trainer and its callbacks read."""
         return self.student.config
 
     def forward(
@@ -68,31 +73,42 @@ class DistillationModel(nn.Module):
         share: BatchShare | None = None,
         **inputs: Any,
     ) -> ModelOutput | dict[str, Tensor]:
-        """Loss terms in training, the student's own output in evaluation.
+        """Return the loss terms in training, and the student's own output in evaluation.
 
         Args:
-            teacher_output: the teacher's output on the same inputs.
-            share: the part of the optimizer step that this micro-batch is; None asks for the student's own output.
-            **inputs: the student's inputs, labels included.
+            teacher_output: the teacher's output on the same inputs. Default: None, if no term needs a teacher.
+            share: the share of this micro-batch in the optimizer step. Default: None, which requests the student's own
+                output.
+            **inputs: inputs of the student, with the labels.
+
+        Returns:
+            The loss terms by name, see `ITRDObjective.forward`, or the student's output.
+
+        Raises:
+            UserError: ``share`` is given, but the batch holds no ``attention_mask``.
         """
         if share is None:
-            return self.student(**inputs)
+            evaluated: ModelOutput = self.student(**inputs)
+            return evaluated
         mask = inputs.get("attention_mask")
         if mask is None:
             raise UserError(
                 "The batch holds no attention_mask, but the losses must know which tokens are padding."
             )
         args = self.objective.args
-        positions = [
-            inputs.pop(name) for name in ("start_positions", "end_positions") if name in inputs
-        ]
+        positions = {
+            name: inputs.pop(name)
+            for name in ("start_positions", "end_positions")
+            if name in inputs
+        }
         layers = [pair.student for pair in self.objective.pairs]
         output, student = encode(self.student, inputs, layers, attention=args.needs_attention)
         task_loss = None
         if args.w_task > 0:
             if positions:
                 start, end = student.logits["start_logits"], student.logits["end_logits"]
-                task_loss = span_task_loss(start, end, *positions, mask)
+                task_loss = span_task_loss(start, end, **positions, mask=mask)
             else:
-                task_loss = output.loss
-        return self.objective(student, teacher_output, task_loss, mask, share)
+                task_loss = output.get("loss")
+        terms: dict[str, Tensor] = self.objective(student, teacher_output, task_loss, mask, share)
+        return terms

@@ -1,4 +1,4 @@
-"""The objective: which terms, on which layer pairs, with which weights."""
+"""The objective: its terms, their layer pairs and their weights."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from itrd_nlp.losses.peers import Sizes, term_name
 from itrd_nlp.losses.views import draw_samples, to_samples
 
 Views = dict[str, tuple[Tensor, Tensor]]
-"""View -> the samples of one layer and which of them count."""
+"""Mapping from views to the samples of one layer and the mask of those that count."""
 
 
 @dataclass
 class BatchShare:
-    """What part of an optimizer step this micro-batch is, per kind of term.
+    """The share of a micro-batch in its optimizer step, for each kind of term.
 
-    Means over micro-batches of different sizes do not add up to the mean over all of them; a share weighs them
-    so that they do. Without gradient accumulation and on one process all three are 1.
+    The means over micro-batches of different sizes do not add up to the mean over all of them. Multiplied by their
+    shares they do. On one process without gradient accumulation ``task``, ``logits`` and ``batch`` are 1.
 
     Attributes:
-        task: share of the labels, for the task loss.
-        logits: share of the rows (or of the valid tokens, where each token has logits), for KD.
-        batch: one over the number of micro-batches, for terms that are statistics of a batch.
-        hidden: factor of the weights of all terms that read hidden states, 1 where they do not fade.
+        task: share of the labels, for the task loss. Default: 1.
+        logits: share of the rows, for KD. If each token has logits, it is the share of the valid tokens. Default: 1.
+        batch: one divided by the number of micro-batches, for terms that are statistics of a batch. Default: 1.
+        hidden: factor of the weights of all terms that read hidden states. It is 1 unless they fade. Default: 1.
     """
 
     task: Tensor | float = 1.0
@@ -47,23 +47,27 @@ class BatchShare:
 
 
 class ITRDObjective(nn.Module):
-    """Logit KD, correlation and mutual information between a student and a teacher (paper, eq. 10), and peers.
+    """The weighted sum of task loss, logit KD, correlation, mutual information (paper, eq. 10) and peer losses.
 
-    Holds the projections ``d_s -> d_t``, one per layer pair: the correlation loss always reads the projected
-    student, the mutual information loss only where the widths differ (paper, section 5). The losses of other papers
-    (``args.peer_losses``) hold their own, sum over the pairs by themselves and have the statistics of one process.
+    The objective holds one projection ``d_s -> d_t`` for each layer pair. The correlation loss always reads the
+    projected student. The mutual information loss reads it only if the widths differ (paper, section 5). The losses of
+    other papers (``args.peer_losses``) hold their own projections and sum over the pairs themselves. They use the
+    statistics of one process.
 
-    Under several processes the correlation loss has the statistics of all of them (``sync_statistics``), the mutual
-    information loss the samples of all of them where ``mi_gather`` asks for it. Both then have the same value on every
-    process, and the mean of the gradients over the processes is that of one process with the whole batch.
+    With several processes the correlation loss uses the statistics of all processes (``sync_statistics``). With
+    ``mi_gather`` the mutual information loss uses the samples of all processes. Both losses then have the same value on
+    every process. The mean of the gradients over the processes equals the gradient of one process with the whole batch.
 
     Args:
         pairs: the layer pairs.
-        student_size: hidden size of the student.
-        teacher_size: hidden size of the teacher.
-        args: weights, views and the rest.
-        student_heads: attention heads of the student; likewise `teacher_heads`. Only for peers that read attention.
-        teacher_heads: see there.
+        student_size: width of the student's hidden states.
+        teacher_size: width of the teacher's hidden states.
+        args: the training arguments with the weights and views of the terms.
+        student_heads: number of attention heads of the student. Only peers that read attention need it. Default: 1.
+        teacher_heads: number of attention heads of the teacher. Only peers that read attention need it. Default: 1.
+
+    Raises:
+        UserError: a peer in ``args.peer_losses`` does not exist or cannot compare these models.
     """
 
     def __init__(
@@ -98,19 +102,19 @@ class ITRDObjective(nn.Module):
         mask: Tensor,
         share: BatchShare,
     ) -> dict[str, Tensor]:
-        """Compute every term.
+        """Compute every term that has a weight.
 
         Args:
             student: output of the student.
-            teacher: output of the teacher, None where no term needs one.
-            task_loss: mean task loss of the micro-batch, None where its weight is 0.
-            mask: ``(B, L)``, true where a token is no padding.
-            share: weights of this micro-batch in the optimizer step.
+            teacher: output of the teacher on the same inputs. None if no term needs a teacher.
+            task_loss: mean task loss of the micro-batch, a scalar. None if its weight is 0.
+            mask: ``(B, L)``, bool or 0/1, true where a token is no padding.
+            share: the share of this micro-batch in the optimizer step.
 
         Returns:
-            ``loss``, the total with its gradient, and by name each term before its weight: ``task``, ``kd``,
-            ``corr`` and ``mi`` (reduced over the pairs) and ``corr_1:4``, ``mi_1:4`` and so on for each pair, and
-            each peer by its own name, such as ``patient_kd``. Every value carries its share.
+            Scalars by name. ``loss`` is the weighted total with its gradient. The terms are detached and have no
+            weight: ``task``, ``kd``, ``corr`` and ``mi`` over all pairs, ``corr_1:4`` and ``mi_1:4`` and so on for
+            single pairs, and peers by their own names, such as ``patient_kd``. Every value is multiplied by its share.
         """
         args = self.args
         terms: dict[str, Tensor] = {}
@@ -122,7 +126,7 @@ class ITRDObjective(nn.Module):
 
         if task_loss is not None:
             part = torch.as_tensor(share.task, device=task_loss.device)
-            # The mean over no labels is NaN: where a process has none while others do, it adds nothing.
+            # The mean over no labels is NaN. A process without labels adds 0 while other processes have some.
             add("task", args.w_task, torch.where(part > 0, task_loss.float() * part, 0))
         if teacher is not None and args.w_kd > 0:
             add("kd", args.w_kd, self._kd(student, teacher, mask) * share.logits)
@@ -160,7 +164,7 @@ class ITRDObjective(nn.Module):
     def _layer_losses(
         self, student: EncoderOutput, teacher: EncoderOutput, mask: Tensor
     ) -> Iterator[tuple[str, float, Tensor]]:
-        """Name, weight and the values ``(pairs,)`` of the two losses between layers that have a weight."""
+        """Yield name, weight and values ``(pairs,)`` of correlation and mutual information, if they have a weight."""
         args = self.args
         drawn = self._draw(mask)
         z_s = [self._views(student.hidden_states[pair.student], mask, drawn) for pair in self.pairs]
@@ -176,7 +180,7 @@ class ITRDObjective(nn.Module):
             yield "mi", args.beta_mi, self._mutual_information(embedded, z_t)
 
     def _draw(self, mask: Tensor) -> Tensor | None:
-        """Indices of the tokens that the losses read, valid ones first; None where they read all or none."""
+        """Draw the tokens that the losses read, valid tokens first. None means that they read all tokens or none."""
         args = self.args
         most = [0]
         if args.beta_corr > 0 and args.corr_view == "tokens":
@@ -189,27 +193,29 @@ class ITRDObjective(nn.Module):
         return draw_samples(mask.flatten(), max(most))
 
     def _views(self, hidden: Tensor, mask: Tensor, drawn: Tensor | None) -> Views:
-        """The samples of a layer in the views in use; of the tokens those drawn."""
+        """Return the samples of a layer in each view that has a weight. The view of tokens holds the drawn ones."""
         args = self.args
         views: Views = {}
         for beta, view in ((args.beta_corr, args.corr_view), (args.beta_mi, args.mi_view)):
             if beta > 0 and view not in views:
                 samples, valid = to_samples(hidden, mask, view)
                 if view == "tokens" and drawn is not None:
-                    # Not samples[drawn], whose backward pass takes three times as long on a CPU.
+                    # The backward pass of samples[drawn] would take three times as long on a CPU.
                     samples, valid = samples.index_select(0, drawn), valid[drawn]
                 views[view] = samples, valid
         return views
 
     def _projected(self, index: int, views: Views, hidden: Tensor, mask: Tensor) -> Views:
-        """The same through the projection of a layer pair, which reads no more tokens than it must."""
+        """Project the samples of a layer pair. In the view of tokens only the drawn tokens are projected."""
         if not len(self.projections):
             return views
         project = self.projections[index]
+        # Pooled samples are float32 means. The projection must read the hidden states in their own
+        # dtype, so it comes before the mean.
         return {
             view: (project(samples), valid)
             if view == "tokens"
-            else to_samples(project(hidden), mask, view)  # a mean over tokens has another dtype
+            else to_samples(project(hidden), mask, view)
             for view, (samples, valid) in views.items()
         }
 
@@ -217,7 +223,7 @@ class ITRDObjective(nn.Module):
         view, args = self.args.corr_view, self.args
         rows = args.corr_max_samples if view == "tokens" else None
         loss = partial(correlation_loss, alpha=args.alpha, unbiased=args.unbiased_std)
-        if view == "sequence":  # each sequence has its own statistics, and is on one process anyway
+        if view == "sequence":  # a sequence has its own statistics and lies on one process
             return _pair_by_pair(loss, student, teacher, view)
         synchronised = sum_over_ranks if args.sync_statistics else None
         samples_s, samples_t, valid = _stacked(student, teacher, view, rows)
@@ -242,7 +248,7 @@ class ITRDObjective(nn.Module):
         return loss(samples_s, samples_t, mask=_unless_all(valid, len(self.pairs)), per_group=True)
 
     def _mi_rows(self) -> int:
-        """Samples of this process in the MI loss, at most."""
+        """Return the largest number of samples of this process in the MI loss."""
         if self.args.mi_view == "pooled":
             return self.args.per_device_train_batch_size
         return self.args.mi_max_samples // (world_size() if self.args.mi_gather else 1)
@@ -251,7 +257,7 @@ class ITRDObjective(nn.Module):
 def _pair_by_pair(
     loss: Callable[..., Tensor], student: list[Views], teacher: list[Views], view: str
 ) -> Tensor:
-    """The loss of each layer pair, whose samples are groups already."""
+    """Compute the loss of each layer pair by itself, because its samples are already groups."""
     return torch.stack(
         [
             loss(s[view][0], t[view][0], mask=s[view][1])
@@ -263,10 +269,12 @@ def _pair_by_pair(
 def _stacked(
     student: list[Views], teacher: list[Views], view: str, rows: int | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The first ``rows`` samples of all layer pairs, to be read in one pass: kernels start and processes exchange once.
+    """Stack the first ``rows`` samples of all layer pairs.
+
+    One pass over the stack starts each kernel only once, and processes exchange their statistics only once.
 
     Returns:
-        Samples of the student ``(pairs, n, d_s)`` and the teacher ``(pairs, n, d_t)``, and which count ``(n,)``.
+        The student's samples ``(pairs, n, d_s)``, the teacher's samples ``(pairs, n, d_t)``, and their mask ``(n,)``.
     """
     return (
         torch.stack([views[view][0][:rows] for views in student]),
@@ -276,8 +284,9 @@ def _stacked(
 
 
 def _unless_all(valid: Tensor, pairs: int) -> Tensor | None:
-    """The mask of all layer pairs, or None where every sample counts: applying it costs a CPU more than a reduction.
+    """Return the mask of all layer pairs, or None if every sample counts.
 
-    A GPU would have to be waited for, so there the mask stays.
+    On a CPU, applying a mask takes longer than finding out that it is all true. On a GPU the mask stays, because the
+    test would have to wait for the GPU.
     """
     return None if valid.device.type == "cpu" and bool(valid.all()) else valid.expand(pairs, -1)

@@ -1,4 +1,4 @@
-"""A frozen teacher: what it says of a batch, computed or read from its cache."""
+"""A frozen teacher, which computes its outputs for a batch or reads them from its cache."""
 
 from __future__ import annotations
 
@@ -24,33 +24,46 @@ from itrd_nlp.training.identity import weights_digest
 
 logger = logging.getLogger(__name__)
 
-PROBES = 3  # batches that are timed before `teacher_cache: auto` decides; the first warms up
+PROBES = 3
+"""Number of batches that ``teacher_cache: auto`` times before it decides. The first one warms up."""
 
 
 def cache_folder(model: PreTrainedModel, args: ITRDTrainingArguments) -> Path:
-    """Where the cache keeps what this teacher says: a folder for its weights in their dtype."""
+    """Return the folder in which the cache keeps the outputs of this teacher.
+
+    Teachers with different weights or dtypes have different folders.
+
+    Args:
+        model: the teacher.
+        args: training arguments. ``teacher_cache_dir`` is the parent folder; by default it is
+            ``itrd_nlp/teacher_cache`` in ``HF_HOME``.
+    """
     folder = Path(args.teacher_cache_dir or Path(HF_HOME) / "itrd_nlp" / "teacher_cache")
     dtype = str(model.dtype).removeprefix("torch.")
     return folder / f"{weights_digest(model)}-{dtype}"
 
 
 class Teacher:
-    """Runs a teacher on batches, or reads what it said of them before.
+    """A teacher that computes its outputs for batches, or reads them from its cache.
 
-    Where no logits are needed (``w_kd: 0``) it stops after the highest layer that the objective reads.
+    If the objective needs no logits (``w_kd: 0``), the teacher stops after the highest layer that the objective reads.
 
-    With ``teacher_cache: auto`` the first batches are timed, and the cache is left aside where the disk would take
-    longer than the teacher, or where it would not fit below ``cache_max_gb``. The cache does not keep queries, keys and
-    values, so that it is left aside, too, where a peer reads those.
+    With ``teacher_cache: auto`` the teacher times its first batches. It then drops the cache if the disk would take
+    longer than the teacher. It makes no cache if the outputs would take more than ``cache_max_gb``. It makes no cache
+    either if a peer reads queries, keys and values, because the cache does not keep them.
 
     Args:
-        model: frozen, in evaluation mode, on its device.
-        layers: of the hidden states that the objective reads.
-        args: whether logits are needed, and the cache.
-        train_dataset: to estimate the size of the cache; None where its size is not known.
+        model: the teacher, frozen, in evaluation mode and on its device.
+        layers: layers of the hidden states that the objective reads; 0 is the embeddings.
+        args: training arguments. They tell whether the objective needs logits, and how to use the cache.
+        train_dataset: the training data, from which the size of the cache is estimated. Default: None, without an
+            estimate.
+
+    Attributes:
+        cache: the cache, or None if there is none.
 
     Raises:
-        UserError: ``teacher_cache: on``, and the cache would be larger than ``cache_max_gb``.
+        UserError: ``teacher_cache`` is ``on``, and the cache would be larger than ``cache_max_gb``.
     """
 
     def __init__(
@@ -72,14 +85,24 @@ class Teacher:
         )
         self.cache: TeacherCache | None = None
         self._read_speed: float | None = None
-        self._timed: list[tuple[float, int]] = []  # seconds and bytes of a batch
+        # Seconds and bytes of each batch that was timed.
+        self._timed: list[tuple[float, int]] = []
         if args.teacher_cache != "off" and self.needs_attention:
-            logger.warning("No teacher cache: it does not keep what the peer_losses read.")
+            logger.warning(
+                "No teacher cache: it does not keep the queries, keys and values that peer_losses read."
+            )
         elif args.teacher_cache != "off":
             self._open_cache(args, train_dataset)
 
     def __call__(self, inputs: dict[str, Any]) -> EncoderOutput:
-        """The outputs for a batch without labels. They carry no gradient; the logits may be saved for a backward."""
+        """Return the teacher's outputs for a batch.
+
+        Args:
+            inputs: keyword arguments of the teacher, without labels.
+
+        Returns:
+            Outputs without gradients. Autograd can save the logits for a backward pass.
+        """
         if self.cache is not None:
             cached = self.cache.read(inputs, layers=self.layers, logits=self.needs_logits)
             if cached is not None:
@@ -90,7 +113,8 @@ class Teacher:
                 output = EncoderOutput({}, hidden_states_up_to(self.model, inputs, self.layers))
             else:
                 output = encode(self.model, inputs, self.layers, attention=self.needs_attention)[1]
-        # KD saves the teacher's probabilities for its backward, which inference tensors refuse.
+        # KD saves the teacher's probabilities for its backward pass, but autograd refuses to save
+        # inference tensors.
         logits = {name: value.clone() for name, value in output.logits.items()}
         output = dataclasses.replace(output, logits=logits)
         if self.cache is not None:
@@ -118,18 +142,19 @@ class Teacher:
             logger.warning("Teacher cache: about %.1f GB in %s.", gigabytes, folder)
 
     def _estimate(self, train_dataset: Any) -> float:
-        """Bytes that the outputs for a data set take, 0 where its number of tokens is not known."""
+        """Estimate the bytes of the outputs for a data set. The estimate is 0 if the number of tokens is unknown."""
         if not isinstance(train_dataset, Dataset) or "input_ids" not in train_dataset.column_names:
             return 0.0
         column = train_dataset.with_format("arrow")["input_ids"][:]
         tokens = sum(len(chunk.flatten()) for chunk in column.chunks)
         per_token = 2 * len(self.layers) * self.model.config.hidden_size
         if self.needs_logits:
-            per_token += 2 * self.model.dtype.itemsize  # of a span head; others say less per token
+            # The two logits of a span head. Most other heads have fewer logits for each token.
+            per_token += 2 * self.model.dtype.itemsize
         return float(tokens * per_token)
 
     def _decide(self, output: EncoderOutput, started: float) -> None:
-        """Compare the teacher's time for the first batches with what reading their outputs would take."""
+        """Drop the cache if reading the outputs of the first batches would take longer than computing them."""
         if self._read_speed is None:
             return
         if torch.cuda.is_available():
@@ -144,7 +169,7 @@ class Teacher:
         self._read_speed = None
         if reading > seconds:
             logger.warning(
-                "No teacher cache: this disk would take %.2f s for what the teacher says in %.2f s.",
+                "No teacher cache: reading would take %.2f s on this disk, but the teacher computes in %.2f s.",
                 reading,
                 seconds,
             )

@@ -1,12 +1,13 @@
-"""What a frozen teacher says of a window, computed once: hidden states and logits on disk, found by content.
+"""A cache on disk for the hidden states and logits of a frozen teacher, which computes each window only once.
 
-    FOLDER/TEACHER/hidden-4/SHARD.bin    the bytes of records, one after the other
+    FOLDER/TEACHER/hidden-4/type         the kind and the dtype of the records
+                            SHARD.bin    the bytes of the records, one after the other
                             SHARD.idx    their keys, places and checksums
 
-A record is one window's valid tokens in one layer (or its logits). Its key is a digest of the window's token ids, so
-that epochs, subsets, resumed runs and runs with other layers share what they have in common. Every process appends to
-shards of its own and reads those of all. Nothing is ever rewritten: what a kill leaves half-written has no entry, or
-one whose checksum fails, and is computed again.
+A record holds the valid tokens of one window in one layer, or the logits of the window. Its key is a digest of the
+window's inputs. Epochs, subsets, resumed runs and runs with other layers therefore share records. Every process appends
+to its own shards and reads the shards of all processes. Records are never rewritten. A killed process may leave a
+record half-written. Such a record has no entry, or its checksum fails, and the teacher computes the window again.
 """
 
 from __future__ import annotations
@@ -32,23 +33,27 @@ from itrd_nlp.models.encode import LOGITS
 logger = logging.getLogger(__name__)
 
 SHARD_BYTES = 2**30
+"""A process starts a new shard when its shard is larger than this, in bytes."""
+
 _ENTRY = struct.Struct("<16sQII")  # key, offset, bytes, CRC-32
 _NO_KEY = bytes(16)
 _PROBE_BYTES = 64 * 2**20
 
 
 class TeacherCache:
-    """The outputs of one teacher, kept on disk.
+    """The outputs of one teacher on disk.
 
-    Hidden states are stored in bfloat16, logits as they are. Padding is not stored and comes back as zeros.
+    Hidden states are stored in bfloat16, and logits in their own dtype. Padding is not stored; reading fills it with
+    zeros.
 
     Args:
-        folder: of this teacher alone; see `itrd_nlp.training.identity.weights_digest`. Made if missing.
-        max_bytes: write no more than this; what is there is still read.
+        folder: folder for this teacher alone, see `itrd_nlp.distillation.teacher.cache_folder`. It is made if it is
+            missing.
+        max_bytes: largest size of the cache in bytes. A full cache stores no more windows, but still reads.
 
     Attributes:
-        hits: windows that were read.
-        misses: windows that were asked for and not there.
+        hits: number of windows that were read.
+        misses: number of windows that were missing.
 
     Raises:
         UserError: the folder cannot be written.
@@ -71,15 +76,15 @@ class TeacherCache:
     def read(
         self, inputs: dict[str, Tensor], *, layers: Sequence[int], logits: bool
     ) -> EncoderOutput | None:
-        """The teacher's output for a batch, on the device of its inputs.
+        """Read the teacher's output for a batch.
 
         Args:
-            inputs: what the teacher would get: ``input_ids (B, L)``, ``attention_mask`` and others.
-            layers: of the hidden states.
-            logits: whether logits are wanted, too.
+            inputs: inputs of the teacher: ``input_ids (B, L)``, ``attention_mask (B, L)`` and others.
+            layers: layers of the hidden states.
+            logits: read the logits, too.
 
         Returns:
-            None if a part of a window is not there, or damaged.
+            The output, on the device of the inputs. It is None if a part of a window is missing or damaged.
         """
         mask = _mask(inputs)
         names = [name for name in LOGITS if logits and (self.folder / name).is_dir()]
@@ -105,9 +110,14 @@ class TeacherCache:
         )
 
     def write(self, inputs: dict[str, Tensor], output: EncoderOutput) -> None:
-        """Store a teacher's output for a batch; what is there already is left alone.
+        """Store the teacher's output for a batch. Windows that are already stored stay unchanged.
 
-        A disk that is full, or `max_bytes` reached, ends the writing with one warning; the training goes on.
+        If the disk is full or the cache reaches ``max_bytes``, the cache warns once and stores no more windows. The
+        training continues.
+
+        Args:
+            inputs: inputs of the teacher: ``input_ids (B, L)``, ``attention_mask (B, L)`` and others.
+            output: output of the teacher for these inputs.
         """
         if self._full:
             return
@@ -137,7 +147,7 @@ class TeacherCache:
 
     def _stop(self, why: str) -> None:
         self._full = True
-        logger.warning("The teacher cache takes no more windows: %s. The training goes on.", why)
+        logger.warning("The teacher cache stores no more windows: %s. The training continues.", why)
 
     def _stream(self, name: str) -> _Stream:
         if name not in self._streams:
@@ -146,19 +156,22 @@ class TeacherCache:
 
 
 class _Stream:
-    """Records of one tensor: content key to bytes. Appended, never changed."""
+    """The records of one tensor, found by their keys. Records are appended and never changed."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self.dtype = torch.bfloat16
         self.per_token = True
-        self._scalars = False  # a token has one number, not a vector of them
+        # Each token has one number instead of a vector.
+        self._scalars = False
         self._shards: list[str] = []
         self._tables: list[bytearray] = []
         self._readers: dict[int, int] = {}
-        self._index: dict[bytes, tuple[int, int]] = {}  # key -> shard, entry
-        self._own: tuple[int, Any, Any] | None = None  # shard, its .bin, its .idx
+        # From a key to its shard and the number of its entry.
+        self._index: dict[bytes, tuple[int, int]] = {}
+        # The shard of this process, its .bin file and its .idx file.
+        self._own: tuple[int, Any, Any] | None = None
         self._read_description()
         self.refresh()
 
@@ -166,7 +179,12 @@ class _Stream:
         return key in self._index
 
     def describe(self, value: Tensor) -> None:
-        """Remember what a record is: ``(B, L, d)``, ``(B, L)`` per token or ``(B, C)`` per window."""
+        """Write the kind and the dtype of the records, unless they are already known.
+
+        Args:
+            value: the tensor of a batch: vectors of tokens ``(B, L, d)``, numbers of tokens ``(B, L)``, or logits of
+                windows ``(B, C)``.
+        """
         path = self.folder / "type"
         if path.exists():
             return
@@ -190,7 +208,7 @@ class _Stream:
             self._scalars = kind == "token"
 
     def refresh(self) -> None:
-        """Take up entries that other processes have added."""
+        """Read the entries that other processes have added."""
         for path in sorted(self.folder.glob("*.idx")):
             if path.stem not in self._shards:
                 self._shards.append(path.stem)
@@ -210,7 +228,7 @@ class _Stream:
                     self._index[key] = (shard, number)
 
     def get(self, key: bytes) -> bytes | None:
-        """The record of a key, None if it is not there or not what was written."""
+        """Read the record of a key. The result is None if the record is missing or damaged."""
         if key not in self._index:
             self.refresh()
         place = self._index.get(key)
@@ -224,19 +242,19 @@ class _Stream:
         if len(data) == size and zlib.crc32(data) == checksum:
             return data
         logger.warning(
-            "A window in %s is damaged and computed again.",
+            "A window in %s is damaged. The teacher computes it again.",
             self.folder / f"{self._shards[shard]}.bin",
         )
         del self._index[key]
         path = self.folder / f"{self._shards[shard]}.idx"
-        if path.exists():  # so that no later run meets it again
+        if path.exists():  # erase the entry for later runs, too
             with path.open("r+b") as file:
                 file.seek(number * _ENTRY.size)
                 file.write(bytes(_ENTRY.size))
         return None
 
     def put(self, key: bytes, data: bytes) -> None:
-        """Append a record: first its bytes, then the entry that says that they are there."""
+        """Append a record: first its bytes, and then its entry. A record without an entry does not exist."""
         if self._own is None or self._own[1].tell() > SHARD_BYTES:
             name = uuid.uuid4().hex
             self._shards.append(name)
@@ -255,7 +273,7 @@ class _Stream:
         self._tables[shard] += entry
 
     def unpack(self, records: list[bytes], mask: Tensor) -> Tensor:
-        """Records of a batch as one tensor, with zeros where the mask ``(B, L)`` is false."""
+        """Join the records of a batch into one tensor, with zeros where the mask ``(B, L)`` is false."""
         flat = torch.frombuffer(bytearray(b"".join(records)), dtype=self.dtype)
         if not self.per_token:
             return flat.view(len(records), -1).to(mask.device)
@@ -281,10 +299,14 @@ class _Stream:
 
 
 def row_keys(inputs: dict[str, Tensor]) -> list[bytes]:
-    """A digest of each row of a batch, the same however long the batch was padded.
+    """Return a digest of each row of a batch. It does not depend on the padded length of the batch.
 
     Args:
-        inputs: tensors whose first dimension is the batch; those of ``(B, L)`` count where the mask is true.
+        inputs: tensors whose first dimension is the batch. Tensors of ``(B, L)`` count only where the attention mask is
+            true.
+
+    Returns:
+        One key of 16 bytes for each row.
     """
     valid = _mask(inputs).cpu()
     values = {name: x.cpu() for name, x in sorted(inputs.items()) if name != "attention_mask"}
@@ -300,7 +322,13 @@ def row_keys(inputs: dict[str, Tensor]) -> list[bytes]:
 
 
 def read_speed(folder: Path) -> float:
-    """Bytes a second that this disk reads, measured with a file that the kernel is told to forget."""
+    """Measure how many bytes this disk reads per second.
+
+    The kernel is told to drop the test file from its page cache, so that the disk must read it.
+
+    Args:
+        folder: an existing folder on the disk.
+    """
     path = folder / f"probe.{uuid.uuid4().hex}"
     try:
         with path.open("wb") as file:

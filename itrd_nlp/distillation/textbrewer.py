@@ -1,18 +1,17 @@
-"""ITRD inside TextBrewer: its distillers, this package's losses.
+"""The losses of ITRD for the distillers of TextBrewer.
 
     from itrd_nlp.distillation.textbrewer import itrd_matches
 
     matches = itrd_matches(student_layers=3, teacher_layers=12, student_size=768, teacher_size=768)
     distill_config = DistillationConfig(temperature=2, hard_label_weight=1, intermediate_matches=matches)
 
-What TextBrewer 0.2.1 does otherwise than a reader may expect:
+TextBrewer 0.2.1 differs from `ITRDTrainer` in five points:
 
-- The adaptor must return ``inputs_mask`` (the attention mask). Without it padding counts as tokens.
-- Its soft cross-entropy has no factor T^2, so that ``kd_loss_weight`` must grow with the temperature by hand.
-- ``hard_label_weight`` is 0 by default, and the labels' loss is only there if the adaptor returns ``losses``.
-- Its losses see the micro-batch of one process; there are no statistics over several.
-- Every match has a projection of its own. Where the widths differ the two losses of a pair do not share one, as they do
-  in `ITRDObjective`.
+- The adaptor must return ``inputs_mask``, the attention mask. Without it, padding counts as tokens.
+- The soft cross entropy has no factor T^2. Users must raise ``kd_loss_weight`` with the temperature.
+- ``hard_label_weight`` is 0 by default. The loss on labels also needs an adaptor that returns ``losses``.
+- The losses read the micro-batch of one process. They do not use the statistics of several processes.
+- Every match has its own projection. In `ITRDObjective` the two losses of a pair share one if the widths differ.
 """
 
 from __future__ import annotations
@@ -46,22 +45,25 @@ def itrd_matches(
     mi_log: bool = False,
     mi_max_samples: int = 512,
 ) -> list[dict[str, Any]]:
-    """The value of ``intermediate_matches`` in TextBrewer's ``DistillationConfig``.
+    """Return the value of ``intermediate_matches`` for TextBrewer's ``DistillationConfig``.
 
-    Puts both losses into TextBrewer's ``MATCH_LOSS_MAP`` and their projection into its ``PROJ_MAP``, under names that
-    carry their settings. Every token that ``inputs_mask`` does not mask is a sample.
+    The function registers both losses in TextBrewer's ``MATCH_LOSS_MAP`` and their projection in its ``PROJ_MAP``. The
+    names of the losses contain their settings. Every token that ``inputs_mask`` keeps is a sample.
 
     Args:
-        student_layers: number of layers; likewise `teacher_layers`.
-        teacher_layers: see there.
-        student_size: width of the hidden states; likewise `teacher_size`.
-        teacher_size: see there.
-        layer_map: see `itrd_nlp.distillation.layer_map.layer_pairs`.
-        beta_corr: weight of the correlation loss, summed over the pairs; 0 leaves it out.
-        beta_mi: weight of the mutual information loss; 0 leaves it out.
-        alpha: exponent of the correlation loss (paper, eq. 6).
-        mi_log: mutual information with logarithms (eq. 9).
-        mi_max_samples: tokens drawn for the mutual information loss, at most.
+        student_layers: number of layers of the student.
+        teacher_layers: number of layers of the teacher.
+        student_size: width of the student's hidden states.
+        teacher_size: width of the teacher's hidden states.
+        layer_map: a map or pairs of layers, see `itrd_nlp.distillation.layer_map.layer_pairs`. Default: ``"uniform"``.
+        beta_corr: weight of the correlation loss, summed over the pairs. 0 leaves the loss out. Default: 2.
+        beta_mi: weight of the mutual information loss, summed over the pairs. 0 leaves the loss out. Default: 1.
+        alpha: exponent of the correlation loss (paper, eq. 6), above 0. Default: 1.01.
+        mi_log: use the logarithms of eq. 9 in the mutual information loss. Default: false.
+        mi_max_samples: largest number of tokens drawn for the mutual information loss. Default: 512.
+
+    Returns:
+        One match for each layer pair and loss.
 
     Raises:
         UserError: TextBrewer is not installed, or a layer does not exist.
@@ -70,13 +72,34 @@ def itrd_matches(
         >>> itrd_matches(3, 12, 768, 768, beta_mi=0)[0]["layer_T"]
         4
     """
+    if isinstance(layer_map, str):
+        layer_map = [layer_map]
+    pairs = layer_pairs(layer_map, student_layers=student_layers, teacher_layers=teacher_layers)
+    correlation, information = _register(alpha, mi_log, mi_max_samples)
+    matches: list[dict[str, Any]] = []
+
+    def add(pair: LayerPair, loss: str, weight: float, *, projected: bool) -> None:
+        match = {"layer_S": pair.student, "layer_T": pair.teacher, "feature": "hidden"}
+        match |= {"loss": loss, "weight": weight}
+        if projected:  # a new list, because TextBrewer appends to it
+            match["proj"] = [PROJECTION, student_size, teacher_size]
+        matches.append(match)
+
+    for pair in pairs:
+        if beta_corr > 0:
+            add(pair, correlation, beta_corr, projected=True)
+        if beta_mi > 0:
+            # The paper projects the student for this loss only if the widths differ.
+            add(pair, information, beta_mi, projected=student_size != teacher_size)
+    return matches
+
+
+def _register(alpha: float, mi_log: bool, mi_max_samples: int) -> tuple[str, str]:
+    """Register both losses and their projection with TextBrewer, and return the names of the losses."""
     try:
         from textbrewer.presets import register_new
     except ImportError:
         raise UserError("TextBrewer is not installed; pip install itrd_nlp[textbrewer].") from None
-    if isinstance(layer_map, str):
-        layer_map = [layer_map]
-    pairs = layer_pairs(layer_map, student_layers=student_layers, teacher_layers=teacher_layers)
     correlation = f"{CORRELATION}_{alpha:g}"
     information = f"{MUTUAL_INFORMATION}_{mi_max_samples}" + ("_log" if mi_log else "")
     register_new("match_Loss", correlation, partial(match_correlation, alpha=alpha))
@@ -86,34 +109,22 @@ def itrd_matches(
         partial(match_mutual_information, log=mi_log, max_samples=mi_max_samples),
     )
     register_new("projection", PROJECTION, _projection)
-    matches: list[dict[str, Any]] = []
-
-    def add(pair: LayerPair, loss: str, weight: float, *, projected: bool) -> None:
-        match = {"layer_S": pair.student, "layer_T": pair.teacher, "feature": "hidden"}
-        match |= {"loss": loss, "weight": weight}
-        if projected:  # a list of its own, which TextBrewer appends to
-            match["proj"] = [PROJECTION, student_size, teacher_size]
-        matches.append(match)
-
-    for pair in pairs:
-        if beta_corr > 0:
-            add(pair, correlation, beta_corr, projected=True)
-        if beta_mi > 0:
-            # As in the paper, that of the hidden states themselves where the widths agree.
-            add(pair, information, beta_mi, projected=student_size != teacher_size)
-    return matches
+    return correlation, information
 
 
 def match_correlation(
     state_S: Tensor, state_T: Tensor, mask: Tensor | None = None, *, alpha: float = 1.01
 ) -> Tensor:
-    """`correlation_loss` in the form of TextBrewer's match losses.
+    """Compute `correlation_loss` with the signature of TextBrewer's match losses.
 
     Args:
-        state_S: ``(B, L, d)``, the student's; TextBrewer has projected them. `state_T` likewise, the teacher's.
-        state_T: see there.
-        mask: ``(B, L)``, 0 where a token is padding.
-        alpha: see `correlation_loss`.
+        state_S: hidden states of the student ``(B, L, d)``. TextBrewer has already projected them.
+        state_T: hidden states of the teacher ``(B, L, d)``.
+        mask: ``(B, L)``, 0 where a token is padding. Default: no token is padding.
+        alpha: exponent of the loss, above 0. Default: 1.01.
+
+    Returns:
+        A scalar.
     """
     student, teacher, valid = _tokens(state_S, state_T, mask)
     return correlation_loss(student, teacher, alpha=alpha, mask=valid)
@@ -127,14 +138,17 @@ def match_mutual_information(
     log: bool = False,
     max_samples: int = 512,
 ) -> Tensor:
-    """`mutual_information_loss` in the form of TextBrewer's match losses.
+    """Compute `mutual_information_loss` with the signature of TextBrewer's match losses.
 
     Args:
-        state_S: as for `match_correlation`.
-        state_T: as there.
-        mask: as there.
-        log: see `mutual_information_loss`.
-        max_samples: tokens drawn, at most.
+        state_S: hidden states of the student ``(B, L, d_s)``.
+        state_T: hidden states of the teacher ``(B, L, d_t)``.
+        mask: ``(B, L)``, 0 where a token is padding. Default: no token is padding.
+        log: use the logarithms of eq. 9. Default: false.
+        max_samples: largest number of tokens drawn. Default: 512.
+
+    Returns:
+        A scalar.
     """
     student, teacher, valid = _tokens(state_S, state_T, mask)
     drawn = draw_samples(valid, max_samples)

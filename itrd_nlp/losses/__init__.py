@@ -1,7 +1,8 @@
-"""The losses, on plain tensors: nothing here needs transformers.
+"""Distillation losses on plain tensors. This package needs torch, but not transformers.
 
-On features: `correlation_loss` and `mutual_information_loss`, each also as a module that holds a
-projection. On logits: `kd_loss` and `span_kd_loss`. For analysis: Rényi entropies of any order.
+- `correlation_loss` and `mutual_information_loss` compare features. Each also exists as a module with a projection.
+- `kd_loss` and `span_kd_loss` compare logits.
+- `matrix_entropy` and its relatives compute Rényi entropies of any order, for analysis.
 """
 
 from itrd_nlp.losses.correlation import (

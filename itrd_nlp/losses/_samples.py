@@ -1,4 +1,4 @@
-"""What the losses on features share: shape checks, the mask, the mean over groups."""
+"""Helpers that the losses on features share: shape checks, the mask and the mean over groups."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from itrd_nlp.errors import UserError
 
 
 def shape(x: Tensor) -> str:
-    """The shape of ``x`` as it is written in messages, e.g. ``(32, 384)``."""
+    """Return the shape of ``x`` as error messages show it, such as ``(32, 384)``."""
     return str(tuple(x.shape))
 
 
 def as_groups(
     student: Tensor, teacher: Tensor, mask: Tensor | None, *, same_width: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Checks one pair of features and views it as groups of samples.
+    """Check one pair of features and view it as groups of samples.
 
     Args:
         student: ``(n, d_s)`` or ``(g, n, d_s)``, floating point.
-        teacher: ``(n, d_t)`` or ``(g, n, d_t)``, floating point. It comes back detached.
-        mask: ``(n,)`` or ``(g, n)``, bool or 0/1, true where a sample counts; or None.
-        same_width: whether ``d_s`` must be ``d_t``.
+        teacher: ``(n, d_t)`` or ``(g, n, d_t)``, floating point.
+        mask: ``(n,)`` or ``(g, n)``, bool or 0/1, true where a sample counts. None counts every sample.
+        same_width: whether ``d_s`` must equal ``d_t``.
 
     Returns:
-        Student ``(g, n, d_s)``, teacher ``(g, n, d_t)`` and the mask as bool ``(g, n, 1)`` or None.
-        ``g`` is 1 where the inputs have no groups.
+        The student ``(g, n, d_s)``, the detached teacher ``(g, n, d_t)``, and the mask as bool ``(g, n, 1)`` or
+        None. ``g`` is 1 if the inputs have no groups.
 
     Raises:
-        UserError: The shapes or types do not fit.
+        UserError: the shapes or types do not fit.
     """
     for name, x in (("student", student), ("teacher", teacher)):
         if x.ndim not in (2, 3):
@@ -59,7 +59,7 @@ def as_groups(
 
 
 def check_mask(x: Tensor, mask: Tensor) -> None:
-    """Raises a `UserError` where ``mask`` does not have one entry per sample of ``x``."""
+    """Raise a `UserError` unless ``mask`` has one entry for each sample of ``x``."""
     if mask.shape != x.shape[:-1]:
         raise UserError(
             f"mask has shape {shape(mask)}; features {shape(x)} need a mask of "
@@ -68,21 +68,22 @@ def check_mask(x: Tensor, mask: Tensor) -> None:
 
 
 def statistics_dtype(student: Tensor, teacher: Tensor) -> torch.dtype:
-    """float32, or float64 where one of the inputs is float64."""
+    """Return float32, or float64 if one of the inputs is float64."""
     return torch.promote_types(torch.promote_types(student.dtype, teacher.dtype), torch.float32)
 
 
 def count_samples(x: Tensor, valid: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """The number of samples of each group of ``x (g, n, d)`` that count, as ``(g,)``."""
+    """Count the samples of each group of ``x (g, n, d)`` that the mask keeps, as ``(g,)``."""
     if valid is None:
         return x.new_full((x.shape[0],), x.shape[1], dtype=dtype)
     return valid.sum((1, 2), dtype=dtype)
 
 
 def over_groups(values: Tensor, counts: Tensor, *, per_group: bool) -> Tensor:
-    """Mean of ``values (g,)`` over the groups with ``counts (g,)`` above zero; 0 without any.
+    """Average ``values (g,)`` over the groups whose ``counts (g,)`` are above zero.
 
-    With ``per_group`` the values themselves, 0 where a group has no sample.
+    If no group has a sample, the average is 0. ``per_group`` returns the values themselves, with 0 for a group
+    without a sample.
     """
     counted = counts > 0
     values = torch.where(counted, values, 0)

@@ -17,14 +17,14 @@ from itrd_nlp.losses.projection import make_projection, project
 Reduce = Callable[[Tensor], Tensor]
 
 LOG_FLOOR = 1e-30
-"""Smallest argument of the logarithm in eq. 6: a perfect match gives -99.7 and no gradient.
+"""Smallest argument of the logarithm in eq. 6. A perfect match gives -99.7 and no gradient.
 
 In float32 the smallest |v - 1| above zero is 6e-8. So for alpha up to 2 the floor is below every
-sum that is not zero, and changes nothing but the perfect match. It is a normal float32 number.
+sum that is not zero. It changes only the perfect match. It is a normal float32 number.
 """
 
 STD_FLOOR = 1e-9
-"""A feature with a smaller standard deviation is constant.
+"""A feature with a smaller standard deviation counts as constant.
 
 The product of two variances of this size is still a normal float32 number.
 """
@@ -40,41 +40,38 @@ def correlation_loss(
     reduce: Reduce | None = None,
     per_group: bool = False,
 ) -> Tensor:
-    """How far each feature of the student is from perfect correlation with the teacher's.
+    """Measure how far the student's features are from perfect correlation with the teacher's.
 
-    ``log2 sum_i |v_i - 1|^(2 alpha)``, where ``v_i`` is the correlation over the samples of feature
-    ``i`` of the student with feature ``i`` of the teacher (section 4.1, eq. 6). The value is
-    between log2(`LOG_FLOOR`) = -99.7, the perfect match, and ``log2(d) + 2 alpha``; uncorrelated
-    features give ``log2(d)``. It does not change when a feature is shifted or multiplied by a
-    positive number.
+    The loss is ``log2 sum_i |v_i - 1|^(2 alpha)`` (section 4.1, eq. 6). ``v_i`` is the correlation between feature
+    ``i`` of the student and feature ``i`` of the teacher over the samples. A perfect match gives the minimum,
+    log2(`LOG_FLOOR`) = -99.7. Uncorrelated features give ``log2(d)``. The maximum is ``log2(d) + 2 alpha``. Shifting
+    a feature or multiplying it by a positive number does not change the loss.
 
-    Statistics are taken in float32 (float64 for float64 inputs). A feature that does not vary, in
-    the student or in the teacher, counts as ``v_i = 0`` and gets no gradient; so does every feature
-    of a single sample.
+    The statistics are computed in float32, or in float64 for float64 inputs. A feature that is constant in the student
+    or in the teacher counts as ``v_i = 0`` and gets no gradient. With a single sample every feature is constant.
 
     Args:
-        student: Features ``(n, d)``, or ``(g, n, d)`` for ``g`` groups with statistics of their own
-            (e.g. one sequence or one layer pair each). Then the loss is the mean over the groups
-            that have a sample.
-        teacher: Features of the same shape. They get no gradient.
-        alpha: Exponent, above 0. The paper takes 1.01 for the same architecture and 1.50 for
-            different ones.
-        mask: ``(n,)`` or ``(g, n)``, bool or 0/1, true where a sample counts. What the other rows
-            hold, NaN included, changes neither value nor gradient. The loss of no samples is 0.
-        unbiased: Takes the standard deviations with ``n - 1`` and the mean of the products with
-            ``n``, as the official code and algorithm 1 do (its line 18 means the normalised
-            representations). A perfect match then gives ``v_i = (n - 1) / n``.
-        reduce: Sums a tensor over all processes, differentiably. With it the statistics are those
-            of the global batch; only per-feature sums are exchanged, in two calls for all groups
-            together. Groups must mean the same on every process (layer pairs do, sequences do
-            not), and every process must call the loss, also one without samples.
-        per_group: Return the loss of each group, 0 where it has no sample, not their mean.
+        student: features ``(n, d)``, or ``(g, n, d)`` for ``g`` groups. Each group has its own statistics; a group
+            may be one sequence or one layer pair. The loss is then the mean over the groups that have a sample.
+        teacher: features of the same shape. They get no gradient.
+        alpha: exponent, above 0. The paper uses 1.01 if both models have the same architecture and 1.50 if they do
+            not. Default: 1.01.
+        mask: ``(n,)`` or ``(g, n)``, bool or 0/1, true where a sample counts. The values in the other rows, even NaN,
+            change neither the loss nor its gradient. A loss without samples is 0. Default: every sample counts.
+        unbiased: divide the variances by ``n - 1`` and the products by ``n``, as the official code and algorithm 1 do.
+            (Line 18 of the algorithm means the normalised representations.) A perfect match then gives
+            ``v_i = (n - 1) / n``. Default: divide both by ``n``.
+        reduce: a differentiable function that sums a tensor over all processes. With it the statistics are those of
+            the global batch. The loss calls it twice, for all groups together, and exchanges only per-feature sums.
+            A group must mean the same on every process: layer pairs do, sequences do not. Every process must call the
+            loss, even a process without samples. Default: the statistics are those of this process.
+        per_group: return the loss of each group instead of their mean. A group without a sample has the loss 0.
 
     Returns:
-        A scalar; ``(g,)`` with ``per_group``.
+        A scalar, or ``(g,)`` with ``per_group``.
 
     Raises:
-        UserError: ``alpha`` is not a positive number, or shapes or types do not fit.
+        UserError: ``alpha`` is not a positive number, or the shapes or types do not fit.
 
     Example:
         >>> teacher = torch.randn(32, 8)
@@ -85,7 +82,7 @@ def correlation_loss(
     v, counts = _correlations(student, teacher, mask, unbiased, reduce)
     distance = (v - 1).abs()
     # The gradient of x^p at 0 is infinite for p < 1, so zeros bypass the power.
-    off = distance != 0  # true for NaN
+    off = distance != 0  # NaN is off, too, so that it stays visible
     powers = torch.where(off, torch.where(off, distance, 1).pow(2 * alpha), 0)
     losses = powers.sum(-1).clamp(min=LOG_FLOOR).log2()
     return over_groups(losses, counts, per_group=per_group)
@@ -99,28 +96,41 @@ def feature_correlations(
     unbiased: bool = False,
     reduce: Reduce | None = None,
 ) -> Tensor:
-    """The correlation ``v_i`` of each feature of the student with the same feature of the teacher.
+    """Return the correlation ``v_i`` between each feature of the student and the same feature of the teacher.
 
-    This is the diagonal of the cross-correlation matrix of section 4.1. Arguments as in
-    `correlation_loss`.
+    The result is the diagonal of the cross-correlation matrix of section 4.1.
+
+    Args:
+        student: features ``(n, d)`` or ``(g, n, d)``.
+        teacher: features of the same shape. They get no gradient.
+        mask: ``(n,)`` or ``(g, n)``, true where a sample counts. Default: every sample counts.
+        unbiased: divide the variances by ``n - 1``, see `correlation_loss`.
+        reduce: a function that sums a tensor over all processes, see `correlation_loss`.
 
     Returns:
-        ``(d,)`` for inputs ``(n, d)``, ``(g, d)`` for inputs ``(g, n, d)``; between -1 and 1, 0 for
-        constant features.
+        ``(d,)`` for inputs ``(n, d)`` and ``(g, d)`` for inputs ``(g, n, d)``. The values are between -1 and 1. A
+        constant feature has the value 0.
+
+    Raises:
+        UserError: the shapes or types do not fit.
     """
     v, _ = _correlations(student, teacher, mask, unbiased, reduce)
     return v if student.ndim == 3 else v[0]
 
 
 def mean_correlation(loss: float, features: int, *, alpha: float = 1.01) -> float:
-    """The correlation that every feature has where a correlation loss has this value, for people to read.
+    """Translate a correlation loss into a correlation that people can read.
 
-    It inverts ``loss = log2(d |v - 1|^(2 alpha))``, so it is one minus a power mean of the distances.
+    If every feature had the same correlation ``v``, the loss would be ``log2(d |v - 1|^(2 alpha))``. This function
+    solves that equation for ``v``. So the result is one minus a power mean of the distances ``|v_i - 1|``.
 
     Args:
-        loss: Value of `correlation_loss`.
+        loss: value of `correlation_loss`.
         features: ``d``, the width of the teacher.
-        alpha: As in the loss.
+        alpha: exponent with which the loss was computed. Default: 1.01.
+
+    Returns:
+        The correlation, 1 for a perfect match.
 
     Example:
         >>> round(mean_correlation(0.0, 64, alpha=1.0), 3)
@@ -132,14 +142,17 @@ def mean_correlation(loss: float, features: int, *, alpha: float = 1.01) -> floa
 class CorrelationLoss(nn.Module):
     """`correlation_loss` behind a linear layer from the student's to the teacher's width.
 
-    The layer runs under the ambient autocast, the statistics in float32.
+    The layer runs under the autocast of the caller. The statistics are computed in float32.
 
     Args:
-        d_s: Width of the student's features.
-        d_t: Width of the teacher's features.
-        alpha: See `correlation_loss`.
-        unbiased: See `correlation_loss`.
-        init: How the layer starts, see `make_projection`.
+        d_s: width of the student's features.
+        d_t: width of the teacher's features.
+        alpha: exponent of the loss, above 0. Default: 1.01.
+        unbiased: divide the variances by ``n - 1``, see `correlation_loss`.
+        init: initial weights of the layer, see `make_projection`. Default: ``"auto"``.
+
+    Raises:
+        UserError: ``alpha`` is not a positive number, or `make_projection` refuses the widths.
 
     Example:
         >>> loss = CorrelationLoss(384, 768)
@@ -164,7 +177,20 @@ class CorrelationLoss(nn.Module):
         *,
         reduce: Reduce | None = None,
     ) -> Tensor:
-        """The loss of ``student (n, d_s)`` and ``teacher (n, d_t)``, or the same with groups."""
+        """Project the student and compute the loss.
+
+        Args:
+            student: features ``(n, d_s)`` or ``(g, n, d_s)``.
+            teacher: features ``(n, d_t)`` or ``(g, n, d_t)``. They get no gradient.
+            mask: ``(n,)`` or ``(g, n)``, true where a sample counts. Default: every sample counts.
+            reduce: a function that sums a tensor over all processes, see `correlation_loss`.
+
+        Returns:
+            A scalar.
+
+        Raises:
+            UserError: the shapes or types do not fit.
+        """
         student = project(self.projection, student, mask, d_s=self.d_s)
         return correlation_loss(
             student, teacher, alpha=self.alpha, mask=mask, unbiased=self.unbiased, reduce=reduce
@@ -184,12 +210,12 @@ def _check_alpha(alpha: float) -> None:
 def _correlations(
     student: Tensor, teacher: Tensor, mask: Tensor | None, unbiased: bool, reduce: Reduce | None
 ) -> tuple[Tensor, Tensor]:
-    """The correlations ``(g, d)`` and the numbers of samples ``(g,)``."""
+    """Return the correlations ``(g, d)`` and the numbers of samples ``(g,)``."""
     student, teacher, valid = as_groups(student, teacher, mask, same_width=True)
     dtype = statistics_dtype(student, teacher)
 
-    # No gradient here: the moments about the mean do not change to first order when the mean does,
-    # since the centred samples (of all processes) sum to zero.
+    # The means need no gradient. The centred samples of all processes sum to zero, so the moments
+    # do not change to first order when the mean does.
     with torch.no_grad():
         count = count_samples(student, valid, dtype).unsqueeze(-1)
         sums = torch.cat([_sum(student, valid, dtype), _sum(teacher, valid, dtype), count], dim=-1)
@@ -206,24 +232,24 @@ def _correlations(
     var_s, var_t = moments[0] / n_std, moments[1] / n_std
     covariance = moments[2] / count.clamp(min=1)
     varies = _varies(var_s, mean_s) & _varies(var_t, mean_t)
-    # One root of the product, not two roots: identical inputs then give exactly 1.
+    # One root of the product instead of two roots makes identical inputs give exactly 1.
     v = torch.where(varies, covariance / torch.where(varies, var_s * var_t, 1).sqrt(), 0)
     return v, count.squeeze(-1)
 
 
 def _varies(variance: Tensor, mean: Tensor) -> Tensor:
-    """Whether a feature's standard deviation is more than the rounding of its own mean.
+    """Tell whether a feature's standard deviation exceeds the rounding error of its mean.
 
-    NaN varies: a loss that is NaN is found, a feature that is quietly left out is not.
+    NaN counts as varying. The loss then becomes NaN, and the user sees the fault.
     """
     rounding = 16 * torch.finfo(mean.dtype).eps * mean
     return ~(variance.detach() <= rounding.square() + STD_FLOOR**2)
 
 
 def _row_blocks(x: Tensor) -> Iterator[slice]:
-    """Slices of the rows of ``x (g, n, d)`` that bound the size of temporaries.
+    """Yield slices of the rows of ``x (g, n, d)`` that bound the size of temporaries.
 
-    On a CPU they stay in the cache, which halves the time; elsewhere few large kernels are better.
+    On a CPU the blocks fit into the cache, which halves the time. On a GPU few large kernels are faster.
     """
     groups, n, d = x.shape
     elements = 2**18 if x.device.type == "cpu" else 2**24
@@ -235,7 +261,7 @@ def _row_blocks(x: Tensor) -> Iterator[slice]:
 def _centred(
     x: Tensor, valid: Tensor | None, mean: Tensor | None, rows: slice, dtype: torch.dtype
 ) -> Tensor:
-    """A new tensor with ``x - mean`` of some rows, 0 in rows that are not valid."""
+    """Return a new tensor with ``x - mean`` of some rows, and with 0 in rows that are not valid."""
     centred = x[:, rows].to(dtype, copy=True)
     if mean is not None:
         centred.sub_(mean.unsqueeze(1))
@@ -243,7 +269,7 @@ def _centred(
 
 
 def _sum(x: Tensor, valid: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """The sum over the valid rows of ``x (g, n, d)``, as ``(g, d)``."""
+    """Sum the valid rows of ``x (g, n, d)``, as ``(g, d)``."""
     total = x.new_zeros((x.shape[0], x.shape[2]), dtype=dtype)
     for rows in _row_blocks(x):
         total += _centred(x, valid, None, rows, dtype).sum(1)
@@ -251,12 +277,11 @@ def _sum(x: Tensor, valid: Tensor | None, dtype: torch.dtype) -> Tensor:
 
 
 class _CentredMoments(torch.autograd.Function):
-    """Sums over the valid samples of s², t² and s t, s and t being centred, as ``(3, g, d)``.
+    """Sum s², t² and s t over the valid samples, as ``(3, g, d)``. s and t are the centred features.
 
-    A function of its own because it keeps only references to its inputs: plain autograd keeps
-    centred float32 copies of both, and takes 1.4 times as long for 4096 x 384 in bfloat16 on a CPU.
-    The gradient with respect to the student is a per-feature combination of the centred features,
-    computed from the inputs again.
+    This function keeps only references to its inputs. Plain autograd would keep centred float32 copies of both models'
+    features, and would take 1.4 times as long for 4096 x 384 in bfloat16 on a CPU. The student's gradient combines the
+    centred features, feature by feature. The backward pass computes the centred features from the inputs again.
     """
 
     @staticmethod
@@ -276,7 +301,7 @@ class _CentredMoments(torch.autograd.Function):
             moments[0] += s.square_().sum(1)
             moments[1] += t.square_().sum(1)
         ctx.save_for_backward(student)
-        # Not by save_for_backward, which refuses what a teacher under torch.inference_mode gives.
+        # save_for_backward would refuse the tensors of a teacher that ran under torch.inference_mode.
         ctx.constants = (teacher, valid, mean_s, mean_t)
         return moments
 

@@ -1,4 +1,4 @@
-"""Distillation of logits: Hinton's KD with a temperature, for classification and for span heads."""
+"""Distillation of logits: KD with a temperature (Hinton et al. 2015), for classification and for span heads."""
 
 from __future__ import annotations
 
@@ -21,26 +21,24 @@ def kd_loss(
     sample_mask: Tensor | None = None,
     num_items: Tensor | int | None = None,
 ) -> Tensor:
-    """Knowledge distillation: ``T² KL(teacher || student)`` of softmax(logits / T), in nats.
+    """Compute the loss of knowledge distillation: ``T² KL(teacher || student)`` of softmax(logits / T), in nats.
 
-    The softmax is over the last dimension. The factor ``T²`` keeps the size of the gradient about
-    the same for every temperature (Hinton et al. 2015, section 2). Computed in float32 (float64 for
-    float64 inputs).
+    The softmax is over the last dimension. The factor ``T²`` keeps the gradient at about the same size for every
+    temperature (Hinton et al. 2015, section 2). The loss is computed in float32, or in float64 for float64 inputs.
 
     Args:
         student_logits: ``(..., C)``.
-        teacher_logits: The same shape. They get no gradient.
-        temperature: T, above 0.
-        class_mask: Broadcasts to ``(..., C)``, bool or 0/1, true where a class belongs to the
-            softmax.
-        sample_mask: ``(...)``, bool or 0/1, true where a row counts. Masked logits of either kind
-            may hold anything.
-        num_items: What the sum over the rows is divided by. Default: the number of rows that count.
-            Under gradient accumulation, give that number for all micro-batches together, and their
-            losses add up to the mean.
+        teacher_logits: logits of the same shape. They get no gradient.
+        temperature: ``T``, above 0. Default: 1.
+        class_mask: a mask that broadcasts to ``(..., C)``, bool or 0/1, true where a class belongs to the softmax.
+            Masked logits may hold any value, even NaN. Default: every class belongs to it.
+        sample_mask: ``(...)``, bool or 0/1, true where a row counts. The logits of the other rows may hold any value.
+            Default: every row counts.
+        num_items: divisor of the sum over the rows, at least 1. Under gradient accumulation, pass the number of rows
+            in all micro-batches; the losses then add up to the mean. Default: the number of rows that count.
 
     Returns:
-        A scalar: the mean over the rows, 0 where no row counts.
+        A scalar, the mean over the rows. It is 0 if no row counts.
 
     Raises:
         UserError: ``temperature`` or ``num_items`` is not positive, or the shapes do not fit.
@@ -79,16 +77,17 @@ def span_kd_loss(
     mask: Tensor | None = None,
     num_items: Tensor | int | None = None,
 ) -> Tensor:
-    """KD of a span head: the mean of `kd_loss` of the start and of the end positions.
+    """Compute the KD of a span head: the mean of the `kd_loss` of the start and that of the end.
 
     Args:
-        student_start: Logits ``(B, L)`` of the positions; so are the other three.
-        student_end: See above.
-        teacher_start: See above. The teacher's logits get no gradient.
-        teacher_end: See above.
-        temperature: T, above 0.
-        mask: ``(B, L)``, bool or 0/1, true for positions that belong to the softmax: not padding.
-        num_items: What the sum over the batch is divided by. Default: B.
+        student_start: the student's logits of the start, ``(B, L)``.
+        student_end: the student's logits of the end, ``(B, L)``.
+        teacher_start: the teacher's logits of the start, ``(B, L)``. They get no gradient.
+        teacher_end: the teacher's logits of the end, ``(B, L)``. They get no gradient.
+        temperature: ``T``, above 0. Default: 1.
+        mask: ``(B, L)``, bool or 0/1, true where a position is no padding. The softmax leaves the padding out.
+            Default: every position belongs to the softmax.
+        num_items: divisor of the sum over the batch, at least 1. Default: ``B``.
 
     Returns:
         A scalar.
@@ -116,18 +115,22 @@ def span_kd_loss(
 def mean_prediction(
     logits: Sequence[Tensor], *, temperature: float = 1.0, class_mask: Tensor | None = None
 ) -> Tensor:
-    """What an ensemble says: logits whose softmax is the mean of the softmaxes of several models.
+    """Return logits whose softmax is the mean of the softmaxes of several models.
 
-    The mean is taken at the temperature of the KD, so that ``softmax(result / T)`` is the arithmetic mean of
-    ``softmax(logits / T)``, one of the targets of Hinton et al. 2015, section 1.
+    The mean is taken at the temperature ``T`` of the KD: ``softmax(result / T)`` is the arithmetic mean of
+    ``softmax(logits / T)``. This mean is one of the targets of Hinton et al. 2015, section 1.
 
     Args:
-        logits: ``(..., C)`` of each model, all of one shape, at least one.
-        temperature: T, above 0.
-        class_mask: as in `kd_loss`. What the result is where it is false says nothing.
+        logits: logits ``(..., C)`` of each model. All have one shape, and there is at least one model.
+        temperature: ``T``, above 0. Default: 1.
+        class_mask: a mask that broadcasts to ``(..., C)``, true where a class belongs to the softmax. The result has
+            no meaning where the mask is false. Default: every class belongs to the softmax.
 
     Returns:
-        ``(..., C)`` in float32 (float64 for float64 inputs), without gradient.
+        Logits ``(..., C)`` in float32, or in float64 for float64 inputs. They carry no gradient.
+
+    Raises:
+        UserError: ``class_mask`` does not broadcast to the logits.
     """
     first = logits[0]
     kept = _kept(first, class_mask, None)
@@ -136,7 +139,7 @@ def mean_prediction(
 
 
 def _kept(logits: Tensor, class_mask: Tensor | None, sample_mask: Tensor | None) -> Tensor | None:
-    """Which logits count, as a mask that broadcasts to them; None for all."""
+    """Combine both masks into one that broadcasts to the logits. None means that all logits count."""
     kept = None
     if class_mask is not None:
         try:
@@ -159,7 +162,7 @@ def _kept(logits: Tensor, class_mask: Tensor | None, sample_mask: Tensor | None)
 def _log_softmax(logits: Tensor, temperature: float, kept: Tensor | None) -> Tensor:
     scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
     if kept is not None:
-        # The lowest finite number, not -inf: 0 * (-inf - -inf) would be NaN, here and in the
-        # gradient.
+        # The lowest finite number instead of -inf, because 0 * (-inf - -inf) is NaN, in the loss
+        # and in its gradient.
         scaled = torch.where(kept, scaled, torch.finfo(scaled.dtype).min)
     return scaled.log_softmax(-1)

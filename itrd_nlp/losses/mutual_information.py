@@ -14,13 +14,13 @@ from itrd_nlp.losses._samples import as_groups, count_samples, over_groups, stat
 from itrd_nlp.losses.projection import make_projection, project
 
 BLOCK_SIZE = 512
-"""Default rows of a block on a CPU: small enough for the symmetry to save work at 1,024 samples."""
+"""Default number of rows of a block on a CPU. With 1,024 samples the symmetry still saves work."""
 
 DEVICE_BLOCK_SIZE = 2048
-"""The same elsewhere. A GPU is not filled by a product of 512 rows, and starting a kernel costs it as much."""
+"""Default number of rows of a block on other devices. A product of 512 rows is too small to fill a GPU."""
 
 NORM_FLOOR = 1e-12
-"""A row with a smaller L2 norm is a zero row: it has no direction, so it does not count."""
+"""A row with a smaller L2 norm counts as a row of zeros. It has no direction, so the loss leaves it out."""
 
 
 def mutual_information_loss(
@@ -32,37 +32,32 @@ def mutual_information_loss(
     block_size: int | None = None,
     per_group: bool = False,
 ) -> Tensor:
-    """How far the similarities between the student's samples are from the teacher's.
+    """Measure how far the similarities between the student's samples are from the teacher's.
 
-    ``G_s`` and ``G_t`` are the Gram matrices of the L2-normalised rows, ``G_st = G_s * G_t`` is
-    their elementwise product, and ``G_s`` and ``G_st`` are divided by their traces. The loss is
-    ``||G_s||² - ||G_st||²`` in Frobenius norms (algorithm 1), or with ``log`` it is
-    ``log2 ||G_s||² - log2 ||G_st||²`` (eq. 9): minus the mutual information of order 2 (eq. 7),
-    without the teacher's entropy, which is a constant. Neither form changes when a row is
-    multiplied by a positive number or when all rows are rotated.
+    ``G_s`` and ``G_t`` are the Gram matrices of the L2-normalised rows. ``G_st = G_s * G_t`` is their elementwise
+    product. ``G_s`` and ``G_st`` are divided by their traces. The loss is ``||G_s||² - ||G_st||²`` in Frobenius norms
+    (algorithm 1). With ``log`` it is ``log2 ||G_s||² - log2 ||G_st||²`` (eq. 9). The form of eq. 9 is minus the mutual
+    information of order 2 (eq. 7), without the teacher's entropy, which is constant. Neither form changes when a row
+    is multiplied by a positive number or when all rows are rotated.
 
-    Computed in float32 whatever the autocast (float64 for float64 inputs). The n x n matrices are
-    never made, only blocks of them. Extra memory: O(block_size²) for the blocks and O(n d) for the
-    normalised copies and the gradient.
+    The loss is computed in float32, or in float64 for float64 inputs, whatever the autocast. It makes only blocks of
+    the n x n matrices. The blocks take O(block_size²) memory. The normalised copies and the gradient take O(n d).
 
     Args:
-        student: Features ``(n, d_s)``, or ``(g, n, d_s)`` for ``g`` groups with Gram matrices of
-            their own (e.g. one sequence or one layer pair each). Then the loss is the mean over
-            the groups that have a sample.
-        teacher: Features ``(n, d_t)`` or ``(g, n, d_t)``; the widths may differ. They get no
-            gradient.
-        mask: ``(n,)`` or ``(g, n)``, bool or 0/1, true where a sample counts. What the other rows
-            hold, NaN included, changes neither value nor gradient. The loss of no samples is 0.
-        log: Whether to take the logarithms (eq. 9). The paper found that leaving them out works
-            better.
-        block_size: Rows of a block. Changes speed and memory only. None: 512 on a CPU, 2,048 elsewhere.
-        per_group: Return the loss of each group, 0 where it has no sample, not their mean.
+        student: features ``(n, d_s)``, or ``(g, n, d_s)`` for ``g`` groups. Each group has its own Gram matrices; a
+            group may be one sequence or one layer pair. The loss is then the mean over the groups that have a sample.
+        teacher: features ``(n, d_t)`` or ``(g, n, d_t)``. The widths may differ. The teacher gets no gradient.
+        mask: ``(n,)`` or ``(g, n)``, bool or 0/1, true where a sample counts. The values in the other rows, even NaN,
+            change neither the loss nor its gradient. A loss without samples is 0. Default: every sample counts.
+        log: take the logarithms of eq. 9. The paper found that the loss works better without them. Default: false.
+        block_size: rows of a block. It changes only speed and memory. Default: 512 on a CPU, 2,048 elsewhere.
+        per_group: return the loss of each group instead of their mean. A group without a sample has the loss 0.
 
     Returns:
-        A scalar; ``(g,)`` with ``per_group``.
+        A scalar, or ``(g,)`` with ``per_group``.
 
     Raises:
-        UserError: ``block_size`` is below 1, or shapes or types do not fit.
+        UserError: ``block_size`` is below 1, or the shapes or types do not fit.
 
     Example:
         >>> teacher = torch.randn(32, 16)
@@ -75,32 +70,26 @@ def mutual_information_loss(
     student, teacher, valid = as_groups(student, teacher, mask, same_width=False)
     dtype = statistics_dtype(student, teacher)
     with torch.autocast(student.device.type, enabled=False):
-        z_s, counts_s = _unit_rows(student, valid, dtype)
-        z_t, counts_t = _unit_rows(teacher, valid, dtype)
-        # Unit rows have traces that count rows, so 1 / trace² is a constant.
-        by_s = _inverse_square(counts_s.sum(1, dtype=dtype))
-        by_st = _inverse_square((counts_s & counts_t).sum(1, dtype=dtype))
-        if log:
-            potential_s = by_s * _squared_gram_norm(z_s)
-            potential_st = _gram_sum(z_s, z_t, torch.zeros_like(by_st), -by_st, block_size)
-            losses = _log2(potential_s, by_s) - _log2(potential_st, by_st)
-        else:
-            losses = _gram_sum(z_s, z_t, by_s, by_st, block_size)
+        losses = _gram_losses(
+            _unit_rows(student, valid, dtype), _unit_rows(teacher, valid, dtype), log, block_size
+        )
     return over_groups(losses, count_samples(student, valid, dtype), per_group=per_group)
 
 
 class MutualInformationLoss(nn.Module):
-    """`mutual_information_loss`, behind a linear layer where student and teacher differ in width.
+    """`mutual_information_loss` behind a projection of the student's features.
 
     Args:
-        d_s: Width of the student's features.
-        d_t: Width of the teacher's features.
-        projection: A module that takes the student's features to the teacher's space, e.g. the one
-            of a `CorrelationLoss` (the paper shares it where the widths differ). Default: a linear
-            layer of its own where ``d_s != d_t``, none where they are equal. It runs under the
-            ambient autocast.
-        log: See `mutual_information_loss`.
-        block_size: See `mutual_information_loss`.
+        d_s: width of the student's features.
+        d_t: width of the teacher's features.
+        projection: a module that maps the student's features to the teacher's space, such as the layer of a
+            `CorrelationLoss`. (The paper shares that layer if the widths differ.) It runs under the autocast of the
+            caller. Default: a new linear layer if the widths differ, no projection if they are equal.
+        log: take the logarithms of eq. 9. Default: false.
+        block_size: rows of a block, see `mutual_information_loss`. Default: 512 on a CPU, 2,048 elsewhere.
+
+    Raises:
+        UserError: ``block_size`` is below 1, or a width is.
 
     Example:
         >>> loss = MutualInformationLoss(384, 768)
@@ -126,7 +115,19 @@ class MutualInformationLoss(nn.Module):
         self.block_size = block_size
 
     def forward(self, student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The loss of ``student (n, d_s)`` and ``teacher (n, d_t)``, or the same with groups."""
+        """Project the student and compute the loss.
+
+        Args:
+            student: features ``(n, d_s)`` or ``(g, n, d_s)``.
+            teacher: features ``(n, d_t)`` or ``(g, n, d_t)``. They get no gradient.
+            mask: ``(n,)`` or ``(g, n)``, true where a sample counts. Default: every sample counts.
+
+        Returns:
+            A scalar.
+
+        Raises:
+            UserError: the shapes or types do not fit.
+        """
         student = project(self.projection, student, mask, d_s=self.d_s)
         return mutual_information_loss(
             student, teacher, mask=mask, log=self.log, block_size=self.block_size
@@ -141,40 +142,55 @@ def _check_block_size(block_size: int | None) -> None:
         raise UserError(f"block_size is {block_size}; it must be at least 1.")
 
 
+def _gram_losses(
+    student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], log: bool, block_size: int
+) -> Tensor:
+    """Return the loss ``(g,)`` of each group. Both arguments are results of `_unit_rows`."""
+    (z_s, counts_s), (z_t, counts_t) = student, teacher
+    # The trace of a Gram matrix of unit rows is the number of rows, so 1 / trace² is a constant.
+    by_s = _inverse_square(counts_s.sum(1, dtype=z_s.dtype))
+    by_st = _inverse_square((counts_s & counts_t).sum(1, dtype=z_s.dtype))
+    if not log:
+        return _gram_sum(z_s, z_t, by_s, by_st, block_size)
+    potential_s = by_s * _squared_gram_norm(z_s)
+    potential_st = _gram_sum(z_s, z_t, torch.zeros_like(by_st), -by_st, block_size)
+    return _log2(potential_s, by_s) - _log2(potential_st, by_st)
+
+
 def _unit_rows(x: Tensor, valid: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Rows of length 1, or 0 where a row does not count; and which rows ``(g, n)`` count."""
+    """Scale the rows to length 1, and tell which rows ``(g, n)`` count. The other rows become zeros."""
     if valid is not None:
         x = torch.where(valid, x, 0)
     x = x.to(dtype)
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    counts = ~(norm.detach() <= NORM_FLOOR)  # NaN counts, so that the loss shows it
+    # A NaN row counts, so that the loss becomes NaN and the user sees the fault.
+    counts = ~(norm.detach() <= NORM_FLOOR)
     return torch.where(counts, x / torch.where(counts, norm, 1), 0), counts.squeeze(-1)
 
 
 def _inverse_square(trace: Tensor) -> Tensor:
-    """``1 / trace²`` of each group, 0 for an empty Gram matrix."""
+    """Return ``1 / trace²`` of each group, and 0 for an empty Gram matrix."""
     return torch.where(trace > 0, 1 / trace.clamp(min=1).square(), 0)
 
 
 def _log2(potential: Tensor, scale: Tensor) -> Tensor:
-    """log2 of the potential, 0 for an empty Gram matrix (scale 0)."""
+    """Return log2 of the potential, and 0 for an empty Gram matrix, whose scale is 0."""
     return torch.where(scale > 0, potential, 1).log2()
 
 
 def _squared_gram_norm(z: Tensor) -> Tensor:
-    """``||Z Z^T||_F² = ||Z^T Z||_F²`` of each group, by the smaller of the two matrices."""
+    """Return ``||Z Z^T||_F² = ||Z^T Z||_F²`` of each group, computed with the smaller of the two matrices."""
     gram = z @ z.mT if z.shape[1] < z.shape[2] else z.mT @ z
     return gram.square().sum((1, 2))
 
 
 class _GramSum(torch.autograd.Function):
-    """``sum_ij K_ij² W_ij`` of each group, as ``(g,)``.
+    """Compute ``sum_ij K_ij² W_ij`` of each group, as ``(g,)``.
 
-    ``K = Z_s Z_s^T``, ``L = Z_t Z_t^T`` and ``W = by_s - by_st L²``, elementwise. The matrices are
-    made block by block, on and above the diagonal: the rest is the mirror image. The gradient
-    ``4 (K * W) Z_s`` needs the same blocks, so the forward pass makes it with them and the backward
-    pass only scales it. That saves making every block twice, and what is kept between the passes is
-    one tensor of the size of ``Z_s``.
+    ``K = Z_s Z_s^T``, ``L = Z_t Z_t^T`` and ``W = by_s - by_st L²``, where the square is elementwise. The matrices are
+    made block by block, on and above the diagonal, because they are symmetric. The gradient ``4 (K * W) Z_s`` needs
+    the same blocks. So the forward pass computes the gradient, too, and the backward pass only scales it. Every block
+    is then made once, and autograd keeps one tensor of the size of ``Z_s`` between the passes.
     """
 
     @staticmethod
@@ -185,7 +201,7 @@ class _GramSum(torch.autograd.Function):
         grad = torch.zeros_like(z_s) if ctx.needs_input_grad[0] else None
         total = z_s.new_zeros(groups)
         by_s, by_st = by_s[:, None, None], by_st[:, None, None]
-        # Short groups are multiplied several at a time, as many as fill one block.
+        # Multiply several short groups at once, as many as fill one block.
         at_once = max(1, block_size**2 // max(1, min(n, block_size)) ** 2)
         for first in range(0, groups, at_once):
             group = slice(first, first + at_once)

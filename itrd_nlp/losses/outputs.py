@@ -1,4 +1,4 @@
-"""What the objective reads of a batch and a model: plain tensors, so that the losses need no transformers."""
+"""The model outputs that the objective reads. They hold plain tensors, so the losses do not need transformers."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import NamedTuple
 from torch import Tensor
 
 IGNORED = -100
-"""The label that torch's cross entropy leaves out."""
+"""Rows with this label do not count in torch's cross entropy."""
 
 
 @dataclass
 class AttentionStates:
-    """Queries, keys and values of one layer, before they are split into heads.
+    """Queries, keys and values of one layer, before the layer splits them into heads.
 
     Attributes:
-        queries: ``(B, L, d)``; `keys` and `values` likewise.
-        keys: see there.
-        values: see there.
+        queries: the queries ``(B, L, d)``.
+        keys: the keys ``(B, L, d)``.
+        values: the values ``(B, L, d)``.
     """
 
     queries: Tensor
@@ -28,13 +28,15 @@ class AttentionStates:
 
 @dataclass
 class EncoderOutput:
-    """What the objective reads of a model's output.
+    """The part of a model's output that the objective reads.
 
     Attributes:
-        logits: name -> tensor, as the head returns them: ``logits`` of ``(B, C)`` or ``(B, L, C)``, or
-            ``start_logits`` and ``end_logits`` of ``(B, L)``.
-        hidden_states: layer -> ``(B, L, d)``, the layers that were asked for.
-        attention: layer -> its queries, keys and values, where they were asked for. Layer 0, the embeddings, has none.
+        logits: mapping from the names of the logits to tensors, as the head returns them. A classifier has ``logits``
+            of shape ``(B, C)`` or ``(B, L, C)``. A span head has ``start_logits`` and ``end_logits`` of ``(B, L)``.
+        hidden_states: mapping from layers to hidden states ``(B, L, d)``. It holds the layers that the caller asked
+            for; layer 0 is the output of the embeddings.
+        attention: mapping from layers to their queries, keys and values. It is empty unless the caller asked for them.
+            Layer 0, the embeddings, has none.
     """
 
     logits: dict[str, Tensor]
@@ -43,7 +45,14 @@ class EncoderOutput:
 
 
 class LayerPair(NamedTuple):
-    """Indices into ``hidden_states``: 0 is the output of the embeddings, k the output of layer k."""
+    """A student layer and the teacher layer that it learns from.
+
+    Index 0 is the output of the embeddings, and index k is the output of layer k, as in ``hidden_states``.
+
+    Attributes:
+        student: layer of the student.
+        teacher: layer of the teacher.
+    """
 
     student: int
     teacher: int

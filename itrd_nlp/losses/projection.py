@@ -1,4 +1,4 @@
-"""The linear embedding of the student's features into the teacher's space."""
+"""The linear layer that embeds the student's features in the teacher's space."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ INITS = ("auto", "identity", "default")
 
 
 def make_projection(d_s: int, d_t: int, *, init: str = "auto", bias: bool = True) -> nn.Linear:
-    """One linear layer from the student's width to the teacher's: the "embed" of algorithm 1.
+    """Make a linear layer from the student's width to the teacher's, the "embed" of algorithm 1.
 
     Args:
-        d_s: Width of the student's features.
-        d_t: Width of the teacher's features.
-        init: "identity": the layer starts as the identity, which needs ``d_s == d_t``. "default":
-            the initialisation of `torch.nn.Linear`. "auto": "identity" where the widths are equal,
-            "default" elsewhere.
-        bias: Whether the layer has a bias. It starts at zero where the weight starts as the
-            identity.
+        d_s: width of the student's features.
+        d_t: width of the teacher's features.
+        init: initial weights. ``"identity"`` starts as the identity and needs ``d_s == d_t``. ``"default"`` is the
+            initialisation of `torch.nn.Linear`. ``"auto"`` is ``"identity"`` if the widths are equal, and
+            ``"default"`` otherwise. Default: ``"auto"``.
+        bias: give the layer a bias. It starts at zero if the weight starts as the identity. Default: true.
 
     Returns:
         The layer, with ``weight (d_t, d_s)``.
 
     Raises:
-        UserError: Unknown ``init``, a width below 1, or "identity" for different widths.
+        UserError: ``init`` is unknown, a width is below 1, or ``"identity"`` is given for different widths.
     """
     if init not in INITS:
         raise UserError(
@@ -51,12 +50,21 @@ def make_projection(d_s: int, d_t: int, *, init: str = "auto", bias: bool = True
 
 
 def project(projection: nn.Module, student: Tensor, mask: Tensor | None, *, d_s: int) -> Tensor:
-    """Applies ``projection`` to the student's features ``(..., d_s)``, with 0 in masked rows.
+    """Apply ``projection`` to the student's features, with zeros in the masked rows.
 
-    Otherwise a NaN in a masked row would reach the gradient of the weight, as 0 * NaN.
+    Without the zeros a NaN in a masked row would reach the gradient of the weight, because 0 * NaN is NaN.
+
+    Args:
+        projection: a module from width ``d_s`` to the teacher's width ``d_t``.
+        student: features ``(..., d_s)``.
+        mask: ``(...)``, true where a sample counts. None counts every sample.
+        d_s: width that the features must have.
+
+    Returns:
+        Features ``(..., d_t)``.
 
     Raises:
-        UserError: The features are not ``d_s`` wide, or the mask does not fit.
+        UserError: the features are not ``d_s`` wide, or the mask does not fit.
     """
     if student.shape[-1] != d_s:
         raise UserError(

@@ -1,7 +1,7 @@
 """Matrix-based Rényi entropy and mutual information of any order (section 3, eqs. 3 to 5).
 
-By eigenvalues, so slow and exact: the reference that the fast mutual information loss is held
-against, and a measure for analysis.
+The functions compute eigenvalues, so they are exact but slow. They serve for analysis, and the tests compare the fast
+mutual information loss with them.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from itrd_nlp.losses._samples import check_mask, shape
 
 
 def gram_matrix(z: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Gram matrix of the L2-normalised rows, divided by its trace (definition 1).
+    """Return the Gram matrix of the L2-normalised rows, divided by its trace (definition 1).
 
-    The kernel is polynomial of degree 1: the inner product (section 4.2).
+    The kernel is the inner product, which is the polynomial kernel of degree 1 (section 4.2).
 
     Args:
-        z: Samples ``(n, d)``, or ``(g, n, d)`` for one matrix per group.
-        mask: ``(n,)`` or ``(g, n)``, true where a sample counts. Other rows, and rows of zeros,
-            give rows of zeros.
+        z: samples ``(n, d)``, or ``(g, n, d)`` for one matrix per group.
+        mask: ``(n,)`` or ``(g, n)``, bool or 0/1, true where a sample counts. The other rows give rows of zeros, and
+            so do rows of zeros. Default: every sample counts.
 
     Returns:
-        ``(n, n)`` or ``(g, n, n)``: symmetric, positive semi-definite, of trace 1; in float32, or
-        float64 for float64.
+        ``(n, n)`` or ``(g, n, n)``, in float32, or in float64 for float64 samples. Each matrix is symmetric and
+        positive semi-definite and has trace 1.
 
     Raises:
-        UserError: The shapes do not fit.
+        UserError: the shapes do not fit.
     """
     if z.ndim not in (2, 3):
         raise UserError(f"samples have shape {shape(z)}; they must be (n, d) or (g, n, d).")
@@ -43,18 +43,18 @@ def gram_matrix(z: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def matrix_entropy(a: Tensor, alpha: float) -> Tensor:
-    """Rényi's entropy of order ``alpha`` of a matrix (eq. 3).
+    """Return Rényi's entropy of order ``alpha`` of a matrix (eq. 3).
 
-    ``1 / (1 - alpha) log2 sum_i lambda_i^alpha`` of the eigenvalues; ``alpha = 1`` is the limit,
-    the von Neumann entropy ``-sum_i lambda_i log2 lambda_i``.
+    The entropy is ``1 / (1 - alpha) log2 sum_i lambda_i^alpha`` of the eigenvalues. ``alpha = 1`` gives the limit, the
+    von Neumann entropy ``-sum_i lambda_i log2 lambda_i``.
 
     Args:
-        a: Symmetric, positive semi-definite ``(..., n, n)``. It is divided by its trace.
-        alpha: The order, above 0.
+        a: symmetric, positive semi-definite matrices ``(..., n, n)``. Each is divided by its trace.
+        alpha: order of the entropy, above 0.
 
     Returns:
-        ``(...)``, in bits: from 0 (one eigenvalue) to ``log2 n`` (all equal); 0 for a matrix of
-        zeros.
+        Entropies ``(...)`` in bits. The entropy is 0 for a single eigenvalue above zero and ``log2 n`` for equal
+        eigenvalues. It is 0 for a matrix of zeros.
 
     Raises:
         UserError: ``a`` is not square, or ``alpha`` is not a positive number.
@@ -64,26 +64,33 @@ def matrix_entropy(a: Tensor, alpha: float) -> Tensor:
     if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
         raise UserError(f"matrix has shape {shape(a)}; the entropy needs a square matrix.")
     eigenvalues: Tensor = torch.linalg.eigvalsh(_unit_trace(a))
-    # Zero eigenvalues come out as rounding noise, which a power below 1 would make large:
-    # (1e-17)^0.1 = 0.02.
+    # eigvalsh returns zero eigenvalues as rounding noise. A power below 1 would make the noise
+    # large: (1e-17)^0.1 = 0.02.
     kept = eigenvalues > a.shape[-1] * torch.finfo(a.dtype).eps * eigenvalues.amax(-1, keepdim=True)
     logs = torch.where(kept, eigenvalues, 1).log()
     if alpha == 1:
         return (eigenvalues * logs).sum(-1) / -math.log(2)
-    # Through logarithms, because lambda^alpha leaves the range of floats for large alpha.
+    # The sum uses logarithms, because lambda^alpha leaves the range of floats for large alpha.
     powers = torch.where(kept, alpha * logs, -torch.inf)
     entropy = powers.logsumexp(-1) / ((1 - alpha) * math.log(2))
     return torch.where(kept.any(-1), entropy, 0)
 
 
 def joint_entropy(a: Tensor, b: Tensor, alpha: float) -> Tensor:
-    """Joint entropy of two Gram matrices of the same samples (eq. 4).
+    """Return the joint entropy of two Gram matrices of the same samples (eq. 4).
 
-    It is the entropy of their elementwise product. Arguments, result and errors as for
-    `matrix_entropy`.
+    The joint entropy is the entropy of the elementwise product.
+
+    Args:
+        a: matrices ``(..., n, n)``, symmetric and positive semi-definite.
+        b: matrices of the same shape.
+        alpha: order of the entropy, above 0.
+
+    Returns:
+        Entropies ``(...)`` in bits.
 
     Raises:
-        UserError: The shapes differ.
+        UserError: the shapes differ, the matrices are not square, or ``alpha`` is not a positive number.
     """
     if a.shape != b.shape:
         raise UserError(
@@ -93,9 +100,20 @@ def joint_entropy(a: Tensor, b: Tensor, alpha: float) -> Tensor:
 
 
 def mutual_information(a: Tensor, b: Tensor, alpha: float) -> Tensor:
-    """Mutual information of two Gram matrices of the same samples (eq. 5), in bits.
+    """Return the mutual information of two Gram matrices of the same samples (eq. 5).
 
-    It is ``S(a) + S(b) - S(a, b)``. Arguments, result and errors as for `joint_entropy`.
+    The mutual information is ``S(a) + S(b) - S(a, b)``.
+
+    Args:
+        a: matrices ``(..., n, n)``, symmetric and positive semi-definite.
+        b: matrices of the same shape.
+        alpha: order of the entropies, above 0.
+
+    Returns:
+        Mutual information ``(...)`` in bits.
+
+    Raises:
+        UserError: the shapes differ, the matrices are not square, or ``alpha`` is not a positive number.
 
     Example:
         >>> z = torch.randn(32, 8)

@@ -1,7 +1,7 @@
-"""Hidden states ``(B, L, d)`` and a padding mask, seen as samples for the two losses.
+"""Views that turn hidden states ``(B, L, d)`` and a padding mask into samples for the two losses.
 
-The paper defines its losses on ``n`` samples of ``d`` features and does not say what a sample of a transformer layer
-is. Three readings are offered, and ``docs/results.md`` compares them.
+The paper defines its losses on ``n`` samples of ``d`` features. It does not define a sample of a transformer layer.
+This module offers three definitions, and ``docs/results.md`` compares them.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ def to_samples(hidden: Tensor, mask: Tensor, view: str) -> tuple[Tensor, Tensor]
     """Turn the hidden states of one layer into samples.
 
     Args:
-        hidden: ``(B, L, d)`` hidden states.
-        mask: ``(B, L)``, true (or 1) where a token counts. Padding never counts.
-        view: ``"tokens"``: every valid token of the batch is a sample. ``"sequence"``: the tokens of a sequence are
-            samples of that sequence alone, with statistics of their own. ``"pooled"``: the mean over the valid tokens
-            of a sequence is one sample.
+        hidden: hidden states ``(B, L, d)``.
+        mask: ``(B, L)``, bool or 0/1, true where a token counts. Padding never counts.
+        view: definition of a sample. ``"tokens"``: every valid token of the batch is a sample. ``"sequence"``: each
+            sequence is a group with its own statistics, and its valid tokens are the samples. ``"pooled"``: the mean
+            over the valid tokens of a sequence is one sample.
 
     Returns:
-        The samples and the mask of those that count: ``(B * L, d)`` and ``(B * L,)`` for ``tokens``, ``(B, L, d)``
-        and ``(B, L)`` for ``sequence``, ``(B, d)`` and ``(B,)`` for ``pooled``.
+        The samples, and a mask that is true where a sample counts. Their shapes are ``(B * L, d)`` and ``(B * L,)``
+        for ``tokens``, ``(B, L, d)`` and ``(B, L)`` for ``sequence``, and ``(B, d)`` and ``(B,)`` for ``pooled``.
 
     Raises:
         UserError: ``view`` is none of the three.
@@ -40,7 +40,7 @@ def to_samples(hidden: Tensor, mask: Tensor, view: str) -> tuple[Tensor, Tensor]
     if view == "sequence":
         return hidden, mask
     if view == "pooled":
-        # Sums of up to 512 tokens: bf16 would lose the mean.
+        # float32, because a sum of up to 512 tokens in bf16 would lose the mean.
         kept = torch.where(mask.unsqueeze(-1), hidden.float(), 0.0)
         count = mask.sum(dim=1, keepdim=True)
         return kept.sum(dim=1) / count.clamp(min=1), count.squeeze(1) > 0
@@ -48,15 +48,18 @@ def to_samples(hidden: Tensor, mask: Tensor, view: str) -> tuple[Tensor, Tensor]
 
 
 def draw_samples(mask: Tensor, max_samples: int) -> Tensor:
-    """Indices of at most ``max_samples`` samples, drawn at random without replacement, valid ones first.
+    """Draw at most ``max_samples`` samples at random, without replacement and with the valid samples first.
 
-    The first ``k`` of them are themselves a draw of ``k`` samples, for every ``k``. The result has a fixed length,
-    ``min(len(mask), max_samples)``, so that nothing waits for a GPU: where fewer valid samples exist the rest are
-    masked ones, and ``mask[indices]`` says which. The draw uses torch's global generator.
+    For every ``k`` the first ``k`` indices are themselves a random draw. The number of indices does not depend on the
+    values in the mask, so the CPU need not wait for a GPU. If too few samples are valid, masked samples fill the rest;
+    ``mask[indices]`` tells them apart. The draw uses torch's global generator.
 
     Args:
-        mask: ``(n,)``, true where a sample counts.
-        max_samples: how many to draw, at least 1.
+        mask: ``(n,)``, bool or 0/1, true where a sample counts.
+        max_samples: number of samples to draw, at least 1.
+
+    Returns:
+        Indices into the samples, ``(min(n, max_samples),)``.
     """
     keys = torch.rand(mask.shape, device=mask.device).masked_fill(~mask.bool(), -1.0)
     return keys.topk(min(max_samples, mask.numel()), sorted=True).indices

@@ -1,4 +1,4 @@
-"""Encoders of transformers: load them, build students of them, read their hidden states and attention.
+"""Encoders of transformers: loading, building students, and reading hidden states and attention.
 
-Here lives all that must know how an architecture is made. Losses, training and tasks do not belong here.
+This package holds the code that depends on the structure of an architecture. Losses, training and tasks live elsewhere.
 """

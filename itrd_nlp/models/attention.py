@@ -1,7 +1,7 @@
-"""Queries, keys and values of an encoder, read as it runs.
+"""Hooks that record the queries, keys and values of an encoder while it runs.
 
-They come from the linear layers that make them, so every attention implementation (eager, SDPA, flash) gives them, and
-no attention map is kept that nobody asked for.
+The hooks sit on the linear layers that make the queries, keys and values. So they work with every attention
+implementation (eager, SDPA, flash), and no attention map is kept in memory.
 """
 
 from __future__ import annotations
@@ -15,18 +15,21 @@ from torch import Tensor, nn
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import AttentionStates
 
-# What BERT, RoBERTa and ELECTRA, then MPNet, then DistilBERT call the three layers.
+# Names of the three layers in BERT, RoBERTa and ELECTRA, then in MPNet, then in DistilBERT.
 _NAMES = (("query", "key", "value"), ("q", "k", "v"), ("q_lin", "k_lin", "v_lin"))
 
 
 def attention_projections(model: Any) -> list[tuple[nn.Module, nn.Module, nn.Module]]:
-    """The linear layers that make the queries, keys and values of each layer of an encoder, from the first on.
+    """Find the linear layers that make the queries, keys and values of an encoder.
 
     Args:
         model: an encoder of transformers, with or without a head.
 
+    Returns:
+        The three linear layers of each layer of the encoder, in the order of the layers.
+
     Raises:
-        UserError: the architecture is none of those known, or its layers share their weights.
+        UserError: the architecture is unknown, or its layers share their weights.
     """
     found = []
     for module in model.modules():
@@ -37,7 +40,7 @@ def attention_projections(model: Any) -> list[tuple[nn.Module, nn.Module, nn.Mod
     if len(found) != model.config.num_hidden_layers:
         raise UserError(
             f"peer_losses ask for queries, keys and values, but those of {type(model).__name__} are not where BERT, "
-            "RoBERTa, ELECTRA, MPNet and DistilBERT have theirs; take peers that read hidden states alone."
+            "RoBERTa, ELECTRA, MPNet and DistilBERT have theirs; choose peers that read only hidden states."
         )
     return found
 
@@ -49,14 +52,15 @@ def attention_states(
     """Record queries, keys and values while the model runs in the body of the ``with`` statement.
 
     Args:
-        model: see `attention_projections`.
-        layers: counted from 1.
+        model: an encoder of transformers, with or without a head.
+        layers: numbers of the layers to record, counted from 1.
 
     Yields:
-        layer -> its queries, keys and values with their gradient history; filled when the body ends.
+        A mapping from layers to their queries, keys and values, each ``(B, L, d)``, with their gradient history. It is
+        filled when the body ends.
 
     Raises:
-        UserError: see `attention_projections`.
+        UserError: the architecture is unknown, or its layers share their weights.
     """
     projections = attention_projections(model) if layers else []
     outputs: dict[nn.Module, Tensor] = {}

@@ -1,4 +1,4 @@
-"""Run an encoder up to a layer and no further."""
+"""Run an encoder only up to a certain layer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from itrd_nlp.models.students import encoder_layers_name
 
 
 def holds_its_layers_in_a_list(model: PreTrainedModel) -> bool:
-    """Whether `hidden_states_up_to` can stop this model; ALBERT, say, runs one layer many times."""
+    """Tell whether `hidden_states_up_to` can stop this model. It cannot stop ALBERT, which repeats one layer."""
     try:
         encoder_layers_name(model)
     except UserError:
@@ -22,22 +22,22 @@ def holds_its_layers_in_a_list(model: PreTrainedModel) -> bool:
 
 
 class _Enough(Exception):
-    """The last layer that is wanted has run."""
+    """Signals that the last requested layer has run."""
 
 
 def hidden_states_up_to(
     model: PreTrainedModel, inputs: dict[str, Any], layers: Sequence[int]
 ) -> dict[int, Tensor]:
-    """The hidden states of some layers; layers above the highest of them and the head do not run.
+    """Compute the hidden states of some layers, and stop the model after the highest of them.
 
     Args:
         model: an encoder that holds its layers in one ``nn.ModuleList``.
-        inputs: its keyword arguments.
-        layers: indices as in ``hidden_states``, 0 being what goes into the first layer; at least one, and all below
-            the model's last, which some architectures normalise once more.
+        inputs: keyword arguments of the model.
+        layers: indices into ``hidden_states``, at least one. Index 0 is the input of the first layer. All must be below
+            the model's last layer, because some architectures normalise its output once more.
 
     Returns:
-        layer -> ``(B, L, d)``, equal to ``hidden_states[layer]`` of the whole model.
+        A mapping from layers to hidden states ``(B, L, d)``. They equal ``hidden_states[layer]`` of the whole model.
 
     Raises:
         UserError: the model does not hold its layers in one list.
@@ -46,7 +46,8 @@ def hidden_states_up_to(
     last = max(layers)
     found: dict[int, Tensor] = {}
 
-    # What goes into layer n + 1 is what came out of layer n, whatever else a layer returns.
+    # Layers return different things in different architectures. The input of layer n + 1 is always the
+    # output of layer n, so the hooks read the inputs.
     def keep(index: int) -> Any:
         def hook(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             found[index] = args[0] if args else kwargs["hidden_states"]

@@ -1,4 +1,4 @@
-"""The logits and hidden states of any encoder."""
+"""Read the logits and hidden states of any encoder."""
 
 from __future__ import annotations
 
@@ -6,30 +6,31 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from itrd_nlp.losses.outputs import EncoderOutput
 from itrd_nlp.models.attention import attention_states
 
 LOGITS = ("logits", "start_logits", "end_logits")
+"""Names of the logits in the outputs of transformers' heads."""
 
 
 def encode(
     model: nn.Module, inputs: dict[str, Any], layers: Sequence[int], *, attention: bool = False
 ) -> tuple[ModelOutput, EncoderOutput]:
-    """Run a model and keep its logits and the hidden states of ``layers`` alone.
+    """Run a model and keep its logits and the hidden states of the given layers.
 
     Args:
-        model: any encoder with a head, of transformers.
-        inputs: its keyword arguments.
-        layers: indices into ``hidden_states``; empty: none are asked for.
-        attention: keep the queries, keys and values of these layers, too.
+        model: any encoder of transformers with a head.
+        inputs: keyword arguments of the model.
+        layers: indices into ``hidden_states``. If it is empty, the model computes no hidden states for the output.
+        attention: keep the queries, keys and values of these layers, too. Default: false.
 
     Returns:
-        The model's own output and what the objective reads of it.
+        The model's own output, and the part of it that the objective reads.
 
     Raises:
-        UserError: `attention` is asked for and the architecture is not known.
+        UserError: ``attention`` is true, and the architecture is unknown.
     """
     layers = sorted(set(layers))
     with attention_states(model, [n for n in layers if n > 0] if attention else []) as states:

@@ -1,10 +1,11 @@
-"""Load models and tokenizers, refusing what cannot work with a sentence."""
+"""Load models and tokenizers. A model that cannot work is refused with one sentence."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -22,13 +23,13 @@ from itrd_nlp.models.fast_attention import check_fast_attention
 
 @dataclass
 class LoadingArguments:
-    """How models are loaded."""
+    """Options for loading models."""
 
     attn_implementation: str | None = field(
         default=None,
         metadata={
-            "help": "eager, sdpa, flash_attention_2 or fast; default: transformers' choice. fast is sdpa, but for bf16 "
-            "training on a CPU, where it is faster than all of them.",
+            "help": "Attention: eager, sdpa, flash_attention_2 or fast. fast is sdpa, except in bf16 training on a "
+            "CPU, where it is faster than sdpa and eager. Default: transformers chooses.",
         },
     )
     model_revision: str | None = field(
@@ -42,22 +43,26 @@ def load_model(
     role: str,
     args: LoadingArguments,
     dropout: float | None = None,
-    head: type = AutoModelForQuestionAnswering,
+    head: type[Any] = AutoModelForQuestionAnswering,
     labels: Sequence[str] | None = None,
 ) -> PreTrainedModel:
     """Load an encoder with a head, in fp32.
 
     Args:
-        name: folder or model id.
-        role: what it is called in error messages and for what it is used: a ``teacher`` or ``model`` must bring a
-            trained head, an ``encoder`` or ``student`` may come without one.
+        name: folder of a model, or its id on the Hub.
+        role: role of the model in error messages. The checkpoint of a ``teacher`` or ``model`` must have a trained
+            head. An ``encoder`` or ``student`` may have none.
         args: attention implementation and revision.
-        dropout: replaces the dropout of hidden states and attention; None keeps the configuration's.
+        dropout: new dropout of hidden states and attention, from 0 to 1. Default: the dropout of the configuration.
         head: a class of transformers such as ``AutoModelForTokenClassification``. Default: a span head.
-        labels: names of the classes of a new head; None keeps the configuration's.
+        labels: names of the classes of a new head. Default: the labels of the configuration.
+
+    Returns:
+        The model.
 
     Raises:
-        UserError: there is no such model, it is no encoder with this head, or its head must be trained and is not.
+        UserError: the model does not exist, the architecture has no such head, or the checkpoint lacks a trained head
+            that the role needs.
     """
     check_model_folder(name, role)
     try:
@@ -67,6 +72,7 @@ def load_model(
         if labels is not None:
             config.id2label = dict(enumerate(labels))
             config.label2id = {label: i for i, label in enumerate(labels)}
+        model: PreTrainedModel
         model, info = head.from_pretrained(
             name,
             config=config,
@@ -96,8 +102,15 @@ def load_model(
 def load_tokenizer(name: str, args: LoadingArguments) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a model.
 
+    Args:
+        name: folder of a model, or its id on the Hub.
+        args: the revision. The attention implementation has no effect.
+
+    Returns:
+        The tokenizer.
+
     Raises:
-        UserError: there is none.
+        UserError: the tokenizer cannot be loaded.
     """
     try:
         return AutoTokenizer.from_pretrained(name, revision=args.model_revision)
@@ -110,15 +123,15 @@ def load_tokenizer(name: str, args: LoadingArguments) -> PreTrainedTokenizerBase
 def check_same_vocabulary(
     student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, *, role: str = "student"
 ) -> None:
-    """Refuse two tokenizers that give the same text different ids.
+    """Refuse two tokenizers that give the same token different ids.
 
     Args:
-        student: the tokenizer of a student, or of what `role` says.
-        teacher: that of the teacher.
-        role: what the sentence calls the first one.
+        student: tokenizer of the student, or of the model that ``role`` names.
+        teacher: tokenizer of the teacher.
+        role: name of the first model in the error message. Default: ``"student"``.
 
     Raises:
-        UserError: names the first token on which they differ.
+        UserError: the vocabularies differ. The message names the first token with different ids.
     """
     ours, theirs = student.get_vocab(), teacher.get_vocab()
     if ours == theirs:
@@ -131,10 +144,14 @@ def check_same_vocabulary(
 
 
 def check_model_folder(name: str, role: str) -> None:
-    """Refuse a local folder that holds no model before transformers takes its name for one of the Hub.
+    """Refuse a local path without a model, because transformers would look for its name on the Hub.
+
+    Args:
+        name: folder of a model, or its id on the Hub.
+        role: role of the model in error messages.
 
     Raises:
-        UserError: the path exists and is no model folder, or looks like a path and does not exist.
+        UserError: the path exists and is no model folder, or the name looks like a path and does not exist.
     """
     path = Path(name)
     if path.is_file():
@@ -148,7 +165,12 @@ def check_model_folder(name: str, role: str) -> None:
 
 
 def set_dropout(config: object, dropout: float) -> None:
-    """Set the dropout of hidden states and of attention in a configuration, whatever its architecture calls them."""
+    """Set the dropout of hidden states and of attention in a configuration of any architecture.
+
+    Args:
+        config: a configuration of transformers. It is changed in place.
+        dropout: the dropout, from 0 to 1.
+    """
     names = {
         "hidden_dropout_prob",
         "attention_probs_dropout_prob",

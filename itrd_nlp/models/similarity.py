@@ -1,9 +1,9 @@
-"""How alike the hidden states of a student and its teacher are, layer by layer."""
+"""Measures of how similar the hidden states of a student and its teacher are, layer by layer."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,34 +15,39 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.losses.correlation import STD_FLOOR
 from itrd_nlp.models.encode import encode
 
+_find_labels: Callable[[type], list[str]] = find_labels
+
 
 def layer_similarity(
     student: PreTrainedModel, teacher: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]]
 ) -> dict[str, Any]:
     """Compare every layer of a student with every layer of its teacher on the same tokens.
 
-    Two measures between 0 and 1. Linear CKA (Kornblith et al., "Similarity of Neural Network Representations
-    Revisited", ICML 2019, section 3) is ``||Y'X||_F^2 / (||X'X||_F ||Y'Y||_F)`` of the centred features of all
-    tokens: it does not change when either side is rotated or scaled. The correlation is that of feature ``i`` of
-    the student with feature ``i`` of the teacher, as an absolute value and averaged over the features: what the
-    correlation loss asks for, before its projection, which may turn a sign. A feature that is constant counts 0.
+    The function computes two measures between 0 and 1 on the features of all tokens that are no padding:
 
-    Only sums over the tokens are kept, in float64: ``(N + 1) (M + 1) d_s d_t`` numbers, 0.4 GB for 6 layers of a
-    student, 12 of a teacher and 768 features.
+    - Linear CKA (Kornblith et al., "Similarity of Neural Network Representations Revisited", ICML 2019, section 3) is
+      ``||Y'X||_F^2 / (||X'X||_F ||Y'Y||_F)`` of the centred features. Rotating or scaling either side does not change
+      it.
+    - The correlation is the mean over ``i`` of the absolute correlation of feature ``i`` of the student with feature
+      ``i`` of the teacher. The correlation loss maximises it after a projection, which may change a sign. A constant
+      feature counts as 0.
+
+    Only float64 sums over the tokens stay in memory. They hold ``(N + 1) (M + 1) d_s d_t`` numbers. A student of 6
+    layers, a teacher of 12 layers and 768 features take 0.4 GB.
 
     Args:
-        student: An encoder of ``N`` layers, on any device.
-        teacher: An encoder of ``M`` layers, on the same device.
-        batches: Inputs of both, each with ``input_ids`` and ``attention_mask``. Some 10,000 tokens give two decimals.
-            Labels are not read.
+        student: an encoder of ``N`` layers, on any device.
+        teacher: an encoder of ``M`` layers, on the same device.
+        batches: inputs of both models. Each batch has ``input_ids`` and ``attention_mask``; labels are left out. About
+            10,000 tokens determine two decimals.
 
     Returns:
-        ``tokens``: how many were not padding. ``cka``: ``N + 1`` rows of ``M + 1`` values, row ``i`` of student layer
-        ``i``, column ``j`` of teacher layer ``j``, 0 being the embeddings. ``correlation``: the same shape, only
-        where both models have the same width.
+        A dictionary. ``tokens`` is the number of tokens that are no padding. ``cka`` has ``N + 1`` rows of ``M + 1``
+        values: row ``i`` belongs to student layer ``i``, column ``j`` to teacher layer ``j``, and layer 0 is the
+        embeddings. ``correlation`` has the same shape, and exists only if both models have the same width.
 
     Raises:
-        UserError: a batch has no ``attention_mask``, or all of them together hold fewer than 2 tokens.
+        UserError: a batch has no ``attention_mask``, or all batches together hold fewer than 2 tokens.
 
     Example:
         >>> similarity = layer_similarity(student, teacher, DataLoader(rows, 16, collate_fn=collate))
@@ -67,11 +72,11 @@ def layer_similarity(
 class _Moments:
     """Sums over tokens of the features of all layers and of their products.
 
-    Features are shifted by the means of the first batch: the sums are then about deviations, and nothing cancels.
+    The features are shifted by the means of the first batch. The sums of the deviations then lose no precision.
 
     Args:
-        student: ``(N + 1, n, d_s)``, features of the first batch.
-        teacher: ``(M + 1, n, d_t)``.
+        student: the student's features of the first batch, ``(N + 1, n, d_s)``.
+        teacher: the teacher's features of the first batch, ``(M + 1, n, d_t)``.
     """
 
     def __init__(self, student: Tensor, teacher: Tensor) -> None:
@@ -101,7 +106,7 @@ class _Moments:
         floor = self.tokens * STD_FLOOR**2
 
         def spread(x: Tensor) -> Tensor:
-            return torch.where(x > floor, x, torch.inf)  # what is divided by it is 0 then
+            return torch.where(x > floor, x, torch.inf)  # dividing by infinity gives 0
 
         norm_s, norm_t = (spread(x.flatten(1).norm(dim=1)) for x in (within_s, within_t))
         scatter_s, scatter_t = (spread(x.diagonal(dim1=1, dim2=2)) for x in (within_s, within_t))
@@ -119,15 +124,18 @@ class _Moments:
 
 
 def _rows(values: list[Tensor]) -> list[list[float]]:
-    rows: list[list[float]] = torch.stack(values).clamp(max=1).tolist()  # without a rounding above
+    # Rounding may put a perfect match above 1.
+    rows: list[list[float]] = torch.stack(values).clamp(max=1).tolist()
     return rows
 
 
 def _features(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
-    """Hidden states of all layers at the tokens that are not padding, as ``(layers + 1, n, d)`` in float64."""
+    """Return the hidden states of all layers at the tokens that are no padding, as float64 ``(layers + 1, n, d)``."""
     if "attention_mask" not in batch:
-        raise UserError("A batch holds no attention_mask, but it says which tokens are padding.")
-    labels = set(find_labels(type(model)))
+        raise UserError(
+            "A batch holds no attention_mask, but similarity needs it to leave out padding."
+        )
+    labels = set(_find_labels(type(model)))
     inputs = {k: v.to(model.device) for k, v in batch.items() if k not in labels}
     layers = range(model.config.num_hidden_layers + 1)
     hidden_states = encode(model, inputs, layers)[1].hidden_states
@@ -139,7 +147,7 @@ def _features(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
 
 @contextlib.contextmanager
 def _evaluation(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and afterwards for every module the mode that it had."""
+    """Put a model into evaluation mode for the body, and restore the mode of every module afterwards."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

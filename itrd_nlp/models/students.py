@@ -1,9 +1,10 @@
-"""Make a shallower student out of a teacher."""
+"""Build a student with fewer layers from a teacher."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -15,29 +16,38 @@ STUDENT_LAYERS = ("uniform", "first", "last", "random")
 
 
 def uniform_layers(num_layers: int, total: int) -> list[int]:
-    """``num_layers`` of ``total`` layers, evenly spread, the last one included: 3 of 12 are 4, 8, 12."""
+    """Choose ``num_layers`` of ``total`` layers, evenly spread and with the last one: 3 of 12 are 4, 8, 12.
+
+    Args:
+        num_layers: number of layers to choose.
+        total: number of layers to choose from.
+
+    Returns:
+        Numbers of the layers, counted from 1.
+    """
     return [round(total * (i + 1) / num_layers) for i in range(num_layers)]
 
 
 def student_layers(
     choice: str | Sequence[int | str], num_layers: int, total: int
 ) -> list[int] | None:
-    """The teacher layers (1 to ``total``) that a student of ``num_layers`` layers starts from.
+    """Choose the teacher layers from which a student starts.
 
     Args:
-        choice: ``"uniform"`` (3 of 12: 4, 8, 12), ``"first"`` (1, 2, 3), ``"last"`` (10, 11, 12), ``"random"`` (none:
-            fresh weights), or the layers themselves.
-        num_layers: layers of the student.
-        total: layers of the teacher.
+        choice: ``"uniform"``, ``"first"``, ``"last"``, ``"random"``, or the layer numbers, counted from 1. For 3 of 12
+            layers ``"uniform"`` is 4, 8, 12; ``"first"`` is 1, 2, 3; and ``"last"`` is 10, 11, 12. ``"random"`` gives
+            the student random weights.
+        num_layers: number of layers of the student, from 1 to ``total``.
+        total: number of layers of the teacher.
 
     Returns:
-        The layers, or None for ``"random"``.
+        Numbers of the layers, counted from 1, or None for ``"random"``.
 
     Raises:
-        UserError: unknown choice, a layer that does not exist, or a wrong number of layers.
+        UserError: the choice is unknown, a layer does not exist, or the number of layers is wrong.
     """
     if not isinstance(choice, str) and len(choice) == 1 and choice[0] in STUDENT_LAYERS:
-        choice = str(choice[0])  # a command line gives a list of one word
+        choice = str(choice[0])  # a command line passes a word as a list
     if not 1 <= num_layers <= total:
         raise UserError(
             f"num_layers is {num_layers}, but a student of this teacher can have 1 to {total} layers."
@@ -79,22 +89,22 @@ def build_student(
 ) -> PreTrainedModel:
     """Build a student of the teacher's architecture with fewer layers.
 
-    Embeddings, chosen layers and head are copied, in fp32. The teacher is left as it was. For a narrower or wholly
-    different student load or configure one yourself: :class:`~itrd_nlp.ITRDTrainer` takes any student whose logits
-    have the teacher's shape.
+    The student gets fp32 copies of the embeddings, the chosen layers and the head. The teacher does not change. If you
+    want a narrower or an entirely different student, load or configure it yourself. `itrd_nlp.ITRDTrainer` accepts any
+    student whose logits have the teacher's shape.
 
     Args:
         teacher: any encoder of transformers that holds its layers in one ``nn.ModuleList``.
-        num_layers: layers of the student, 1 to the teacher's.
-        init: see :func:`student_layers`; ``"random"`` copies nothing. The first layers still follow on each other as
-            they did in the teacher; they were the best start of nearly all students in ``docs/results.md``.
-        dropout: dropout of the student's hidden states and attention; None: the teacher's configuration.
+        num_layers: number of layers of the student, from 1 to the teacher's number.
+        init: choice of the teacher layers, see `student_layers`. ``"random"`` copies nothing. Default: ``"first"``,
+            the best start of nearly all students in ``docs/results.md``.
+        dropout: dropout of the student's hidden states and attention, from 0 to 1. Default: the teacher's dropout.
 
     Returns:
-        A new model of the teacher's class, in training mode.
+        A new model of the teacher's class, in training mode and in fp32.
 
     Raises:
-        UserError: the choice of layers makes no sense for this teacher.
+        UserError: this teacher does not have the chosen layers, or it does not hold its layers in one list.
 
     Example:
         >>> teacher = AutoModelForQuestionAnswering.from_pretrained("my-teacher")
@@ -106,7 +116,7 @@ def build_student(
     config.dtype = "float32"
     if dropout is not None:
         set_dropout(config, dropout)
-    student = type(teacher)(config)
+    student: Any = type(teacher)(config)
     if layers is not None:
         prefix = encoder_layers_name(teacher) + "."
         teacher_state = teacher.state_dict()
@@ -118,17 +128,24 @@ def build_student(
                 source = f"{prefix}{layers[int(index)] - 1}.{rest}"
             state[name] = teacher_state[source].float()
         student.load_state_dict(state)
-    return student.float().train()
+    built: PreTrainedModel = student.float().train()
+    return built
 
 
 def encoder_layers_name(model: PreTrainedModel) -> str:
-    """The name of the ``nn.ModuleList`` that holds the layers of an encoder, such as ``bert.encoder.layer``.
+    """Find the name of the ``nn.ModuleList`` that holds the layers of an encoder, such as ``bert.encoder.layer``.
+
+    Args:
+        model: an encoder of transformers.
+
+    Returns:
+        The name of the list as a submodule of the model.
 
     Raises:
-        UserError: the model does not hold its layers in exactly one list (ALBERT, say, shares one layer).
+        UserError: the model does not hold its layers in exactly one list. ALBERT, for example, shares one layer.
     """
     total = model.config.num_hidden_layers
-    names = [
+    names: list[str] = [
         name
         for name, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and len(module) == total

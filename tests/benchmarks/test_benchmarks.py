@@ -30,9 +30,8 @@ def benchmarks():
 
 def test_no_ratio_has_fallen_under_half_of_the_recorded_one(recorded, benchmarks):
     before = recorded[benchmarks["training"].training_precision()]["smoke"]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "smoke.py")], capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "benchmarks.smoke"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found.keys() == before.keys()

@@ -118,7 +118,7 @@ def test_on_the_command_line_it_is_a_json_object_and_wins_over_the_config(tmp_pa
         ({f"{HOME}.RKD": float("inf")}, r"the weight inf"),
         ({f"{HOME}.RKD": "much"}, r"the weight 'much'"),
         ({f"{HOME}.RKD": True}, r"the weight True"),
-        ({f"{HOME}.RDK": 1.0}, r"peers.RDK, but RDK is no PeerLoss of .* those it has: CC, CRD"),
+        ({f"{HOME}.RDK": 1.0}, r"peers.RDK, but RDK is no PeerLoss of .* its peers are: CC, CRD"),
         ({"absent_package.RKD": 1.0}, r"there is no module absent_package"),
         (f"{HOME}.RKD", r"peer_losses is 'itrd_nlp.losses.peers.RKD', but must map"),
         ("[1]", r"peer_losses is '\[1\]', but must map .* a JSON object such as"),
@@ -313,6 +313,9 @@ def test_a_cache_does_not_keep_attention(make_trainer, make_args, tmp_path, capl
             peer_losses=peer, teacher_cache="auto", teacher_cache_dir=str(folder)
         )
         trainer.train()
-    assert "No teacher cache: it does not keep what the peer_losses read" in caplog.text
+    assert (
+        "No teacher cache: it does not keep the queries, keys and values that peer_losses read"
+        in caplog.text
+    )
     assert not folder.exists()
     assert trainer.state.log_history[0]["mini_lmv2"] > 0

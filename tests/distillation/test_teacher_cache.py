@@ -175,7 +175,7 @@ def test_the_limit_ends_the_writing_and_not_the_training(cache, batch, output, c
     with caplog.at_level(logging.WARNING):
         small.write(batch, output)
         small.write(batch, output)
-    assert caplog.text.count("takes no more windows") == 1
+    assert caplog.text.count("stores no more windows") == 1
     assert sum(path.stat().st_size for path in cache.folder.glob("*/*.bin")) <= 2000
 
 

@@ -157,7 +157,7 @@ def test_what_a_padded_position_holds_changes_nothing(make_bert, span_batch):
 def test_a_model_with_an_attention_of_its_own_is_refused(tmp_path):
     MPNetForQuestionAnswering(MPNetConfig(**SIZES)).save_pretrained(tmp_path)
     arguments = LoadingArguments(attn_implementation="fast")
-    with pytest.raises(UserError, match="MPNetForQuestionAnswering has an attention of its own"):
+    with pytest.raises(UserError, match="MPNetForQuestionAnswering has its own attention code"):
         load_model(str(tmp_path), role="teacher", args=arguments)
 
 

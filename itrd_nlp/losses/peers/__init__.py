@@ -1,6 +1,7 @@
-"""The losses of other papers, to compare with under the same trainer.
+"""The losses of other papers, which the same trainer can train for comparison.
 
-Each is a `PeerLoss`, named in ``ITRDTrainingArguments.peer_losses`` by its dotted path. ``docs/method.md`` has a table.
+Each loss is a `PeerLoss`. ``ITRDTrainingArguments.peer_losses`` names it by its dotted path. ``docs/method.md`` has a
+table of all of them.
 """
 
 from itrd_nlp.losses.peers.base import LayerStates, PeerLoss, Sizes, load_peer, term_name

@@ -1,6 +1,6 @@
-"""What a peer is: another paper's loss between student and teacher, trained by the same trainer.
+"""The base class of peers. A peer is another paper's loss between student and teacher, under the same trainer.
 
-A peer is a subclass of `PeerLoss` with one method, and a line in a config names it:
+A peer is a subclass of `PeerLoss` with one method. A config names it and gives it a weight:
 
     peer_losses:
       itrd_nlp.losses.peers.PatientKD: 10.0
@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import AttentionStates, EncoderOutput, LayerPair
 
-RESERVED_NAMES = ("loss", "task", "kd", "corr", "mi")  # the other terms of the objective
+RESERVED_NAMES = ("loss", "task", "kd", "corr", "mi")
+"""Names of the other terms of the objective."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,9 @@ class Sizes:
 
     Attributes:
         student: width of the student's hidden states.
-        teacher: width of the teacher's.
-        student_heads: attention heads of the student.
-        teacher_heads: attention heads of the teacher.
+        teacher: width of the teacher's hidden states.
+        student_heads: number of attention heads of the student.
+        teacher_heads: number of attention heads of the teacher.
     """
 
     student: int
@@ -44,11 +45,12 @@ class Sizes:
 
 @dataclass
 class LayerStates:
-    """What a peer reads of one layer, zero where a token is padding, in float32 (or float64).
+    """The states of one layer that a peer reads. Padding is zero. The dtype is float32, or float64 for float64 models.
 
     Attributes:
         hidden: hidden states ``(B, L, d)``.
-        attention: queries, keys and values; None unless the peer needs them, and for layer 0.
+        attention: queries, keys and values, each ``(B, L, d)``. They are None for layer 0, and for a peer that does
+            not need them.
     """
 
     hidden: Tensor
@@ -58,23 +60,23 @@ class LayerStates:
 class PeerLoss(nn.Module):
     """The loss of one method, summed over the layer pairs.
 
-    A subclass implements `pair_loss`. Where it has something to learn it makes the modules in its constructor, which
-    has the same arguments as this one; each of their parameters must get a gradient in every step. They are trained
-    and kept in checkpoints with the objective, and are no part of the student that is published. A method that reads
-    certain pairs alone passes those on: ``super().__init__(sizes, pairs[-1:])``.
+    A subclass implements `pair_loss`. If it has parameters, it makes their modules in its constructor, which takes the
+    same arguments as this one. Every parameter must get a gradient in every step. Optimizer and checkpoints include the
+    parameters; the published student does not. A method that reads only some pairs passes these on:
+    ``super().__init__(sizes, pairs[-1:])``.
 
-    `pair_loss` need not think of precision (it runs in float32 without autocast), of NaN in padding (what is padding
-    is zero) or of gradients to the teacher (there are none). It must not count padding, and must be finite for a
-    batch of one valid token.
+    `pair_loss` can rely on three things. It runs in float32 without autocast. Padding holds zeros instead of NaN. The
+    teacher's states carry no gradient. `pair_loss` must leave padding out of the loss. The loss must be finite for a
+    batch with one valid token.
 
-    Under several processes each computes the loss of its own micro-batch.
+    With several processes each process computes the loss of its own micro-batch.
 
     Args:
-        sizes: of the two encoders.
+        sizes: sizes of the two encoders.
         pairs: the layer pairs.
 
     Attributes:
-        needs_attention: whether `pair_loss` reads queries, keys and values.
+        needs_attention: true if `pair_loss` reads queries, keys and values. Default: false.
 
     Example:
         >>> class MeanAbsolute(PeerLoss):
@@ -94,12 +96,12 @@ class PeerLoss(nn.Module):
         self.pairs = list(pairs)
 
     def forward(self, student: EncoderOutput, teacher: EncoderOutput, mask: Tensor) -> Tensor:
-        """The sum of `pair_loss` over the pairs.
+        """Sum `pair_loss` over the layer pairs.
 
         Args:
-            student: output of the student, with the layers of the pairs.
-            teacher: output of the teacher on the same inputs.
-            mask: ``(B, L)``, true where a token is no padding.
+            student: output of the student. It holds the student layers of the pairs.
+            teacher: output of the teacher on the same inputs. It holds the teacher layers of the pairs.
+            mask: ``(B, L)``, bool or 0/1, true where a token is no padding.
 
         Returns:
             A scalar.
@@ -120,12 +122,12 @@ class PeerLoss(nn.Module):
     def pair_loss(
         self, index: int, student: LayerStates, teacher: LayerStates, mask: Tensor
     ) -> Tensor:
-        """The loss of one layer pair.
+        """Compute the loss of one layer pair.
 
         Args:
-            index: of the pair in ``self.pairs``, to find its own modules.
-            student: the student's layer.
-            teacher: the teacher's.
+            index: index of the pair in ``self.pairs``. A subclass finds the modules of the pair with it.
+            student: states of the student's layer.
+            teacher: states of the teacher's layer.
             mask: bool ``(B, L)``, true where a token is no padding.
 
         Returns:
@@ -138,7 +140,7 @@ class PeerLoss(nn.Module):
     ) -> LayerStates:
         def clean(x: Tensor) -> Tensor:
             x = x.detach() if detach else x
-            # A new tensor, too: those of a teacher under torch.inference_mode cannot be saved for a backward pass.
+            # torch.where makes a new tensor. Autograd cannot save the tensors of a teacher under inference_mode.
             x = torch.where(mask.unsqueeze(-1), x, 0)
             return x.to(torch.promote_types(x.dtype, torch.float32))
 
@@ -151,18 +153,22 @@ class PeerLoss(nn.Module):
 
 
 def term_name(peer: type[PeerLoss]) -> str:
-    """The name of a peer's term in logs, its class in small letters: ``PatientKD`` is ``patient_kd``."""
+    """Return the name of a peer's term in logs. It is the class name in snake case: ``PatientKD`` is ``patient_kd``."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", peer.__name__).lower()
 
 
 def load_peer(path: str) -> type[PeerLoss]:
-    """Find a peer by the dotted path of its class.
+    """Import a peer by the dotted path of its class.
 
     Args:
-        path: such as ``itrd_nlp.losses.peers.RKD``. The module is imported.
+        path: dotted path, such as ``itrd_nlp.losses.peers.RKD``.
+
+    Returns:
+        The class.
 
     Raises:
-        UserError: there is no such module or class, it is no `PeerLoss`, or its name is that of another term.
+        UserError: the module or the class does not exist, the class is no `PeerLoss`, or its name belongs to another
+            term of the objective.
     """
     module_name, _, name = path.rpartition(".")
     if not module_name or not all(part.isidentifier() for part in path.split(".")):
@@ -180,7 +186,7 @@ def load_peer(path: str) -> type[PeerLoss]:
     if not (isinstance(found, type) and issubclass(found, PeerLoss) and found is not PeerLoss):
         known = ", ".join(_peers_of(module)) or "none"
         raise UserError(
-            f"peer_losses names {path}, but {name} is no PeerLoss of {module_name}; those it has: {known}."
+            f"peer_losses names {path}, but {name} is no PeerLoss of {module_name}; its peers are: {known}."
         )
     if term_name(found) in RESERVED_NAMES:
         raise UserError(

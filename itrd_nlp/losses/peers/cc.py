@@ -11,14 +11,18 @@ from itrd_nlp.losses.peers._shared import masked_mean, pairs_of, pooled, unit
 from itrd_nlp.losses.peers.base import LayerStates, PeerLoss
 
 GAMMA = 0.4
+"""Width parameter of the Gaussian kernel."""
+
 ORDER = 2
+"""Highest power of the Taylor series."""
 
 
 class CC(PeerLoss):
-    r"""``1 / n² sum_ij (k(s_i, s_j) - k(t_i, t_j))²`` with a Gaussian kernel expanded into its Taylor series.
+    r"""Compare the kernel values of all pairs of samples: ``1 / n² sum_ij (k(s_i, s_j) - k(t_i, t_j))²``.
 
-    ``k(x, y) = exp(-2 gamma) sum_{p=0..P} (2 gamma)^p / p! (x·y)^p`` for ``x``, ``y`` of length 1, gamma = 0.4 and
-    P = 2. A sample is a sequence: the mean over its valid tokens. The widths may differ.
+    ``k`` is the Taylor series of a Gaussian kernel, ``k(x, y) = exp(-2 gamma) sum_{p=0..P} (2 gamma)^p / p! (x·y)^p``.
+    ``x`` and ``y`` have length 1, gamma is 0.4, and P is 2. A sample is the mean over the valid tokens of a sequence.
+    The widths may differ.
 
     Peng et al., "Correlation Congruence for Knowledge Distillation", ICCV 2019, arXiv:1904.01802.
     """

@@ -12,20 +12,24 @@ from itrd_nlp.losses.peers._shared import masked_mean, pooled, unit
 from itrd_nlp.losses.peers.base import LayerStates, PeerLoss, Sizes
 
 WIDTH = 128
+"""Width of the embeddings that the loss compares, as in the authors' code."""
+
 TEMPERATURE = 0.07
+"""Temperature tau of the softmax, as in the authors' code."""
 
 
 class CRD(PeerLoss):
-    r"""``-1/n sum_i log exp(s_i·t_i / tau) / sum_j exp(s_i·t_j / tau)``, and the same with s and t exchanged.
+    r"""Contrast each sequence with the others: ``-1/n sum_i log exp(s_i·t_i / tau) / sum_j exp(s_i·t_j / tau)``.
 
-    ``s`` and ``t`` are linear embeddings of both models into 128 features, scaled to length 1; both are learned;
-    tau = 0.07. A sample is a sequence: the mean over its valid tokens. The widths may differ.
+    The loss adds the same term with ``s`` and ``t`` exchanged. ``s`` and ``t`` are learned linear embeddings of both
+    models into 128 features, scaled to length 1. tau is 0.07. A sample is the mean over the valid tokens of a sequence.
+    The widths may differ.
 
-    The paper draws 16,384 negatives from a memory of the whole data set, with a loss that estimates their number
-    (NCE). Here the other sequences of the batch are the negatives and the loss is InfoNCE, so a larger batch makes a
-    harder task; a batch of one sequence gives 0.
+    The paper draws 16,384 negatives from a memory of the whole data set, and its loss is noise contrastive estimation.
+    Here the other sequences of the batch are the negatives, and the loss is InfoNCE. A larger batch therefore makes the
+    task harder. A batch of one sequence gives 0.
 
-    Tian, Krishnan, Isola, "Contrastive Representation Distillation", ICLR 2020, arXiv:1910.10699;
+    Tian, Krishnan, Isola, "Contrastive Representation Distillation", ICLR 2020, arXiv:1910.10699.
     InfoNCE: van den Oord, Li, Vinyals, "Representation Learning with Contrastive Predictive Coding", 2018,
     arXiv:1807.03748, eq. 4.
     """

@@ -12,10 +12,10 @@ from itrd_nlp.losses.peers.base import LayerStates, PeerLoss, Sizes
 
 
 class DistilBertCosine(PeerLoss):
-    r"""``1 / n sum_i (1 - cos(z_s,i, z_t,i))`` over the n valid tokens of the last pair.
+    r"""Compare directions: ``1 / n sum_i (1 - cos(z_s,i, z_t,i))`` over the n valid tokens of the last pair.
 
-    Only the pair of the highest student layer, as the authors' code does. Where the widths differ, which the paper
-    does not foresee, the student is projected.
+    The loss reads only the pair of the highest student layer, as the authors' code does. If the widths differ, a
+    linear layer projects the student. The paper does not cover this case.
 
     Sanh, Debut, Chaumond, Wolf, "DistilBERT, a distilled version of BERT: smaller, faster, cheaper and lighter", 2019,
     arXiv:1910.01108.

@@ -12,11 +12,11 @@ from itrd_nlp.losses.peers.base import LayerStates, PeerLoss, Sizes
 
 
 class FitNet(PeerLoss):
-    r"""``1 / n sum_i 1/2 ||r(z_s,i) - z_t,i||²`` over the n valid tokens of the middle pair.
+    r"""Regress a hint: ``1 / n sum_i 1/2 ||r(z_s,i) - z_t,i||²`` over the n valid tokens of the middle pair.
 
-    The hint is the teacher's layer of the middle pair (of two, the lower), and the regressor ``r`` a linear layer with
-    torch's initialisation, also where the widths are equal. The paper trains on the hint first and on the labels
-    afterwards; here both are terms of one loss, as in the comparisons of later papers.
+    The hint is the teacher's layer of the middle pair, or of the lower one of two middle pairs. The regressor ``r`` is
+    a linear layer with torch's initialisation, even if the widths are equal. The paper trains on the hint first and on
+    the labels afterwards. Here both are terms of one loss, as in the comparisons of later papers.
 
     Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015, arXiv:1412.6550, eq. 3.
     """

@@ -12,10 +12,11 @@ from itrd_nlp.losses.peers.base import LayerStates, PeerLoss, Sizes
 
 
 class HiddenMSE(PeerLoss):
-    r"""``1 / (n d_t) sum_i ||W z_s,i + b - z_t,i||²`` over the n valid tokens.
+    r"""Compare hidden states: ``1 / (n d_t) sum_i ||W z_s,i + b - z_t,i||²`` over the n valid tokens.
 
-    Where the widths are equal there is no projection. One half of TextBrewer's recipe for SQuAD, which gives it
-    the weight 1 and reads the embeddings, too (``include_embeddings``); the other is `TextBrewerSimilarity`.
+    If the widths are equal, there is no projection ``W``, ``b``. TextBrewer's recipe for SQuAD consists of this loss
+    and `TextBrewerSimilarity`. The recipe gives this loss the weight 1 and also compares the embeddings
+    (``include_embeddings``).
 
     Yang et al., "TextBrewer: An Open-Source Knowledge Distillation Toolkit for Natural Language Processing", ACL 2020
     (demonstrations), arXiv:2002.12620, ``hidden_mse``.

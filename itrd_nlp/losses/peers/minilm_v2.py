@@ -15,17 +15,19 @@ from itrd_nlp.losses.peers._shared import masked_mean, split_heads
 from itrd_nlp.losses.peers.base import LayerStates, PeerLoss, Sizes
 
 MAX_RELATION_HEADS = 48
+"""Number of relation heads in the paper."""
 
 
 class MiniLMv2(PeerLoss):
-    r"""``sum_{A in Q, K, V} 1 / (h n) sum_heads sum_i KL(R_t,i || R_s,i)`` over the n valid tokens of the last pair.
+    r"""Compare self-attention relations: ``sum_{A in Q, K, V} 1 / (h n) sum_heads sum_i KL(R_t,i || R_s,i)``.
 
-    ``R = softmax(A A^T / sqrt(d_r))`` relates the tokens of a sequence by the queries, the keys or the values of one
-    layer, which are split anew into ``h`` relation heads of width ``d_r``. ``h`` is the largest number up to the
-    paper's 48 that divides both widths, so neither the widths nor the attention heads need be equal.
+    ``R = softmax(A A^T / sqrt(d_r))`` relates the n valid tokens of a sequence to each other. ``A`` holds the queries,
+    the keys or the values of one layer. The loss splits them anew into ``h`` relation heads of width ``d_r``. ``h`` is
+    the largest number up to the paper's 48 that divides both widths. So neither the widths nor the numbers of attention
+    heads need be equal.
 
-    Only the pair of the highest student layer. For teachers of 24 layers the paper takes a layer below the last;
-    `layer_map` can name it. Memory: three times ``(B, h, L, L)`` for each model.
+    The loss reads only the pair of the highest student layer. For teachers of 24 layers the paper reads a layer below
+    the last one; ``layer_map`` can name it. Each model needs memory for three tensors of ``(B, h, L, L)``.
 
     Wang et al., "MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained Transformers",
     Findings of ACL 2021, arXiv:2012.15828.
@@ -66,5 +68,5 @@ class MiniLMv2(PeerLoss):
         a = split_heads(a, self.heads)
         products = a @ a.mT / math.sqrt(a.shape[-1])
         padding = ~mask[:, None, None, :]
-        # Not -inf, whose differences in the KL divergence are NaN.
+        # The lowest finite number instead of -inf, whose differences in the KL divergence are NaN.
         return products.masked_fill(padding, torch.finfo(a.dtype).min).log_softmax(-1)

@@ -12,11 +12,12 @@ from itrd_nlp.losses.peers.base import LayerStates, PeerLoss, Sizes
 
 
 class PatientKD(PeerLoss):
-    r"""``1 / b sum_i || h_s,i / ||h_s,i|| - h_t,i / ||h_t,i|| ||²``, ``h`` being the state of the first token.
+    r"""Compare the first tokens: ``1 / b sum_i || h_s,i / ||h_s,i|| - h_t,i / ||h_t,i|| ||²``.
 
-    It reads the pairs that `layer_map` gives; the paper leaves out the last layer of both models (its PKD-skip for six
-    of twelve layers is ``1:2 2:4 3:6 4:8 5:10``). Where the widths differ, which the paper does not foresee, the
-    student is projected.
+    ``h`` is the hidden state of the first token of a sequence, and ``b`` is the number of sequences. The loss reads the
+    pairs that ``layer_map`` gives. The paper leaves out the last layer of both models: its PKD-skip for six of twelve
+    layers is ``1:2 2:4 3:6 4:8 5:10``. If the widths differ, a linear layer projects the student. The paper does not
+    cover this case.
 
     Sun, Cheng, Gan, Liu, "Patient Knowledge Distillation for BERT Model Compression", EMNLP 2019, arXiv:1908.09355.
     """

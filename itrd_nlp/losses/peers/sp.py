@@ -9,10 +9,10 @@ from itrd_nlp.losses.peers.base import LayerStates, PeerLoss
 
 
 class SP(PeerLoss):
-    r"""``1 / b² ||G_s - G_t||_F²``, where ``G`` is ``Q Q^T`` with its rows scaled to length 1.
+    r"""Compare the similarities of all pairs of samples: ``1 / b² ||G_s - G_t||_F²``.
 
-    ``Q (b, d)`` holds one row a sequence, the mean over its valid tokens: the paper's sample is an image. The widths
-    may differ.
+    ``G`` is ``Q Q^T`` with its rows scaled to length 1. ``Q (b, d)`` holds one row for each of the b sequences:
+    the mean over its valid tokens. (In the paper a sample is an image.) The widths may differ.
 
     Tung, Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019, arXiv:1907.09682.
     """

@@ -1,4 +1,4 @@
-"""TextBrewer's similarity of tokens, which it calls mmd or nst."""
+"""The loss on similarities of tokens that TextBrewer calls mmd or nst."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from itrd_nlp.losses.peers.base import LayerStates, PeerLoss
 
 
 class TextBrewerSimilarity(PeerLoss):
-    r"""``mean (Z_s Z_s^T / d_s - Z_t Z_t^T / d_t)²`` over the pairs of valid tokens of one sequence, of all sequences.
+    r"""Compare the similarities of tokens: ``mean (Z_s Z_s^T / d_s - Z_t Z_t^T / d_t)²``.
 
-    ``Z`` holds the tokens of a sequence, so the widths may differ and there is no projection. The other half of
-    TextBrewer's recipe for SQuAD, weight 1, besides `HiddenMSE`. TextBrewer itself divides by the (padded) length in
-    place of the width where it is given a mask; here it is always the width.
+    ``Z`` holds the tokens of a sequence. The mean is over the pairs of valid tokens within each sequence.
+    The widths may differ without a projection. TextBrewer's recipe for SQuAD consists of this loss, with weight 1, and
+    `HiddenMSE`. If TextBrewer gets a mask, it divides by the padded length instead of the width. This class always
+    divides by the width.
 
     Yang et al., "TextBrewer: An Open-Source Knowledge Distillation Toolkit for Natural Language Processing", ACL 2020
     (demonstrations), arXiv:2002.12620, ``mmd_loss``. A variant of `NST`.

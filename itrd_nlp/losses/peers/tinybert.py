@@ -14,11 +14,12 @@ from itrd_nlp.losses.peers.base import LayerStates, PeerLoss, Sizes
 
 
 class TinyBERT(PeerLoss):
-    r"""``1 / h sum_heads MSE(A_s, A_t) + MSE(Z_s W, Z_t)``, means without padding.
+    r"""Compare attention scores and hidden states: ``1 / h sum_heads MSE(A_s, A_t) + MSE(Z_s W, Z_t)``.
 
-    ``A = Q K^T / sqrt(d_head)`` are the attention scores before the softmax, which the paper found to work better than
-    the probabilities; relative position biases (MPNet) are no part of them. ``W`` is a linear layer of each pair that
-    starts as the identity where the widths are equal. A pair with layer 0, the embeddings, has the second term alone.
+    The means leave out padding. ``A = Q K^T / sqrt(d_head)`` are the attention scores before the softmax. The paper
+    found that they work better than the probabilities. They do not include relative position biases (MPNet). ``W`` is a
+    linear layer of each pair; it starts as the identity if the widths are equal. A pair with layer 0, the embeddings,
+    has only the second term.
 
     Jiao et al., "TinyBERT: Distilling BERT for Natural Language Understanding", Findings of EMNLP 2020,
     arXiv:1909.10351.
@@ -34,7 +35,7 @@ class TinyBERT(PeerLoss):
         if sizes.student_heads != sizes.teacher_heads:
             raise UserError(
                 f"peer_losses names TinyBERT, which compares attention head by head, but the student has "
-                f"{sizes.student_heads} heads and the teacher {sizes.teacher_heads}; MiniLMv2 does without."
+                f"{sizes.student_heads} heads and the teacher {sizes.teacher_heads}; MiniLMv2 allows different numbers."
             )
         self.projections = make_projections(sizes, self.pairs, always=True)
 

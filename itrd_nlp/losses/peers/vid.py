@@ -14,16 +14,20 @@ from itrd_nlp.losses.peers._shared import masked_mean
 from itrd_nlp.losses.peers.base import LayerStates, PeerLoss, Sizes
 
 INITIAL_VARIANCE = 5.0
+"""Variance of every feature before the first step, as in the authors' code."""
+
 MIN_VARIANCE = 1e-5
+"""Lower bound of the variances, as in the authors' code."""
 
 
 class VID(PeerLoss):
-    r"""``1 / (n d_t) sum_i sum_c 1/2 [log v_c + (z_t,ic - mu_c(z_s,i))² / v_c]`` over the n valid tokens.
+    r"""Predict the teacher: ``1 / (n d_t) sum_i sum_c 1/2 [log v_c + (z_t,ic - mu_c(z_s,i))² / v_c]``.
 
-    A bound of the mutual information between student and teacher, up to a constant: minus the log-likelihood of the
-    teacher's features under a Gaussian whose mean ``mu`` is a network of three linear layers (with ReLU) on the
-    student's, and whose variance ``v_c = softplus(a_c) + 1e-5`` is learned for each feature, from 5.0 on as in the
-    authors' code. Both are of each pair. The loss may be negative.
+    The mean is over the n valid tokens and the d_t features. The loss is minus the log-likelihood of the teacher's
+    features under a Gaussian. Up to a constant, it bounds the mutual information between student and teacher. The
+    Gaussian's mean ``mu`` is a network of three linear layers with ReLU on the student's features. Its variance
+    ``v_c = softplus(a_c) + 1e-5`` is learned for each feature and starts at 5.0. Each pair has its own mean and
+    variances. The loss may be negative.
 
     Ahn, Hu, Damianou, Lawrence, Dai, "Variational Information Distillation for Knowledge Transfer", CVPR 2019,
     arXiv:1904.05835.
@@ -42,7 +46,8 @@ class VID(PeerLoss):
             )
             for _ in self.pairs
         )
-        start = math.log(math.expm1(INITIAL_VARIANCE - MIN_VARIANCE))  # softplus the other way
+        # The inverse of softplus.
+        start = math.log(math.expm1(INITIAL_VARIANCE - MIN_VARIANCE))
         self.scales = nn.ParameterList(torch.full((width,), start) for _ in self.pairs)
 
     def pair_loss(

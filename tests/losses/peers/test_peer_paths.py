@@ -34,7 +34,10 @@ def test_a_class_of_ones_own_is_found_like_those_of_the_package(tmp_path, monkey
     assert load_peer("itrd_nlp.losses.peers.RKD") is peers.RKD
     assert load_peer("peers_of_mine.MeanAbsolute").__name__ == "MeanAbsolute"
     for path, sentence in (
-        ("peers_of_mine.NUMBER", r"NUMBER is no PeerLoss of peers_of_mine; those it has: KD, Mean"),
+        (
+            "peers_of_mine.NUMBER",
+            r"NUMBER is no PeerLoss of peers_of_mine; its peers are: KD, Mean",
+        ),
         ("peers_of_mine.Absent", "Absent is no PeerLoss of peers_of_mine"),
         ("peers_of_mine.KD", "peers_of_mine.KD, but kd is a term of the objective itself"),
     ):
@@ -53,8 +56,8 @@ def test_a_class_of_ones_own_is_found_like_those_of_the_package(tmp_path, monkey
             "absent_package.RKD",
             "there is no module absent_package; it must be installed or on PYTHON",
         ),
-        ("itrd_nlp.losses.peers.PeerLoss", "PeerLoss is no PeerLoss of .*; those it has: CC, CRD"),
-        ("itrd_nlp.losses.correlation_loss", "those it has: none"),
+        ("itrd_nlp.losses.peers.PeerLoss", "PeerLoss is no PeerLoss of .*; its peers are: CC, CRD"),
+        ("itrd_nlp.losses.correlation_loss", "its peers are: none"),
     ],
 )
 def test_a_path_that_leads_nowhere_is_refused_by_name(path, sentence):
