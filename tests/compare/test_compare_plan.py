@@ -276,7 +276,7 @@ def test_all_trainings_share_the_cache_of_the_base_or_one_in_the_output_folder(
 def test_the_base_may_have_a_base_of_its_own(make: Any, tmp_path: Path) -> None:
     inherited = os.path.relpath(Path("base.yaml").absolute(), tmp_path)
     (tmp_path / "longer.yaml").write_text(f"base: {inherited}\nnum_train_epochs: 7\n")
-    plan = Plan(make(base=str(tmp_path / "longer.yaml")), parser.parse)
+    plan = Plan(make(base=str(tmp_path / "longer.yaml")), SETTING)
     assert plan.base == yaml.safe_load(Path("base.yaml").read_text()) | {"num_train_epochs": 7}
     assert {c.config["num_train_epochs"] for c in plan.cells(plan.nothing_chosen())} == {7}
 
@@ -287,7 +287,7 @@ def test_the_base_may_be_named_from_the_folder_of_the_comparison(
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "budget.yaml").write_text(Path("base.yaml").read_text())
     monkeypatch.chdir(tmp_path / "shared")
-    assert Plan(make(base="shared/budget.yaml"), parser.parse).args.base == "budget.yaml"
+    assert Plan(make(base="shared/budget.yaml"), SETTING).args.base == "budget.yaml"
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("compare/*.yaml")), ids=lambda path: path.stem)

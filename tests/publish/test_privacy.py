@@ -35,6 +35,7 @@ from itrd_nlp.publish.privacy import (
     without_tokens,
     without_tokens_in_use,
 )
+from itrd_nlp.training.record import RunRecord
 from itrd_nlp.training.secrets import Secret, is_secret_name
 
 # Made up: of a user, of OAuth, of an organisation, and of a Hub of one's own.
@@ -193,9 +194,9 @@ def test_no_folder_host_user_or_secret_is_in_a_card(
         "note": f"{token} on secret-host",
     }
     results["datasets"]["train"]["name"] = "/home/ann/train-v1.1.json"
-    text = str(model_card(results, tmp_path / "student"))
+    text = str(model_card(RunRecord.model_validate(results), tmp_path / "student"))
     del results["config"]
-    text += str(model_card(results, tmp_path / "student"))
+    text += str(model_card(RunRecord.model_validate(results), tmp_path / "student"))
     for private in ("/home", "/data", "ann", "Users", "secret-host", token, "unusual", "~/"):
         assert private not in text, private
     for public in (
