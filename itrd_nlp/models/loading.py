@@ -165,22 +165,21 @@ def check_model_folder(name: str, role: str) -> None:
 
 
 def set_dropout(config: object, dropout: float) -> None:
-    """Set the dropout of hidden states and of attention in a configuration of any architecture.
+    """Set every dropout in a configuration of any architecture: of hidden states, attention, embeddings and heads.
+
+    Architectures have about thirty names for it, such as ``hidden_dropout_prob``, ``attn_pdrop`` and ``qa_dropout``.
+    All have "drop" in the name and hold a number. Whole layers and paths that are dropped (``layerdrop``,
+    ``drop_path_rate``) are another thing; they are switched off at 0 and left alone otherwise.
 
     Args:
         config: a configuration of transformers. It is changed in place.
         dropout: the dropout, from 0 to 1.
     """
-    names = {
-        "hidden_dropout_prob",
-        "attention_probs_dropout_prob",
-        "dropout",
-        "attention_dropout",
-        "embedding_dropout",
-        "mlp_dropout",
-    }
-    for name in names & set(vars(config)):
-        setattr(config, name, dropout)
+    for name, value in vars(config).items():
+        of_values = not any(part in name for part in ("layerdrop", "layer_drop", "drop_path"))
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if "drop" in name and is_number and (of_values or dropout == 0):
+            setattr(config, name, dropout)
 
 
 def _first_line(error: Exception) -> str:
