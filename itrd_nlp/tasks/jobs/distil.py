@@ -93,7 +93,7 @@ def distil(
     arguments = chosen_arguments((model_args, loading, task.args, args))
     finished = finished_run(args.output_dir, arguments)
     if finished is not None:
-        show(finished, "student", f"Finished already: {args.output_dir}")
+        show(finished, "student", f"Finished already: {args.output_dir}", task, args.output_dir)
         push_finished(args, task)
         return finished
     prepared = _prepare(task, model_args, loading, args)
@@ -178,7 +178,7 @@ def _publish(task: Task, prepared: _Prepared, record: RunRecord, loading: Loadin
                 "after": _similarity(saved, teacher, data),
             },
         )
-        show(record, "student", f"Distilled: {args.output_dir}")
+        show(record, "student", f"Distilled: {args.output_dir}", task, args.output_dir)
 
 
 def make_student(

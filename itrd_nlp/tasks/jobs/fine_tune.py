@@ -53,7 +53,7 @@ def fine_tune(
     arguments = chosen_arguments((model_args, loading, task.args, args))
     finished = finished_run(args.output_dir, arguments)
     if finished is not None:
-        show(finished, "teacher", f"Finished already: {args.output_dir}")
+        show(finished, "teacher", f"Finished already: {args.output_dir}", task, args.output_dir)
         push_finished(args, task)
         return finished
     name = model_args.model_name_or_path
@@ -90,7 +90,7 @@ def fine_tune(
                 history=trainer.state.log_history,
                 answers=data.judge.predictions,
             )
-            show(record, "teacher", f"Fine-tuned: {args.output_dir}")
+            show(record, "teacher", f"Fine-tuned: {args.output_dir}", task, args.output_dir)
     if args.push_to_hub:
         trainer.push_to_hub()
     return record

@@ -14,7 +14,7 @@ from itrd_nlp.files import write_text, writing
 from itrd_nlp.publish.hub import check_model, push_model
 from itrd_nlp.publish.hub_trainer import HubTrainer
 from itrd_nlp.publish.model_card import CARD_NAME, license_of, model_card
-from itrd_nlp.publish.report import write_report
+from itrd_nlp.publish.report import REPORT_NAME, write_report
 from itrd_nlp.publish.report.analysis import write_analysis
 from itrd_nlp.tasks.task import Answers, Task, TaskData
 from itrd_nlp.training.arguments import FineTuningArguments
@@ -114,19 +114,31 @@ def write_run(
     write_report(folder, task.page)
 
 
-def show(record: RunRecord, own: str, title: str) -> None:
-    """Print a table with the model of a run and its teacher.
+def show(record: RunRecord, own: str, title: str, task: Task, folder: str) -> None:
+    """Print a table with the model of a run and its teacher, and the commands that come next.
 
     Args:
         record: of the run.
         own: how the model is called, ``teacher`` or ``student``.
         title: above the table.
+        task: the task.
+        folder: of the run.
     """
     rows: list[ModelRecord] = []
-    if record.teacher is not None:
-        rows.append(record.teacher.model_copy(update={"name": "teacher"}))
+    teacher = record.teacher
+    if teacher is not None:
+        rows.append(teacher.model_copy(update={"name": "teacher"}))
     rows.append(record.model_copy(update={"name": own}))
-    print_summary(rows, title, record.metrics)
+    example = task.page.unit.removesuffix("s")
+    print_summary(rows, title, record.metrics, example=example)
+    if teacher is not None and teacher.ms_per_question and record.ms_per_question:
+        times = teacher.ms_per_question / record.ms_per_question
+        print(f"The student is {times:.2f} times as fast as its teacher at batch size 1.")
+    print(
+        f"Report:   {Path(folder) / REPORT_NAME}\n"
+        f"Predict:  itrd-nlp predict --model {folder} --input FILE\n"
+        f"Publish:  itrd-nlp push-to-hub --model {folder} --repo_id USER/NAME --dry_run"
+    )
 
 
 def push_finished(args: FineTuningArguments, task: Task) -> None:
