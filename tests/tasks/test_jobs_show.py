@@ -41,8 +41,8 @@ def screen(capsys, monkeypatch):
 
 def test_both_models_have_a_row_with_scores_size_and_speed(screen):
     lines = screen().splitlines()
-    (teacher,) = (line for line in lines if " teacher " in line)
-    (student,) = (line for line in lines if " student " in line)
+    (teacher,) = (line for line in lines if line.startswith("│ teacher"))
+    (student,) = (line for line in lines if line.startswith("│ student"))
     assert [cell.strip() for cell in teacher.split("│")[1:-1]] == [
         *("teacher", "6", "22.6 M", "90.00", "88.50", "20.0", ""),
     ]
