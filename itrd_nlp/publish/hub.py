@@ -38,7 +38,8 @@ from itrd_nlp import __version__
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import keep_out
 from itrd_nlp.models.loading import LoadingArguments, load_model, load_tokenizer
-from itrd_nlp.publish.model_card import CARD_NAME, is_generated, model_card
+from itrd_nlp.publish.licenses import CARD_NAME
+from itrd_nlp.publish.model_card import is_generated, model_card
 from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.publish.privacy import (
     holds_token,

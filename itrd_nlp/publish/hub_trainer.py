@@ -24,7 +24,7 @@ from itrd_nlp.publish.hub import (
     open_repo,
     push_files,
 )
-from itrd_nlp.publish.model_card import CARD_NAME
+from itrd_nlp.publish.licenses import CARD_NAME
 from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.publish.privacy import keep_tokens_out
 from itrd_nlp.training.record import VERSION, RunRecord

@@ -138,7 +138,9 @@ class RunRecord(ModelRecord):
         metrics = data["metrics"] = recorded_metrics(data)
         data = _with_scores(data, metrics)
         data["teacher"] = _with_scores(data.get("teacher"), metrics)
-        data["more_teachers"] = [_with_scores(x, metrics) for x in data.get("more_teachers", [])]
+        others = data.get("more_teachers", [])
+        if isinstance(others, list):  # else the field says what it should be
+            data["more_teachers"] = [_with_scores(other, metrics) for other in others]
         return data
 
     @classmethod
@@ -190,7 +192,10 @@ class RunRecord(ModelRecord):
 
 def recorded_metrics(data: Mapping[str, Any]) -> dict[str, str]:
     """Name of each metric in the content of a record to its heading. Version 1 of the file did not name them."""
-    return dict(data.get("metrics") or _VERSION_1[1 if "accuracy" in data else 0])
+    named = data.get("metrics") or _VERSION_1[1 if "accuracy" in data else 0]
+    if not isinstance(named, Mapping):
+        raise ValueError("metrics must be an object, name of a metric to its heading")
+    return dict(named)
 
 
 def validated(path: Path, kind: type[T], content: Any) -> T:
