@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from itrd_nlp.cli.parser import parse
 from itrd_nlp.cli.process import record
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import read_yaml, write_json
+from itrd_nlp.files import write_json
 from itrd_nlp.tasks import DEFAULT_TASK, TASKS, task_named, task_of
+from itrd_nlp.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from itrd_nlp.tasks.task import Task

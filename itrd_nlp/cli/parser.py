@@ -24,9 +24,10 @@ from transformers.hf_argparser import HfArgumentParser
 
 from itrd_nlp.cli.configs import find_base, find_config
 from itrd_nlp.errors import UserError, did_you_mean
-from itrd_nlp.files import MASK, read_config
+from itrd_nlp.files import MASK
 from itrd_nlp.publish.privacy import keep_tokens_out
 from itrd_nlp.training.secrets import is_secret_name
+from itrd_nlp.yaml_files import read_config
 
 _PYDANTIC = ConfigDict(coerce_numbers_to_str=True, arbitrary_types_allowed=True)
 _METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", str: "TEXT"}

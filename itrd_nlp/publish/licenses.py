@@ -14,7 +14,8 @@ import yaml
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import parse_yaml
+from itrd_nlp.files import read_text
+from itrd_nlp.yaml_files import parse_yaml
 
 CARD_NAME = "README.md"
 OTHER = "other"
@@ -58,13 +59,10 @@ def license_of(folder: str | Path) -> str | None:
         The license as an identifier of the Hub where it is one, else as the card has it. Several licenses are one text,
         separated by commas. None where the card is missing, cannot be read or names no license.
     """
-    path = Path(folder) / CARD_NAME
-    if not path.is_file():
-        return None
     try:
-        block = REGEX_YAML_BLOCK.search(path.read_text(encoding="utf-8-sig"))
+        block = REGEX_YAML_BLOCK.search(read_text(Path(folder) / CARD_NAME))
         metadata = parse_yaml(block[2]) if block else None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+    except (UserError, yaml.YAMLError):
         return None
     if not isinstance(metadata, dict):
         return None

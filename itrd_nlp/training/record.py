@@ -7,7 +7,6 @@ read.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
@@ -22,7 +21,7 @@ from pydantic import (
 )
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import write_json
+from itrd_nlp.files import parse_json, read_bytes, write_json
 
 RESULTS_NAME = "results.json"
 VERSION = 2
@@ -154,10 +153,12 @@ class RunRecord(ModelRecord):
         if not path.is_file():
             return None
         try:
-            content = json.loads(path.read_bytes())
+            content = parse_json(read_bytes(path))
             if not isinstance(content, dict):
                 raise ValueError("not an object")
-        except (ValueError, RecursionError) as error:
+        except UserError:  # it cannot be read at all
+            raise
+        except ValueError as error:
             raise UserError(
                 f"{path}: {RESULTS_NAME} is no JSON object ({error}); delete it to measure again."
             ) from None

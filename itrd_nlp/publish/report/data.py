@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -10,6 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import read_json
 from itrd_nlp.training.record import RESULTS_NAME, RunRecord, validated
 
 ANALYSIS_NAME = "analysis"
@@ -170,8 +170,4 @@ def _read(path: Path, kind: Any) -> Any:
     """The content of a JSON file, None where there is none."""
     if not path.is_file():
         return None
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: Invalid JSON: {error}.") from None
-    return validated(path, kind, content)
+    return validated(path, kind, read_json(path))
