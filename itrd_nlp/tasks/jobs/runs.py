@@ -13,7 +13,8 @@ from typing import Any
 from itrd_nlp.distillation.arguments import with_objective
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_text, writing
-from itrd_nlp.publish.hub import check_model, push_model
+from itrd_nlp.publish.hub import push_model
+from itrd_nlp.publish.hub_files import check_model
 from itrd_nlp.publish.hub_trainer import HubTrainer
 from itrd_nlp.publish.licenses import CARD_NAME
 from itrd_nlp.publish.model_card import is_generated, model_card
