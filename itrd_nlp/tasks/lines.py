@@ -35,6 +35,8 @@ def read_lines(source: str | Path, *, needs: str) -> Iterator[Line]:
         UserError: the file cannot be read (at once), or a line is no object (when it is its turn).
     """
     if str(source) == "-":
+        if sys.stdin is None:
+            raise UserError("the standard input is closed, but - names it as the source.")
         return _lines(sys.stdin.buffer, "stdin", needs)
     if not os.path.lexists(source):
         raise UserError(f"{source}: there is no such file.")

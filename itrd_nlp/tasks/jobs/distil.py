@@ -176,7 +176,7 @@ def _publish(task: Task, prepared: _Prepared, record: RunRecord, loading: Loadin
             teacher_answers=prepared.teacher_answers,
             similarity=similarity,
         )
-        show(record, "student", f"Distilled: {args.output_dir}")
+    show(record, "student", f"Distilled: {args.output_dir}")
 
 
 def make_student(

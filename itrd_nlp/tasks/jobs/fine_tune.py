@@ -73,8 +73,8 @@ def fine_tune(
     record = begin(args, task, data, facts | (started or {}))
     record = train(trainer, record)
     record = record.changed(**scored(task, trainer, model, data).as_json())
-    with saving(trainer):
-        if trainer.is_world_process_zero():
+    if trainer.is_world_process_zero():
+        with saving(trainer):
             write_run(
                 Path(args.output_dir),
                 task,
@@ -83,7 +83,7 @@ def fine_tune(
                 history=trainer.state.log_history,
                 answers=data.judge.predictions,
             )
-            show(record, "teacher", f"Fine-tuned: {args.output_dir}")
+        show(record, "teacher", f"Fine-tuned: {args.output_dir}")
     if args.push_to_hub:
         trainer.push_to_hub()
     return record

@@ -103,7 +103,7 @@ def begin(
     path = Path(args.output_dir) / RESULTS_NAME
     record = validated(path, RunRecord, known.as_json() | facts)
     try:
-        model_card(record, page=task.page)
+        model_card(record, args.output_dir, page=task.page)
     except ValueError as error:
         raise UserError(f"the card of {args.output_dir} cannot be written: {error}.") from error
     return record
