@@ -106,6 +106,8 @@ def _sentence(error: BaseException) -> str | None:
             )
         if isinstance(cause, LocalTokenNotFoundError | PermissionError) and not _errno(cause):
             return f"the Hub wants to know who you are: {_LOG_IN}, and {_AGAIN}."
+        if isinstance(cause, UnicodeEncodeError):  # of a header
+            return f"the access token has characters that no token has: {_LOG_IN}, and {_AGAIN}."
         if isinstance(cause, json.JSONDecodeError):
             return (
                 f"{constants.ENDPOINT} answered with something that is no JSON, so it is no Hub or has a problem of "
@@ -167,7 +169,7 @@ def _host(error: Any) -> str:
         request = error.response.request if isinstance(error, HfHubHTTPError) else error.request
     except (AttributeError, RuntimeError):  # an error from elsewhere, or before there was a request
         return "the Hub"
-    return str(request.url.host)
+    return str(request.url.host) or "the Hub"
 
 
 def _errno(error: BaseException) -> int | None:

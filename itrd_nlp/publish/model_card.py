@@ -17,6 +17,7 @@ import transformers
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from itrd_nlp import __version__
+from itrd_nlp.files import read_json
 from itrd_nlp.publish.licenses import License, chosen_license, recorded_license
 from itrd_nlp.publish.page import KnownData, TaskPage, page_of_architecture
 from itrd_nlp.publish.privacy import last_part, public_value
@@ -133,6 +134,11 @@ class _Run:
         default = FineTuningArguments.__dataclass_fields__["seed"].default if same else None
         return self.record.arguments.get("seed", default)
 
+    def number(self, argument: str) -> float | None:
+        """The value of an argument, None where it is the default or no number."""
+        value = self.record.arguments.get(argument)
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
     def data_set(self, split: str) -> DataRecord | None:
         """The data of a split.
 
@@ -162,7 +168,7 @@ class _Run:
     def is_subset(self, split: str) -> bool:
         """Whether examples were drawn from the data, and not all taken."""
         name = {"validation": "eval"}.get(split, split)
-        most = self.record.arguments.get(f"max_{name}_samples")
+        most = self.number(f"max_{name}_samples")
         data = self.data_set(split)
         count = data.examples if data is not None else None
         return most is not None and (count is None or most == count)
@@ -181,8 +187,11 @@ def _architecture(folder: Path | None) -> str | None:
     path = folder / "config.json" if folder is not None else None
     if path is None or not path.is_file():
         return None
-    names = json.loads(path.read_text(encoding="utf-8")).get("architectures")
-    return names[0] if names else None
+    config = read_json(path)
+    names = config.get("architectures") if isinstance(config, dict) else None
+    name = names[0] if isinstance(names, list) and names else None
+    # It becomes a line of Python on the card.
+    return name if isinstance(name, str) and name.isidentifier() else None
 
 
 # ---- the metadata ----
@@ -226,7 +235,7 @@ def _evaluations(run: _Run) -> list[EvalResult]:
     known = run.known_data("validation")
     name = known.name if known is not None else data.name
     if run.is_subset("validation"):
-        name += f" (subset of {run.record.arguments['max_eval_samples']:,} {run.page.unit})"
+        name += f" (subset of {run.number('max_eval_samples'):,} {run.page.unit})"
     return [
         EvalResult(
             task_type=run.page.pipeline_tag,
@@ -365,8 +374,8 @@ def _objective(run: _Run) -> str:
 
 def _schedule(run: _Run) -> list[str]:
     """Sentences about weights that change during the training."""
-    arguments, parts = run.record.arguments, []
-    warm_start, fade = arguments.get("warm_start_ratio"), arguments.get("fade_ratio")
+    parts = []
+    warm_start, fade = run.number("warm_start_ratio"), run.number("fade_ratio")
     if warm_start:
         parts.append(f"In the first {warm_start:.0%} of the steps the layer pairs alone count.")
     if fade:

@@ -30,7 +30,7 @@ VERSION = 2
 _VERSION_1 = ({"exact_match": "EM", "f1": "F1"}, {"accuracy": "accuracy", "f1": "F1"})
 
 Score = Annotated[float, Field(ge=-100, le=100)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=10**15)]  # a larger one is no float any more
 T = TypeVar("T")
 
 
@@ -109,7 +109,7 @@ class RunRecord(ModelRecord):
         (79.3, 81.5)
     """
 
-    PAIR: ClassVar[str] = r"^\d+:\d+$"
+    PAIR: ClassVar[str] = r"^\d{1,4}:\d{1,4}$"
 
     version: int = 1
     task: str | None = None

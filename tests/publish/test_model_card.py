@@ -352,6 +352,55 @@ def test_another_head_is_loaded_by_its_class(tmp_path: Path) -> None:
     assert "question answering" not in card.text
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("layers", "<b>"),
+        ("parameters", "<b>"),
+        ("parameters", 10**400),
+        ("megabytes_fp32", "<b>"),
+        ("ms_per_question", "<b>"),
+        ("steps", "<b>"),
+        ("layer_pairs", ["1:<b>"]),
+        ("layer_pairs", [f"1:{'9' * 5000}"]),
+        ("f1", "<b>"),
+    ],
+)
+def test_no_number_of_a_record_is_markup(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=field):
+        model_card(changed(**{field: value}))
+    if field in distilled()["teacher"]:
+        results = distilled()
+        results["teacher"][field] = value
+        with pytest.raises(ValueError, match=field):
+            model_card(results)
+
+
+@pytest.mark.parametrize(
+    "name", ["seed", "warm_start_ratio", "fade_ratio", "max_eval_samples", "peer_losses", "beta_mi"]
+)
+@pytest.mark.parametrize("value", ["<b>", ["<b>"], {"<b>": "<b>"}, None, True])
+def test_an_argument_that_is_no_number_is_text_on_the_card(name: str, value: Any) -> None:
+    results = distilled()
+    results["arguments"][name] = value
+    del results["datasets"]["validation"]["questions"]
+    results["config"]["text"] = "a: 1\n"
+    rendered = MarkdownIt("commonmark").enable("table").render(model_card(results).text)
+    assert "<b>" not in rendered
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", '{"architectures": "A\\nimport os"}', '{"architectures": [5]}']
+)
+def test_an_architecture_that_is_no_name_of_a_class_is_not_on_the_card(
+    content: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(content)
+    known = {key: distilled()[key] for key in ("layers", "environment")}
+    text = model_card(known, tmp_path).text
+    assert "import" not in text and "## Use" not in text
+
+
 # ---- what is not known ----
 
 

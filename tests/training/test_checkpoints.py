@@ -303,6 +303,21 @@ def test_publishing_replaces_what_was_there(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["old"]
 
 
+def test_whoever_may_read_a_checkpoint_may_read_its_weights(make_trainer, tmp_path):
+    before = os.umask(0o022)
+    try:
+        trainer = make_trainer()
+        trainer.train()
+        trainer.save_model()
+    finally:
+        os.umask(before)
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert {path.name for path in files} >= {"model.safetensors", "objective.safetensors"}
+    assert {path.name: path.stat().st_mode & 0o777 for path in files} == {
+        path.name: 0o644 for path in files
+    }
+
+
 @pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "a/../../outside", ""])
 def test_a_manifest_names_files_of_its_own_folder_alone(name, tmp_path):
     folder = tmp_path / "checkpoint-1"

@@ -21,8 +21,18 @@ PREDICTIONS_NAME = "predictions.json"
 TEACHER_PREDICTIONS_NAME = "teacher_predictions.json"
 
 Percent = Annotated[float, Field(ge=0, le=100)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=10**15)]
+_LARGEST = 10**15  # of whole numbers; a chart has floats
 Matrix = list[list[Annotated[float, Field(ge=0, le=1)]]]
+
+
+def _numbers(extra: dict[str, Any] | None) -> dict[str, float]:
+    """Those of the values that are numbers which a chart can show."""
+    return {
+        name: value
+        for name, value in (extra or {}).items()
+        if isinstance(value, float) or (isinstance(value, int) and abs(value) <= _LARGEST)
+    }
 
 
 class LogRow(BaseModel):
@@ -33,8 +43,7 @@ class LogRow(BaseModel):
 
     @property
     def values(self) -> dict[str, float]:
-        extra = self.model_extra or {}
-        return {name: value for name, value in extra.items() if isinstance(value, int | float)}
+        return _numbers(self.model_extra)
 
 
 class Matrices(BaseModel):
@@ -67,8 +76,7 @@ class Group(BaseModel):
 
     @property
     def scores(self) -> dict[str, float]:
-        extra = self.model_extra or {}
-        return {name: value for name, value in extra.items() if isinstance(value, int | float)}
+        return _numbers(self.model_extra)
 
 
 Groups = dict[str, dict[str, Group]]
