@@ -14,6 +14,7 @@ PACKAGE = ROOT / "itrd_nlp"
 ORDER = (
     *("__init__", "errors"),
     *("files", "losses"),
+    "yaml_files",
     *("models", "training"),
     *("publish", "distillation"),
     *("compare", "tasks"),
@@ -70,7 +71,14 @@ def test_the_root_holds_eight_packages_and_what_all_of_them_need() -> None:
         *("losses", "models", "training", "distillation"),
         *("publish", "tasks", "compare", "cli"),
     }
-    assert names - packages == {"__init__.py", "__main__.py", "errors.py", "files.py", "py.typed"}
+    assert names - packages == {
+        "__init__.py",
+        "__main__.py",
+        "errors.py",
+        "files.py",
+        "yaml_files.py",
+        "py.typed",
+    }
 
 
 @pytest.mark.parametrize("name", sorted(p.parent.name for p in PACKAGE.glob("*/__init__.py")))

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 from itrd_nlp.cli.parser import parse
 from itrd_nlp.cli.process import record
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import read_yaml, write_json
+from itrd_nlp.files import write_json, writing
 from itrd_nlp.tasks import DEFAULT_TASK, TASKS, task_named, task_of
+from itrd_nlp.training.ranges import Range
+from itrd_nlp.training.roles import Metadata
+from itrd_nlp.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from itrd_nlp.tasks.task import Task
@@ -42,7 +45,10 @@ class EvaluationArguments:
     output_file: str | None = field(
         default=None, metadata={"help": "Write the model's answers here, as such a JSON object."}
     )
-    batch_size: int = field(default=64, metadata={"help": "Windows a process and step."})
+    batch_size: int = field(
+        default=64,
+        metadata=Metadata(help="Windows a process and step.", range=Range(least=1, whole=True)),
+    )
     bf16: bool = field(default=False, metadata={"help": "Run the model under bf16 autocast."})
     dtype: str = field(
         default="float32",
@@ -129,25 +135,52 @@ def evaluate_command(description: str | None, task: str | None = None) -> None:
     *_, args, loading, data_args = parse(groups, description=description)
     if (args.model is None) == (args.predictions_file is None):
         raise UserError("give either --model or --predictions_file, one of the two.")
+    if args.output_file is not None:
+        check_output_file("output_file", args.output_file)
+    answers: dict[str, Any] = {}
     if args.predictions_file is not None:
         scores = chosen.score_file(data_args, args.predictions_file)
     else:
-        scores = _evaluated(chosen(data_args), args, loading)
-    if os.environ.get("RANK", "0") == "0":
-        print(json.dumps(scores))
+        scores, answers = _evaluated(chosen(data_args), args, loading)
+    if os.environ.get("RANK", "0") != "0":
+        return
+    print(json.dumps(scores), flush=True)  # first, so that a full disk does not cost them
+    if args.output_file is not None and args.model is not None:
+        with writing(Path(args.output_file)):
+            write_json(Path(args.output_file), answers)
 
 
-def _evaluated(task: Task, args: EvaluationArguments, loading: Any) -> dict[str, Any]:
+def check_output_file(name: str, output: str) -> None:
+    """Refuse at the start a file that could not be written at the end.
+
+    Args:
+        name: of the argument.
+        output: the path of the file. One that exists is replaced.
+
+    Raises:
+        UserError: the path is that of a folder, or its folder is missing or takes no file.
+    """
+    path = Path(output)
+    if path.is_dir():
+        raise UserError(f"{name} {output} is a folder, but must be a file.")
+    if not path.parent.is_dir():
+        raise UserError(f"{name} {output}: there is no folder {path.parent}.")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise UserError(f"{name} {output}: the folder {path.parent} does not let you write.")
+
+
+def _evaluated(
+    task: Task, args: EvaluationArguments, loading: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The scores of a model, and its answers."""
     from itrd_nlp.tasks.jobs.evaluate import evaluate
 
     assert args.model is not None
     found, answers = evaluate(
         task, args.model, loading, batch_size=args.batch_size, bf16=args.bf16, dtype=args.dtype
     )
-    if args.output_file is not None:
-        write_json(Path(args.output_file), answers)
     about_the_file = ("version", "task", "metrics")
-    return {k: v for k, v in found.as_json().items() if k not in about_the_file}
+    return {k: v for k, v in found.as_json().items() if k not in about_the_file}, answers
 
 
 def _task_and_groups(

@@ -15,9 +15,10 @@ from itrd_nlp.compare.setting import Setting, Training
 from itrd_nlp.compare.tables import COLUMNS
 from itrd_nlp.distillation.arguments import TEACHER_CACHES
 from itrd_nlp.errors import UserError, did_you_mean
-from itrd_nlp.files import dump_yaml, read_config, write_text
+from itrd_nlp.files import write_text
 from itrd_nlp.training.record import RunRecord
 from itrd_nlp.training.secrets import is_secret_name
+from itrd_nlp.yaml_files import dump_yaml, read_config
 
 COST_QUESTIONS = 16
 NO_CHOICE: dict[str, Any] = {}

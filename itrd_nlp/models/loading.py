@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -19,6 +22,13 @@ from transformers import (
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.fast_attention import check_fast_attention
+
+# The exceptions with which transformers and torch answer to a damaged configuration, to damaged weights, and to a
+# pickle that is more than weights.
+_DEFECTS = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, EOFError),
+    *(SafetensorError, StrictDataclassError, UnpicklingError, BadZipFile),
+)
 
 
 @dataclass
@@ -81,7 +91,7 @@ def load_model(
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except (OSError, ValueError, SafetensorError) as error:
+    except _DEFECTS as error:
         raise UserError(f"{role} {name} cannot be loaded: {_first_line(error)}") from error
     check_fast_attention(model)
     missing = sorted(info["missing_keys"])
@@ -114,7 +124,7 @@ def load_tokenizer(name: str, args: LoadingArguments) -> PreTrainedTokenizerBase
     """
     try:
         return AutoTokenizer.from_pretrained(name, revision=args.model_revision)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the errors of the library tokenizers have no class in common
         raise UserError(
             f"the tokenizer of {name} cannot be loaded: {_first_line(error)}"
         ) from error
@@ -160,8 +170,16 @@ def check_model_folder(name: str, role: str) -> None:
         )
     if path.is_dir() and not (path / "config.json").is_file():
         raise UserError(f"{role} {name} is a folder without config.json, so it holds no model.")
-    if not path.exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+    if path.exists():
+        return
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UserError(f"{role} {name} does not exist.")
+    # `runs/my_studnet`: without a network the Hub would be asked again and again before this is refused.
+    if "/" in name and path.parent.is_dir():
+        raise UserError(
+            f"{role} {name} does not exist, but the folder {path.parent} does; to take a model of this name from the "
+            "Hub, start in another folder."
+        )
 
 
 def set_dropout(config: object, dropout: float) -> None:
@@ -183,4 +201,7 @@ def set_dropout(config: object, dropout: float) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") + "."
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    # "Validation error for field 'hidden_size':" says nothing without the next line.
+    first = " ".join(" ".join(lines).split()) if lines[0].endswith(":") else lines[0]
+    return first.rstrip(".") + "."

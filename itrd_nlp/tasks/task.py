@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from transformers import EvalPrediction, PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import parse_json, read_bytes, read_json
 from itrd_nlp.models.loading import LoadingArguments
 from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.training.record import DataRecord, RunRecord
@@ -230,10 +230,10 @@ def read_answers(path: Path) -> Answers:
         UserError: the file is missing or no such object.
     """
     try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file.") from None
-    except (ValueError, RecursionError) as error:
+        content = parse_json(read_bytes(path))
+    except UserError:  # it cannot be read at all
+        raise
+    except ValueError as error:
         raise UserError(f"{path}: the file is truncated or not JSON ({error}).") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: the file must be one JSON object, id of an example to answer.")
@@ -246,10 +246,10 @@ def architecture_of(folder: str | Path) -> str | None:
     if not path.is_file():
         return None
     try:
-        names = json.loads(path.read_bytes()).get("architectures")
-    except (ValueError, AttributeError):
+        names = read_json(path).get("architectures")
+        return str(names[0]) if names else None
+    except (ValueError, AttributeError, LookupError, TypeError):
         return None
-    return str(names[0]) if names else None
 
 
 def fits(task: type[Task], record: RunRecord | None, architecture: str | None) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import sha256, to_disk, write_text
+from itrd_nlp.files import is_inside, read_json, sha256, to_disk, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -37,15 +37,17 @@ def damage(folder: Path) -> str | None:
     if not folder.is_dir():
         return "it is no folder"
     manifest = folder / MANIFEST_NAME
-    try:
-        files = json.loads(manifest.read_text(encoding="utf-8"))
-        expected = {name: (entry["size"], entry["sha256"]) for name, entry in files.items()}
-    except FileNotFoundError:
+    if not manifest.exists():
         return f"it has no {MANIFEST_NAME}, so it was not written to its end"
+    try:
+        files = read_json(manifest)
+        expected = {name: (entry["size"], entry["sha256"]) for name, entry in files.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"its {MANIFEST_NAME} cannot be read"
     for name, (size, digest) in expected.items():
         path = folder / name
+        if not is_inside(name):
+            return f"its {MANIFEST_NAME} names {name!r}, which is no file in it"
         if not path.is_file():
             return f"{name} is missing"
         if path.stat().st_size != size:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from itrd_nlp import files
+from itrd_nlp import files, yaml_files
 from itrd_nlp.cli import parser
 from itrd_nlp.cli.comparison import setting_of
 from itrd_nlp.compare.comparison import choose
@@ -223,7 +223,7 @@ def test_a_token_of_the_base_is_in_no_file_and_reaches_the_training(
 def test_what_is_written_for_a_training_is_read_back_as_it_was(tmp_path: Path) -> None:
     config = {"learning_rate": 2e-4, "a": "2e-4", "b": "no", "layer_map": ["1:4"], "c": None}
     write_config(tmp_path / "config.yaml", config)
-    assert files.read_yaml(str(tmp_path / "config.yaml")) == config
+    assert yaml_files.read_yaml(str(tmp_path / "config.yaml")) == config
     assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == config
 
 

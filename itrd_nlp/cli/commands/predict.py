@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from itrd_nlp.cli.jobs import TaskArguments, asked_task
+from itrd_nlp.cli.jobs import TaskArguments, asked_task, check_output_file
 from itrd_nlp.cli.parser import parse
-from itrd_nlp.errors import UserError
+from itrd_nlp.training.ranges import Range
+from itrd_nlp.training.roles import Metadata
 
 
 @dataclass
@@ -35,9 +36,10 @@ class PredictionArguments:
     output: str = field(default="-", metadata={"help": "Where the answers go; - is stdout."})
     batch_size: int | None = field(
         default=None,
-        metadata={
-            "help": "Windows at a time; default: 16, but 1 from stdin, so that each line is answered at once."
-        },
+        metadata=Metadata(
+            help="Windows at a time. Default: 16, or 1 for stdin, so that each line is answered at once.",
+            range=Range(least=1, whole=True),
+        ),
     )
     dtype: str = field(
         default="float32",
@@ -56,8 +58,8 @@ def main() -> None:
     task = asked_task(sys.argv[1:], model_option="model")
     groups = (TaskArguments, PredictionArguments, task.answer_arguments, LoadingArguments)
     _, args, options, loading = parse(groups, description=__doc__)
-    if args.output != "-" and not Path(args.output).parent.is_dir():
-        raise UserError(f"output {args.output}: there is no folder {Path(args.output).parent}.")
+    if args.output != "-":
+        check_output_file("output", args.output)
     answers = task.predict(
         args.model,
         args.input,
@@ -88,7 +90,5 @@ def _writing(output: str) -> Iterator[TextIO]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     path = Path(output)
-    if path.is_dir():
-        raise UserError(f"output {output} is a folder, but must be a file.")
     with writing(path), replacing(path) as file:
         yield file

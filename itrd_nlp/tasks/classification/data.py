@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import parse_json, read_text
 
 Row = dict[str, Any]
 
@@ -57,21 +57,17 @@ def read_rows(path: str | Path, max_samples: int | None = None) -> list[Row]:
     Raises:
         UserError: names the file, the line and the field that is missing or wrong.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path} does not exist.")
     rows: list[Row] = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if max_samples is not None and len(rows) == max_samples:
-                break
-            if line.strip():
-                rows.append(_row(line, f"{path}, line {number}"))
-                if is_tokens(rows) != ("tokens" in rows[-1]):
-                    raise UserError(
-                        f"{path}, line {number} is of another kind than the lines before; a file holds texts with a "
-                        '"label" or "tokens" with "labels", not both.'
-                    )
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if max_samples is not None and len(rows) == max_samples:
+            break
+        if line.strip():
+            rows.append(_row(line, f"{path}, line {number}"))
+            if is_tokens(rows) != ("tokens" in rows[-1]):
+                raise UserError(
+                    f"{path}, line {number} is of another kind than the lines before; a file holds texts with a "
+                    '"label" or "tokens" with "labels", not both.'
+                )
     if not rows:
         raise UserError(f"{path} holds no row.")
     return rows
@@ -91,8 +87,8 @@ def label_names(rows: Sequence[Row]) -> list[str]:
 
 def _row(line: str, where: str) -> Row:
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
+        row = parse_json(line)
+    except ValueError as error:
         raise UserError(f"{where} is no JSON: {error}.") from None
     if not isinstance(row, dict):
         raise UserError(f"{where} is no JSON object.")

@@ -19,6 +19,7 @@ from itrd_nlp.models.onnx_export import OPSET, PACKAGES, aside, export_onnx, wri
 from itrd_nlp.models.onnx_model import FP32_NAME, INT8_NAME, OnnxModel, require_packages
 from itrd_nlp.tasks.jobs.speed import AnyModel, milliseconds_per_question, model_logits
 from itrd_nlp.tasks.task import Task, TaskData
+from itrd_nlp.training.ranges import Range
 from itrd_nlp.training.results import environment, size
 
 EXPORT_NAME = "export.json"
@@ -59,8 +60,8 @@ def export(
             removed, the fp32 export and the record of both stay.
     """
     require_packages(*PACKAGES)
-    if max_f1_drop < 0:
-        raise UserError(f"max_f1_drop is {max_f1_drop}, but must be at least 0.")
+    if max_f1_drop not in Range(least=0):  # nan would let every model pass
+        raise UserError(f"max_f1_drop is {max_f1_drop}, but must be {Range(least=0)}.")
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}, but must be at least 1.")
     if output_dir is None and not Path(name).is_dir():

@@ -9,13 +9,14 @@ from transformers import set_seed
 
 from itrd_nlp.models.loading import LoadingArguments, load_model, load_tokenizer
 from itrd_nlp.publish.hub_trainer import HubTrainer
+from itrd_nlp.publish.licenses import license_of
 from itrd_nlp.tasks.jobs.arguments import TeacherArguments
 from itrd_nlp.tasks.jobs.evaluate import scored
 from itrd_nlp.tasks.jobs.runs import (
+    begin,
     finished_run,
     public_name,
     push_finished,
-    recorded_license,
     saving,
     show,
     train,
@@ -68,20 +69,12 @@ def fine_tune(
     if args.process_index == 0:
         task.warn(data)
     trainer = HubTrainer(model=model, args=args, page=task.page, **data.of_trainer())
-    record = train(trainer, task, data)
-    record = record.changed(
-        **scored(task, trainer, model, data).as_json()
-        | {
-            "base_model": public_name(name),
-            "license": recorded_license(name),
-            "arguments": arguments,
-            "version": record.version,
-            **(started or {}),
-        }
-    )
-    with saving(trainer):
-        trainer.save_model(_internal_call=True)  # pushed below, with its record
-        if trainer.is_world_process_zero():
+    facts = {"base_model": public_name(name), "license": license_of(name), "arguments": arguments}
+    record = begin(args, task, data, facts | (started or {}))
+    record = train(trainer, record)
+    record = record.changed(**scored(task, trainer, model, data).as_json())
+    if trainer.is_world_process_zero():
+        with saving(trainer):
             write_run(
                 Path(args.output_dir),
                 task,
@@ -90,7 +83,7 @@ def fine_tune(
                 history=trainer.state.log_history,
                 answers=data.judge.predictions,
             )
-            show(record, "teacher", f"Fine-tuned: {args.output_dir}", task, args.output_dir)
+        show(record, "teacher", f"Fine-tuned: {args.output_dir}", task, args.output_dir)
     if args.push_to_hub:
         trainer.push_to_hub()
     return record
