@@ -251,5 +251,5 @@ class Classification(Task):
             loading=loading,
             device=device,
             dtype=dtype,
-            batch_size=batch_size or (1 if source == "-" else 16),
+            batch_size=(1 if source == "-" else 16) if batch_size is None else batch_size,
         )
