@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 from datasets import Dataset
 from numpy.typing import NDArray
-from transformers import EvalPrediction, PreTrainedTokenizerBase
+from transformers import EvalPrediction, PreTrainedConfig, PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.loading import LoadingArguments
@@ -240,15 +241,30 @@ def read_answers(path: Path) -> Answers:
     return content
 
 
-def architecture_of(folder: str | Path) -> str | None:
-    """The class that ``config.json`` of a folder names, None where it names none."""
-    path = Path(folder) / "config.json"
-    if not path.is_file():
+def architecture_of(
+    folder: str | Path, *, hub: bool = False, revision: str | None = None
+) -> str | None:
+    """The class that ``config.json`` of a model names, None where it names none.
+
+    Args:
+        folder: of the model.
+        hub: look on the Hub where there is no such folder.
+        revision: branch, tag or commit there.
+    """
+    path = Path(folder)
+    if hub and not path.exists() and re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", str(folder)):
+        try:
+            content, _ = PreTrainedConfig.get_config_dict(str(folder), revision=revision)
+        except (OSError, ValueError):  # the job that loads the model has a sentence
+            return None
+    elif (path / "config.json").is_file():
+        try:
+            content = json.loads((path / "config.json").read_bytes())
+        except (ValueError, RecursionError):
+            return None
+    else:
         return None
-    try:
-        names = json.loads(path.read_bytes()).get("architectures")
-    except (ValueError, AttributeError):
-        return None
+    names = content.get("architectures") if isinstance(content, dict) else None
     return str(names[0]) if names else None
 
 

@@ -242,12 +242,12 @@ class Classification(Task):
         batch_size: int | None,
     ) -> Iterator[dict[str, Any]]:
         """See `Task.predict` and `itrd_nlp.tasks.classification.prediction.predict`."""
-        head = cls.head_for(architecture_of(model) or "")
+        architecture = architecture_of(model, hub=True, revision=loading.model_revision)
         return predict(
             model,
             source,
             options,
-            head=head,
+            head=cls.head_for(architecture or ""),
             loading=loading,
             device=device,
             dtype=dtype,

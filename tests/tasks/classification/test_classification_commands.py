@@ -9,6 +9,7 @@ import io
 import json
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -246,6 +247,14 @@ def test_a_finished_run_is_shown_again_and_not_made_again(kind, command, model, 
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
     says = refused(command, f"{kind}-{model}.yaml", *task, "--seed", "7")
     assert "holds a finished run with seed = None, not 7" in says
+
+
+def test_the_task_may_stand_in_a_base_of_the_config(here, tmp_path):
+    content = json.loads(Path("texts-teacher.yaml").read_text())
+    (tmp_path / "base.yaml").write_text(json.dumps(content | {"task": "classification"}))
+    (tmp_path / "own.yaml").write_text("base: base.yaml\nmax_steps: 1\n")
+    done("fine-tune", str(tmp_path / "own.yaml"), "--output_dir", str(tmp_path / "out"))
+    assert read(f"{tmp_path}/out/results.json")["task"] == "classification"
 
 
 def test_a_teachers_scores_are_believed_by_their_signature(kind, tmp_path):
@@ -514,6 +523,25 @@ def test_a_push_sends_the_model_its_card_and_its_results(kind, hub):
     assert result["task"]["type"] == tag
     scores = {metric["type"]: metric["value"] for metric in result["metrics"]}
     assert scores == {name: round(record[name], 2) for name in ("accuracy", "f1")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pairs", "tokens"])
+def test_a_model_on_the_hub_labels_as_its_folder_does(here, hub, tmp_path, kind):
+    done("push-to-hub", "--model", f"{kind}-student", "--repo_id", "user/labels")
+    stdin = "\n".join(map(json.dumps, lines_without_labels(kind)))
+    arguments = ("predict", "--model", "user/labels", "--input", "-")
+    by_id = subprocess.run(  # in a process of its own, which knows no other Hub
+        [sys.executable, "-m", "itrd_nlp", *arguments],
+        input=stdin,
+        env=hub.environment(tmp_path / "cache") | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert by_id.returncode == 0, by_id.stderr
+    arguments = ("predict", "--model", f"{kind}-student", "--input", "-")
+    assert by_id.stdout == done(*arguments, stdin=stdin.encode())
 
 
 # ---- export ----
