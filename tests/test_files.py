@@ -21,7 +21,7 @@ from itrd_nlp.files import (
     read_json,
     read_text,
 )
-from itrd_nlp.yaml_files import parse_yaml, read_yaml
+from itrd_nlp.training.yaml_files import parse_yaml, read_yaml
 
 READERS: list[Callable[[Any], Any]] = [open_file, read_bytes, read_text, read_json, read_yaml]
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -14,7 +14,6 @@ PACKAGE = ROOT / "itrd_nlp"
 ORDER = (
     *("__init__", "errors"),
     *("files", "losses"),
-    "yaml_files",
     *("models", "training"),
     *("publish", "distillation"),
     *("compare", "tasks"),
@@ -76,7 +75,6 @@ def test_the_root_holds_eight_packages_and_what_all_of_them_need() -> None:
         "__main__.py",
         "errors.py",
         "files.py",
-        "yaml_files.py",
         "py.typed",
     }
 

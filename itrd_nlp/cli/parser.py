@@ -28,7 +28,7 @@ from itrd_nlp.files import MASK
 from itrd_nlp.publish.privacy import keep_tokens_out
 from itrd_nlp.training.ranges import check_values
 from itrd_nlp.training.secrets import is_secret_name
-from itrd_nlp.yaml_files import read_config
+from itrd_nlp.training.yaml_files import read_config
 
 _PYDANTIC = ConfigDict(coerce_numbers_to_str=True, arbitrary_types_allowed=True)
 _METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", str: "TEXT"}

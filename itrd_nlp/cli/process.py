@@ -16,7 +16,7 @@ from itrd_nlp.cli.configs import find_config
 from itrd_nlp.cli.memory import keep_freed_memory
 from itrd_nlp.errors import TrainingDiverged, TrainingInterrupted, UserError
 from itrd_nlp.publish.privacy import local_command, local_config
-from itrd_nlp.yaml_files import read_config
+from itrd_nlp.training.yaml_files import read_config
 
 _USUAL_OS_ERRORS = (
     errno.EACCES,

@@ -29,6 +29,15 @@ _DEFECTS = (
     *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, EOFError),
     *(SafetensorError, StrictDataclassError, UnpicklingError, BadZipFile),
 )
+# What a model with a head is called, and the script that makes one; `scripts/fine_tune.py` makes all others.
+_ORIGINS = {
+    "AutoModelForQuestionAnswering": ("question-answering model", "train_teacher.py"),
+    "AutoModelForSequenceClassification": (
+        "model for SequenceClassification",
+        "train_classifier.py",
+    ),
+    "AutoModelForTokenClassification": ("model for TokenClassification", "train_classifier.py"),
+}
 
 
 @dataclass
@@ -72,7 +81,7 @@ def load_model(
 
     Raises:
         UserError: the model does not exist, the architecture has no such head, or the checkpoint lacks a trained head
-            that the role needs.
+            that the role needs or has another one.
     """
     check_model_folder(name, role)
     try:
@@ -94,18 +103,8 @@ def load_model(
     except _DEFECTS as error:
         raise UserError(f"{role} {name} cannot be loaded: {_first_line(error)}") from error
     check_fast_attention(model)
-    missing = sorted(info["missing_keys"])
-    if role in ("teacher", "model") and missing:
-        spans = head is AutoModelForQuestionAnswering
-        what, script = (
-            ("question-answering model", "train_teacher.py")
-            if spans
-            else (f"model for {head.__name__.removeprefix('AutoModelFor')}", "train_classifier.py")
-        )
-        raise UserError(
-            f"{role} {name} is no fine-tuned {what}: its checkpoint lacks {missing[0]}"
-            f"{' and others' if len(missing) > 1 else ''}; make one with scripts/{script}."
-        )
+    if role in ("teacher", "model"):
+        _check_trained_head(model, f"{role} {name}", head, sorted(info["missing_keys"]))
     return model
 
 
@@ -198,6 +197,26 @@ def set_dropout(config: object, dropout: float) -> None:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if "drop" in name and is_number and (of_values or dropout == 0):
             setattr(config, name, dropout)
+
+
+def _check_trained_head(
+    model: PreTrainedModel, name: str, head: type[Any], missing: Sequence[str]
+) -> None:
+    """Refuse a checkpoint without the head, and one with another head whose weights have the same names."""
+    what, script = _ORIGINS.get(
+        head.__name__, (f"model for {head.__name__.removeprefix('AutoModelFor')}", "fine_tune.py")
+    )
+    saved = (model.config.architectures or [""])[0]
+    needed = type(model).__name__
+    if "For" in saved and saved.partition("For")[2] != needed.partition("For")[2]:
+        raise UserError(
+            f"{name} is a {saved}, but the data need a {needed}; make one with scripts/{script}."
+        )
+    if missing:
+        raise UserError(
+            f"{name} is no fine-tuned {what}: its checkpoint lacks {missing[0]}"
+            f"{' and others' if len(missing) > 1 else ''}; make one with scripts/{script}."
+        )
 
 
 def _first_line(error: Exception) -> str:

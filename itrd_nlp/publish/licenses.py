@@ -15,7 +15,7 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import read_text
-from itrd_nlp.yaml_files import parse_yaml
+from itrd_nlp.training.yaml_files import parse_yaml
 
 CARD_NAME = "README.md"
 OTHER = "other"

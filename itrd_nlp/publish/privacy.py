@@ -33,7 +33,7 @@ from huggingface_hub import constants
 
 from itrd_nlp.files import MASK, SHORTEST_SECRET, keep_out, kept_out, parse_json, without
 from itrd_nlp.training.secrets import is_secret_name, secret_fields
-from itrd_nlp.yaml_files import dump_yaml, parse_yaml
+from itrd_nlp.training.yaml_files import dump_yaml, parse_yaml
 
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 # Where libraries note the folder that something was loaded from.

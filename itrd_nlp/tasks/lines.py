@@ -52,7 +52,7 @@ def _lines(file: BinaryIO, name: str, needs: str) -> Iterator[Line]:
                 row = parse_json(text, halves=True) if text.strip() else None
             except UnicodeDecodeError:
                 raise UserError(f"{where}: the line is not UTF-8 text.") from None
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"{where}: the line is not JSON ({error}).") from None
             if not text.strip():
                 continue

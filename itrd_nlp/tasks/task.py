@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 
 from datasets import Dataset
 from numpy.typing import NDArray
-from transformers import EvalPrediction, PreTrainedTokenizerBase
+from transformers import EvalPrediction, PreTrainedConfig, PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import parse_json, read_bytes, read_json
@@ -240,16 +241,31 @@ def read_answers(path: Path) -> Answers:
     return content
 
 
-def architecture_of(folder: str | Path) -> str | None:
-    """The class that ``config.json`` of a folder names, None where it names none."""
-    path = Path(folder) / "config.json"
-    if not path.is_file():
+def architecture_of(
+    folder: str | Path, *, hub: bool = False, revision: str | None = None
+) -> str | None:
+    """The class that ``config.json`` of a model names, None where it names none.
+
+    Args:
+        folder: of the model.
+        hub: look on the Hub where there is no such folder.
+        revision: branch, tag or commit there.
+    """
+    path = Path(folder)
+    if hub and not path.exists() and re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", str(folder)):
+        try:
+            content, _ = PreTrainedConfig.get_config_dict(str(folder), revision=revision)
+        except (OSError, ValueError):  # the job that loads the model has a sentence
+            return None
+    elif (path / "config.json").is_file():
+        try:
+            content = read_json(path / "config.json")
+        except UserError:
+            return None
+    else:
         return None
-    try:
-        names = read_json(path).get("architectures")
-        return str(names[0]) if names else None
-    except (ValueError, AttributeError, LookupError, TypeError):
-        return None
+    names = content.get("architectures") if isinstance(content, dict) else None
+    return str(names[0]) if names else None
 
 
 def fits(task: type[Task], record: RunRecord | None, architecture: str | None) -> bool:

@@ -26,7 +26,7 @@ from itrd_nlp.tasks.classification.data import TextArguments
 from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
 from itrd_nlp.tasks.question_answering.data import DataArguments
 from itrd_nlp.training.arguments import FineTuningArguments
-from itrd_nlp.yaml_files import dump_yaml, read_config, read_yaml
+from itrd_nlp.training.yaml_files import dump_yaml, read_config, read_yaml
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "configs"

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from itrd_nlp import files, yaml_files
+from itrd_nlp import files
 from itrd_nlp.cli import parser
 from itrd_nlp.cli.comparison import setting_of
 from itrd_nlp.compare.comparison import choose
@@ -20,6 +20,7 @@ from itrd_nlp.compare.plan import CompareArguments, Plan, write_config
 from itrd_nlp.compare.runner import run_cells, time_left
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json
+from itrd_nlp.training import yaml_files
 
 SETTING = setting_of("question-answering")
 METHODS = {"kd": {"beta_corr": 0, "beta_mi": 0}, "itrd": {}}

@@ -37,7 +37,7 @@ from itrd_nlp.publish.privacy import (
 )
 from itrd_nlp.training.record import RunRecord
 from itrd_nlp.training.secrets import Secret, is_secret_name
-from itrd_nlp.yaml_files import dump_yaml, parse_yaml, read_yaml
+from itrd_nlp.training.yaml_files import dump_yaml, parse_yaml, read_yaml
 
 # Made up: of a user, of OAuth, of an organisation, and of a Hub of one's own.
 TOKENS = (

@@ -104,6 +104,11 @@ class Answer(BaseModel):
     exact_match: bool
     f1: Percent | None = None
 
+    @property
+    def right(self) -> bool:
+        """Whether it is a true answer. The file calls it by the name that it had when there was one task."""
+        return self.exact_match
+
 
 class Reference(BaseModel):
     """A true answer, and the character of the context where it begins, if it stands there."""
@@ -121,6 +126,11 @@ class Disagreement(BaseModel):
     teacher: Answer
     student: Answer
 
+    @property
+    def located(self) -> bool:
+        """Whether answers are pieces of the context. A label is none, even if the context has the same word."""
+        return any(reference.start is not None for reference in self.references)
+
 
 class Disagreements(BaseModel):
     questions: Count
@@ -133,6 +143,11 @@ class Disagreements(BaseModel):
     @property
     def total(self) -> int:
         return self.teacher_right + self.student_right + self.both_right + self.neither_right
+
+    @property
+    def located(self) -> bool:
+        """Whether answers of any example are pieces of its context."""
+        return any(case.located for case in self.examples)
 
 
 @dataclass

@@ -123,7 +123,7 @@ def render(run: Run, page: TaskPage) -> str:
 
 
 def _long_name(metric: str) -> str:
-    """``exact_match`` is Exact match."""
+    """Of a metric such as ``mean_rank``: Mean rank."""
     return metric.replace("_", " ").capitalize()
 
 
@@ -339,8 +339,10 @@ def segments(case: Disagreement) -> list[Segment]:
     """Cut a context where an answer of the reference, the teacher or the student begins or ends.
 
     References are marked at their place. Of a prediction the text alone is recorded, so it is marked wherever it
-    stands.
+    stands. Where answers are no pieces of the context nothing is marked.
     """
+    if not case.located:
+        return [Segment(case.context, [], [])] if case.context else []
     spans = [
         ("reference", r.start, r.start + len(r.text))
         for r in case.references
