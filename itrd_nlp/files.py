@@ -1,6 +1,7 @@
 """Files that are whole or not there, and what goes wrong when one is read or written.
 
-`replacing` and `replace_folder` write aside and rename. `writing` turns a full disk into one sentence. `read_config`
+`replacing` and `replace_folder` write aside and rename. `seal` notes what a finished folder holds, and `damage` says
+whether it still holds that. `writing` turns a full disk into one sentence. `read_config`
 reads a configuration and its bases, `dump_yaml` writes one. What `keep_out` was told is in no text that `write_text`
 writes.
 """
@@ -28,6 +29,7 @@ from itrd_nlp.errors import UserError
 # The words with which torch.save reports a full disk: a RuntimeError of its zip writer, or of C++ streams.
 _TORCH_WRITER = ("PytorchStreamWriter", "inline_container", "iostream")
 MASK = "***"
+MANIFEST_NAME = "manifest.json"
 SHORTEST_SECRET = 8  # characters; a shorter one could be a part of any word
 # One set for the process: a token is kept out of every file, whoever writes it and whatever it is about.
 _KEPT_OUT: set[str] = set()
@@ -136,6 +138,47 @@ def to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+# ---- folders with a seal ----
+
+
+def seal(folder: Path) -> None:
+    """Write the manifest of a folder, size and sha256 of every file, and bring all of it to the disk."""
+    files = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST_NAME):
+        files[str(path.relative_to(folder))] = {
+            "size": path.stat().st_size,
+            "sha256": sha256(path),
+        }
+        to_disk(path)
+    manifest = folder / MANIFEST_NAME
+    write_text(manifest, json.dumps(files, indent=1) + "\n")
+    to_disk(manifest)
+    to_disk(folder)
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, in a few words; None if it is as it was written."""
+    if not folder.is_dir():
+        return "it is no folder"
+    manifest = folder / MANIFEST_NAME
+    try:
+        files = json.loads(manifest.read_text(encoding="utf-8"))
+        expected = {name: (entry["size"], entry["sha256"]) for name, entry in files.items()}
+    except FileNotFoundError:
+        return f"it has no {MANIFEST_NAME}, so it was not written to its end"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"its {MANIFEST_NAME} cannot be read"
+    for name, (size, digest) in expected.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} bytes, not {size}"
+        if sha256(path) != digest:
+            return f"{name} does not have the contents it was written with"
+    return None
 
 
 # ---- reading ----

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import set_seed
 
-from itrd_nlp.models.loading import LoadingArguments, load_model, load_tokenizer
+from itrd_nlp.models.loading import LoadingArguments, load_model, load_model_and_tokenizer
 from itrd_nlp.publish.hub_trainer import HubTrainer
 from itrd_nlp.tasks.jobs.arguments import TeacherArguments
 from itrd_nlp.tasks.jobs.evaluate import scored
@@ -21,8 +21,9 @@ from itrd_nlp.tasks.jobs.runs import (
     train,
     write_run,
 )
-from itrd_nlp.tasks.task import Task
+from itrd_nlp.tasks.task import Task, TaskData
 from itrd_nlp.training.arguments import FineTuningArguments
+from itrd_nlp.training.identity import weights_digest
 from itrd_nlp.training.record import RunRecord
 from itrd_nlp.training.roles import chosen_arguments
 
@@ -56,21 +57,11 @@ def fine_tune(
         show(finished, "teacher", f"Finished already: {args.output_dir}")
         push_finished(args, task)
         return finished
-    name = model_args.model_name_or_path
-    head, labels = task.head, task.labels
-    set_seed(args.seed)  # before the weights of the head are drawn
-    model = load_model(
-        name, role="encoder", args=loading, dropout=model_args.dropout, head=head, labels=labels
-    )
-    tokenizer = load_tokenizer(name, loading)
-    with args.main_process_first(desc="tokenising"):
-        data = task.load(tokenizer, model.config)
-    if args.process_index == 0:
-        task.warn(data)
-    trainer = HubTrainer(model=model, args=args, page=task.page, **data.of_trainer())
+    trainer, data = _prepare(task, model_args, loading, args)
     record = train(trainer, task, data)
+    name = model_args.model_name_or_path
     record = record.changed(
-        **scored(task, trainer, model, data).as_json()
+        **scored(task, trainer, trainer.published_model, data).as_json()
         | {
             "base_model": public_name(name),
             "license": recorded_license(name),
@@ -79,18 +70,51 @@ def fine_tune(
             **(started or {}),
         }
     )
-    with saving(trainer):
-        trainer.save_model(_internal_call=True)  # pushed below, with its record
-        if trainer.is_world_process_zero():
-            write_run(
-                Path(args.output_dir),
-                task,
-                data,
-                record,
-                history=trainer.state.log_history,
-                answers=data.judge.predictions,
-            )
-            show(record, "teacher", f"Fine-tuned: {args.output_dir}")
+    _publish(task, trainer, data, record, loading)
     if args.push_to_hub:
         trainer.push_to_hub()
     return record
+
+
+def _prepare(
+    task: Task, model_args: TeacherArguments, loading: LoadingArguments, args: FineTuningArguments
+) -> tuple[HubTrainer, TaskData]:
+    """Load the encoder and the data."""
+    head, labels = task.head, task.labels
+    set_seed(args.seed)  # before the weights of the head are drawn
+    model, tokenizer = load_model_and_tokenizer(
+        model_args.model_name_or_path,
+        role="encoder",
+        args=loading,
+        dropout=model_args.dropout,
+        head=head,
+        labels=labels,
+    )
+    with args.main_process_first(desc="tokenising"):
+        data = task.load(tokenizer, model.config)
+    if args.process_index == 0:
+        task.warn(data)
+    return HubTrainer(model=model, args=args, page=task.page, **data.of_trainer()), data
+
+
+def _publish(
+    task: Task, trainer: HubTrainer, data: TaskData, record: RunRecord, loading: LoadingArguments
+) -> None:
+    """Save the model, and write analysis, card, record and report."""
+    folder = Path(trainer.args.output_dir)
+    with saving(trainer):
+        trainer.save_model(_internal_call=True)  # pushed later, with its record
+        if not trainer.is_world_process_zero():
+            return
+        # The saved model, not the one in the trainer, which may be wrapped or sharded.
+        saved = load_model(str(folder), role="model", args=loading, head=task.head)
+        record.weights = weights_digest(saved)
+        write_run(
+            folder,
+            task,
+            data,
+            record,
+            history=trainer.state.log_history,
+            answers=data.judge.predictions,
+        )
+        show(record, "teacher", f"Fine-tuned: {folder}")
