@@ -1,8 +1,10 @@
 """Files that are whole or not there, and a sentence where one cannot be read or written.
 
-`replacing` and `replace_folder` write aside and rename. `writing` turns a full disk into one sentence. `read_text` and
-`read_json` are the one way to read a file that somebody else may have written: they do not wait for a pipe, and every
-defect of the file is one sentence. No text that `write_text` writes holds what `keep_out` was told.
+`replacing` and `replace_folder` write aside and rename. `seal` notes what a finished folder holds,
+and `damage` says whether it still holds that. `writing` turns a full disk into one sentence.
+`read_text` and `read_json` are the one way to read a file that somebody else may have written:
+they do not wait for a pipe, and every defect of the file is one sentence. No text that
+`write_text` writes holds what `keep_out` was told.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from itrd_nlp.errors import UserError
 # The words with which torch.save reports a full disk: a RuntimeError of its zip writer, or of C++ streams.
 _TORCH_WRITER = ("PytorchStreamWriter", "inline_container", "iostream")
 MASK = "***"
+MANIFEST_NAME = "manifest.json"
 SHORTEST_SECRET = 8  # characters; a shorter one could be a part of any word
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 # One set for the process: a token is kept out of every file, whoever writes it and whatever it is about.
@@ -135,6 +138,49 @@ def to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+# ---- folders with a seal ----
+
+
+def seal(folder: Path) -> None:
+    """Write the manifest of a folder, size and sha256 of every file, and bring all of it to the disk."""
+    files = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST_NAME):
+        files[str(path.relative_to(folder))] = {
+            "size": path.stat().st_size,
+            "sha256": sha256(path),
+        }
+        to_disk(path)
+    manifest = folder / MANIFEST_NAME
+    write_text(manifest, json.dumps(files, indent=1) + "\n")
+    to_disk(manifest)
+    to_disk(folder)
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, in a few words; None if it is as it was written."""
+    if not folder.is_dir():
+        return "it is no folder"
+    manifest = folder / MANIFEST_NAME
+    if not manifest.exists():
+        return f"it has no {MANIFEST_NAME}, so it was not written to its end"
+    try:
+        files = read_json(manifest)
+        expected = {name: (entry["size"], entry["sha256"]) for name, entry in files.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"its {MANIFEST_NAME} cannot be read"
+    for name, (size, digest) in expected.items():
+        path = folder / name
+        if not is_inside(name):
+            return f"its {MANIFEST_NAME} names {name!r}, which is no file in it"
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} bytes, not {size}"
+        if sha256(path) != digest:
+            return f"{name} does not have the contents it was written with"
+    return None
 
 
 # ---- reading ----

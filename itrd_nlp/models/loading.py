@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
-from zipfile import BadZipFile
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
-    AutoModelForQuestionAnswering,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import MANIFEST_NAME, damage
 from itrd_nlp.models.fast_attention import check_fast_attention
 
-# The exceptions with which transformers and torch answer to a damaged configuration, to damaged weights, and to a
-# pickle that is more than weights.
-_DEFECTS = (
-    *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, EOFError),
-    *(SafetensorError, StrictDataclassError, UnpicklingError, BadZipFile),
-)
-# What a model with a head is called, and the script that makes one; `scripts/fine_tune.py` makes all others.
-_ORIGINS = {
-    "AutoModelForQuestionAnswering": ("question-answering model", "train_teacher.py"),
-    "AutoModelForSequenceClassification": (
-        "model for SequenceClassification",
-        "train_classifier.py",
-    ),
-    "AutoModelForTokenClassification": ("model for TokenClassification", "train_classifier.py"),
-}
+NEW_HEAD = ("encoder", "student")
+"""Roles of models that are trained, so that their checkpoints may lack the weights of the head."""
 
 
 @dataclass
@@ -61,27 +45,30 @@ def load_model(
     *,
     role: str,
     args: LoadingArguments,
+    head: type[Any],
     dropout: float | None = None,
-    head: type[Any] = AutoModelForQuestionAnswering,
     labels: Sequence[str] | None = None,
 ) -> PreTrainedModel:
     """Load an encoder with a head, in fp32.
 
+    All weights of the model come from the checkpoint. An ``encoder`` or ``student`` alone may lack those of the head
+    and of the pooler, which are then drawn at random.
+
     Args:
         name: folder of a model, or its id on the Hub.
-        role: role of the model in error messages. The checkpoint of a ``teacher`` or ``model`` must have a trained
-            head. An ``encoder`` or ``student`` may have none.
+        role: role of the model, for error messages and for what its checkpoint may lack: ``encoder``, ``student``,
+            ``teacher`` or ``model``.
         args: attention implementation and revision.
+        head: a class of transformers such as ``AutoModelForTokenClassification``.
         dropout: new dropout of hidden states and attention, from 0 to 1. Default: the dropout of the configuration.
-        head: a class of transformers such as ``AutoModelForTokenClassification``. Default: a span head.
         labels: names of the classes of a new head. Default: the labels of the configuration.
 
     Returns:
         The model.
 
     Raises:
-        UserError: the model does not exist, the architecture has no such head, or the checkpoint lacks a trained head
-            that the role needs or has another one.
+        UserError: the model does not exist or is a damaged checkpoint, the architecture has no such head, or the
+            weights are not those of the model that the configuration describes.
     """
     check_model_folder(name, role)
     try:
@@ -99,13 +86,68 @@ def load_model(
             attn_implementation=args.attn_implementation,
             dtype=torch.float32,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # `_check_weights` refuses them with a sentence
         )
-    except _DEFECTS as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file of a model raises nearly everything
         raise UserError(f"{role} {name} cannot be loaded: {_first_line(error)}") from error
     check_fast_attention(model)
-    if role in ("teacher", "model"):
-        _check_trained_head(model, f"{role} {name}", head, sorted(info["missing_keys"]))
+    if role not in NEW_HEAD:
+        _check_head(model, f"{role} {name}")
+    _check_weights(model, info, f"{role} {name}")
+    if role not in NEW_HEAD and info["missing_keys"]:
+        kind = head.__name__.removeprefix("AutoModelFor")
+        raise UserError(
+            f"{role} {name} is no fine-tuned model for {kind}: its checkpoint lacks {_some(info['missing_keys'])}; "
+            "itrd-nlp fine-tune makes one."
+        )
     return model
+
+
+def _check_weights(model: PreTrainedModel, info: Any, who: str) -> None:
+    """Refuse weights that are not those of the model.
+
+    transformers draws the weights that are missing or have another shape, and leaves out those that it does not expect.
+
+    Args:
+        model: the loaded model.
+        info: the ``loading_info`` of transformers.
+        who: role and name of the model.
+    """
+    body = _Body(model)
+    missing = [key for key in info["missing_keys"] if key in body]
+    if missing:
+        raise UserError(
+            f"{who} has a config.json of the type {model.config.model_type}, but its checkpoint lacks "
+            f"{_some(missing)}; the two do not belong together."
+        )
+    for key, found, needed in sorted(info["mismatched_keys"]):
+        raise UserError(
+            f"{who}: {key} has the shape {tuple(found)} in the checkpoint, but the model needs {tuple(needed)}."
+        )
+    left_out = [key for key in info["unexpected_keys"] if key in body]
+    if left_out:
+        raise UserError(
+            f"{who} has a checkpoint with {_some(left_out)}, which the model of its config.json does not have; the two "
+            "do not belong together."
+        )
+
+
+class _Body:
+    """The names of the weights below the head, with and without the prefix of the base model.
+
+    A pooler counts as a part of the head: some heads read it, and others drop it.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        base = model.base_model
+        self.prefix = "" if base is model else f"{model.base_model_prefix}."
+        self.parts = {name for name, _ in base.named_children()}
+
+    def __contains__(self, key: str) -> bool:
+        part = key.removeprefix(self.prefix).partition(".")[0]
+        return part != "pooler" and (key.startswith(self.prefix) or part in self.parts)
 
 
 def load_tokenizer(name: str, args: LoadingArguments) -> PreTrainedTokenizerBase:
@@ -119,14 +161,69 @@ def load_tokenizer(name: str, args: LoadingArguments) -> PreTrainedTokenizerBase
         The tokenizer.
 
     Raises:
-        UserError: the tokenizer cannot be loaded.
+        UserError: the tokenizer cannot be loaded, or the folder holds none.
     """
     try:
-        return AutoTokenizer.from_pretrained(name, revision=args.model_revision)
-    except Exception as error:  # the errors of the library tokenizers have no class in common
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            name, revision=args.model_revision
+        )
+    except MemoryError:
+        raise
+    except Exception as error:  # as in load_model
         raise UserError(
             f"the tokenizer of {name} cannot be loaded: {_first_line(error)}"
         ) from error
+    folder, files = Path(name), dict(tokenizer.vocab_files_names)
+    if folder.is_dir() and files:
+        # Without its files transformers makes a tokenizer that knows the special tokens alone.
+        whole = files.pop("tokenizer_file", "tokenizer.json")
+        if not (folder / whole).is_file() and not (
+            files and all((folder / file).is_file() for file in files.values())
+        ):
+            raise UserError(
+                f"{name} has no tokenizer, such as {whole}; save it by save_pretrained."
+            )
+    return tokenizer
+
+
+def load_model_and_tokenizer(
+    name: str, **options: Any
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model and its tokenizer, and refuse two that do not belong together.
+
+    Args:
+        name: folder of a model, or its id on the Hub.
+        **options: those of `load_model`.
+
+    Raises:
+        UserError: see `load_model`, `load_tokenizer` and `check_vocabulary`.
+    """
+    model = load_model(name, **options)
+    tokenizer = load_tokenizer(name, options["args"])
+    check_vocabulary(tokenizer, model.config.vocab_size, name)
+    return model, tokenizer
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -> None:
+    """Refuse a tokenizer that is not the model's.
+
+    Many models have more embeddings than tokens, so that their number is a round one, but none has twice as many.
+
+    Args:
+        tokenizer: the tokenizer.
+        rows: number of embeddings of the model.
+        name: folder or id of both.
+
+    Raises:
+        UserError: the tokenizer makes an id without an embedding, or less than half of the embeddings have a token.
+    """
+    vocabulary = tokenizer.get_vocab()
+    largest = max(vocabulary.values(), default=-1)
+    if largest >= rows or 2 * len(vocabulary) < rows:
+        raise UserError(
+            f"the tokenizer in {name} has {len(vocabulary)} tokens with ids up to {largest} and the model {rows} "
+            "embeddings, so it is not the model's."
+        )
 
 
 def check_same_vocabulary(
@@ -155,12 +252,15 @@ def check_same_vocabulary(
 def check_model_folder(name: str, role: str) -> None:
     """Refuse a local path without a model, because transformers would look for its name on the Hub.
 
+    A checkpoint of a training is held against its seal.
+
     Args:
         name: folder of a model, or its id on the Hub.
         role: role of the model in error messages.
 
     Raises:
-        UserError: the path exists and is no model folder, or the name looks like a path and does not exist.
+        UserError: the path exists and is no model folder, the name looks like a path and does not exist, or the
+            checkpoint is damaged.
     """
     path = Path(name)
     if path.is_file():
@@ -169,6 +269,9 @@ def check_model_folder(name: str, role: str) -> None:
         )
     if path.is_dir() and not (path / "config.json").is_file():
         raise UserError(f"{role} {name} is a folder without config.json, so it holds no model.")
+    reason = damage(path) if (path / MANIFEST_NAME).is_file() else None
+    if reason is not None:
+        raise UserError(f"{role} {name} is a damaged checkpoint: {reason}.")
     if path.exists():
         return
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
@@ -199,28 +302,31 @@ def set_dropout(config: object, dropout: float) -> None:
             setattr(config, name, dropout)
 
 
-def _check_trained_head(
-    model: PreTrainedModel, name: str, head: type[Any], missing: Sequence[str]
-) -> None:
-    """Refuse a checkpoint without the head, and one with another head whose weights have the same names."""
-    what, script = _ORIGINS.get(
-        head.__name__, (f"model for {head.__name__.removeprefix('AutoModelFor')}", "fine_tune.py")
-    )
+def _check_head(model: PreTrainedModel, name: str) -> None:
+    """Refuse a checkpoint with another head, whose weights may have the same names.
+
+    Raises:
+        UserError: names both classes.
+    """
     saved = (model.config.architectures or [""])[0]
     needed = type(model).__name__
     if "For" in saved and saved.partition("For")[2] != needed.partition("For")[2]:
         raise UserError(
-            f"{name} is a {saved}, but the data need a {needed}; make one with scripts/{script}."
+            f"{name} is a {saved}, but the data need a {needed}; itrd-nlp fine-tune makes one."
         )
-    if missing:
-        raise UserError(
-            f"{name} is no fine-tuned {what}: its checkpoint lacks {missing[0]}"
-            f"{' and others' if len(missing) > 1 else ''}; make one with scripts/{script}."
-        )
+
+
+def _some(names: Iterable[str]) -> str:
+    first, *others = sorted(names)
+    return f"{first} and {len(others)} more" if others else first
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
+    lines = str(error).strip().splitlines()
     # "Validation error for field 'hidden_size':" says nothing without the next line.
-    first = " ".join(" ".join(lines).split()) if lines[0].endswith(":") else lines[0]
-    return first.rstrip(".") + "."
+    if lines and lines[0].endswith(":"):
+        lines = [" ".join(" ".join(lines).split())]
+    if isinstance(error, OSError | ValueError | SafetensorError) and lines:
+        return lines[0].rstrip(".") + "."
+    # The message of any other is a name or an index, which says nothing alone.
+    return " ".join([type(error).__name__, *lines[:1]]).rstrip(".") + "."

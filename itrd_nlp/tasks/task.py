@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -61,6 +64,22 @@ class TaskData:
     datasets: dict[str, DataRecord]
     train: Dataset | None = None
     preprocess_logits: Callable[..., Any] | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of all that the model reads: of every column of the examples, and of every token of the features.
+
+        The signature is one of less, because it is compared with those of earlier versions.
+        """
+        digest = hashlib.sha256(self.signature.encode())
+        for row in self.examples:
+            digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
+        tokens = self.evaluation.select_columns(["input_ids"]).with_format("arrow")
+        for table in tokens.iter(batch_size=1000):
+            ids = table["input_ids"].combine_chunks()
+            for numbers in (ids.value_lengths(), ids.flatten()):
+                digest.update(numbers.to_numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def of_trainer(self) -> dict[str, Any]:
         """The arguments of a `transformers.Trainer` that follow from the data."""

@@ -2,59 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import is_inside, read_json, sha256, to_disk, write_text
+from itrd_nlp.files import MANIFEST_NAME, damage, seal
+
+__all__ = [
+    "MANIFEST_NAME",
+    "STAGING_NAME",
+    "checkpoints",
+    "damage",
+    "last_good_checkpoint",
+    "seal",
+]
 
 logger = logging.getLogger(__name__)
 
-MANIFEST_NAME = "manifest.json"
 STAGING_NAME = ".incomplete-checkpoint"
-
-
-def seal(folder: Path) -> None:
-    """Write the manifest of a folder, size and sha256 of every file, and bring all of it to the disk."""
-    files = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST_NAME):
-        files[str(path.relative_to(folder))] = {
-            "size": path.stat().st_size,
-            "sha256": sha256(path),
-        }
-        to_disk(path)
-    manifest = folder / MANIFEST_NAME
-    write_text(manifest, json.dumps(files, indent=1) + "\n")
-    to_disk(manifest)
-    to_disk(folder)
-
-
-def damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, in a few words; None if it is as it was written."""
-    if not folder.is_dir():
-        return "it is no folder"
-    manifest = folder / MANIFEST_NAME
-    if not manifest.exists():
-        return f"it has no {MANIFEST_NAME}, so it was not written to its end"
-    try:
-        files = read_json(manifest)
-        expected = {name: (entry["size"], entry["sha256"]) for name, entry in files.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return f"its {MANIFEST_NAME} cannot be read"
-    for name, (size, digest) in expected.items():
-        path = folder / name
-        if not is_inside(name):
-            return f"its {MANIFEST_NAME} names {name!r}, which is no file in it"
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != size:
-            return f"{name} has {path.stat().st_size} bytes, not {size}"
-        if sha256(path) != digest:
-            return f"{name} does not have the contents it was written with"
-    return None
 
 
 def checkpoints(output_dir: Path) -> list[Path]:

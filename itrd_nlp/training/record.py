@@ -65,6 +65,8 @@ class ModelRecord(BaseModel):
         scores: name of a metric to its value in percent, in the order of the run's ``metrics``.
         questions: number of examples it was judged on, where the task calls them questions; else `rows`.
         signature: digest of these examples and of how they are decoded. Equal signatures can be compared.
+        data_digest: digest of all that the model has read of them: every column, and every token.
+        weights: digest of its weights, see `itrd_nlp.training.identity.weights_digest`.
         ms_per_question: milliseconds for one example at batch size 1.
     """
 
@@ -78,6 +80,8 @@ class ModelRecord(BaseModel):
     rows: Count | None = None
     eval_seconds: float | None = None
     signature: str | None = None
+    data_digest: str | None = None
+    weights: str | None = None
     layers: Count | None = None
     parameters: Count | None = None
     megabytes_fp32: float | None = None

@@ -207,7 +207,7 @@ BAD_INPUT = [
     (edit(same_id), [], "t6"),
     (None, ["--teacher", "./nowhere"], "teacher ./nowhere does not exist"),
     (vision_model, ["--teacher", "vision"], "teacher vision"),
-    (headless_teacher, ["--teacher", "headless"], "no fine-tuned question-answering model"),
+    (headless_teacher, ["--teacher", "headless"], "no fine-tuned model for QuestionAnswering"),
     (broken_weights, [], "teacher teacher cannot be loaded"),
     (
         other_vocabulary,

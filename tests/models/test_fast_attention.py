@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import (
     AutoModel,
+    AutoModelForQuestionAnswering,
     DistilBertConfig,
     ElectraConfig,
     MPNetConfig,
@@ -158,7 +159,9 @@ def test_a_model_with_an_attention_of_its_own_is_refused(tmp_path):
     MPNetForQuestionAnswering(MPNetConfig(**SIZES)).save_pretrained(tmp_path)
     arguments = LoadingArguments(attn_implementation="fast")
     with pytest.raises(UserError, match="MPNetForQuestionAnswering has its own attention code"):
-        load_model(str(tmp_path), role="teacher", args=arguments)
+        load_model(
+            str(tmp_path), role="teacher", args=arguments, head=AutoModelForQuestionAnswering
+        )
 
 
 def test_a_checkpoint_does_not_ask_for_it(make_bert, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import parse_json, read_text
+from itrd_nlp.files import open_file, parse_json
 
 Row = dict[str, Any]
 
@@ -61,17 +62,19 @@ def read_rows(path: str | Path, max_samples: int | None = None) -> list[Row]:
         UserError: names the file, the line and the field that is missing or wrong.
     """
     rows: list[Row] = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if max_samples is not None and len(rows) == max_samples:
-            break
-        if line.strip():
-            where = f"{path}, line {number}"
-            rows.append(_row(_parsed(line, where), where))
-            if is_tokens(rows) != ("tokens" in rows[-1]):
-                raise UserError(
-                    f"{path}, line {number} is of another kind than the lines before; a file holds texts with a "
-                    '"label" or "tokens" with "labels", not both.'
-                )
+    with open_file(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            if max_samples is not None and len(rows) == max_samples:
+                break
+            line = line.removeprefix(codecs.BOM_UTF8)  # some editors put it in front
+            if line.strip():
+                where = f"{path}, line {number}"
+                rows.append(_row(_parsed(line, where), where))
+                if is_tokens(rows) != ("tokens" in rows[-1]):
+                    raise UserError(
+                        f"{path}, line {number} is of another kind than the lines before; a file holds texts with a "
+                        '"label" or "tokens" with "labels", not both.'
+                    )
     if not rows:
         raise UserError(f"{path} holds no row.")
     return rows
@@ -104,9 +107,9 @@ def is_words(values: Any) -> bool:
     return isinstance(values, list) and all(map(is_text, values))
 
 
-def _parsed(line: str, where: str) -> Any:
+def _parsed(line: bytes, where: str) -> Any:
     try:
-        return parse_json(line)
+        return parse_json(line, halves=True)  # the field is named later
     except ValueError as error:
         raise UserError(f"{where} is no JSON: {error}.") from None
 

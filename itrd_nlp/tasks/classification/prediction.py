@@ -13,7 +13,12 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.loading import LoadingArguments, load_model, load_tokenizer
+from itrd_nlp.models.loading import (
+    LoadingArguments,
+    check_vocabulary,
+    load_model,
+    load_tokenizer,
+)
 from itrd_nlp.models.onnx_model import OnnxModel, is_onnx_folder
 from itrd_nlp.tasks.classification.data import is_text, is_words
 from itrd_nlp.tasks.classification.features import encode, first_parts, longest_input
@@ -82,6 +87,7 @@ def predict(
         lines = read_lines(source, needs="text, or with tokens")
     network = _network(model, head, loading, device, dtype)
     tokenizer = load_tokenizer(model, loading)
+    check_vocabulary(tokenizer, network.config.vocab_size, model)
     return _labelled(network, tokenizer, lines, batch_size, options.max_length)
 
 

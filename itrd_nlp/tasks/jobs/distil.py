@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from itrd_nlp.files import write_json, writing
 from itrd_nlp.models.loading import (
     LoadingArguments,
     check_same_vocabulary,
+    check_vocabulary,
     load_model,
+    load_model_and_tokenizer,
     load_tokenizer,
 )
 from itrd_nlp.models.similarity import layer_similarity
@@ -40,8 +43,11 @@ from itrd_nlp.tasks.jobs.runs import (
 from itrd_nlp.tasks.jobs.speed import milliseconds_per_question
 from itrd_nlp.tasks.task import Answers, Task, TaskData, read_answers
 from itrd_nlp.training.arguments import FineTuningArguments
-from itrd_nlp.training.record import ModelRecord, RunRecord
+from itrd_nlp.training.identity import weights_digest
+from itrd_nlp.training.record import RESULTS_NAME, ModelRecord, RunRecord
 from itrd_nlp.training.roles import chosen_arguments
+
+logger = logging.getLogger(__name__)
 
 DistillationArguments = ITRDTrainingArguments | TextBrewerArguments
 
@@ -120,8 +126,9 @@ def _prepare(
     """Load the models and the data, refuse what does not fit, judge the teacher."""
     head = task.head
     set_seed(args.seed)  # before a student of random weights is drawn
-    teacher = load_model(model_args.teacher, role="teacher", args=loading, head=head)
-    tokenizer = load_tokenizer(model_args.teacher, loading)
+    teacher, tokenizer = load_model_and_tokenizer(
+        model_args.teacher, role="teacher", args=loading, head=head
+    )
     student = make_student(model_args, loading, teacher, tokenizer, head)
     more = load_more_teachers(model_args, loading, teacher, tokenizer, head)
     trainer_class = TRAINERS[type(args)]
@@ -157,7 +164,9 @@ def _publish(task: Task, prepared: _Prepared, record: RunRecord, loading: Loadin
     similarity = {"before": prepared.similarity_before}
     with optional("the speed of the models, or how alike their layers are,"):
         # The saved model, not the one in the trainer, which may be wrapped or sharded.
-        saved = load_model(str(folder), role="model", args=loading, head=task.head).to(args.device)
+        saved = load_model(str(folder), role="model", args=loading, head=task.head)
+        record.weights = weights_digest(saved)
+        saved.to(args.device)
         teacher.to(device=args.device, dtype=saved.dtype)
         speed = milliseconds_per_question(
             {"teacher": teacher, "student": saved}, data.evaluation, data.collator
@@ -202,7 +211,7 @@ def make_student(
     if model_args.student is None:
         init = model_args.student_init
         return build_student(teacher, model_args.num_layers, init=init, dropout=dropout)
-    student = load_model(
+    student, own = load_model_and_tokenizer(
         model_args.student,
         role="student",
         args=loading,
@@ -210,7 +219,7 @@ def make_student(
         head=head,
         labels=_labels(teacher),
     )
-    check_same_vocabulary(load_tokenizer(model_args.student, loading), tokenizer)
+    check_same_vocabulary(own, tokenizer)
     return student
 
 
@@ -228,8 +237,10 @@ def load_more_teachers(
     """
     others = []
     for name in model_args.more_teachers:
-        check_same_vocabulary(load_tokenizer(name, loading), tokenizer, role=f"teacher {name}")
+        own = load_tokenizer(name, loading)
+        check_same_vocabulary(own, tokenizer, role=f"teacher {name}")
         other = load_model(name, role="teacher", args=loading, head=head)
+        check_vocabulary(own, other.config.vocab_size, name)
         if other.config.id2label != teacher.config.id2label:
             raise UserError(
                 f"teacher {name} has the labels {list(other.config.id2label.values())}, but the first teacher "
@@ -249,18 +260,46 @@ def _labels(model: PreTrainedModel) -> list[str]:
 def _judge_teacher(
     task: Task, name: str, teacher: PreTrainedModel, data: TaskData, args: FineTuningArguments
 ) -> tuple[ModelRecord, Answers]:
-    """The record of the teacher, and its answers; both from its own folder if that is about these examples."""
+    """The record of the teacher, and its answers; both from its own folder if that is about these weights and examples.
+
+    The files of earlier versions have no digests. They are believed where the signatures agree, with a warning.
+    """
+    weights = weights_digest(teacher)
     known = RunRecord.read(name) or RunRecord()
+    if known.weights not in (None, weights):
+        if args.process_index == 0:
+            logger.warning(
+                "%s in %s is about other weights than those that lie there, so the teacher is evaluated anew.",
+                RESULTS_NAME,
+                name,
+            )
+        known = RunRecord()
     path = Path(name) / ANALYSIS_NAME / PREDICTIONS_NAME
-    if known.signature == data.signature and path.is_file():
+    if _is_about(known, data) and path.is_file():
         answers = read_answers(path)
         _check_answers(task, answers, data, path)
+        if args.process_index == 0:
+            _warn_without_digests(known, Path(name))
     else:
         judged, answers = _kept_judgement(task, teacher, data, args)
-        known = known.changed(**judged.as_json())
+        known = known.changed(**judged.as_json() | {"data_digest": judged.data_digest})
     kept = known.model_dump(include=set(ModelRecord.model_fields))
     unknown = dict.fromkeys(("eval_seconds", "license", "ms_per_question"))
-    return ModelRecord(**kept | unknown | {"name": public_name(name)}), answers
+    return ModelRecord(**kept | unknown | {"name": public_name(name), "weights": weights}), answers
+
+
+def _is_about(record: RunRecord, data: TaskData) -> bool:
+    """Whether a model was judged on these examples. Of a record without a digest the signature alone is known."""
+    known = record.data_digest
+    return record.signature == data.signature and known in (None, data.digest)
+
+
+def _warn_without_digests(record: RunRecord, folder: Path) -> None:
+    if record.weights is None or record.data_digest is None:
+        logger.warning(
+            "%s has no digests of weights and data, as those of earlier versions have none; its scores are believed.",
+            folder / RESULTS_NAME,
+        )
 
 
 def _check_answers(task: Task, answers: Answers, data: TaskData, path: Path) -> None:
@@ -292,7 +331,8 @@ def _kept_judgement(
         precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
         kept = cache_folder(teacher, args) / f"answers-{data.signature}-{precision}"
         judged = RunRecord.read(kept)
-        if judged is not None:
+        if judged is not None and _is_about(judged, data):
+            _warn_without_digests(judged, kept)
             return judged, read_answers(kept / PREDICTIONS_NAME)
     judged = evaluation.judge(task, teacher, data, args)
     answers = dict(data.judge.predictions)
@@ -300,6 +340,7 @@ def _kept_judgement(
         with writing(kept):
             kept.mkdir(parents=True, exist_ok=True)
             write_json(kept / PREDICTIONS_NAME, answers)
+            judged.weights = weights_digest(teacher)
             judged.write(kept)  # last: it says that both are there
     return judged, answers
 

@@ -8,7 +8,7 @@ import tempfile
 import torch
 from transformers import PreTrainedModel, Trainer
 
-from itrd_nlp.models.loading import LoadingArguments, load_model, load_tokenizer
+from itrd_nlp.models.loading import LoadingArguments, load_model_and_tokenizer
 from itrd_nlp.tasks.task import Answers, Task, TaskData
 from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.record import VERSION, RunRecord
@@ -41,9 +41,8 @@ def evaluate(
     Raises:
         UserError: the model or the data cannot be used.
     """
-    model = load_model(name, role="model", args=loading, head=task.head)
+    model, tokenizer = load_model_and_tokenizer(name, role="model", args=loading, head=task.head)
     model.to(getattr(torch, dtype))
-    tokenizer = load_tokenizer(name, loading)
     with tempfile.TemporaryDirectory() as scratch:  # a trainer makes its output folder at once
         args = FineTuningArguments(
             output_dir=scratch, per_device_eval_batch_size=batch_size, bf16=bf16, report_to="none"
@@ -87,6 +86,7 @@ def scored(task: Task, trainer: Trainer, model: PreTrainedModel, data: TaskData)
         **{task.page.unit: len(data.examples)},
         eval_seconds=round(found["eval_runtime"], 1),
         signature=data.signature,
+        data_digest=data.digest,
         layers=model.config.num_hidden_layers,
         **size(model),
     )

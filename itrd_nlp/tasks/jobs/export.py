@@ -14,7 +14,7 @@ from transformers import EvalPrediction
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json, writing
-from itrd_nlp.models.loading import LoadingArguments, load_model, load_tokenizer
+from itrd_nlp.models.loading import LoadingArguments, load_model_and_tokenizer
 from itrd_nlp.models.onnx_export import OPSET, PACKAGES, aside, export_onnx, write_int8
 from itrd_nlp.models.onnx_model import FP32_NAME, INT8_NAME, OnnxModel, require_packages
 from itrd_nlp.tasks.jobs.speed import AnyModel, milliseconds_per_question, model_logits
@@ -68,8 +68,7 @@ def export(
         raise UserError(f"output_dir is not set, but the model {name} is no folder to write into.")
     output = Path(name if output_dir is None else output_dir)
     fp32, quantized = output / "onnx", output / "onnx_int8"
-    model = load_model(name, role="model", args=loading, head=task.head)
-    tokenizer = load_tokenizer(name, loading)
+    model, tokenizer = load_model_and_tokenizer(name, role="model", args=loading, head=task.head)
     data = task.load(tokenizer, model.config, training=False)
     console = Console()
     with contextlib.ExitStack() as stack:

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import set_seed
 
-from itrd_nlp.models.loading import LoadingArguments, load_model, load_tokenizer
+from itrd_nlp.models.loading import LoadingArguments, load_model, load_model_and_tokenizer
 from itrd_nlp.publish.hub_trainer import HubTrainer
 from itrd_nlp.publish.licenses import license_of
 from itrd_nlp.tasks.jobs.arguments import TeacherArguments
@@ -15,6 +15,7 @@ from itrd_nlp.tasks.jobs.evaluate import scored
 from itrd_nlp.tasks.jobs.runs import (
     begin,
     finished_run,
+    optional,
     public_name,
     push_finished,
     saving,
@@ -22,8 +23,9 @@ from itrd_nlp.tasks.jobs.runs import (
     train,
     write_run,
 )
-from itrd_nlp.tasks.task import Task
+from itrd_nlp.tasks.task import Task, TaskData
 from itrd_nlp.training.arguments import FineTuningArguments
+from itrd_nlp.training.identity import weights_digest
 from itrd_nlp.training.record import RunRecord
 from itrd_nlp.training.roles import chosen_arguments
 
@@ -57,33 +59,56 @@ def fine_tune(
         show(finished, "teacher", f"Finished already: {args.output_dir}", task, args.output_dir)
         push_finished(args, task)
         return finished
+    trainer, data = _prepare(task, model_args, loading, args)
     name = model_args.model_name_or_path
+    facts = {"base_model": public_name(name), "license": license_of(name), "arguments": arguments}
+    record = train(trainer, begin(args, task, data, facts | (started or {})))
+    record = record.changed(**scored(task, trainer, trainer.published_model, data).as_json())
+    _publish(task, trainer, data, record, loading)
+    if args.push_to_hub:
+        trainer.push_to_hub()
+    return record
+
+
+def _prepare(
+    task: Task, model_args: TeacherArguments, loading: LoadingArguments, args: FineTuningArguments
+) -> tuple[HubTrainer, TaskData]:
+    """Load the encoder and the data."""
     head, labels = task.head, task.labels
     set_seed(args.seed)  # before the weights of the head are drawn
-    model = load_model(
-        name, role="encoder", args=loading, dropout=model_args.dropout, head=head, labels=labels
+    model, tokenizer = load_model_and_tokenizer(
+        model_args.model_name_or_path,
+        role="encoder",
+        args=loading,
+        dropout=model_args.dropout,
+        head=head,
+        labels=labels,
     )
-    tokenizer = load_tokenizer(name, loading)
     with args.main_process_first(desc="tokenising"):
         data = task.load(tokenizer, model.config)
     if args.process_index == 0:
         task.warn(data)
-    trainer = HubTrainer(model=model, args=args, page=task.page, **data.of_trainer())
-    facts = {"base_model": public_name(name), "license": license_of(name), "arguments": arguments}
-    record = begin(args, task, data, facts | (started or {}))
-    record = train(trainer, record)
-    record = record.changed(**scored(task, trainer, model, data).as_json())
-    if trainer.is_world_process_zero():
-        with saving(trainer):
-            write_run(
-                Path(args.output_dir),
-                task,
-                data,
-                record,
-                history=trainer.state.log_history,
-                answers=data.judge.predictions,
-            )
-        show(record, "teacher", f"Fine-tuned: {args.output_dir}", task, args.output_dir)
-    if args.push_to_hub:
-        trainer.push_to_hub()
-    return record
+    return HubTrainer(model=model, args=args, page=task.page, **data.of_trainer()), data
+
+
+def _publish(
+    task: Task, trainer: HubTrainer, data: TaskData, record: RunRecord, loading: LoadingArguments
+) -> None:
+    """Write answers, record, analysis, card and report."""
+    if not trainer.is_world_process_zero():
+        return
+    folder = Path(trainer.args.output_dir)
+    with optional("the digest of the weights"):
+        # The saved model, not the one in the trainer, which may be wrapped or sharded.
+        saved = load_model(str(folder), role="model", args=loading, head=task.head)
+        record.weights = weights_digest(saved)
+    with saving(trainer):
+        write_run(
+            folder,
+            task,
+            data,
+            record,
+            history=trainer.state.log_history,
+            answers=data.judge.predictions,
+        )
+    show(record, "teacher", f"Fine-tuned: {folder}", task, str(folder))

@@ -14,11 +14,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerBase
 from transformers.pipelines.base import ChunkPipeline
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.loading import LoadingArguments, load_model, load_tokenizer
+from itrd_nlp.models.loading import (
+    LoadingArguments,
+    check_vocabulary,
+    load_model,
+    load_tokenizer,
+)
 from itrd_nlp.tasks.question_answering.decoding import Span, decode_question
 from itrd_nlp.tasks.question_answering.features import (
     Window,
@@ -270,8 +275,11 @@ def load_pipeline(
         network: torch.nn.Module = OnnxQuestionAnsweringModel.from_pretrained(name)
         device = "cpu"
     else:
-        network = load_model(name, role="model", args=loading).to(getattr(torch, dtype))
+        network = load_model(
+            name, role="model", args=loading, head=AutoModelForQuestionAnswering
+        ).to(getattr(torch, dtype))
     tokenizer = load_tokenizer(name, loading)
+    check_vocabulary(tokenizer, network.config.vocab_size, name)
     try:
         return QuestionAnsweringPipeline(network, tokenizer, device=device, **options)
     except UserError:

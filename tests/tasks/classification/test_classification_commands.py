@@ -681,8 +681,8 @@ def test_two_methods_are_compared_by_accuracy(here, tmp_path, kind, monkeypatch)
     assert one == other
 
     base = json.loads((tmp_path / "base.yaml").read_text())
-    (tmp_path / "base.yaml").write_text(json.dumps(base | {"learning_rate": 1e-4}))
-    assert "holds a finished training with learning_rate = 0.0003" in refused("compare", *arguments)
+    (tmp_path / "base.yaml").write_text(json.dumps(base | {"learning_rate": 1e-5}))
+    assert "holds a finished training with learning_rate = 0.002" in refused("compare", *arguments)
 
 
 def test_what_a_comparison_of_classifiers_cannot_do_is_said_before_it_starts(here, tmp_path):

@@ -1,0 +1,122 @@
+"""Models of others: every defect of a folder is one sentence, and a path that is wrong asks nobody."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForQuestionAnswering
+
+from itrd_nlp.errors import UserError
+from itrd_nlp.models import loading
+from itrd_nlp.models.loading import LoadingArguments, load_model, load_tokenizer
+
+DEEP = "[" * 100_000
+
+
+@pytest.fixture
+def folder(make_reader: Any, tmp_path: Path) -> Path:
+    for part in make_reader(["a", "b"], 2, max_position_embeddings=64):
+        part.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def load(folder: Path) -> None:
+    load_model(
+        str(folder), role="teacher", args=LoadingArguments(), head=AutoModelForQuestionAnswering
+    )
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("ran"),)
+
+
+def evil_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"a": Evil()}))
+
+
+def torch_pickle(folder: Path) -> None:
+    torch.save({"a": Evil()}, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def empty_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"")
+
+
+def short_weights(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def config(folder: Path, **changes: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        evil_pickle,
+        torch_pickle,
+        empty_pickle,
+        short_weights,
+        lambda folder: (folder / "config.json").write_text(DEEP),
+        lambda folder: (folder / "config.json").write_text("[]"),
+        lambda folder: (folder / "config.json").write_text("9" * 5000),
+        lambda folder: config(folder, hidden_size="many"),
+        lambda folder: config(folder, hidden_size=64),
+        lambda folder: config(folder, num_hidden_layers=None),
+        lambda folder: config(folder, model_type=5),
+        lambda folder: config(folder, hidden_act="unheard"),
+    ],
+)
+def test_a_damaged_model_is_one_sentence_and_runs_no_code(
+    spoil: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spoil(folder)
+    with pytest.raises(UserError, match=r"teacher .*model(:| cannot be loaded:) .") as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("content", [DEEP, "[]", "{", '{"model": 5}', "\ud800"])
+def test_a_damaged_tokenizer_is_one_sentence(name: str, content: str, folder: Path) -> None:
+    (folder / name).write_text(content, encoding="utf-8", errors="surrogatepass")
+    if (name, content) == ("tokenizer_config.json", '{"model": 5}'):
+        return  # an option that no tokenizer has is none of its defects
+    with pytest.raises(UserError, match=r"the tokenizer of .* cannot be loaded: .") as caught:
+        load_tokenizer(str(folder), LoadingArguments())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["runs/studnet", "./studnet", "~/studnet", "/studnet", "runs/a/studnet"]
+)
+def test_a_path_that_does_not_exist_asks_no_hub(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    monkeypatch.setattr(loading, "AutoConfig", None)
+    with pytest.raises(UserError, match=f"teacher {name} does not exist"):
+        load(Path(name) if not name.startswith(".") else name)  # type: ignore[arg-type]
+
+
+def test_the_weights_of_the_folder_are_loaded(folder: Path) -> None:
+    model = load_model(
+        str(folder), role="teacher", args=LoadingArguments(), head=AutoModelForQuestionAnswering
+    )
+    stored = load_file(folder / "model.safetensors")
+    assert all(torch.equal(value, stored[name]) for name, value in model.state_dict().items())
