@@ -28,7 +28,7 @@ class CompareArguments:
     """What to compare, under which budget. Mappings can be given in the YAML file only."""
 
     base: str = field(
-        metadata={"help": "Config of `itrd-nlp train-squad` that all share: the common budget."}
+        metadata={"help": "Config of `itrd-nlp distil` that all share: the common budget."}
     )
     methods: dict[str, dict[str, Any]] = field(
         metadata={"help": "Name of a method to its arguments of the objective."}
@@ -83,7 +83,7 @@ class CompareArguments:
     teacher_cache: str = field(
         default="on",
         metadata={
-            "help": "As in train_squad.py; one folder for all trainings, in output_dir if base names none.",
+            "help": "As in `itrd-nlp distil`; one folder for all trainings, in output_dir if base names none.",
             "choices": list(TEACHER_CACHES),
         },
     )

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.training.roles import Role, is_experiment, names_of
 
 Parse = Callable[[Sequence[type], Sequence[str]], Any]
@@ -21,6 +22,7 @@ class ComparedTask(Protocol):
     arguments: type
     metrics: Mapping[str, str]
     main_metric: str
+    page: TaskPage
 
     @classmethod
     def scores(cls, args: Any, answers: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
