@@ -700,3 +700,33 @@ def test_what_a_comparison_of_classifiers_cannot_do_is_said_before_it_starts(her
         Path(arguments).write_text(json.dumps(plan | change))
         assert sentence in refused("compare", arguments)
     assert not (tmp_path / "out" / "cells").exists()
+
+
+# ---- documentation ----
+
+
+def test_the_python_of_the_documentation_runs(here, tmp_path, monkeypatch, capsys):
+    page = (ROOT / "docs" / "classification.md").read_text()
+    example = page.partition("<!-- example: classification -->\n```python\n")[2].partition("```")[0]
+    for split in ("train", "dev"):
+        shutil.copy(f"pairs-{split}.jsonl", tmp_path / f"{split}.jsonl")
+    shutil.copytree("pairs-teacher", tmp_path / "runs" / "my_teacher")
+    monkeypatch.chdir(tmp_path)
+    exec(example, {})
+    found = read("runs/my_student/results.json")
+    printed = capsys.readouterr().out.split()
+    assert printed[-2:] == [str(found["accuracy"]), str(found["teacher"]["accuracy"])]
+    assert found["layers"] == 3
+
+
+def test_the_comparison_of_the_configs_has_one_command_for_all_its_trainings():
+    from itrd_nlp.cli.comparison import setting_of
+    from itrd_nlp.cli.parser import parse
+    from itrd_nlp.compare.plan import CompareArguments, Plan
+
+    (args,) = parse([CompareArguments], [str(ROOT / "configs" / "compare" / "sentences.yaml")])
+    plan = Plan(args, setting_of(args.task))
+    cells = plan.cells(plan.nothing_chosen())
+    assert len(cells) == 3 * 3
+    assert {cell.command for cell in cells} == {"distil"}
+    assert {cell.config["max_train_samples"] for cell in cells} == {16000}
