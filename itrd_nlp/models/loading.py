@@ -191,15 +191,14 @@ def _check_trained_head(
         head.__name__, (f"model for {head.__name__.removeprefix('AutoModelFor')}", "fine_tune.py")
     )
     saved = (model.config.architectures or [""])[0]
-    needed = type(model).__name__
-    if "For" in saved and saved.partition("For")[2] != needed.partition("For")[2]:
+    reason = None
+    if "For" in saved and saved.partition("For")[2] != type(model).__name__.partition("For")[2]:
+        reason = f"it is a {saved}"
+    elif missing:
+        reason = f"its checkpoint lacks {missing[0]}{' and others' if len(missing) > 1 else ''}"
+    if reason is not None:
         raise UserError(
-            f"{name} is a {saved}, but the data need a {needed}; make one with scripts/{script}."
-        )
-    if missing:
-        raise UserError(
-            f"{name} is no fine-tuned {what}: its checkpoint lacks {missing[0]}"
-            f"{' and others' if len(missing) > 1 else ''}; make one with scripts/{script}."
+            f"{name} is no fine-tuned {what}: {reason}; make one with scripts/{script}."
         )
 
 
