@@ -224,11 +224,7 @@ class Plan:
                 f"base {args.base} does not exist, but must be a config of {setting.itrd.command}."
             )
         self.base = read_config(args.base).values
-        if args.search and "holdout_questions" not in setting.options:
-            raise UserError(
-                f"search needs training data that are set aside, which the task {args.task} cannot do; choose the "
-                "arguments of each method yourself and remove search."
-            )
+        setting.check_search(args.search)
         for method, overrides in args.all_methods.items():
             for chosen in (overrides, *args.search.get(method, [])):
                 self._check_method(method, chosen)
