@@ -135,7 +135,14 @@ def _publish(
         return None
     with writing(folder):
         write_figures(folder, records, rows)
-        return write_tables(folder, records, rows, args.table, reference=args.reference)
+        return write_tables(
+            folder,
+            records,
+            rows,
+            args.table,
+            reference=args.reference,
+            unit=setting.task.page.unit,
+        )
 
 
 @contextmanager

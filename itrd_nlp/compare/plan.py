@@ -29,7 +29,7 @@ class CompareArguments:
     """What to compare, under which budget. Mappings can be given in the YAML file only."""
 
     base: str = field(
-        metadata={"help": "Config of `itrd-nlp train-squad` that all share: the common budget."}
+        metadata={"help": "Config of `itrd-nlp distil` that all share: the common budget."}
     )
     methods: dict[str, dict[str, Any]] = field(
         metadata={"help": "Name of a method to its arguments of the objective."}
@@ -84,7 +84,7 @@ class CompareArguments:
     teacher_cache: str = field(
         default="on",
         metadata={
-            "help": "As in train_squad.py; one folder for all trainings, in output_dir if base names none.",
+            "help": "As in `itrd-nlp distil`; one folder for all trainings, in output_dir if base names none.",
             "choices": list(TEACHER_CACHES),
         },
     )
@@ -225,11 +225,7 @@ class Plan:
                 f"base {args.base} does not exist, but must be a config of {setting.itrd.command}."
             )
         self.base = read_config(args.base).values
-        if args.search and "holdout_questions" not in setting.options:
-            raise UserError(
-                f"search needs training data that are set aside, which the task {args.task} cannot do; choose the "
-                "arguments of each method yourself and remove search."
-            )
+        setting.check_search(args.search)
         for method, overrides in args.all_methods.items():
             for chosen in (overrides, *args.search.get(method, [])):
                 self._check_method(method, chosen)

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from itrd_nlp.errors import UserError
+from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.training.roles import Role, is_experiment, names_of
 
 Parse = Callable[[Sequence[type], Sequence[str]], Any]
@@ -18,9 +20,11 @@ Parse = Callable[[Sequence[type], Sequence[str]], Any]
 class ComparedTask(Protocol):
     """What a comparison asks of a task; see `itrd_nlp.tasks.task.Task`."""
 
+    name: str
     arguments: type
     metrics: Mapping[str, str]
     main_metric: str
+    page: TaskPage
 
     @classmethod
     def scores(cls, args: Any, answers: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
@@ -103,3 +107,15 @@ class Setting:
             for f in fields(group)
             if f.init and not is_experiment(f)
         )
+
+    def check_search(self, search: Mapping[str, Any]) -> None:
+        """Refuse a search where the task cannot set training data aside to judge the tries on.
+
+        Raises:
+            UserError: see there.
+        """
+        if search and "holdout_questions" not in self.options:
+            raise UserError(
+                f"search needs training data that are set aside, which the task {self.task.name} cannot do; choose the "
+                "arguments of each method yourself and remove search."
+            )

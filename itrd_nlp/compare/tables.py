@@ -198,11 +198,21 @@ def write_tables(
     columns: Sequence[str],
     *,
     reference: str,
+    unit: str = "questions",
 ) -> str:
-    """Write `table.md`, `table.tex` and `table.csv`; return the markdown. Without columns all are shown."""
+    """Write `table.md`, `table.tex` and `table.csv`; return the markdown.
+
+    Args:
+        folder: where to.
+        records: as `collect` returns them.
+        rows: as `summarise` returns them.
+        columns: the columns; all where it is empty.
+        reference: the method that differences are taken to.
+        unit: the noun for the examples, in the plural.
+    """
     judged = next(r for r in records if r["stage"] == "cells")
-    unit = "questions" if "questions" in judged else "rows"
-    text = note(rows, examples=judged[unit], unit=unit, reference=reference)
+    examples = judged["questions"] if "questions" in judged else judged["rows"]
+    text = note(rows, examples=examples, unit=unit, reference=reference)
     columns = columns or all_columns(rows[0].metrics)
     table = markdown(rows, columns, reference=reference) + f"\n{text}\n"
     comment = f"% {text.replace('±', '+-')}\n"

@@ -88,7 +88,7 @@ class TextBrewerArguments(FineTuningArguments):
         default_factory=lambda: ["uniform"],
         metadata=Metadata(
             role=Role.OBJECTIVE,
-            help="Student layer <- teacher layer, as in train_squad.py.",
+            help="Student layer <- teacher layer, as in ITRDTrainingArguments.",
         ),
     )
     include_embeddings: bool = field(

@@ -93,9 +93,9 @@ def load_model(
     except Exception as error:  # a damaged file of a model raises nearly everything
         raise UserError(f"{role} {name} cannot be loaded: {_first_line(error)}") from error
     check_fast_attention(model)
+    _check_weights(model, info, f"{role} {name}")
     if role not in NEW_HEAD:
         _check_head(model, f"{role} {name}")
-    _check_weights(model, info, f"{role} {name}")
     if role not in NEW_HEAD and info["missing_keys"]:
         kind = head.__name__.removeprefix("AutoModelFor")
         raise UserError(
@@ -309,10 +309,10 @@ def _check_head(model: PreTrainedModel, name: str) -> None:
         UserError: names both classes.
     """
     saved = (model.config.architectures or [""])[0]
-    needed = type(model).__name__
-    if "For" in saved and saved.partition("For")[2] != needed.partition("For")[2]:
+    needed = type(model).__name__.partition("For")[2]
+    if "For" in saved and saved.partition("For")[2] != needed:
         raise UserError(
-            f"{name} is a {saved}, but the data need a {needed}; itrd-nlp fine-tune makes one."
+            f"{name} is no fine-tuned model for {needed}: it is a {saved}; itrd-nlp fine-tune makes one."
         )
 
 

@@ -168,7 +168,7 @@ def local_command(words: Sequence[str]) -> str:
     script, *arguments = map(_below_here, _without_secret_options(words))
     if os.path.isabs(script):
         script = os.path.basename(script)
-    # A sub-command, such as `itrd-nlp train-squad`, is two words.
+    # A sub-command, such as `itrd-nlp distil`, is two words.
     first = script.split(" ") if script.startswith("itrd-nlp ") else [script]
     return shlex.join([*first, *arguments])
 

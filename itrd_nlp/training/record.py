@@ -203,6 +203,11 @@ def recorded_metrics(data: Mapping[str, Any]) -> dict[str, str]:
     return dict(named)
 
 
+def counted(unit: str, number: int) -> dict[str, int]:
+    """The field of a record for a number of examples: ``questions`` where the task calls them so, else ``rows``."""
+    return {"questions" if unit == "questions" else "rows": number}
+
+
 def validated(path: Path, kind: type[T], content: Any) -> T:
     """JSON content as a type.
 

@@ -14,8 +14,8 @@ from itrd_nlp.losses.peers.base import LayerStates, PeerLoss, Sizes
 class HiddenMSE(PeerLoss):
     r"""Compare hidden states: ``1 / (n d_t) sum_i ||W z_s,i + b - z_t,i||²`` over the n valid tokens.
 
-    If the widths are equal, there is no projection ``W``, ``b``. TextBrewer's recipe for SQuAD consists of this loss
-    and `TextBrewerSimilarity`. The recipe gives this loss the weight 1 and also compares the embeddings
+    If the widths are equal, there is no projection ``W``, ``b``. TextBrewer's recipe for span heads consists of this
+    loss and `TextBrewerSimilarity`. The recipe gives this loss the weight 1 and also compares the embeddings
     (``include_embeddings``).
 
     Yang et al., "TextBrewer: An Open-Source Knowledge Distillation Toolkit for Natural Language Processing", ACL 2020

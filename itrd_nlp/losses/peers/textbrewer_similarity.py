@@ -12,8 +12,8 @@ class TextBrewerSimilarity(PeerLoss):
     r"""Compare the similarities of tokens: ``mean (Z_s Z_s^T / d_s - Z_t Z_t^T / d_t)²``.
 
     ``Z`` holds the tokens of a sequence. The mean is over the pairs of valid tokens within each sequence.
-    The widths may differ without a projection. TextBrewer's recipe for SQuAD consists of this loss, with weight 1, and
-    `HiddenMSE`. If TextBrewer gets a mask, it divides by the padded length instead of the width. This class always
+    The widths may differ without a projection. TextBrewer's recipe for span heads consists of this loss, with weight 1,
+    and `HiddenMSE`. If TextBrewer gets a mask, it divides by the padded length instead of the width. This class always
     divides by the width.
 
     Yang et al., "TextBrewer: An Open-Source Knowledge Distillation Toolkit for Natural Language Processing", ACL 2020

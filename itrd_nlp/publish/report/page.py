@@ -87,7 +87,7 @@ def render(run: Run, page: TaskPage) -> str:
     )
     for public in (public_command, public_config, public_text):
         environment.filters[public.__name__] = public
-    record = run.record
+    record, unit = run.record, _unit(run.record, page)
     script = (HERE / "sort.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     pairs = [(int(i), int(j)) for i, j in (pair.split(":") for pair in record.layer_pairs)]
@@ -96,9 +96,9 @@ def render(run: Run, page: TaskPage) -> str:
         own="student" if record.teacher is not None else "model",
         results=record,
         teacher=record.teacher,
-        unit="rows" if record.questions is None and record.rows is not None else "questions",
-        facts=_facts(record),
-        models=_models(record, run.name),
+        unit=unit,
+        facts=_facts(record, unit),
+        models=_models(record, run.name, unit),
         training=_training(run.history or [], record),
         similarity=_similarity(run, pairs),
         tokens=_tokens(run),
@@ -127,7 +127,7 @@ def _long_name(metric: str) -> str:
     return metric.replace("_", " ").capitalize()
 
 
-def _facts(record: RunRecord) -> list[Fact]:
+def _facts(record: RunRecord, unit: str) -> list[Fact]:
     teacher = record.teacher
     facts = []
     for metric in reversed(record.metrics):
@@ -138,7 +138,7 @@ def _facts(record: RunRecord) -> list[Fact]:
         facts.append(Fact(_long_name(metric), f"{value:.1f} %", notes))
     for name, attribute, shown in (
         ("Size", "megabytes_fp32", "{:.1f} MB"),
-        (f"Time per {_one(record)}", "ms_per_question", "{:.1f} ms"),
+        (f"Time per {_one(unit)}", "ms_per_question", "{:.1f} ms"),
     ):
         value = getattr(record, attribute)
         other = teacher and getattr(teacher, attribute)
@@ -152,12 +152,17 @@ def _facts(record: RunRecord) -> list[Fact]:
     return facts
 
 
-def _one(record: RunRecord) -> str:
+def _unit(record: RunRecord, page: TaskPage) -> str:
+    """The noun for examples. A record that counts questions is believed, whatever the page."""
+    return page.unit if record.questions is None and record.rows is not None else "questions"
+
+
+def _one(unit: str) -> str:
     """The noun for one example."""
-    return "row" if record.questions is None and record.rows is not None else "question"
+    return unit.removesuffix("s")
 
 
-def _models(record: RunRecord, name: str) -> Table:
+def _models(record: RunRecord, name: str, unit: str) -> Table:
     """Speed and size; a column that is known of neither model is left out."""
     models: list[tuple[str, ModelRecord]] = [(name, record)]
     if record.teacher is not None:
@@ -167,9 +172,9 @@ def _models(record: RunRecord, name: str) -> Table:
         "layers": ("layers", "{}"),
         "parameters": ("parameters", "{:,}"),
         "megabytes_fp32": ("MB (fp32)", "{:.1f}"),
-        "ms_per_question": (f"ms/{_one(record)}", "{:.1f}"),
+        "ms_per_question": (f"ms/{_one(unit)}", "{:.1f}"),
         **{metric: (f"{label} (%)", "{:.2f}") for metric, label in record.metrics.items()},
-        "examples": (f"{_one(record)}s", "{:,}"),
+        "examples": (unit, "{:,}"),
         "train_seconds": ("training (s)", "{:,.0f}"),
     }
 
@@ -268,7 +273,7 @@ def _tokens(run: Run) -> int | None:
     return both.tokens if both else None
 
 
-# ---- groups of questions ----
+# ---- groups of examples ----
 
 
 def _groups(
@@ -277,16 +282,17 @@ def _groups(
     """For each way to group the examples: a chart a metric, and the numbers."""
     if breakdown is None:
         return []
+    unit = _unit(record, page)
     sections = []
     for grouping, student in breakdown.student.items():
         name = page.groupings.get(grouping, grouping.replace("_", " "))
         title = f"by {name}"
         teacher = None if breakdown.teacher is None else breakdown.teacher[grouping]
         figures = [
-            _group_figure(metric, title, student, teacher, record)
+            _group_figure(metric, title, student, teacher, record, unit)
             for metric in reversed(record.metrics)
         ]
-        sections.append((figures, _group_table(title, student, teacher, record)))
+        sections.append((figures, _group_table(title, student, teacher, record, unit)))
     return sections
 
 
@@ -296,6 +302,7 @@ def _group_figure(
     student: Mapping[str, Group],
     teacher: Mapping[str, Group] | None,
     record: RunRecord,
+    unit: str,
 ) -> Figure:
     label = _long_name(metric)
     svg = charts.group_chart(
@@ -304,7 +311,7 @@ def _group_figure(
         teacher,
         field=metric,
         x_label=f"{label} (%)",
-        y_label=f"{title.removeprefix('by ')} ({_one(record)}s)",
+        y_label=f"{title.removeprefix('by ')} ({unit})",
         labels=("student" if record.teacher is not None else "model", "teacher"),
     )
     return Figure(f"{label} {title}", Markup(svg))
@@ -315,6 +322,7 @@ def _group_table(
     student: Mapping[str, Group],
     teacher: Mapping[str, Group] | None,
     record: RunRecord,
+    unit: str,
 ) -> Table:
     own = "student" if record.teacher is not None else "model"
     columns = [(own, student)] + ([("teacher", teacher)] if teacher else [])
@@ -328,7 +336,7 @@ def _group_table(
                 row.append(_number(found and found.scores.get(metric), "{:.1f}"))
         rows.append(row)
     names = [f"{label} (%), {who}" for _, label in metrics for who, _ in columns]
-    head = [title.removeprefix("by "), f"{_one(record)}s", *names]
+    head = [title.removeprefix("by "), unit, *names]
     return Table(f"Scores {title}", head, rows)
 
 

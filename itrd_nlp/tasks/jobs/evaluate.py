@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, Trainer
 from itrd_nlp.models.loading import LoadingArguments, load_model_and_tokenizer
 from itrd_nlp.tasks.task import Answers, Task, TaskData
 from itrd_nlp.training.arguments import FineTuningArguments
-from itrd_nlp.training.record import VERSION, RunRecord
+from itrd_nlp.training.record import VERSION, RunRecord, counted
 from itrd_nlp.training.results import size
 from itrd_nlp.training.trainer import BaseTrainer
 
@@ -83,7 +83,7 @@ def scored(task: Task, trainer: Trainer, model: PreTrainedModel, data: TaskData)
         task=task.name,
         metrics=dict(task.metrics),
         scores={name: found[f"eval_{name}"] for name in task.metrics},
-        **{task.page.unit: len(data.examples)},
+        **counted(task.page.unit, len(data.examples)),
         eval_seconds=round(found["eval_runtime"], 1),
         signature=data.signature,
         data_digest=data.digest,

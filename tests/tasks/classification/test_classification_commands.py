@@ -309,11 +309,15 @@ def test_evaluate_judges_the_tokens_alike_where_the_end_of_a_text_is_cut(here, t
 
 
 def test_a_model_of_texts_is_not_judged_on_tokens_nor_the_other_way_round(here):
-    for model, data in (("texts", "tokens"), ("tokens", "texts")):
+    for model, data, needed, found in (
+        ("texts", "tokens", "Token", "Sequence"),
+        ("tokens", "texts", "Sequence", "Token"),
+    ):
         arguments = ("--model", f"{model}-teacher", "--validation_file", f"{data}-dev.jsonl")
-        says = refused("evaluate", *arguments)
-        assert f"model {model}-teacher is a BertFor" in says
-        assert "but the data need" in says
+        assert refused("evaluate", *arguments).startswith(
+            f"model {model}-teacher is no fine-tuned model for {needed}Classification: it is a "
+            f"BertFor{found}Classification"
+        )
 
 
 # ---- prediction ----
@@ -525,6 +529,15 @@ def test_a_push_sends_the_model_its_card_and_its_results(kind, hub):
     assert scores == {name: round(record[name], 2) for name in ("accuracy", "f1")}
 
 
+def test_a_finished_run_is_pushed_where_it_asks_for_that(kind, hub):
+    asked = ("--push_to_hub", "true", "--hub_model_id", "user/labels")
+    for _ in range(2):
+        assert "Finished already" in done("distil", f"{kind}-student.yaml", *TASK, *asked)
+    assert len(hub.repos["user/labels"].commits()) == 1
+    sent = json.loads(hub.repos["user/labels"].files()["results.json"])
+    assert sent["accuracy"] == read(f"{kind}-student/results.json")["accuracy"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pairs", "tokens"])
 def test_a_model_on_the_hub_labels_as_its_folder_does(here, hub, tmp_path, kind):
@@ -614,6 +627,7 @@ def comparison(kind: str, folder: Path) -> tuple[str, ...]:
         "output_dir": str(folder / "out"),
         "seeds": [0],
         "methods": {"kd": {"beta_corr": 0, "beta_mi": 0}, "itrd": {}},
+        "cost_steps": 2 if kind == "tokens" else 0,
     }
     (folder / "compare.yaml").write_text(json.dumps(plan))
     return (str(folder / "compare.yaml"),)
@@ -632,14 +646,8 @@ def scores_by_hand(kind: str, cell: Path) -> list[float]:
     ]
 
 
-@pytest.mark.parametrize("kind", ["texts", pytest.param("tokens", marks=pytest.mark.slow)])
-def test_two_methods_are_compared_by_accuracy(here, tmp_path, kind, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    arguments = comparison(kind, tmp_path)
-    out = done("compare", *arguments)
-    folder = tmp_path / "out"
-    table = (folder / "table.md").read_text()
-    assert table in out
+def check_table(kind: str, folder: Path, table: str) -> None:
+    """Hold the tables and records of a comparison against the answers of its trainings."""
     header = [cell.strip() for cell in table.splitlines()[0].strip("|").split("|")]
     assert header[6:9] == ["accuracy", "F1", "accuracy - kd [95% interval]"]
     assert "accuracy and F1 in percent on 21 rows" in table
@@ -647,21 +655,32 @@ def test_two_methods_are_compared_by_accuracy(here, tmp_path, kind, monkeypatch)
     assert "question" not in table
     records = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     means = {}
+    lines = {line.split("|")[2].strip(): line for line in table.splitlines() if "| student" in line}
     for record in records:
-        cell = folder / "cells" / record["name"]
-        expected = scores_by_hand(kind, cell)
+        expected = scores_by_hand(kind, folder / "cells" / record["name"])
         stored = np.load(folder / "scores.npz")[f"{record['name']}/accuracy"]
         assert stored.astype(float) == pytest.approx(np.array(expected), abs=1e-3)
         means[record["method"]] = 100 * sum(expected) / len(expected)
         assert record["accuracy"] == pytest.approx(means[record["method"]], abs=1e-9)
         assert record["rows"] == 21
-        row = next(line for line in table.splitlines() if f"| {record['method']} |" in line)
-        assert f"| {record['accuracy']:.2f} | {record['f1']:.2f} |" in row
-    itrd = next(line for line in table.splitlines() if "| itrd |" in line)
-    assert float(re.search(r"\| ([+-][\d.]+) \[", itrd)[1]) == pytest.approx(
-        means["itrd"] - means["kd"], abs=0.02
-    )
+        assert (record["cost"] is None) == (kind == "texts")
+        scores = f"| {record['accuracy']:.2f} | {record['f1']:.2f} |"
+        assert scores in lines[record["method"]]
+    difference = re.search(r"\| ([+-][\d.]+) \[", lines["itrd"])
+    assert float(difference[1]) == pytest.approx(means["itrd"] - means["kd"], abs=0.02)
     assert (folder / "accuracy_cost.svg").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["texts", "tokens"])
+def test_two_methods_are_compared_by_accuracy(here, tmp_path, kind, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    arguments = comparison(kind, tmp_path)
+    out = done("compare", *arguments)
+    folder = tmp_path / "out"
+    table = (folder / "table.md").read_text()
+    assert table in out
+    check_table(kind, folder, table)
 
     def times() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in (folder / "cells").rglob("*")}
@@ -673,16 +692,17 @@ def test_two_methods_are_compared_by_accuracy(here, tmp_path, kind, monkeypatch)
     (folder / "table.md").unlink()
     assert table in done("compare", *arguments, "--tables_only", "true")
 
-    # A training that was stopped before its end is taken up, and comes to the same.
+    # A training that was stopped before its end is made again, and comes to the same.
+    scores = {name: list(values) for name, values in np.load(folder / "scores.npz").items()}
     (folder / "cells" / "student" / "itrd" / "seed0" / "results.json").unlink()
-    taken_up = done("compare", *arguments)
-    assert "[2/2] cells/student/itrd/seed0: accuracy " in taken_up
-    one, other = ((folder / "table.csv").read_text() for _ in range(2))
-    assert one == other
+    made_again = done("compare", *arguments)
+    assert "[2/2] cells/student/itrd/seed0: accuracy " in made_again
+    assert {n: list(v) for n, v in np.load(folder / "scores.npz").items()} == scores
 
     base = json.loads((tmp_path / "base.yaml").read_text())
-    (tmp_path / "base.yaml").write_text(json.dumps(base | {"learning_rate": 1e-5}))
-    assert "holds a finished training with learning_rate = 0.002" in refused("compare", *arguments)
+    (tmp_path / "base.yaml").write_text(json.dumps(base | {"learning_rate": 1e-4}))
+    says = refused("compare", *arguments)
+    assert "holds a finished training with learning_rate = 0.002, not 0.0001" in says
 
 
 def test_what_a_comparison_of_classifiers_cannot_do_is_said_before_it_starts(here, tmp_path):
@@ -700,3 +720,33 @@ def test_what_a_comparison_of_classifiers_cannot_do_is_said_before_it_starts(her
         Path(arguments).write_text(json.dumps(plan | change))
         assert sentence in refused("compare", arguments)
     assert not (tmp_path / "out" / "cells").exists()
+
+
+# ---- documentation ----
+
+
+def test_the_python_of_the_documentation_runs(here, tmp_path, monkeypatch, capsys):
+    page = (ROOT / "docs" / "classification.md").read_text()
+    example = page.partition("<!-- example: classification -->\n```python\n")[2].partition("```")[0]
+    for split in ("train", "dev"):
+        shutil.copy(f"pairs-{split}.jsonl", tmp_path / f"{split}.jsonl")
+    shutil.copytree("pairs-teacher", tmp_path / "runs" / "my_teacher")
+    monkeypatch.chdir(tmp_path)
+    exec(example, {})
+    found = read("runs/my_student/results.json")
+    printed = capsys.readouterr().out.split()
+    assert printed[-2:] == [str(found["accuracy"]), str(found["teacher"]["accuracy"])]
+    assert found["layers"] == 3
+
+
+def test_the_comparison_of_the_configs_has_one_command_for_all_its_trainings():
+    from itrd_nlp.cli.comparison import setting_of
+    from itrd_nlp.cli.parser import parse
+    from itrd_nlp.compare.plan import CompareArguments, Plan
+
+    (args,) = parse([CompareArguments], [str(ROOT / "configs" / "compare" / "sentences.yaml")])
+    plan = Plan(args, setting_of(args.task))
+    cells = plan.cells(plan.nothing_chosen())
+    assert len(cells) == 3 * 3
+    assert {cell.command for cell in cells} == {"distil"}
+    assert {cell.config["max_train_samples"] for cell in cells} == {16000}
