@@ -139,8 +139,12 @@ def evaluate_command(description: str | None, task: str | None = None) -> None:
 
 def _evaluated(task: Task, args: EvaluationArguments, loading: Any) -> dict[str, Any]:
     from itrd_nlp.tasks.jobs.evaluate import evaluate
+    from itrd_nlp.training.targets import check_target_file
 
     assert args.model is not None
+    if args.output_file is not None:
+        inputs = [args.model, *task.files]
+        check_target_file(args.output_file, option="output_file", inputs=inputs)
     found, answers = evaluate(
         task, args.model, loading, batch_size=args.batch_size, bf16=args.bf16, dtype=args.dtype
     )

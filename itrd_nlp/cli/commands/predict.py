@@ -52,12 +52,13 @@ def main() -> None:
     from tqdm import tqdm
 
     from itrd_nlp.models.loading import LoadingArguments
+    from itrd_nlp.training.targets import check_target_file
 
     task = asked_task(sys.argv[1:], model_option="model")
     groups = (TaskArguments, PredictionArguments, task.answer_arguments, LoadingArguments)
     _, args, options, loading = parse(groups, description=__doc__)
-    if args.output != "-" and not Path(args.output).parent.is_dir():
-        raise UserError(f"output {args.output}: there is no folder {Path(args.output).parent}.")
+    if args.output != "-":
+        check_target_file(args.output, option="output", inputs=[args.model, args.input])
     answers = task.predict(
         args.model,
         args.input,
@@ -67,12 +68,27 @@ def main() -> None:
         dtype=args.dtype,
         batch_size=args.batch_size,
     )
+    refused: UserError | None = None
     with _writing(args.output) as file:
         # Shown where somebody looks (None asks tqdm), but not among the answers themselves.
         hidden = True if file.isatty() else None
-        for record in tqdm(answers, unit=f" {task.page.unit}", delay=1, disable=hidden):
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            file.flush()
+        written = 0
+        try:
+            for record in tqdm(answers, unit=f" {task.page.unit}", delay=1, disable=hidden):
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                file.flush()
+                written += 1
+        except UserError as error:  # about a line: the answers before it are kept
+            if not written:
+                raise
+            refused = error
+    if refused is not None:
+        kept = f"{written} answer{'s' if written > 1 else ''}"
+        raise UserError(f"{refused} {_shown(args.output)} has {kept}.")
+
+
+def _shown(output: str) -> str:
+    return "stdout" if output == "-" else output
 
 
 @contextlib.contextmanager
@@ -88,7 +104,5 @@ def _writing(output: str) -> Iterator[TextIO]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     path = Path(output)
-    if path.is_dir():
-        raise UserError(f"output {output} is a folder, but must be a file.")
     with writing(path), replacing(path) as file:
         yield file

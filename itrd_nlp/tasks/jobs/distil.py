@@ -29,6 +29,7 @@ from itrd_nlp.publish.report.data import ANALYSIS_NAME, PREDICTIONS_NAME
 from itrd_nlp.tasks.jobs import evaluate as evaluation
 from itrd_nlp.tasks.jobs.arguments import StudentArguments
 from itrd_nlp.tasks.jobs.runs import (
+    check_run_folder,
     finished_run,
     public_name,
     push_finished,
@@ -93,9 +94,11 @@ def distil(
         The record of the run. Where output_dir holds a finished run of the same arguments, that one's.
 
     Raises:
-        UserError: something cannot be used; output_dir holds a finished run of other arguments.
+        UserError: something cannot be used, or output_dir holds something that would be lost.
     """
     task.check_distillation(args)
+    models = [model_args.teacher, model_args.student, *model_args.more_teachers]
+    check_run_folder(args.output_dir, [*models, *task.files])
     arguments = chosen_arguments((model_args, loading, task.args, args))
     finished = finished_run(args.output_dir, arguments)
     if finished is not None:

@@ -12,6 +12,7 @@ from itrd_nlp.publish.hub_trainer import HubTrainer
 from itrd_nlp.tasks.jobs.arguments import TeacherArguments
 from itrd_nlp.tasks.jobs.evaluate import scored
 from itrd_nlp.tasks.jobs.runs import (
+    check_run_folder,
     finished_run,
     public_name,
     push_finished,
@@ -48,9 +49,10 @@ def fine_tune(
         The record of the run. Where output_dir holds a finished run of the same arguments, that one's.
 
     Raises:
-        UserError: something cannot be used; output_dir holds a finished run of other arguments.
+        UserError: something cannot be used, or output_dir holds something that would be lost.
     """
     task.check_fine_tuning()
+    check_run_folder(args.output_dir, [model_args.model_name_or_path, *task.files])
     arguments = chosen_arguments((model_args, loading, task.args, args))
     finished = finished_run(args.output_dir, arguments)
     if finished is not None:

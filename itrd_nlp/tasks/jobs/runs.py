@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,30 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_text, writing
 from itrd_nlp.publish.hub import check_model, push_model
 from itrd_nlp.publish.hub_trainer import HubTrainer
-from itrd_nlp.publish.model_card import CARD_NAME, license_of, model_card
-from itrd_nlp.publish.report import write_report
+from itrd_nlp.publish.model_card import CARD_NAME, is_generated, license_of, model_card
+from itrd_nlp.publish.report import REPORT_NAME, write_report
 from itrd_nlp.publish.report.analysis import write_analysis
+from itrd_nlp.publish.report.data import ANALYSIS_NAME
 from itrd_nlp.tasks.task import Answers, Task, TaskData
 from itrd_nlp.training.arguments import FineTuningArguments
-from itrd_nlp.training.record import VERSION, ModelRecord, RunRecord
+from itrd_nlp.training.checkpoints import MANIFEST_NAME, checkpoints
+from itrd_nlp.training.record import RESULTS_NAME, VERSION, ModelRecord, RunRecord
 from itrd_nlp.training.results import environment, print_summary
+from itrd_nlp.training.targets import Source, check_target_folder
+
+UNFINISHED_NAME = ".unfinished-run"
+UNFINISHED = (
+    "A training of itrd_nlp writes into this folder. It removes this file when it is finished.\n"
+)
+"""By this file the same command, given again after a kill, knows what it finds in the folder as its own."""
+
+RUN_FILES = (
+    *(CARD_NAME, RESULTS_NAME, REPORT_NAME, ANALYSIS_NAME, "checkpoint-*"),
+    *("config.json", "*.safetensors", "*.safetensors.index.json", "training_args.bin"),
+    *("tokenizer*", "vocab.*", "merges.txt", "*.model", "special_tokens_map.json"),
+    "added_tokens.json",
+)
+"""Names of what a run writes into its folder: transformers writes the models and the tokenizers."""
 
 
 def finished_run(output_dir: str, arguments: dict[str, Any]) -> RunRecord | None:
@@ -43,6 +60,35 @@ def finished_run(output_dir: str, arguments: dict[str, Any]) -> RunRecord | None
     return record
 
 
+def check_run_folder(output_dir: str, inputs: Iterable[Source]) -> None:
+    """Refuse to train into a folder where something would be lost.
+
+    Args:
+        output_dir: missing, empty, of a finished run, or of one that was interrupted.
+        inputs: the models and the files that the run reads.
+
+    Raises:
+        UserError: the folder is one of the inputs, or holds files that no run of this package has written.
+    """
+    check_target_folder(
+        output_dir, option="output_dir", written=RUN_FILES, ours=_is_run, inputs=inputs
+    )
+    card = Path(output_dir) / CARD_NAME
+    finished = (Path(output_dir) / RESULTS_NAME).is_file()
+    if card.is_file() and not finished and not is_generated(card.read_text("utf-8", "replace")):
+        raise UserError(
+            f"output_dir {output_dir} holds a {CARD_NAME} that somebody has written or edited, and the run would "
+            "replace it; move it or name another output_dir."
+        )
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run, finished or not."""
+    return any((folder / name).is_file() for name in (RESULTS_NAME, UNFINISHED_NAME)) or any(
+        (checkpoint / MANIFEST_NAME).is_file() for checkpoint in checkpoints(folder)
+    )
+
+
 def public_name(name: str) -> str:
     """An id of the Hub as it is, of a path the last part."""
     path = Path(name)
@@ -56,6 +102,11 @@ def recorded_license(name: str) -> str | None:
 
 def train(trainer: HubTrainer, task: Task, data: TaskData) -> RunRecord:
     """Train, and begin the record of the run with the facts that every training knows."""
+    if trainer.is_world_process_zero():
+        folder = Path(trainer.args.output_dir)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(folder / UNFINISHED_NAME, UNFINISHED)
     started = time.perf_counter()
     output = trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
     known = trainer.known_record()
@@ -111,6 +162,7 @@ def write_run(
     )
     write_text(folder / CARD_NAME, str(model_card(record, folder, page=task.page)))
     record.write(folder)
+    (folder / UNFINISHED_NAME).unlink(missing_ok=True)
     write_report(folder, task.page)
 
 

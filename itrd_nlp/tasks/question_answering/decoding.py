@@ -202,15 +202,14 @@ def _log_total(
     return float(peak + np.log(np.exp(highest - peak).sum()))
 
 
-def _best_spans(
+def _check_logits(
     start_logits: npt.NDArray[np.floating[Any]],
     end_logits: npt.NDArray[np.floating[Any]],
     features: Dataset,
-    examples: Dataset,
     n_best: int,
     max_answer_length: int,
-) -> _Candidates:
-    """The n best spans per example, ordered by example, then by score."""
+) -> None:
+    """Refuse logits that are not those of the windows, and numbers below 1."""
     for name, value in (("n_best", n_best), ("max_answer_length", max_answer_length)):
         if value < 1:
             raise UserError(f"{name} is {value}, but must be at least 1.")
@@ -223,13 +222,25 @@ def _best_spans(
         raise UserError(
             f"There are logits for {len(start_logits)} windows, but {len(features)} windows."
         )
-    table = features.with_format("arrow")[:]
-    longest = max(table["length"].to_pylist(), default=0)
+    longest = max(features["length"][:], default=0)
     if longest > start_logits.shape[1]:
         raise UserError(
             f"The logits are {start_logits.shape[1]} tokens long,"
             f" but the longest window has {longest} tokens."
         )
+
+
+def _best_spans(
+    start_logits: npt.NDArray[np.floating[Any]],
+    end_logits: npt.NDArray[np.floating[Any]],
+    features: Dataset,
+    examples: Dataset,
+    n_best: int,
+    max_answer_length: int,
+) -> _Candidates:
+    """The n best spans per example, ordered by example, then by score."""
+    _check_logits(start_logits, end_logits, features, n_best, max_answer_length)
+    table = features.with_format("arrow")[:]
     index = {identifier: i for i, identifier in enumerate(examples["id"][:])}
     try:
         example = np.array([index[i] for i in table["example_id"].to_pylist()], dtype=np.int64)

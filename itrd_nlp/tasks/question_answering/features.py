@@ -327,32 +327,16 @@ def cut_windows(
         UserError: A question is too long; the message names its id.
     """
 
-    def tokenize(texts: list[str]) -> BatchEncoding:
-        # Untruncated and silent: the tokenizer's own idea of the longest input is not asked.
-        encoded: BatchEncoding = tokenizer(
-            texts,
-            add_special_tokens=False,
-            truncation=False,
-            padding=False,
-            return_offsets_mapping=True,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )
-        return encoded
-
     place = {context: i for i, context in enumerate(dict.fromkeys(batch["context"]))}
-    encoded = tokenize(list(place))
+    encoded = _tokenized(tokenizer, list(place))
     contexts = [
         (np.array(ids, dtype=np.int32), np.array(offsets, dtype=np.int32).reshape(-1, 2))
         for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
     ]
-    questions = tokenize(batch["question"])["input_ids"]
+    questions = _tokenized(tokenizer, batch["question"])["input_ids"]
     for row, question in enumerate(questions):
         ids, offsets = contexts[place[batch["context"][row]]]
-        head = np.concatenate((layout.prefix, np.array(question, dtype=np.int32), layout.middle))
-        question_types = np.full(len(question), layout.question_type, dtype=np.int8)
-        head_types = np.concatenate((layout.prefix_types, question_types, layout.middle_types))
+        head, head_types = _head(question, layout)
         room = max_length - len(head) - len(layout.suffix)
         if room < 1 or (len(ids) > room and room <= doc_stride):
             needed = "" if room < 1 else f", and doc_stride={doc_stride} must be smaller than that"
@@ -361,8 +345,7 @@ def cut_windows(
                 f" {max(room, 0)} tokens of the context in a window of max_length={max_length}"
                 f"{needed}."
             )
-        begin, end = 0, min(room, len(ids))
-        while True:
+        for begin, end in _overlapping(len(ids), room, doc_stride):
             context_types = np.full(end - begin, layout.context_type, dtype=np.int8)
             yield Window(
                 row=row,
@@ -372,10 +355,38 @@ def cut_windows(
                 char_start=offsets[begin:end, 0],
                 char_end=offsets[begin:end, 1],
             )
-            if end == len(ids):
-                break
-            begin = end - doc_stride
-            end = min(begin + room, len(ids))
+
+
+def _tokenized(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> BatchEncoding:
+    """Tokens and their characters, whatever the tokenizer takes for the longest input."""
+    encoded: BatchEncoding = tokenizer(
+        texts,
+        add_special_tokens=False,
+        truncation=False,
+        padding=False,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )
+    return encoded
+
+
+def _head(question: list[int], layout: WindowLayout) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens and token types of a window up to the context."""
+    ids = np.concatenate((layout.prefix, np.array(question, dtype=np.int32), layout.middle))
+    question_types = np.full(len(question), layout.question_type, dtype=np.int8)
+    return ids, np.concatenate((layout.prefix_types, question_types, layout.middle_types))
+
+
+def _overlapping(tokens: int, room: int, doc_stride: int) -> Iterator[tuple[int, int]]:
+    """Begin and end of the parts of a context, each of `room` tokens but for the last one."""
+    begin, end = 0, min(room, tokens)
+    yield begin, end
+    while end < tokens:
+        begin = end - doc_stride
+        end = min(begin + room, tokens)
+        yield begin, end
 
 
 def _answer_tokens(window: Window, answers: dict[str, list[Any]], absent: int) -> tuple[int, int]:

@@ -139,6 +139,31 @@ class QuestionAnsweringPipeline(ChunkPipeline):
             return super().__call__(checked, batch_size=batch_size, **options) if checked else []
         return iter(super().__call__(rows, batch_size=batch_size, **options))
 
+    def check(self, row: Mapping[str, Any], **options: Any) -> None:
+        """Refuse an input that a call with these options could not answer, without running the model.
+
+        Args:
+            row: One input of a call.
+            options: Those of the call.
+
+        Raises:
+            UserError: The question or the context is no text or empty, or the question leaves no room in a window.
+        """
+        checked = _checked(row, 1)
+        given = self._preprocess_params | self._sanitize_parameters(**options)[0]
+        next(self._cut(checked, **given))
+
+    def _cut(
+        self, row: dict[str, str], max_length: int | None = None, doc_stride: int | None = None
+    ) -> Iterator[Window]:
+        if max_length is None:
+            max_length = min(384, self._most_tokens() or 384)
+        if doc_stride is None:
+            doc_stride = min(128, max_length // 3)
+        check_window_size(max_length, doc_stride)
+        batch = {name: [row[name]] for name in ("id", "question", "context")}
+        return cut_windows(batch, self.tokenizer, self.layout, max_length, doc_stride)
+
     def _sanitize_parameters(
         self,
         top_k: int | None = None,
@@ -173,13 +198,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         doc_stride: int | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Yield the windows of a question as inputs of the model."""
-        if max_length is None:
-            max_length = min(384, self._most_tokens() or 384)
-        if doc_stride is None:
-            doc_stride = min(128, max_length // 3)
-        check_window_size(max_length, doc_stride)
-        batch = {name: [row[name]] for name in ("id", "question", "context")}
-        windows = list(cut_windows(batch, self.tokenizer, self.layout, max_length, doc_stride))
+        windows = list(self._cut(row, max_length, doc_stride))
         for window in windows:
             inputs = {
                 "input_ids": torch.from_numpy(window.ids[None].astype(np.int64)),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.lines import Line, read_lines
 from itrd_nlp.tasks.question_answering.pipeline import QuestionAnsweringPipeline
 from itrd_nlp.tasks.question_answering.read import read_field, read_json
+
+logger = logging.getLogger(__name__)
 
 Question = Line
 """One question: where it stands, and a row with `question`, `context` and, if it has one, `id`."""
@@ -42,6 +46,9 @@ def predict(
 ) -> Iterator[dict[str, Any]]:
     """Answer questions as they come.
 
+    A question that cannot be answered is named in a warning and passed over. A line that cannot be read ends the
+    questions. Both are raised when all others are answered.
+
     Args:
         qa: The pipeline.
         questions: Read no further than a batch ahead.
@@ -52,19 +59,34 @@ def predict(
         `start` and `end`, or with `top_k` above 1 a list `answers` of these.
 
     Raises:
-        UserError: A question cannot be answered; the message says where it stands.
+        UserError: A question could not be answered or read; the message says where it stands.
     """
     waiting: deque[dict[str, Any]] = deque()
+    refused: list[UserError] = []
+    about_windows = {name: value for name, value in options.items() if name != "batch_size"}
 
     def inputs() -> Iterator[dict[str, Any]]:
-        for where, row in questions:
-            waiting.append(row)
-            yield {**row, "id": where}
+        try:
+            for where, row in questions:
+                named = {**row, "id": where}
+                try:
+                    qa.check(named, **about_windows)
+                except UserError as error:
+                    logger.warning("%s It is passed over.", error)
+                    refused.append(error)
+                    continue
+                waiting.append(row)
+                yield named
+        except UserError as error:  # of the reader, which has no further question then
+            refused.append(error)
 
     for answer in qa(inputs(), **options):
         row = waiting.popleft()
         asked = {name: row[name] for name in ("id", "question") if name in row}
         yield {**asked, **({"answers": answer} if isinstance(answer, list) else answer)}
+    if refused:
+        more = f" {len(refused) - 1} more could not be answered." if len(refused) > 1 else ""
+        raise UserError(f"{refused[0]}{more}")
 
 
 def _read_squad(content: Any, path: Path) -> Iterator[Question]:
