@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 Segments = list[tuple[str, str | None]]
 """A context in pieces, each with the label of its highlight or None."""
 
+LONGEST_CONTEXT = 10_000
+"""Most characters of a context. A longer one would hold the page for everybody who waits behind it."""
+
 LABEL = "answer"
 COLOUR = {LABEL: "#f59e0b"}
 EXAMPLES = [
@@ -133,8 +136,13 @@ def ask(
         For each in turn the context, in segments, and a line with score and milliseconds of this one run.
 
     Raises:
-        UserError: Question or context is empty.
+        UserError: Question or context is empty, or the context is longer than `LONGEST_CONTEXT`.
     """
+    if len(context) > LONGEST_CONTEXT:
+        raise UserError(
+            f"The context has {len(context):,} characters, but this page takes {LONGEST_CONTEXT:,} at most; "
+            "`itrd-nlp predict` reads texts of any length."
+        )
     shown: list[Segments | str] = []
     for qa in pipelines:
         started = time.perf_counter()

@@ -53,6 +53,10 @@ def _lines(file: BinaryIO, name: str, needs: str) -> Iterator[Line]:
                 row = json.loads(text) if text.strip() else None
             except UnicodeDecodeError:
                 raise UserError(f"{where}: the line is not UTF-8 text.") from None
+            except RecursionError:
+                raise UserError(
+                    f"{where}: the line has too many lists and objects within each other."
+                ) from None
             except ValueError as error:
                 raise UserError(f"{where}: the line is not JSON ({error}).") from None
             if not text.strip():

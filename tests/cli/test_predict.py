@@ -130,6 +130,8 @@ def test_options_reach_the_pipeline(run: Any, qa: QuestionAnsweringPipeline) -> 
 
 BAD_LINES = [
     ("{", ":2: the line is not JSON (Expecting property name"),
+    ("[" * 100_000, ":2: the line has too many lists and objects within each other."),
+    ('{"id": ' + "9" * 5000 + "}", ":2: the line is not JSON (Exceeds the limit"),
     ("[]", ":2: the line is a list, but must be an object with question and context."),
     ('{"question": "where"}', ":2: context is missing, but must be a text."),
     ('{"question": "", "context": "a"}', ":2: question is empty."),
@@ -154,12 +156,21 @@ def test_a_bad_line_is_named_and_the_answers_to_the_others_are_kept(
     code, _, err = run(*arguments)
     assert code == 2
     # Behind a line that is no object nothing more is read.
-    ids = [1, 3] if line.startswith('{"') else [1]
+    ids = [1, 3] if line.startswith('{"question') else [1]
     error = err.splitlines()[-1]
     assert error.startswith("error: ") and f"{source}{message}" in error
     assert error.endswith(f" {target} has {len(ids)} answer{'s' if len(ids) > 1 else ''}.")
     assert [row["id"] for row in records(target.read_text())] == ids
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+def test_half_of_a_surrogate_pair_in_an_id_stays_what_it_was(run: Any, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    write_lines(source, [ROW, {**ROW, "id": "\ud800"}, {**ROW, "id": "東"}])
+    code, _, _ = run("--input", str(source), "--output", str(target))
+    assert code == 0
+    assert [row.get("id") for row in records(target.read_text())] == [None, "\ud800", "東"]
+    assert "東" in target.read_text(encoding="utf-8")
 
 
 def test_every_question_without_an_answer_is_counted(

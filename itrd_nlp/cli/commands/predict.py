@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from itrd_nlp.cli.jobs import TaskArguments, asked_task
 from itrd_nlp.cli.parser import parse
@@ -75,7 +75,7 @@ def main() -> None:
         written = 0
         try:
             for record in tqdm(answers, unit=f" {task.page.unit}", delay=1, disable=hidden):
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                file.write(_line(record))
                 file.flush()
                 written += 1
         except UserError as error:  # about a line: the answers before it are kept
@@ -85,6 +85,17 @@ def main() -> None:
     if refused is not None:
         kept = f"{written} answer{'s' if written > 1 else ''}"
         raise UserError(f"{refused} {_shown(args.output)} has {kept}.")
+
+
+def _line(record: dict[str, Any]) -> str:
+    """A record as a line of JSON, readable where all of it is text."""
+    line = json.dumps(record, ensure_ascii=False)
+    with contextlib.suppress(UnicodeEncodeError):
+        line.encode()
+        return line + "\n"
+    return (
+        json.dumps(record) + "\n"
+    )  # half of a surrogate pair, such as an id may have, stays escaped
 
 
 def _shown(output: str) -> str:

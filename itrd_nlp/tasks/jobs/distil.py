@@ -29,6 +29,7 @@ from itrd_nlp.publish.report.data import ANALYSIS_NAME, PREDICTIONS_NAME
 from itrd_nlp.tasks.jobs import evaluate as evaluation
 from itrd_nlp.tasks.jobs.arguments import StudentArguments
 from itrd_nlp.tasks.jobs.runs import (
+    check_lengths,
     check_run_folder,
     finished_run,
     public_name,
@@ -139,6 +140,8 @@ def _prepare(
     trainer_class.check_models(student, teacher, args, more)
     with args.main_process_first(desc="tokenising"):
         data = task.load(tokenizer, teacher.config)
+    for model in (teacher, student, *more):
+        check_lengths(model, data)
     if args.process_index == 0:
         task.warn(data)
     taught, answers = _judge_teacher(task, model_args.teacher, teacher, data, args)

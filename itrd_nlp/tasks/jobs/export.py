@@ -18,6 +18,7 @@ from itrd_nlp.files import write_json, writing
 from itrd_nlp.models.loading import LoadingArguments, load_model_and_tokenizer
 from itrd_nlp.models.onnx_export import OPSET, PACKAGES, aside, export_onnx, write_int8
 from itrd_nlp.models.onnx_model import FP32_NAME, INT8_NAME, OnnxModel, require_packages
+from itrd_nlp.tasks.jobs.runs import check_lengths
 from itrd_nlp.tasks.jobs.speed import AnyModel, milliseconds_per_question, model_logits
 from itrd_nlp.tasks.task import Task, TaskData
 from itrd_nlp.training.results import environment, size
@@ -65,6 +66,7 @@ def export(
     output = _checked_output(name, output_dir, max_f1_drop, batch_size, task.files)
     model, tokenizer = load_model_and_tokenizer(name, role="model", args=loading, head=task.head)
     data = task.load(tokenizer, model.config, training=False)
+    check_lengths(model, data)
     with contextlib.ExitStack() as stack:
         with Console().status("Exporting"):
             difference = export_onnx(model, tokenizer, output / FP32_FOLDER, opset=opset)

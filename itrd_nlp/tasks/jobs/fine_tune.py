@@ -12,6 +12,7 @@ from itrd_nlp.publish.hub_trainer import HubTrainer
 from itrd_nlp.tasks.jobs.arguments import TeacherArguments
 from itrd_nlp.tasks.jobs.evaluate import scored
 from itrd_nlp.tasks.jobs.runs import (
+    check_lengths,
     check_run_folder,
     finished_run,
     public_name,
@@ -94,6 +95,7 @@ def _prepare(
     )
     with args.main_process_first(desc="tokenising"):
         data = task.load(tokenizer, model.config)
+    check_lengths(model, data)
     if args.process_index == 0:
         task.warn(data)
     return HubTrainer(model=model, args=args, page=task.page, **data.of_trainer()), data

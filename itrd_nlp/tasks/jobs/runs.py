@@ -8,9 +8,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from pyarrow import compute
+from torch import nn
+
 from itrd_nlp.distillation.arguments import with_objective
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_text, writing
+from itrd_nlp.models.encode import longest_input
 from itrd_nlp.publish.hub import check_model, push_model
 from itrd_nlp.publish.hub_trainer import HubTrainer
 from itrd_nlp.publish.model_card import CARD_NAME, is_generated, license_of, model_card
@@ -87,6 +91,26 @@ def _is_run(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (RESULTS_NAME, UNFINISHED_NAME)) or any(
         (checkpoint / MANIFEST_NAME).is_file() for checkpoint in checkpoints(folder)
     )
+
+
+def check_lengths(model: nn.Module, data: TaskData) -> None:
+    """Refuse features that are longer than the model takes, which a GPU would report as a fault of its own.
+
+    Raises:
+        UserError: names both lengths.
+    """
+    most = longest_input(model)
+    if most is None:
+        return
+    for features in (data.train, data.evaluation):
+        if features is None or not len(features):
+            continue
+        ids = features.select_columns(["input_ids"]).with_format("arrow")[:]["input_ids"]
+        longest = compute.max(compute.list_value_length(ids)).as_py()
+        if longest > most:
+            raise UserError(
+                f"max_length lets an example have {longest} tokens, but the model takes {most} at most."
+            )
 
 
 def public_name(name: str) -> str:

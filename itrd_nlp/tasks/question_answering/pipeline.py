@@ -18,6 +18,7 @@ from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerBase
 from transformers.pipelines.base import ChunkPipeline
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.models.encode import longest_input
 from itrd_nlp.models.loading import (
     LoadingArguments,
     check_vocabulary,
@@ -31,6 +32,7 @@ from itrd_nlp.tasks.question_answering.features import (
     cut_windows,
     window_layout,
 )
+from itrd_nlp.tasks.question_answering.read import half_a_character
 
 Answer = dict[str, Any]
 """`answer`, `score`, `start` and `end`, see `QuestionAnsweringPipeline`."""
@@ -254,7 +256,12 @@ class QuestionAnsweringPipeline(ChunkPipeline):
 
     def _most_tokens(self) -> int | None:
         """The longest input of the model; None where its positions have no end."""
-        return getattr(self.model.config, "max_position_embeddings", None)
+        found = longest_input(self.model)
+        return (
+            found
+            if found is not None
+            else getattr(self.model.config, "max_position_embeddings", None)
+        )
 
 
 def load_pipeline(
@@ -352,7 +359,7 @@ def _checked(row: Any, number: int) -> dict[str, str]:
             )
         if not value.strip():
             raise UserError(f"question {identifier}: {name} is empty.")
-        if any("\ud800" <= character <= "\udfff" for character in value):
+        if half_a_character(value):
             raise UserError(
                 f"question {identifier}: {name} has half of a surrogate pair, which is no character."
             )

@@ -169,6 +169,12 @@ def read_json(path: Path) -> tuple[Any, str]:
         ) from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: the file is not UTF-8 text (byte {error.start}).") from None
+    except RecursionError:
+        raise UserError(
+            f"{path}: the file has too many lists and objects within each other."
+        ) from None
+    except ValueError as error:  # a number of thousands of digits
+        raise UserError(f"{path}: the file cannot be read as JSON ({error}).") from None
     return value, hashlib.sha256(raw).hexdigest()
 
 
@@ -264,7 +270,23 @@ def _flatten(content: Any, path: Path, with_answers: bool) -> Iterable[dict[str,
                 yield row
 
 
+def half_a_character(text: str) -> bool:
+    """Whether a text has half of a surrogate pair, which JSON can write down and UTF-8 cannot."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def read_field(parent: Any, name: str, kind: type, where: str) -> Any:
+    """A field of the official nesting.
+
+    Args:
+        parent: The object that has it.
+        name: Of the field.
+        kind: `list`, `str` or `int`.
+        where: The place of the object, for the message.
+
+    Raises:
+        UserError: The field is missing or of another kind, or is no text in UTF-8.
+    """
     value = parent.get(name) if isinstance(parent, dict) else None
     if not isinstance(value, kind) or isinstance(value, bool):
         wanted = {list: "a list", str: "a text", int: "an integer"}[kind]
@@ -272,6 +294,8 @@ def read_field(parent: Any, name: str, kind: type, where: str) -> Any:
             f"{where}{name} is missing or not {wanted},"
             " but the file must have the format of SQuAD 1.1."
         )
+    if isinstance(value, str) and half_a_character(value):
+        raise UserError(f"{where}{name} has half of a surrogate pair, which is no character.")
     return value
 
 
