@@ -52,8 +52,8 @@ def build_demo(
     Gradio's telemetry is switched off for the process, and the page loads nothing from other servers.
 
     Args:
-        student: Answers questions.
-        teacher: Does so beside it, on the left; may be left out.
+        student: answers questions.
+        teacher: answers the same questions on the left of it. Default: there is none.
 
     Raises:
         UserError: Gradio is not installed.
@@ -101,7 +101,7 @@ def launch(
     """Serve a page.
 
     Args:
-        demo: What `build_demo` returns.
+        demo: what `build_demo` returns.
         host: 0.0.0.0 lets other machines see it.
         port: default: the first one from 7860 on that is free.
         wait: until Ctrl-C.
@@ -110,7 +110,7 @@ def launch(
         Its address.
 
     Raises:
-        UserError: The port is taken.
+        UserError: the port is taken.
     """
     try:
         _, url, _ = demo.launch(
@@ -136,7 +136,7 @@ def ask(
         For each in turn the context, in segments, and a line with score and milliseconds of this one run.
 
     Raises:
-        UserError: Question or context is empty, or the context is longer than `LONGEST_CONTEXT`.
+        UserError: question or context is empty, or the context is longer than `LONGEST_CONTEXT`.
     """
     if len(context) > LONGEST_CONTEXT:
         raise UserError(

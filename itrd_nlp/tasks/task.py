@@ -1,4 +1,4 @@
-"""A task: its data, its head, its metrics, and how an answer is shown. The jobs are written once over it."""
+"""A task has data, a head and metrics, and knows how an answer is shown. Each job is written once for all tasks."""
 
 from __future__ import annotations
 
@@ -240,7 +240,8 @@ class Task(ABC):
             loading: how the model is loaded.
             device: where it runs; default: the first accelerator.
             dtype: of the weights.
-            batch_size: examples at a time; None: 1 from stdin, so that each line is answered at once.
+            batch_size: number of examples at a time. Default: 1 from stdin, so that each line is answered at once, and
+                16 from a file.
 
         Raises:
             UserError: the model, the source or an option cannot be used, or an example cannot be answered.

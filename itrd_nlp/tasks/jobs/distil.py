@@ -81,8 +81,8 @@ def distil(
 ) -> RunRecord:
     """Distil a teacher into a student on a task and evaluate both.
 
-    The teacher's own results.json is believed where it was measured on the same examples; else the teacher is
-    evaluated first.
+    The results.json in the teacher's folder is believed where it is about the same weights and the same examples. Else
+    the teacher is evaluated first.
 
     Args:
         task: the task.
@@ -268,7 +268,7 @@ def _labels(model: PreTrainedModel) -> list[str]:
 def _judge_teacher(
     task: Task, name: str, teacher: PreTrainedModel, data: TaskData, args: FineTuningArguments
 ) -> tuple[ModelRecord, Answers]:
-    """The record of the teacher, and its answers; both from its own folder if that is about these weights and examples.
+    """The record of the teacher and its answers, from its own folder if that is about these weights and examples.
 
     The files of earlier versions have no digests. They are believed where the signatures agree, with a warning.
     """

@@ -42,11 +42,11 @@ def training_features(
     Each question and each different context is tokenised once, then cut.
 
     Args:
-        examples: Rows as `read_squad` returns them. The first answer of a question is the target.
-        tokenizer: A fast tokenizer that puts the question first and pads on the right.
-        max_length: Most tokens in a window, special tokens included.
-        doc_stride: Context tokens that two neighbouring windows share.
-        num_proc: Processes to use. `None` is one process with the threads of the tokenizer, which
+        examples: rows as `read_squad` returns them. The first answer of a question is the target.
+        tokenizer: a fast tokenizer that puts the question first and pads on the right.
+        max_length: most tokens in a window, special tokens included.
+        doc_stride: context tokens that two neighbouring windows share.
+        num_proc: processes to use. `None` is one process with the threads of the tokenizer, which
             takes some 15 seconds for all of SQuAD.
 
     Returns:
@@ -57,7 +57,7 @@ def training_features(
         arguments.
 
     Raises:
-        UserError: The tokenizer or an argument does not fit, or a question is too long.
+        UserError: the tokenizer or an argument does not fit, or a question is too long.
 
     Example:
         >>> features = training_features(read_squad(...), tokenizer)  # doctest: +SKIP
@@ -96,8 +96,8 @@ class QuestionAnsweringCollator:
     """Pad windows to the longest of a batch.
 
     Args:
-        tokenizer: Gives the id that pads.
-        pad_to_multiple_of: Pad to a multiple of this length. If `max_length` is the longest input
+        tokenizer: gives the id that pads.
+        pad_to_multiple_of: pad to a multiple of this length. If `max_length` is the longest input
             of the model, it must be a multiple of this number too.
 
     Returns:
@@ -151,10 +151,10 @@ class Window(NamedTuple):
     """One window, unpadded.
 
     Attributes:
-        row: The row of its question in the batch.
+        row: the row of its question in the batch.
         ids: `(L,)`, the tokens.
         types: `(L,)`, the token types.
-        first: Where its part of the context begins.
+        first: where its part of the context begins.
         char_start: `(C,)`, the first character of each of its C tokens of the context.
         char_end: `(C,)`, the character after the last one.
     """
@@ -236,7 +236,7 @@ def window_layout(tokenizer: PreTrainedTokenizerBase) -> WindowLayout:
     """Read the layout off an encoded pair, so that it holds for BERT, RoBERTa, MPNet and others.
 
     Raises:
-        UserError: The tokenizer is a slow one, pads on the left or has no CLS token.
+        UserError: the tokenizer is a slow one, pads on the left or has no CLS token.
     """
     name = type(tokenizer).__name__
     if not tokenizer.is_fast:
@@ -313,18 +313,18 @@ def cut_windows(
     """Cut a batch of questions into windows.
 
     Args:
-        batch: The lists `id`, `question` and `context`. Each different context is tokenised once.
-        tokenizer: A fast tokenizer.
-        layout: Its `window_layout`.
-        max_length: Most tokens in a window.
-        doc_stride: Context tokens that two neighbouring windows share.
+        batch: the lists `id`, `question` and `context`. Each different context is tokenised once.
+        tokenizer: a fast tokenizer.
+        layout: its `window_layout`.
+        max_length: most tokens in a window.
+        doc_stride: context tokens that two neighbouring windows share.
 
     Yields:
         The windows of each question from the begin of its context to the end, in the order of the
         batch. A context without tokens has one window.
 
     Raises:
-        UserError: A question is too long; the message names its id.
+        UserError: a question is too long; the message names its id.
     """
 
     place = {context: i for i, context in enumerate(dict.fromkeys(batch["context"]))}

@@ -23,7 +23,7 @@ def read_questions(source: str | Path) -> Iterator[Question]:
     """Read questions, with or without answers, which are not looked at.
 
     Args:
-        source: A file that ends in `.json`: the nesting of SQuAD, 1.1 or 2.0, read as a whole. Any
+        source: a file that ends in `.json`: the nesting of SQuAD, 1.1 or 2.0, read as a whole. Any
             other file, or `-` for stdin: JSON lines, one object with `question`, `context` and
             perhaps `id` per line, read one at a time. Empty lines are skipped.
 
@@ -31,7 +31,7 @@ def read_questions(source: str | Path) -> Iterator[Question]:
         The questions, in their order.
 
     Raises:
-        UserError: The file cannot be read (at once), or a line is not such an object (when it is
+        UserError: the file cannot be read (at once), or a line is not such an object (when it is
             its turn).
     """
     path = Path(source)
@@ -50,16 +50,16 @@ def predict(
     questions. Both are raised when all others are answered.
 
     Args:
-        qa: The pipeline.
-        questions: Read no further than a batch ahead.
-        options: Those of a call of the pipeline.
+        qa: the pipeline.
+        questions: read no further than a batch ahead.
+        options: those of a call of the pipeline.
 
     Yields:
         For each question `id` (if it has one), `question` and the answer: `answer`, `score`,
         `start` and `end`, or with `top_k` above 1 a list `answers` of these.
 
     Raises:
-        UserError: A question could not be answered or read; the message says where it stands.
+        UserError: a question could not be answered or read; the message says where it stands.
     """
     waiting: deque[dict[str, Any]] = deque()
     refused: list[UserError] = []
