@@ -1,9 +1,9 @@
-"""Files that are whole or not there, and what goes wrong when one is read or written.
+"""Files that are whole or not there, and a sentence where one cannot be read or written.
 
-`replacing` and `replace_folder` write aside and rename. `seal` notes what a finished folder holds, and `damage` says
-whether it still holds that. `writing` turns a full disk into one sentence. `read_config`
-reads a configuration and its bases, `dump_yaml` writes one. What `keep_out` was told is in no text that `write_text`
-writes.
+`replacing` and `replace_folder` write aside and rename. `writing` turns a full disk into one sentence. `seal` notes
+what a finished folder holds, and `damage` says whether it still holds that. `read_text` and `read_json` are the one way
+to read a file that somebody else may have written: they do not wait for a pipe, and every defect of the file is one
+sentence. No text that `write_text` writes holds what `keep_out` was told.
 """
 
 from __future__ import annotations
@@ -11,17 +11,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
+import stat
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, BinaryIO
 
-import yaml
 from safetensors import SafetensorError
 
 from itrd_nlp.errors import UserError
@@ -31,6 +29,7 @@ _TORCH_WRITER = ("PytorchStreamWriter", "inline_container", "iostream")
 MASK = "***"
 MANIFEST_NAME = "manifest.json"
 SHORTEST_SECRET = 8  # characters; a shorter one could be a part of any word
+_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 # One set for the process: a token is kept out of every file, whoever writes it and whatever it is about.
 _KEPT_OUT: set[str] = set()
 
@@ -163,15 +162,17 @@ def damage(folder: Path) -> str | None:
     if not folder.is_dir():
         return "it is no folder"
     manifest = folder / MANIFEST_NAME
-    try:
-        files = json.loads(manifest.read_text(encoding="utf-8"))
-        expected = {name: (entry["size"], entry["sha256"]) for name, entry in files.items()}
-    except FileNotFoundError:
+    if not manifest.exists():
         return f"it has no {MANIFEST_NAME}, so it was not written to its end"
+    try:
+        files = read_json(manifest)
+        expected = {name: (entry["size"], entry["sha256"]) for name, entry in files.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"its {MANIFEST_NAME} cannot be read"
     for name, (size, digest) in expected.items():
         path = folder / name
+        if not is_inside(name):
+            return f"its {MANIFEST_NAME} names {name!r}, which is no file in it"
         if not path.is_file():
             return f"{name} is missing"
         if path.stat().st_size != size:
@@ -184,6 +185,115 @@ def damage(folder: Path) -> str | None:
 # ---- reading ----
 
 
+def open_file(path: str | Path) -> BinaryIO:
+    """Open a file to read its bytes.
+
+    Args:
+        path: of a regular file. A pipe would keep its reader waiting, and a device may never end.
+
+    Raises:
+        UserError: the path names no regular file, or its file cannot be read. The message is one sentence.
+    """
+    try:
+        # Opened without waiting for a writer; for a regular file the flag has no effect.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:  # a zero byte, or half a character
+        raise UserError(f"{str(path)!r} is no name of a file: {error}.") from None
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, a device or a socket"
+        raise UserError(f"{path} is {kind}, but must be a file.")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The content of a file. See `open_file`."""
+    with open_file(path) as file:
+        try:
+            return file.read()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a file in UTF-8, without a byte order mark.
+
+    Raises:
+        UserError: the file cannot be read, or is no such text.
+    """
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not text in UTF-8 (byte {error.start}).") from None
+
+
+def read_json(path: str | Path) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        UserError: the file cannot be read, or is no JSON that can be used.
+    """
+    content = read_bytes(path)
+    try:
+        return parse_json(content)
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}.") from None
+
+
+def parse_json(
+    content: str | bytes,
+    pairs: Callable[[list[tuple[str, Any]]], Any] | None = None,
+    *,
+    halves: bool = False,
+) -> Any:
+    r"""The value of a JSON text.
+
+    Args:
+        content: the text, or its bytes in UTF-8. It may begin with a byte order mark.
+        pairs: makes an object of its pairs, as ``object_pairs_hook`` of `json.loads`.
+        halves: let through a text with half of a character, such as ``\ud800``, which no file in UTF-8 can hold.
+
+    Raises:
+        ValueError: the text is no JSON or cannot be used. The message is a few words without a period.
+    """
+    try:
+        text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
+        value = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=pairs)
+        if not halves and _HALF_CHARACTER.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} in line {error.lineno}, column {error.colno}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is not UTF-8") from None
+    except UnicodeEncodeError:
+        raise ValueError("a text has half of a character, such as \\ud800") from None
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    except ValueError as error:
+        if "digits" not in str(error):
+            raise
+        raise ValueError("a whole number has too many digits") from None
+    return value
+
+
+def is_inside(name: object) -> bool:
+    """Whether a name that a file gives, such as an index of weights, stays below the folder of that file."""
+    if not isinstance(name, str) or not name or "\\" in name or "\0" in name:
+        return False
+    parts = PurePosixPath(name).parts
+    return bool(parts) and parts[0] != "/" and ".." not in parts
+
+
+def is_plain_name(name: object) -> bool:
+    """Whether a name that a file gives is that of a file beside it."""
+    return is_inside(name) and "/" not in str(name)
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hex."""
     with path.open("rb") as file:
@@ -193,182 +303,3 @@ def sha256(path: Path) -> str:
 def file_record(path: str | Path, **counts: int) -> dict[str, Any]:
     """The name of a data file without its folders, its sha256, and how much of it was read."""
     return {"name": Path(path).name, "sha256": sha256(Path(path)), **counts}
-
-
-class _YamlLoader(yaml.SafeLoader):
-    """Plain scalars as in YAML 1.2, and no key twice.
-
-    PyYAML reads YAML 1.1, in which `2e-4` is a text, `no` is false and `1:4` is 64: a learning rate, a strategy and
-    a layer pair.
-    """
-
-    yaml_implicit_resolvers: ClassVar[dict[str | None, Any]] = {}
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue  # the base class refuses it
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} is there twice", key.start_mark
-                )
-            seen.add(key.value)
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
-        return mapping
-
-
-class _YamlDumper(yaml.SafeDumper):
-    """Writes what `_YamlLoader` and PyYAML's own loaders read as the same values."""
-
-    yaml_implicit_resolvers: ClassVar[dict[str | None, Any]] = {
-        first: list(resolvers)
-        for first, resolvers in yaml.SafeDumper.yaml_implicit_resolvers.items()
-    }
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True  # a value that is there twice is written twice
-
-    def serialize(self, node: Any) -> None:
-        node.flow_style = False  # the outermost mapping is never one line, {a: 1}
-        super().serialize(node)
-
-
-def _represent_text(dumper: _YamlDumper, text: str) -> yaml.ScalarNode:
-    # Line breaks as \n, so that every text stands on one line.
-    style = '"' if "\n" in text else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
-
-
-_YamlDumper.add_representer(str, _represent_text)
-
-for _tag, _pattern in {
-    "null": r"null|Null|NULL|~|",
-    "bool": r"true|True|TRUE|false|False|FALSE",
-    "int": r"[-+]?(0|[1-9][0-9]*)",
-    "float": r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
-    r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-}.items():
-    for _reader in (
-        _YamlLoader,
-        _YamlDumper,
-    ):  # the writer quotes a text that one of them takes for a number
-        _reader.add_implicit_resolver(
-            f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), None
-        )
-
-
-def parse_yaml(text: str) -> Any:
-    """The value of a YAML text, its plain scalars read as in YAML 1.2.
-
-    Raises:
-        yaml.YAMLError: the text is no YAML.
-    """
-    return yaml.load(text, Loader=_YamlLoader)
-
-
-def dump_yaml(content: Mapping[str, Any]) -> str:
-    """A mapping as YAML, in the order of its keys; `read_yaml` and PyYAML both read it back to the same values.
-
-    An option is one line, or one line for each part of its value.
-    """
-    return str(
-        yaml.dump(
-            dict(content),
-            Dumper=_YamlDumper,
-            default_flow_style=None,  # {a: 1} and [1, 2] on one line, what holds them on several
-            sort_keys=False,
-            allow_unicode=True,
-            width=math.inf,
-        )
-    )
-
-
-def read_yaml(file: str) -> dict[Any, Any]:
-    """A mapping from a YAML file, its plain scalars read as in YAML 1.2.
-
-    Raises:
-        UserError: the file is missing, no YAML or no mapping.
-    """
-    try:
-        content = parse_yaml(Path(file).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"{file} does not exist, but the first argument must be a YAML file or an option."
-        ) from None
-    except IsADirectoryError:
-        raise UserError(f"{file} is a folder, but must be a YAML file.") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{file} is not text in UTF-8, but must be a YAML file.") from None
-    except yaml.MarkedYAMLError as error:
-        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{file} is not valid YAML: {error.problem}{line}.") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{file} must be a mapping of options to values, such as `seed: 1`.")
-    return content
-
-
-@dataclass(frozen=True)
-class Config:
-    """What a configuration says, its bases included.
-
-    Attributes:
-        values: option to value: what the file itself says, then what it leaves to its base, and so on.
-        files: option to the file in which its value stands.
-        chain: the file, its base, the base of its base, and so on.
-    """
-
-    values: dict[Any, Any]
-    files: dict[Any, str]
-    chain: tuple[str, ...]
-
-
-def read_config(file: str, *, inherits: bool = True) -> Config:
-    """Read a YAML file and what it leaves to its base.
-
-    `base: other.yaml` names another file, from the folder of the file in which this line stands. What a file says wins
-    over its base, and `null` is a value as any other. A mapping or a list takes the place of that of the base; the two
-    are not merged.
-
-    Args:
-        file: the YAML file.
-        inherits: False where `base` is an option among others. The file is then read alone.
-
-    Raises:
-        UserError: one of the files is missing, no YAML or no mapping, or the bases form a circle.
-    """
-    values: dict[Any, Any] = {}
-    files: dict[Any, str] = {}
-    chain: list[str] = []
-    following: str | None = file
-    while following is not None:
-        chain.append(following)
-        content = read_yaml(following)
-        following = _take_base(content, chain) if inherits else None
-        for key, value in content.items():
-            if key not in values:
-                values[key], files[key] = value, chain[-1]
-    return Config(values, files, tuple(chain))
-
-
-def _take_base(content: dict[Any, Any], chain: Sequence[str]) -> str | None:
-    """Remove `base` from the content of the last file of the chain, and return the path of the file that it names."""
-    if "base" not in content:
-        return None
-    file, name = chain[-1], content.pop("base")
-    if not isinstance(name, str):
-        shown = "null" if name is None else repr(name)
-        raise UserError(f"{file}: base is {shown}, but must be the path of a YAML file.")
-    path = os.path.normpath(os.path.join(os.path.dirname(file), name))
-    if not os.path.exists(path):
-        raise UserError(
-            f"{file}: base is {name!r}, but {path} does not exist; a base is named from the folder of its file."
-        )
-    if any(os.path.samefile(path, other) for other in chain):
-        circle = " -> ".join([*chain, path])
-        raise UserError(
-            f"{file}: base is {name!r}, but the bases must not form a circle: {circle}."
-        )
-    return path

@@ -1,5 +1,6 @@
 """What the README shows must run."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -50,11 +51,47 @@ def test_every_file_that_the_readme_names_exists():
     assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
+DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.stem)
+def test_every_python_name_that_a_page_shows_exists(path):
+    text = path.read_text(encoding="utf-8")
+    for dotted in set(re.findall(r"\bitrd_nlp(?:\.\w+)+", text)):
+        found, module = importlib.import_module("itrd_nlp"), "itrd_nlp"
+        for part in dotted.split(".")[1:]:
+            module = f"{module}.{part}"
+            if not hasattr(found, part):
+                importlib.import_module(module)
+            found = getattr(found, part)
+    for module, names in re.findall(r"from (itrd_nlp[\w.]*) import ([\w, ]+)", text):
+        for name in names.split(","):
+            assert hasattr(importlib.import_module(module), name.split(" as ")[0].strip())
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.stem)
+def test_every_link_to_a_page_or_a_heading_leads_somewhere(path):
+    text = path.read_text(encoding="utf-8")
+    for target, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", text):
+        page = path if not target else (path.parent / target)
+        assert page.exists(), target
+        if anchor:
+            assert anchor in anchors(page), f"{target}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page as GitHub makes them: of its headings, and those written out."""
+    text = page.read_text(encoding="utf-8")
+    headings = re.findall(r"(?m)^#+ (.+)$", text)
+    slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return slugs | set(re.findall(r'<a id="([\w-]+)">', text))
+
+
 def test_the_pipeline_example_answers(tmp_path, monkeypatch, make_reader):
     monkeypatch.chdir(tmp_path)
     words = ["where", "does", "the", "rhine", "end", "?", "ends", "in", "north", "sea", "."]
     for part in make_reader(words, 2):
-        part.save_pretrained("runs/my_student")
+        part.save_pretrained("runs/quickstart/student")
     *lines, call = example("pipeline").strip().splitlines()
     scope: dict = {}
     exec("\n".join([*lines, f"answer = {call}"]), scope)

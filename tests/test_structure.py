@@ -70,7 +70,13 @@ def test_the_root_holds_eight_packages_and_what_all_of_them_need() -> None:
         *("losses", "models", "training", "distillation"),
         *("publish", "tasks", "compare", "cli"),
     }
-    assert names - packages == {"__init__.py", "__main__.py", "errors.py", "files.py", "py.typed"}
+    assert names - packages == {
+        "__init__.py",
+        "__main__.py",
+        "errors.py",
+        "files.py",
+        "py.typed",
+    }
 
 
 @pytest.mark.parametrize("name", sorted(p.parent.name for p in PACKAGE.glob("*/__init__.py")))

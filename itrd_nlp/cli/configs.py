@@ -11,6 +11,7 @@ from pathlib import Path
 
 import itrd_nlp
 from itrd_nlp.errors import UserError, did_you_mean
+from itrd_nlp.files import read_text
 
 _PACKAGE = Path(itrd_nlp.__file__).parent
 
@@ -52,7 +53,7 @@ def find_base(base: str, file: str) -> str:
 
 def summary(path: Path) -> str:
     """The first sentence of the comment at the head of a config."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_text(path).splitlines()
     count = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
     comment = " ".join(line.removeprefix("#").strip() for line in lines[:count])
     return re.split(r"(?<=[.?])\s", comment, maxsplit=1)[0]

@@ -10,11 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from itrd_nlp.cli.configs import find_config
 from itrd_nlp.cli.parser import parse
 from itrd_nlp.cli.process import record
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import read_yaml, write_json
+from itrd_nlp.files import write_json, writing
 from itrd_nlp.tasks import DEFAULT_TASK, TASKS, task_named, task_of
+from itrd_nlp.training.ranges import Range
+from itrd_nlp.training.roles import Metadata
+from itrd_nlp.training.targets import check_target_file
+from itrd_nlp.training.yaml_files import read_config
 
 if TYPE_CHECKING:
     from itrd_nlp.tasks.task import Task
@@ -26,7 +31,7 @@ class TaskArguments:
 
     task: str = field(
         default=DEFAULT_TASK,
-        metadata={"help": "The task of data and head.", "choices": list(TASKS)},
+        metadata={"help": "The task of data and head.", "choices": TASKS.keys()},
     )
 
 
@@ -42,7 +47,10 @@ class EvaluationArguments:
     output_file: str | None = field(
         default=None, metadata={"help": "Write the model's answers here, as such a JSON object."}
     )
-    batch_size: int = field(default=64, metadata={"help": "Windows a process and step."})
+    batch_size: int = field(
+        default=64,
+        metadata=Metadata(help="Windows a process and step.", range=Range(least=1, whole=True)),
+    )
     bf16: bool = field(default=False, metadata={"help": "Run the model under bf16 autocast."})
     dtype: str = field(
         default="float32",
@@ -67,18 +75,18 @@ def asked_task(arguments: Sequence[str], *, model_option: str | None = None) -> 
     if name is not None:
         return task_named(name)
     model = None if model_option is None else _value_of(model_option, arguments)
-    return task_named(DEFAULT_TASK) if model is None else task_of(model)
+    return task_named(DEFAULT_TASK) if model is None else task_of(model, hub=True)
 
 
 def _value_of(option: str, arguments: Sequence[str]) -> str | None:
-    """The value of an option on the command line, else in the config file that comes first."""
+    """The value of an option on the command line, else in the config that comes first or in its bases."""
     found = None
     for i, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
         if flag == f"--{option}":
             found = value if equals else next(iter(arguments[i + 1 :]), None)
-    if found is None and arguments and Path(arguments[0]).suffix in (".yaml", ".yml"):
-        value = read_yaml(arguments[0]).get(option)
+    if found is None and arguments and not arguments[0].startswith("-"):
+        value = read_config(find_config(arguments[0])).values.get(option)
         found = None if value is None else str(value)
     return found
 
@@ -129,29 +137,34 @@ def evaluate_command(description: str | None, task: str | None = None) -> None:
     *_, args, loading, data_args = parse(groups, description=description)
     if (args.model is None) == (args.predictions_file is None):
         raise UserError("give either --model or --predictions_file, one of the two.")
+    if args.output_file is not None:
+        inputs = [args.model, args.predictions_file, *chosen(data_args).files]
+        check_target_file(args.output_file, option="output_file", inputs=inputs)
+    answers: dict[str, Any] = {}
     if args.predictions_file is not None:
         scores = chosen.score_file(data_args, args.predictions_file)
     else:
-        scores = _evaluated(chosen(data_args), args, loading)
-    if os.environ.get("RANK", "0") == "0":
-        print(json.dumps(scores))
+        scores, answers = _evaluated(chosen(data_args), args, loading)
+    if os.environ.get("RANK", "0") != "0":
+        return
+    print(json.dumps(scores), flush=True)  # first, so that a full disk does not cost them
+    if args.output_file is not None and args.model is not None:
+        with writing(Path(args.output_file)):
+            write_json(Path(args.output_file), answers)
 
 
-def _evaluated(task: Task, args: EvaluationArguments, loading: Any) -> dict[str, Any]:
+def _evaluated(
+    task: Task, args: EvaluationArguments, loading: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The scores of a model, and its answers."""
     from itrd_nlp.tasks.jobs.evaluate import evaluate
-    from itrd_nlp.training.targets import check_target_file
 
     assert args.model is not None
-    if args.output_file is not None:
-        inputs = [args.model, *task.files]
-        check_target_file(args.output_file, option="output_file", inputs=inputs)
     found, answers = evaluate(
         task, args.model, loading, batch_size=args.batch_size, bf16=args.bf16, dtype=args.dtype
     )
-    if args.output_file is not None:
-        write_json(Path(args.output_file), answers)
     about_the_file = ("version", "task", "metrics")
-    return {k: v for k, v in found.as_json().items() if k not in about_the_file}
+    return {k: v for k, v in found.as_json().items() if k not in about_the_file}, answers
 
 
 def _task_and_groups(

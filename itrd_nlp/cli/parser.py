@@ -24,9 +24,11 @@ from transformers.hf_argparser import HfArgumentParser
 
 from itrd_nlp.cli.configs import find_base, find_config
 from itrd_nlp.errors import UserError, did_you_mean
-from itrd_nlp.files import MASK, read_config
+from itrd_nlp.files import MASK
 from itrd_nlp.publish.privacy import keep_tokens_out
+from itrd_nlp.training.ranges import check_values
 from itrd_nlp.training.secrets import is_secret_name
+from itrd_nlp.training.yaml_files import read_config
 
 _PYDANTIC = ConfigDict(coerce_numbers_to_str=True, arbitrary_types_allowed=True)
 _METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", str: "TEXT"}
@@ -81,11 +83,15 @@ def parse(
 def _build(dataclass_type: type, namespace: argparse.Namespace) -> Any:
     fields = dataclasses.fields(dataclass_type)
     try:
-        return dataclass_type(**{f.name: getattr(namespace, f.name) for f in fields if f.init})
+        built = dataclass_type(**{f.name: getattr(namespace, f.name) for f in fields if f.init})
     except UserError:
         raise
-    except ValueError as error:
-        raise UserError(" ".join(str(error).split())) from error
+    except (ValueError, TypeError, LookupError, ImportError, RuntimeError, OverflowError) as error:
+        # Those of transformers, which has arguments of all kinds and checks them in all ways.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(reason) from error
+    check_values(built)
+    return built
 
 
 class _Parser(HfArgumentParser):

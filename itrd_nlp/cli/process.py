@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,38 +15,52 @@ from typing import Any, NoReturn
 from itrd_nlp.cli.configs import find_config
 from itrd_nlp.cli.memory import keep_freed_memory
 from itrd_nlp.errors import TrainingDiverged, TrainingInterrupted, UserError
-from itrd_nlp.files import read_config
 from itrd_nlp.publish.privacy import local_command, local_config
+from itrd_nlp.training.yaml_files import read_config
 
 _USUAL_OS_ERRORS = (
     errno.EACCES,
     errno.EDQUOT,
     errno.EEXIST,
+    errno.EFBIG,
+    errno.EIO,
     errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
     errno.ENOENT,
     errno.ENOSPC,
     errno.ENOTDIR,
     errno.EPERM,
     errno.EROFS,
+    errno.ESTALE,
 )
+# Seconds. A launcher ends the other processes in this time where the first one has met the same error.
+WAIT_FOR_THE_FIRST = 3.0
+_BROKEN_PIPE = 128 + signal.SIGPIPE
 
 
 def run(main: Callable[[], object]) -> None:
-    """Call the main function of a script; turn what a user can mend into one sentence on stderr and exit code 2.
+    """Call the main function of a command. Where the user can mend an error, it is one sentence on stderr.
 
-    That is a `UserError`, and a file or folder that cannot be read or written (missing, no permission, disk full).
-    A training that a signal stopped exits with 128 + its number and says how to resume; one whose loss is no number
-    exits with 1. Every other exception is a bug, or somebody else's, and keeps its traceback.
+    Exit codes:
+
+    - 2: a `UserError`, or a file or folder that cannot be read or written (missing, no permission, disk full).
+    - 1: the loss of a training is no number.
+    - 128 + the number of a signal: the signal stopped a training, and the sentence says how to resume; or nobody reads
+      the output any more.
+
+    Every other exception is a bug, here or elsewhere, and keeps its traceback.
 
     Memory is kept from the kernel for the whole process, see `itrd_nlp.cli.memory`.
     """
     keep_freed_memory()
     try:
+        _check_process()
         main()
+        sys.stdout.flush()
         _leave_process_group()
     except UserError as error:
-        # Each process of a distributed run meets the same bad input.
-        _fail(str(error) if os.environ.get("RANK", "0") == "0" else None)
+        _fail(str(error))
     except TrainingDiverged as error:
         _fail(str(error), code=1)
     except TrainingInterrupted as stop:
@@ -51,12 +68,37 @@ def run(main: Callable[[], object]) -> None:
         if os.environ.get("RANK", "0") == "0":
             print(f"{stop} To resume: {resume}", file=sys.stderr)
         sys.exit(128 + stop.signum)
+    except BrokenPipeError:  # such as `| head`, which has what it wants
+        # Python would write what is left at its exit, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_BROKEN_PIPE)
     except OSError as error:
         if error.errno not in _USUAL_OS_ERRORS:
             raise
         _fail(f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}.")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _check_process() -> None:
+    """Refuse what would cost the results of a command at its end.
+
+    Raises:
+        UserError: the output is closed, or an argument is no text.
+    """
+    if sys.stdout is None:
+        raise UserError(
+            "the standard output is closed, but a command writes there; send it to a file, or to /dev/null."
+        )
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may know few characters
+    for word in sys.argv:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"the argument {word!r} is not text in UTF-8, so no record could name it; rename the file."
+            ) from None
 
 
 def _leave_process_group() -> None:
@@ -85,7 +127,15 @@ def record() -> dict[str, Any]:
     return started
 
 
-def _fail(sentence: str | None, code: int = 2) -> NoReturn:
-    if sentence is not None:
-        print(f"error: {sentence}", file=sys.stderr)
+def _fail(sentence: str, code: int = 2) -> NoReturn:
+    """Print a sentence as the last one on stderr, and exit.
+
+    All processes of a distributed run may meet the same error. The first one prints it at once, and the launcher then
+    ends the others. One of them that is still there after `WAIT_FOR_THE_FIRST` met the error alone and prints it, too.
+    """
+    rank = os.environ.get("RANK", "0")
+    if rank != "0":
+        time.sleep(WAIT_FOR_THE_FIRST)
+        sentence = f"process {rank}: {sentence}"
+    print(f"error: {sentence}", file=sys.stderr)
     sys.exit(code)

@@ -15,9 +15,10 @@ from itrd_nlp.compare.setting import Setting, Training
 from itrd_nlp.compare.tables import COLUMNS
 from itrd_nlp.distillation.arguments import TEACHER_CACHES
 from itrd_nlp.errors import UserError, did_you_mean
-from itrd_nlp.files import dump_yaml, read_config, write_text
+from itrd_nlp.files import write_text
 from itrd_nlp.training.record import RunRecord
 from itrd_nlp.training.secrets import is_secret_name
+from itrd_nlp.training.yaml_files import dump_yaml, read_config
 
 COST_QUESTIONS = 16
 NO_CHOICE: dict[str, Any] = {}
@@ -224,6 +225,11 @@ class Plan:
                 f"base {args.base} does not exist, but must be a config of {setting.itrd.command}."
             )
         self.base = read_config(args.base).values
+        if args.search and "holdout_questions" not in setting.options:
+            raise UserError(
+                f"search needs training data that are set aside, which the task {args.task} cannot do; choose the "
+                "arguments of each method yourself and remove search."
+            )
         for method, overrides in args.all_methods.items():
             for chosen in (overrides, *args.search.get(method, [])):
                 self._check_method(method, chosen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -16,7 +17,15 @@ from itrd_nlp.compare.plan import Cell
 from itrd_nlp.compare.runner import starts
 from itrd_nlp.compare.setting import ComparedTask
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import replacing, write_text, writing
+from itrd_nlp.files import (
+    parse_json,
+    read_bytes,
+    read_json,
+    read_text,
+    replacing,
+    write_text,
+    writing,
+)
 from itrd_nlp.publish.report.data import ANALYSIS_NAME, HISTORY_NAME, PREDICTIONS_NAME
 from itrd_nlp.training.record import RunRecord, recorded_metrics
 
@@ -63,7 +72,7 @@ def collect(
             continue
         records.append(_record(cell, results, task, seconds.get((cell.student, cell.method))))
         if cell.stage == "cells":
-            answers = json.loads((cell.folder / ANALYSIS_NAME / PREDICTIONS_NAME).read_bytes())
+            answers = read_json(cell.folder / ANALYSIS_NAME / PREDICTIONS_NAME)
             for name, values in task.scores(_data_arguments(cell, task), answers).items():
                 _check(cell, name, 100 * values.mean(), results)
                 exact = name != task.main_metric and np.isin(values, (0, 1)).all()
@@ -75,7 +84,7 @@ def _record(cell: Cell, results: RunRecord, task: type[ComparedTask], cost: floa
     """The record of one training, as a line of the file holds it."""
     stored = results.as_json()
     analysis = cell.folder / ANALYSIS_NAME
-    answers = (analysis / PREDICTIONS_NAME).read_bytes()
+    answers = read_bytes(analysis / PREDICTIONS_NAME)
     # A training that was taken up again knows the time of its last part only.
     whole = starts(cell) < 2
     return {
@@ -112,9 +121,9 @@ def read_records(folder: Path) -> tuple[list[Record], Scores]:
     if not path.is_file():
         raise UserError(f"{path} does not exist, so there is nothing to make tables of.")
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
             complete = record.keys() >= RECORD | recorded_metrics(record).keys()
         except (AttributeError, ValueError):
             complete = False
@@ -124,7 +133,7 @@ def read_records(folder: Path) -> tuple[list[Record], Scores]:
     try:
         with np.load(folder / SCORES_NAME) as arrays:
             scores = dict(arrays)
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         raise UserError(f"{folder / SCORES_NAME} is missing or damaged.") from None
     for record in records:
         if record["stage"] == "cells" and not any(
@@ -150,7 +159,7 @@ def _seconds_a_step(cell: Cell) -> float | None:
 
 def _curves(path: Path, names: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
     """The task loss and the main metric over the steps, as far as the training logged them."""
-    history = json.loads(path.read_text(encoding="utf-8"))
+    history = read_json(path)
     return {
         name: [(row["step"], round(row[name], 4)) for row in history if name in row]
         for name in names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -12,6 +11,7 @@ import transformers
 
 from itrd_nlp import __version__
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import parse_json
 from itrd_nlp.losses.peers import PeerLoss, load_peer, term_name
 from itrd_nlp.losses.views import VIEWS
 from itrd_nlp.training.arguments import FineTuningArguments
@@ -348,8 +348,8 @@ def _peer_losses(value: Any) -> dict[str, float]:
     given = value
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except json.JSONDecodeError:
+            value = parse_json(value)
+        except ValueError:
             value = None
     elif value is None:
         return {}

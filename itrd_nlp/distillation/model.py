@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from itrd_nlp.distillation.objective import BatchShare, ITRDObjective
+from itrd_nlp.distillation.objective import BatchShare, ITRDObjective, LogitKind
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import IGNORED, EncoderOutput
 from itrd_nlp.models.encode import encode
@@ -43,6 +43,24 @@ def span_task_loss(
         for logits, positions in ((start, start_positions), (end, end_positions))
     ]
     return torch.stack(sums).mean() / labelled
+
+
+def logit_kind(config: Any, labels: Tensor | None) -> LogitKind:
+    """Say what the logits of a head mean, as transformers decides it for the task loss.
+
+    Args:
+        config: configuration of the student.
+        labels: labels of the batch, if there are any. Several labels a row are floating-point numbers.
+
+    Returns:
+        ``values`` of a regression, ``labels`` of labels that may hold together, ``classes`` of all other heads.
+    """
+    if config.problem_type == "regression" or config.num_labels == 1:
+        return "values"
+    several = labels is not None and labels.is_floating_point()
+    if config.problem_type == "multi_label_classification" or several:
+        return "labels"
+    return "classes"
 
 
 class DistillationModel(nn.Module):
@@ -85,7 +103,7 @@ class DistillationModel(nn.Module):
             The loss terms by name, see `ITRDObjective.forward`, or the student's output.
 
         Raises:
-            UserError: ``share`` is given, but the batch holds no ``attention_mask``.
+            UserError: ``share`` is given, but the batch holds no ``attention_mask``, or no labels for the task loss.
         """
         if share is None:
             evaluated: ModelOutput = self.student(**inputs)
@@ -110,5 +128,13 @@ class DistillationModel(nn.Module):
                 task_loss = span_task_loss(start, end, **positions, mask=mask)
             else:
                 task_loss = output.get("loss")
-        terms: dict[str, Tensor] = self.objective(student, teacher_output, task_loss, mask, share)
+            if task_loss is None:
+                raise UserError(
+                    f"w_task is {args.w_task}, but the batch holds {', '.join(sorted(inputs))} and no labels; rename "
+                    "the column of the labels to labels, or set w_task to 0."
+                )
+        kind = logit_kind(self.student.config, inputs.get("labels"))
+        terms: dict[str, Tensor] = self.objective(
+            student, teacher_output, task_loss, mask, share, kind
+        )
         return terms

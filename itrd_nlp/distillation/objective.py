@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,15 +13,20 @@ from torch import Tensor, nn
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.distributed import gather_pairs, sum_over_ranks, world_size
 from itrd_nlp.losses import (
+    bernoulli_kd_loss,
     correlation_loss,
     kd_loss,
     make_projection,
     mutual_information_loss,
     span_kd_loss,
+    value_kd_loss,
 )
 from itrd_nlp.losses.outputs import EncoderOutput, LayerPair
 from itrd_nlp.losses.peers import Sizes, term_name
 from itrd_nlp.losses.views import draw_samples, to_samples
+
+LogitKind = Literal["classes", "labels", "values"]
+"""The meaning of logits: one of several classes, labels that may hold together, or numbers."""
 
 Views = dict[str, tuple[Tensor, Tensor]]
 """Mapping from views to the samples of one layer and the mask of those that count."""
@@ -101,6 +107,7 @@ class ITRDObjective(nn.Module):
         task_loss: Tensor | None,
         mask: Tensor,
         share: BatchShare,
+        kind: LogitKind = "classes",
     ) -> dict[str, Tensor]:
         """Compute every term that has a weight.
 
@@ -110,6 +117,8 @@ class ITRDObjective(nn.Module):
             task_loss: mean task loss of the micro-batch, a scalar. None if its weight is 0.
             mask: ``(B, L)``, bool or 0/1, true where a token is no padding.
             share: the share of this micro-batch in the optimizer step.
+            kind: the meaning of the logits, which decides how KD compares them. A span head has its own way. Default:
+                ``"classes"``.
 
         Returns:
             Scalars by name. ``loss`` is the weighted total with its gradient. The terms are detached and have no
@@ -129,7 +138,7 @@ class ITRDObjective(nn.Module):
             # The mean over no labels is NaN. A process without labels adds 0 while other processes have some.
             add("task", args.w_task, torch.where(part > 0, task_loss.float() * part, 0))
         if teacher is not None and args.w_kd > 0:
-            add("kd", args.w_kd, self._kd(student, teacher, mask) * share.logits)
+            add("kd", args.w_kd, self._kd(student, teacher, mask, kind) * share.logits)
         if teacher is not None and self.pairs:
             for name, beta, values in self._layer_losses(student, teacher, mask):
                 values = values * share.batch
@@ -142,7 +151,9 @@ class ITRDObjective(nn.Module):
                 add(name, weight, peer(student, teacher, mask) * share.batch)
         return {"loss": torch.stack(weighted).sum(), **terms}
 
-    def _kd(self, student: EncoderOutput, teacher: EncoderOutput, mask: Tensor) -> Tensor:
+    def _kd(
+        self, student: EncoderOutput, teacher: EncoderOutput, mask: Tensor, kind: LogitKind
+    ) -> Tensor:
         temperature = self.args.temperature
         if "start_logits" in student.logits:
             return span_kd_loss(
@@ -153,13 +164,12 @@ class ITRDObjective(nn.Module):
                 temperature=temperature,
                 mask=mask,
             )
-        logits = student.logits["logits"]
-        return kd_loss(
-            logits,
-            teacher.logits["logits"],
-            temperature=temperature,
-            sample_mask=mask if logits.dim() == 3 else None,
-        )
+        logits, target = student.logits["logits"], teacher.logits["logits"]
+        rows = mask if logits.dim() == 3 else None
+        if kind == "values":
+            return value_kd_loss(logits, target, sample_mask=rows)
+        loss = bernoulli_kd_loss if kind == "labels" else kd_loss
+        return loss(logits, target, temperature=temperature, sample_mask=rows)
 
     def _layer_losses(
         self, student: EncoderOutput, teacher: EncoderOutput, mask: Tensor

@@ -18,7 +18,11 @@ from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.teacher_cache import TeacherCache, read_speed
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import EncoderOutput
-from itrd_nlp.models.early_exit import hidden_states_up_to, holds_its_layers_in_a_list
+from itrd_nlp.models.early_exit import (
+    early_exit_fails,
+    hidden_states_up_to,
+    holds_its_layers_in_a_list,
+)
 from itrd_nlp.models.encode import encode
 from itrd_nlp.training.identity import weights_digest
 
@@ -83,6 +87,7 @@ class Teacher:
             and max(self.layers) < model.config.num_hidden_layers
             and holds_its_layers_in_a_list(model)
         )
+        self._exit_is_checked = False
         self.cache: TeacherCache | None = None
         self._read_speed: float | None = None
         # Seconds and bytes of each batch that was timed.
@@ -109,6 +114,8 @@ class Teacher:
                 return cached
         started = time.perf_counter()
         with torch.inference_mode():
+            if self.stops_early and not self._exit_is_checked:
+                self._check_exit(inputs)
             if self.stops_early:
                 output = EncoderOutput({}, hidden_states_up_to(self.model, inputs, self.layers))
             else:
@@ -122,6 +129,18 @@ class Teacher:
         if self.cache is not None:
             self.cache.write(inputs, output)
         return output
+
+    def _check_exit(self, inputs: dict[str, Any]) -> None:
+        """Run the teacher to its end from now on, if stopping early gives other hidden states."""
+        self._exit_is_checked = True
+        reason = early_exit_fails(self.model, inputs, self.layers)
+        if reason is not None:
+            self.stops_early = False
+            logger.warning(
+                "%s runs to its last layer, because it cannot be stopped early: %s.",
+                type(self.model).__name__,
+                reason,
+            )
 
     def _open_cache(self, args: ITRDTrainingArguments, train_dataset: Any) -> None:
         folder = cache_folder(self.model, args)

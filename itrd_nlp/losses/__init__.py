@@ -11,7 +11,14 @@ from itrd_nlp.losses.correlation import (
     feature_correlations,
     mean_correlation,
 )
-from itrd_nlp.losses.logits import kd_loss, mean_prediction, span_kd_loss
+from itrd_nlp.losses.logits import (
+    bernoulli_kd_loss,
+    kd_loss,
+    mean_bernoulli,
+    mean_prediction,
+    span_kd_loss,
+    value_kd_loss,
+)
 from itrd_nlp.losses.mutual_information import MutualInformationLoss, mutual_information_loss
 from itrd_nlp.losses.projection import make_projection
 from itrd_nlp.losses.renyi import gram_matrix, joint_entropy, matrix_entropy, mutual_information
@@ -19,6 +26,7 @@ from itrd_nlp.losses.renyi import gram_matrix, joint_entropy, matrix_entropy, mu
 __all__ = [
     "CorrelationLoss",
     "MutualInformationLoss",
+    "bernoulli_kd_loss",
     "correlation_loss",
     "feature_correlations",
     "gram_matrix",
@@ -26,9 +34,11 @@ __all__ = [
     "kd_loss",
     "make_projection",
     "matrix_entropy",
+    "mean_bernoulli",
     "mean_correlation",
     "mean_prediction",
     "mutual_information",
     "mutual_information_loss",
     "span_kd_loss",
+    "value_kd_loss",
 ]

@@ -1,4 +1,8 @@
-"""Distillation of logits: KD with a temperature (Hinton et al. 2015), for classification and for span heads."""
+"""Distillation of logits with a temperature (Hinton et al. 2015).
+
+`kd_loss` is for one of several classes and `span_kd_loss` for span heads. `bernoulli_kd_loss` is for labels that may
+hold together, and `value_kd_loss` for numbers, of which a softmax says nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses._samples import shape
@@ -47,15 +52,9 @@ def kd_loss(
         >>> student, teacher = torch.randn(32, 3, requires_grad=True), torch.randn(32, 3)
         >>> kd_loss(student, teacher, temperature=2.0).backward()
     """
-    if not (temperature > 0 and math.isfinite(temperature)):
-        raise UserError(f"temperature is {temperature}; it must be a number above 0.")
+    _checked(student_logits, teacher_logits, temperature)
     if isinstance(num_items, int) and num_items < 1:
         raise UserError(f"num_items is {num_items}; it must be at least 1.")
-    if student_logits.ndim < 1 or student_logits.shape != teacher_logits.shape:
-        raise UserError(
-            f"student logits {shape(student_logits)} and teacher logits {shape(teacher_logits)} "
-            "must have one shape."
-        )
     kept = _kept(student_logits, class_mask, sample_mask)
     log_p = _log_softmax(teacher_logits.detach(), temperature, kept)
     log_q = _log_softmax(student_logits, temperature, kept)
@@ -65,6 +64,65 @@ def kd_loss(
     if sample_mask is not None:
         return total / sample_mask.bool().sum().clamp(min=1)
     return total / max(1, math.prod(student_logits.shape[:-1]))
+
+
+def bernoulli_kd_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    temperature: float = 1.0,
+    sample_mask: Tensor | None = None,
+) -> Tensor:
+    """Compute ``T² KL(teacher || student)`` of independent labels, each with the probability sigmoid(logit / T).
+
+    It is the mean over the labels, as the task loss of transformers for several labels is.
+
+    Args:
+        student_logits: ``(..., C)``.
+        teacher_logits: logits of the same shape. They get no gradient.
+        temperature: ``T``, above 0. Default: 1.
+        sample_mask: ``(...)``, bool or 0/1, true where a row counts. Default: every row counts.
+
+    Returns:
+        A scalar in nats, the mean over rows and labels. It is 0 if no row counts.
+
+    Raises:
+        UserError: ``temperature`` is not positive, or the shapes do not fit.
+
+    Example:
+        >>> bernoulli_kd_loss(torch.zeros(2, 3), torch.zeros(2, 3), temperature=2.0)
+        tensor(0.)
+    """
+    student, teacher = _checked(student_logits, teacher_logits, temperature)
+    student, teacher = student / temperature, teacher.detach() / temperature
+    p = teacher.sigmoid()
+    yes = p * (logsigmoid(teacher) - logsigmoid(student))
+    no = (1 - p) * (logsigmoid(-teacher) - logsigmoid(-student))
+    return _mean_over_rows(yes + no, sample_mask) * temperature**2
+
+
+def value_kd_loss(
+    student_logits: Tensor, teacher_logits: Tensor, *, sample_mask: Tensor | None = None
+) -> Tensor:
+    """Compute the mean squared difference of numbers that a model predicts, as a regression does.
+
+    Args:
+        student_logits: ``(..., C)``.
+        teacher_logits: numbers of the same shape. They get no gradient.
+        sample_mask: ``(...)``, bool or 0/1, true where a row counts. Default: every row counts.
+
+    Returns:
+        A scalar, the mean over rows and numbers. It is 0 if no row counts.
+
+    Raises:
+        UserError: the shapes do not fit.
+
+    Example:
+        >>> value_kd_loss(torch.tensor([[1.0]]), torch.tensor([[3.0]]))
+        tensor(4.)
+    """
+    student, teacher = _checked(student_logits, teacher_logits, 1.0)
+    return _mean_over_rows((student - teacher.detach()).square(), sample_mask)
 
 
 def span_kd_loss(
@@ -138,6 +196,50 @@ def mean_prediction(
     return temperature * (log_p.logsumexp(dim=0) - math.log(len(logits)))
 
 
+def mean_bernoulli(logits: Sequence[Tensor], *, temperature: float = 1.0) -> Tensor:
+    """Return logits whose sigmoid at the temperature is the mean of the sigmoids of several models.
+
+    Args:
+        logits: logits ``(..., C)`` of each model. All have one shape, and there is at least one model.
+        temperature: ``T``, above 0. Default: 1.
+
+    Returns:
+        Logits ``(..., C)`` in float32, or in float64 for float64 inputs. They carry no gradient.
+    """
+    scaled = torch.stack([_float(one.detach()) / temperature for one in logits])
+    log_yes = logsigmoid(scaled).logsumexp(dim=0)
+    log_no = logsigmoid(-scaled).logsumexp(dim=0)
+    return temperature * (log_yes - log_no)
+
+
+def _checked(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Both logits in float32 or float64, after a check of temperature and shapes."""
+    if not (temperature > 0 and math.isfinite(temperature)):
+        raise UserError(f"temperature is {temperature}; it must be a number above 0.")
+    if student.ndim < 1 or student.shape != teacher.shape:
+        raise UserError(
+            f"student logits {shape(student)} and teacher logits {shape(teacher)} must have one shape."
+        )
+    return _float(student), _float(teacher)
+
+
+def _float(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _mean_over_rows(values: Tensor, sample_mask: Tensor | None) -> Tensor:
+    """The mean over the last dimension, and over the rows that count."""
+    rows = values.mean(dim=-1)
+    if sample_mask is None:
+        return rows.mean()
+    if sample_mask.shape != rows.shape:
+        raise UserError(
+            f"sample_mask has shape {shape(sample_mask)}; logits {shape(values)} need {tuple(rows.shape)}."
+        )
+    mask = sample_mask.bool()
+    return torch.where(mask, rows, 0).sum() / mask.sum().clamp(min=1)
+
+
 def _kept(logits: Tensor, class_mask: Tensor | None, sample_mask: Tensor | None) -> Tensor | None:
     """Combine both masks into one that broadcasts to the logits. None means that all logits count."""
     kept = None
@@ -160,7 +262,7 @@ def _kept(logits: Tensor, class_mask: Tensor | None, sample_mask: Tensor | None)
 
 
 def _log_softmax(logits: Tensor, temperature: float, kept: Tensor | None) -> Tensor:
-    scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
+    scaled = _float(logits) / temperature
     if kept is not None:
         # The lowest finite number instead of -inf, because 0 * (-inf - -inf) is NaN, in the loss
         # and in its gradient.

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.models.encode import encode
 from itrd_nlp.models.students import encoder_layers_name
 
 
@@ -68,3 +70,33 @@ def hidden_states_up_to(
         for handle in handles:
             handle.remove()
     return found
+
+
+def early_exit_fails(
+    model: PreTrainedModel, inputs: dict[str, Any], layers: Sequence[int]
+) -> str | None:
+    """Compare `hidden_states_up_to` with a whole pass of the model on one batch.
+
+    XLNet, for example, hands ``(L, B, d)`` from layer to layer, and other models call their layers in another way.
+
+    Args:
+        model: see `hidden_states_up_to`.
+        inputs: keyword arguments of the model.
+        layers: indices into ``hidden_states``.
+
+    Returns:
+        The reason why this model must run to its end, None where both ways agree.
+    """
+    whole = encode(model, inputs, layers)[1].hidden_states
+    try:
+        early = hidden_states_up_to(model, inputs, layers)
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        return f"its layers are called in another way ({type(error).__name__})"
+    for layer in layers:
+        if early[layer].shape != whole[layer].shape:
+            return (
+                f"layer {layer} holds {tuple(early[layer].shape)}, not {tuple(whole[layer].shape)}"
+            )
+        if not torch.allclose(early[layer].float(), whole[layer].float(), atol=1e-3):
+            return f"layer {layer} holds other values"
+    return None

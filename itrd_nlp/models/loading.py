@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -93,12 +92,8 @@ def load_model(
         raise UserError(f"{role} {name} cannot be loaded: {_first_line(error)}") from error
     check_fast_attention(model)
     _check_weights(model, info, f"{role} {name}")
-    if role not in NEW_HEAD and info["missing_keys"]:
-        kind = head.__name__.removeprefix("AutoModelFor")
-        raise UserError(
-            f"{role} {name} is no fine-tuned model for {kind}: its checkpoint lacks {_some(info['missing_keys'])}; "
-            "itrd-nlp fine-tune makes one."
-        )
+    if role not in NEW_HEAD:
+        _check_trained_head(model, f"{role} {name}", head, info["missing_keys"])
     return model
 
 
@@ -121,7 +116,8 @@ def _check_weights(model: PreTrainedModel, info: Any, who: str) -> None:
         )
     for key, found, needed in sorted(info["mismatched_keys"]):
         raise UserError(
-            f"{who}: {key} has the shape {tuple(found)} in the checkpoint, but the model needs {tuple(needed)}."
+            f"{who} cannot be loaded: {key} has the shape {tuple(found)} in the checkpoint, but the model needs "
+            f"{tuple(needed)}."
         )
     left_out = [key for key in info["unexpected_keys"] if key in body]
     if left_out:
@@ -266,30 +262,55 @@ def check_model_folder(name: str, role: str) -> None:
         )
     if path.is_dir() and not (path / "config.json").is_file():
         raise UserError(f"{role} {name} is a folder without config.json, so it holds no model.")
-    if not path.exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
-        raise UserError(f"{role} {name} does not exist.")
     reason = damage(path) if (path / MANIFEST_NAME).is_file() else None
     if reason is not None:
         raise UserError(f"{role} {name} is a damaged checkpoint: {reason}.")
+    if path.exists():
+        return
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise UserError(f"{role} {name} does not exist.")
+    # `runs/my_studnet`: without a network the Hub would be asked again and again before this is refused.
+    if "/" in name and path.parent.is_dir():
+        raise UserError(
+            f"{role} {name} does not exist, but the folder {path.parent} does; to take a model of this name from the "
+            "Hub, start in another folder."
+        )
 
 
 def set_dropout(config: object, dropout: float) -> None:
-    """Set the dropout of hidden states and of attention in a configuration of any architecture.
+    """Set every dropout in a configuration of any architecture: of hidden states, attention, embeddings and heads.
+
+    Architectures have about thirty names for it, such as ``hidden_dropout_prob``, ``attn_pdrop`` and ``qa_dropout``.
+    All have "drop" in the name and hold a number. Whole layers and paths that are dropped (``layerdrop``,
+    ``drop_path_rate``) are another thing; they are switched off at 0 and left alone otherwise.
 
     Args:
         config: a configuration of transformers. It is changed in place.
         dropout: the dropout, from 0 to 1.
     """
-    names = {
-        "hidden_dropout_prob",
-        "attention_probs_dropout_prob",
-        "dropout",
-        "attention_dropout",
-        "embedding_dropout",
-        "mlp_dropout",
-    }
-    for name in names & set(vars(config)):
-        setattr(config, name, dropout)
+    for name, value in vars(config).items():
+        of_values = not any(part in name for part in ("layerdrop", "layer_drop", "drop_path"))
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if "drop" in name and is_number and (of_values or dropout == 0):
+            setattr(config, name, dropout)
+
+
+def _check_trained_head(
+    model: PreTrainedModel, who: str, head: type[Any], missing: Iterable[str]
+) -> None:
+    """Refuse a checkpoint without the head, and one with another head whose weights have the same names."""
+    saved = (model.config.architectures or [""])[0]
+    needed = type(model).__name__
+    if "For" in saved and saved.partition("For")[2] != needed.partition("For")[2]:
+        raise UserError(
+            f"{who} is a {saved}, but the data need a {needed}; itrd-nlp fine-tune makes one."
+        )
+    if missing:
+        kind = head.__name__.removeprefix("AutoModelFor")
+        raise UserError(
+            f"{who} is no fine-tuned model for {kind}: its checkpoint lacks {_some(missing)}; itrd-nlp fine-tune makes "
+            "one."
+        )
 
 
 def set_labels(config: Any, labels: Sequence[str]) -> None:
@@ -309,8 +330,10 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    if isinstance(error, OSError | ValueError | SafetensorError) and lines:
-        return lines[0].rstrip(".") + "."
-    # The message of any other is a name or an index, which says nothing alone.
-    return " ".join([type(error).__name__, *lines[:1]]).rstrip(".") + "."
+    lines = str(error).strip().splitlines() or [""]
+    # "Validation error for field 'hidden_size':" says nothing without the next line.
+    first = " ".join(" ".join(lines).split()) if lines[0].endswith(":") else lines[0]
+    if not first or isinstance(error, LookupError | TypeError | AttributeError):
+        # Its message is a name or an index, which says nothing alone.
+        first = f"{type(error).__name__} {first}".strip()
+    return first.rstrip(".") + "."

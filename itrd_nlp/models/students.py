@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from itrd_nlp.errors import UserError
@@ -104,7 +104,8 @@ def build_student(
         A new model of the teacher's class, in training mode and in fp32.
 
     Raises:
-        UserError: this teacher does not have the chosen layers, or it does not hold its layers in one list.
+        UserError: this teacher does not have the chosen layers, a layer does not fit into its place, or the teacher
+            does not hold its layers in one list.
 
     Example:
         >>> teacher = AutoModelForQuestionAnswering.from_pretrained("my-teacher")
@@ -112,24 +113,67 @@ def build_student(
     """
     layers = student_layers(init, num_layers, teacher.config.num_hidden_layers)
     config = copy.deepcopy(teacher.config)
+    _cut_layer_lists(config, layers or list(range(1, num_layers + 1)))
     config.num_hidden_layers = num_layers
     config.dtype = "float32"
     if dropout is not None:
         set_dropout(config, dropout)
     student: Any = type(teacher)(config)
     if layers is not None:
-        prefix = encoder_layers_name(teacher) + "."
-        teacher_state = teacher.state_dict()
-        state = {}
-        for name in student.state_dict():
-            source = name
-            if name.startswith(prefix):
-                index, _, rest = name.removeprefix(prefix).partition(".")
-                source = f"{prefix}{layers[int(index)] - 1}.{rest}"
-            state[name] = teacher_state[source].float()
-        student.load_state_dict(state)
+        student.load_state_dict(_copied_state(student, teacher, layers))
     built: PreTrainedModel = student.float().train()
     return built
+
+
+def _cut_layer_lists(config: Any, layers: Sequence[int]) -> None:
+    """Cut each list of a configuration that has an entry for each layer to the entries of the chosen layers.
+
+    ModernBERT has ``layer_types`` and Longformer ``attention_window``; other models use other names. A list counts if
+    its length is the number of layers and its name is not that of a list about something else.
+    """
+    total = config.num_hidden_layers
+    for name, value in vars(config).items():
+        other = name.startswith("_") or name.endswith(("architectures", "token_id", "token_ids"))
+        if isinstance(value, list | tuple) and len(value) == total and not other:
+            setattr(config, name, type(value)(value[layer - 1] for layer in layers))
+
+
+def _copied_state(
+    student: PreTrainedModel, teacher: PreTrainedModel, layers: Sequence[int]
+) -> dict[str, Tensor]:
+    """The state of a student whose layers are copies of the teacher's.
+
+    Raises:
+        UserError: a layer of the teacher has other parts than the place of the student that it is to take.
+    """
+    prefix = encoder_layers_name(teacher) + "."
+    theirs, ours = teacher.state_dict(), student.state_dict()
+    for place, layer in enumerate(layers):
+        wanted = _parts(ours, f"{prefix}{place}.")
+        found = _parts(theirs, f"{prefix}{layer - 1}.")
+        if wanted != found:
+            part = min(wanted.items() ^ found.items())[0]
+            raise UserError(
+                f"student_init puts layer {layer} of {type(teacher).__name__} into place {place + 1}, but they differ "
+                f"in {part}; take the first layers, or a checkpoint of its own for the student."
+            )
+    state = {}
+    for name in ours:
+        source = name
+        if name.startswith(prefix):
+            index, _, rest = name.removeprefix(prefix).partition(".")
+            source = f"{prefix}{layers[int(index)] - 1}.{rest}"
+        state[name] = theirs[source].float()
+    return state
+
+
+def _parts(state: dict[str, Tensor], prefix: str) -> dict[str, tuple[int, ...]]:
+    """Name of each tensor of a layer, without the layer's own name, to its shape."""
+    return {
+        name.removeprefix(prefix): tuple(value.shape)
+        for name, value in state.items()
+        if name.startswith(prefix)
+    }
 
 
 def encoder_layers_name(model: PreTrainedModel) -> str:

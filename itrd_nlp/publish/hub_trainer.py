@@ -15,16 +15,9 @@ from transformers.utils.hub import PushInProgress
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_text
-from itrd_nlp.publish.hub import (
-    HubFile,
-    PushReport,
-    card_text,
-    hub_api,
-    model_files,
-    open_repo,
-    push_files,
-)
-from itrd_nlp.publish.model_card import CARD_NAME
+from itrd_nlp.publish.hub import PushReport, hub_api, open_repo, push_files
+from itrd_nlp.publish.hub_files import HubFile, card_text, model_files
+from itrd_nlp.publish.licenses import CARD_NAME
 from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.publish.privacy import keep_tokens_out
 from itrd_nlp.training.record import VERSION, RunRecord

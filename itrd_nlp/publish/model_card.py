@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from itrd_nlp import __version__
-from itrd_nlp.errors import UserError
+from itrd_nlp.files import read_json
+from itrd_nlp.publish.licenses import License, chosen_license, recorded_license
 from itrd_nlp.publish.page import KnownData, TaskPage, page_of_architecture
 from itrd_nlp.publish.privacy import last_part, public_value
 from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.record import DataRecord, ModelRecord, RunRecord
 
-CARD_NAME = "README.md"
 PAPER = "https://arxiv.org/abs/2112.00459"
 CITATION = """\
 @inproceedings{miles2022itrd,
@@ -52,7 +51,8 @@ def model_card(
         folder: of the model; its ``config.json`` says which head it has.
         page: how its task is shown. Default: by the class of the head in ``config.json``.
         repo_id: where it goes on the Hub, for the lines that show how to load it. Default: the folder's name.
-        license: an identifier of the Hub such as ``apache-2.0``. Default: the record's, else none.
+        license: an identifier of the Hub such as ``apache-2.0``. Default: the record's, else the teacher's. Where the
+            Hub does not list that one, the card says ``other`` and its name.
 
     Raises:
         UserError: ``license`` is no such identifier.
@@ -86,18 +86,6 @@ def is_generated(card: str) -> bool:
     """Whether the text of a card is as `model_card` wrote it, so that writing it anew loses nothing."""
     mark = _MARK.search(card)
     return mark is not None and mark[1] == _digest(card[: mark.start()])
-
-
-def license_of(folder: str | Path) -> str | None:
-    """The license that the card in a model's folder names, None where there is no card or no license in it."""
-    path = Path(folder) / CARD_NAME
-    if not path.is_file():
-        return None
-    try:
-        found = ModelCard.load(path, ignore_metadata_errors=True).data.license
-    except (ValueError, yaml.YAMLError):
-        return None
-    return found if isinstance(found, str) else None
 
 
 def _digest(text: str) -> str:
@@ -146,6 +134,11 @@ class _Run:
         default = FineTuningArguments.__dataclass_fields__["seed"].default if same else None
         return self.record.arguments.get("seed", default)
 
+    def number(self, argument: str) -> float | None:
+        """The value of an argument, None where it is the default or no number."""
+        value = self.record.arguments.get(argument)
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
     def data_set(self, split: str) -> DataRecord | None:
         """The data of a split.
 
@@ -175,7 +168,7 @@ class _Run:
     def is_subset(self, split: str) -> bool:
         """Whether examples were drawn from the data, and not all taken."""
         name = {"validation": "eval"}.get(split, split)
-        most = self.record.arguments.get(f"max_{name}_samples")
+        most = self.number(f"max_{name}_samples")
         data = self.data_set(split)
         count = data.examples if data is not None else None
         return most is not None and (count is None or most == count)
@@ -194,8 +187,11 @@ def _architecture(folder: Path | None) -> str | None:
     path = folder / "config.json" if folder is not None else None
     if path is None or not path.is_file():
         return None
-    names = json.loads(path.read_text(encoding="utf-8")).get("architectures")
-    return names[0] if names else None
+    config = read_json(path)
+    names = config.get("architectures") if isinstance(config, dict) else None
+    name = names[0] if isinstance(names, list) and names else None
+    # It becomes a line of Python on the card.
+    return name if isinstance(name, str) and name.isidentifier() else None
 
 
 # ---- the metadata ----
@@ -203,7 +199,7 @@ def _architecture(folder: Path | None) -> str | None:
 
 def _metadata(run: _Run, license: str | None) -> ModelCardData:
     """The YAML block, with ``model-index``."""
-    teacher = run.teacher or ModelRecord()
+    found = _license(run, license)
     data_sets = list(dict.fromkeys(filter(None, map(run.hub_data_set, ("train", "validation")))))
     known = [data for data in map(run.known_data, ("train", "validation")) if data is not None]
     evaluations = _evaluations(run)
@@ -212,7 +208,8 @@ def _metadata(run: _Run, license: str | None) -> ModelCardData:
     tags += run.page.tags
     return ModelCardData(
         language=next((data.language for data in known if data.language), None),
-        license=_license(license or run.record.license or teacher.license),
+        license=None if found is None else found.identifier,
+        license_name=None if found is None else found.name,
         library_name="transformers",
         pipeline_tag=run.page.pipeline_tag,
         base_model=run.base_model,
@@ -224,12 +221,11 @@ def _metadata(run: _Run, license: str | None) -> ModelCardData:
     )
 
 
-def _license(name: str | None) -> str | None:
-    if name is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name):
-        raise UserError(
-            f"license is {name!r}, but must be an identifier of the Hub such as apache-2.0, mit or other."
-        )
-    return name
+def _license(run: _Run, chosen: str | None) -> License | None:
+    """The license that somebody asks for, else that of the record, else the teacher's."""
+    if chosen is not None:
+        return chosen_license(chosen)
+    return recorded_license(run.record.license or (run.teacher or ModelRecord()).license)
 
 
 def _evaluations(run: _Run) -> list[EvalResult]:
@@ -239,7 +235,7 @@ def _evaluations(run: _Run) -> list[EvalResult]:
     known = run.known_data("validation")
     name = known.name if known is not None else data.name
     if run.is_subset("validation"):
-        name += f" (subset of {run.record.arguments['max_eval_samples']:,} {run.page.unit})"
+        name += f" (subset of {run.number('max_eval_samples'):,} {run.page.unit})"
     return [
         EvalResult(
             task_type=run.page.pipeline_tag,
@@ -378,8 +374,8 @@ def _objective(run: _Run) -> str:
 
 def _schedule(run: _Run) -> list[str]:
     """Sentences about weights that change during the training."""
-    arguments, parts = run.record.arguments, []
-    warm_start, fade = arguments.get("warm_start_ratio"), arguments.get("fade_ratio")
+    parts = []
+    warm_start, fade = run.number("warm_start_ratio"), run.number("fade_ratio")
     if warm_start:
         parts.append(f"In the first {warm_start:.0%} of the steps the layer pairs alone count.")
     if fade:

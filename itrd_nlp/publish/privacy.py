@@ -31,8 +31,9 @@ from typing import Any
 import yaml
 from huggingface_hub import constants
 
-from itrd_nlp.files import MASK, SHORTEST_SECRET, dump_yaml, keep_out, kept_out, parse_yaml, without
+from itrd_nlp.files import MASK, SHORTEST_SECRET, keep_out, kept_out, parse_json, without
 from itrd_nlp.training.secrets import is_secret_name, secret_fields
+from itrd_nlp.training.yaml_files import dump_yaml, parse_yaml
 
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 # Where libraries note the folder that something was loaded from.
@@ -203,7 +204,7 @@ def _without_secret_options(words: Sequence[str]) -> list[str]:
 def _without_secrets_in_json(word: str) -> str:
     """A word that is a JSON object, as options with a mapping take it, without its secret keys."""
     try:
-        content = json.loads(word) if word.startswith("{") else None
+        content = parse_json(word) if word.startswith("{") else None
     except ValueError:
         return word
     secrets = _long_enough(_secret_values(content))

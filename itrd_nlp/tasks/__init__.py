@@ -38,11 +38,12 @@ def task_named(name: str) -> type[Task]:
     return task
 
 
-def task_of(folder: str | Path) -> type[Task]:
+def task_of(folder: str | Path, *, hub: bool = False) -> type[Task]:
     """The task of a model or of a finished run, by its record or by its head.
 
     Args:
         folder: of the model, or its id on the Hub.
+        hub: whether the Hub is asked about an id.
 
     Raises:
         UserError: no task has such a head.
@@ -51,7 +52,7 @@ def task_of(folder: str | Path) -> type[Task]:
     from itrd_nlp.training.record import RunRecord
 
     record = RunRecord.read(folder)
-    architecture = architecture_of(folder)
+    architecture = architecture_of(folder, hub=hub)
     if record is None and architecture is None:
         return task_named(DEFAULT_TASK)  # the job says what is missing
     for name in TASKS:

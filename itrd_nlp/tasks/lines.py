@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import open_file, parse_json
 
 
 class Line(NamedTuple):
@@ -34,14 +35,12 @@ def read_lines(source: str | Path, *, needs: str) -> Iterator[Line]:
         UserError: the file cannot be read (at once), or a line is no object (when it is its turn).
     """
     if str(source) == "-":
+        if sys.stdin is None:
+            raise UserError("the standard input is closed, but - names it as the source.")
         return _lines(sys.stdin.buffer, "stdin", needs)
-    path = Path(source)
-    try:
-        return _lines(path.open("rb"), str(path), needs)
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file.") from None
-    except OSError as error:
-        raise UserError(f"{path}: the file cannot be read ({error.strerror}).") from None
+    if not os.path.lexists(source):
+        raise UserError(f"{source}: there is no such file.")
+    return _lines(open_file(source), str(source), needs)
 
 
 def _lines(file: BinaryIO, name: str, needs: str) -> Iterator[Line]:
@@ -50,14 +49,10 @@ def _lines(file: BinaryIO, name: str, needs: str) -> Iterator[Line]:
             where = f"{name}:{number}"
             try:
                 text = line.decode("utf-8-sig")  # some editors put a byte order mark in front
-                row = json.loads(text) if text.strip() else None
+                row = parse_json(text, halves=True) if text.strip() else None
             except UnicodeDecodeError:
                 raise UserError(f"{where}: the line is not UTF-8 text.") from None
-            except RecursionError:
-                raise UserError(
-                    f"{where}: the line has too many lists and objects within each other."
-                ) from None
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"{where}: the line is not JSON ({error}).") from None
             if not text.strip():
                 continue

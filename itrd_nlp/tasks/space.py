@@ -12,7 +12,8 @@ from huggingface_hub import HfApi, SpaceCardData
 from itrd_nlp import __version__
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_text
-from itrd_nlp.publish.hub import check_repo_id, hub_errors
+from itrd_nlp.publish.hub import check_repo_id
+from itrd_nlp.publish.hub_errors import hub_errors
 
 APP = '''"""Answers of {models} side by side."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -13,9 +14,10 @@ from typing import Any, ClassVar, Protocol
 
 from datasets import Dataset
 from numpy.typing import NDArray
-from transformers import EvalPrediction, PreTrainedTokenizerBase
+from transformers import EvalPrediction, PreTrainedConfig, PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import parse_json, read_bytes, read_json
 from itrd_nlp.models.loading import LoadingArguments
 from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.training.record import DataRecord, RunRecord
@@ -255,25 +257,40 @@ def read_answers(path: Path) -> Answers:
         UserError: the file is missing or no such object.
     """
     try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file.") from None
-    except (ValueError, RecursionError) as error:
+        content = parse_json(read_bytes(path))
+    except UserError:  # it cannot be read at all
+        raise
+    except ValueError as error:
         raise UserError(f"{path}: the file is truncated or not JSON ({error}).") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: the file must be one JSON object, id of an example to answer.")
     return content
 
 
-def architecture_of(folder: str | Path) -> str | None:
-    """The class that ``config.json`` of a folder names, None where it names none."""
-    path = Path(folder) / "config.json"
-    if not path.is_file():
+def architecture_of(
+    folder: str | Path, *, hub: bool = False, revision: str | None = None
+) -> str | None:
+    """The class that ``config.json`` of a model names, None where it names none.
+
+    Args:
+        folder: of the model.
+        hub: look on the Hub where there is no such folder.
+        revision: branch, tag or commit there.
+    """
+    path = Path(folder)
+    if hub and not path.exists() and re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", str(folder)):
+        try:
+            content, _ = PreTrainedConfig.get_config_dict(str(folder), revision=revision)
+        except (OSError, ValueError):  # the job that loads the model has a sentence
+            return None
+    elif (path / "config.json").is_file():
+        try:
+            content = read_json(path / "config.json")
+        except UserError:
+            return None
+    else:
         return None
-    try:
-        names = json.loads(path.read_bytes()).get("architectures")
-    except (ValueError, AttributeError):
-        return None
+    names = content.get("architectures") if isinstance(content, dict) else None
     return str(names[0]) if names else None
 
 

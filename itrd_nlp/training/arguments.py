@@ -5,15 +5,42 @@ from __future__ import annotations
 import functools
 import logging
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from transformers import TrainingArguments
+from transformers.integrations import get_available_reporting_integrations
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
+from itrd_nlp.errors import UserError, did_you_mean
 from itrd_nlp.training.precision import slow_bf16_factor
+from itrd_nlp.training.ranges import Range, check_values
 
 logger = logging.getLogger(__name__)
+
+
+_POSITIVE, _NOT_NEGATIVE = Range(above=0), Range(least=0)
+_COUNT, _COUNT_FROM_0 = Range(least=1, whole=True), Range(least=0, whole=True)
+_BELOW_1 = Range(least=0, below=1)
+_SEED = Range(least=0, most=2**32 - 1, whole=True)  # numpy takes no other
+
+OF_TRANSFORMERS = {
+    **dict.fromkeys(("seed", "data_seed"), _SEED),
+    **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm"), _NOT_NEGATIVE),
+    **dict.fromkeys(("num_train_epochs", "warmup_steps", "eval_delay"), _NOT_NEGATIVE),
+    **dict.fromkeys(("logging_steps", "eval_steps", "save_steps", "adam_epsilon"), _POSITIVE),
+    **dict.fromkeys(("adam_beta1", "adam_beta2", "label_smoothing_factor"), _BELOW_1),
+    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), _COUNT),
+    **dict.fromkeys(("gradient_accumulation_steps", "eval_accumulation_steps"), _COUNT),
+    "torch_empty_cache_steps": _COUNT,
+    **dict.fromkeys(("ddp_bucket_cap_mb", "dataloader_prefetch_factor", "ddp_timeout"), _COUNT),
+    **dict.fromkeys(("save_total_limit", "dataloader_num_workers"), _COUNT_FROM_0),
+    "neftune_noise_alpha": _NOT_NEGATIVE,
+    "max_steps": Range(least=-1, whole=True),
+}
+"""The ranges of arguments that transformers declares, so that their metadata cannot say them."""
 
 
 @dataclass
@@ -45,6 +72,7 @@ class FineTuningArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        check_values(self, OF_TRANSFORMERS)
         if not torch.accelerator.is_available():
             self.use_cpu = True
         if self.bf16 and self.use_cpu and not self.emulate_bf16:
@@ -55,6 +83,7 @@ class FineTuningArguments(TrainingArguments):
         if self.accelerator_config is None and self.dataloader_pin_memory and not self.use_cpu:
             self.accelerator_config = {"non_blocking": True}
         super().__post_init__()
+        _check_trackers(self.report_to)
         if self.run_name is None and self.output_dir is not None:
             self.run_name = Path(
                 self.output_dir
@@ -62,6 +91,25 @@ class FineTuningArguments(TrainingArguments):
         if self.trackio_static_space_id is None:
             self.trackio_static_space_id = (
                 False  # None would publish the log of every run that is pushed
+            )
+
+
+def _check_trackers(names: Iterable[str]) -> None:
+    """Refuse a tracker before models and data are loaded.
+
+    Raises:
+        UserError: transformers does not know it, or its package is not installed.
+    """
+    for name in names:
+        if name not in INTEGRATION_TO_CALLBACK:
+            known = ["none", "all", *INTEGRATION_TO_CALLBACK]
+            hint = did_you_mean(str(name), known, f"; choose of {', '.join(known)}.")
+            raise UserError(f"report_to names {name!r}, which is no tracker{hint}")
+        # The other two are a part of the platform that runs the training.
+        if name not in ("flyte", "azure_ml", *get_available_reporting_integrations()):
+            raise UserError(
+                f"report_to names {name!r}, but the package of this tracker is not installed; install it, or set "
+                "report_to to none."
             )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import write_text
+from itrd_nlp.files import read_json, write_text
 
 IDENTITY_NAME = "identity.json"
 SAMPLED_ROWS = 256
@@ -62,7 +62,11 @@ def check_identity(
         # Null stands for the default of some arguments, because the oldest checkpoints have no entry for them.
         return assumed | {k: v for k, v in values.items() if v is not None or k not in assumed}
 
-    recorded = json.loads((folder / IDENTITY_NAME).read_text(encoding="utf-8"))
+    recorded = read_json(folder / IDENTITY_NAME)
+    if not isinstance(recorded, dict):
+        raise UserError(
+            f"{folder / IDENTITY_NAME} is no JSON object, so it is not as it was written."
+        )
     before, identity = complete(recorded), complete(json.loads(json.dumps(identity)))
     differences = [
         f"{name} is {identity.get(name)!r} now and was {before.get(name)!r}"

@@ -7,6 +7,7 @@ corr_view: str = field(default="tokens", metadata={"help": "...", "choices": ["t
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -32,8 +33,13 @@ class Range:
     whole: bool = False
 
     def __contains__(self, value: float) -> bool:
+        try:
+            finite = math.isfinite(value)
+        except OverflowError:  # a whole number beyond every float
+            return False
         return (
-            math.isfinite(value)
+            finite
+            and (not self.whole or value == int(value))
             and (self.least is None or value >= self.least)
             and (self.above is None or value > self.above)
             and (self.most is None or value <= self.most)
@@ -44,25 +50,26 @@ class Range:
         if self.below is not None:
             return f"at least {self.least:g} and below {self.below:g}"
         if self.most is not None:
-            return f"from {self.least:g} to {self.most:g}"
+            return f"from {self.least:g} to {self.most:.10g}"
         if self.above is not None:
             return f"a finite number > {self.above:g}"
         return f"at least {self.least:g}" if self.whole else f"a finite number >= {self.least:g}"
 
 
-def check_values(args: Any) -> None:
+def check_values(args: Any, more: Mapping[str, Range] | None = None) -> None:
     """Refuse a value outside of the range or the choices that its field names.
 
     Args:
         args: an instance of a dataclass.
+        more: name of a field to its range, for fields whose metadata cannot say it.
 
     Raises:
         UserError: names the argument, the value and what is allowed.
     """
     for f in fields(args):
         value = getattr(args, f.name)
-        allowed = f.metadata.get("range")
-        if allowed is not None and value is not None and value not in allowed:
+        allowed = f.metadata.get("range", (more or {}).get(f.name))
+        if allowed is not None and isinstance(value, int | float) and value not in allowed:
             raise UserError(f"{f.name} is {value}, but must be {allowed}.")
         choices = f.metadata.get("choices")
         if choices is None or value is None:  # None stands for a default that is found later

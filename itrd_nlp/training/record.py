@@ -7,7 +7,6 @@ read.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
@@ -22,7 +21,7 @@ from pydantic import (
 )
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import write_json
+from itrd_nlp.files import parse_json, read_bytes, write_json
 
 RESULTS_NAME = "results.json"
 VERSION = 2
@@ -31,7 +30,7 @@ VERSION = 2
 _VERSION_1 = ({"exact_match": "EM", "f1": "F1"}, {"accuracy": "accuracy", "f1": "F1"})
 
 Score = Annotated[float, Field(ge=-100, le=100)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=10**15)]  # a larger one is no float any more
 T = TypeVar("T")
 
 
@@ -114,7 +113,7 @@ class RunRecord(ModelRecord):
         (79.3, 81.5)
     """
 
-    PAIR: ClassVar[str] = r"^\d+:\d+$"
+    PAIR: ClassVar[str] = r"^\d{1,4}:\d{1,4}$"
 
     version: int = 1
     task: str | None = None
@@ -142,7 +141,9 @@ class RunRecord(ModelRecord):
         metrics = data["metrics"] = recorded_metrics(data)
         data = _with_scores(data, metrics)
         data["teacher"] = _with_scores(data.get("teacher"), metrics)
-        data["more_teachers"] = [_with_scores(x, metrics) for x in data.get("more_teachers", [])]
+        others = data.get("more_teachers", [])
+        if isinstance(others, list):  # else the field says what it should be
+            data["more_teachers"] = [_with_scores(other, metrics) for other in others]
         return data
 
     @classmethod
@@ -156,10 +157,12 @@ class RunRecord(ModelRecord):
         if not path.is_file():
             return None
         try:
-            content = json.loads(path.read_bytes())
+            content = parse_json(read_bytes(path))
             if not isinstance(content, dict):
                 raise ValueError("not an object")
-        except (ValueError, RecursionError) as error:
+        except UserError:  # it cannot be read at all
+            raise
+        except ValueError as error:
             raise UserError(
                 f"{path}: {RESULTS_NAME} is no JSON object ({error}); delete it to measure again."
             ) from None
@@ -194,7 +197,10 @@ class RunRecord(ModelRecord):
 
 def recorded_metrics(data: Mapping[str, Any]) -> dict[str, str]:
     """Name of each metric in the content of a record to its heading. Version 1 of the file did not name them."""
-    return dict(data.get("metrics") or _VERSION_1[1 if "accuracy" in data else 0])
+    named = data.get("metrics") or _VERSION_1[1 if "accuracy" in data else 0]
+    if not isinstance(named, Mapping):
+        raise ValueError("metrics must be an object, name of a metric to its heading")
+    return dict(named)
 
 
 def validated(path: Path, kind: type[T], content: Any) -> T:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -41,25 +41,39 @@ def _gpus() -> str:
     return f", {torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
 
 
-def print_summary(rows: Sequence[ModelRecord], title: str, metrics: Mapping[str, str]) -> None:
-    """Print one row a model: name, layers, parameters, size, scores, seconds.
+def print_summary(
+    rows: Sequence[ModelRecord], title: str, metrics: Mapping[str, str], *, example: str = "row"
+) -> None:
+    """Print one row a model: name, layers, parameters, size, scores, milliseconds an example, seconds of the training.
+
+    Columns that are known of no model are left out.
 
     Args:
         rows: the models.
         title: above the table.
         metrics: name of a metric to the heading of its column.
+        example: the noun for one example, such as ``question``.
     """
+    columns: dict[str, Callable[[ModelRecord], str]] = {
+        "layers": lambda row: _shown(row.layers, "d"),
+        "parameters": lambda row: "" if row.parameters is None else f"{row.parameters / 1e6:.1f} M",
+        "MB (fp32)": lambda row: _shown(row.megabytes_fp32, ".1f"),
+        **{
+            label: lambda row, name=name: _shown(row.scores.get(name), ".2f")
+            for name, label in metrics.items()
+        },
+        f"ms/{example}": lambda row: _shown(row.ms_per_question, ".1f"),
+        "training (s)": lambda row: _shown(row.train_seconds, ".0f"),
+    }
+    known = {name: cell for name, cell in columns.items() if any(cell(row) for row in rows)}
     table = Table(title=title, title_justify="left")
     table.add_column("model")
-    for column in ("layers", "parameters", "MB (fp32)", *metrics.values(), "seconds"):
-        table.add_column(column, justify="right")
+    for name in known:
+        table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(
-            row.name or "",
-            "" if row.layers is None else str(row.layers),
-            "" if row.parameters is None else f"{row.parameters / 1e6:.1f} M",
-            "" if row.megabytes_fp32 is None else f"{row.megabytes_fp32:.1f}",
-            *(f"{row.scores[metric]:.2f}" if metric in row.scores else "" for metric in metrics),
-            "" if row.train_seconds is None else f"{row.train_seconds:.0f}",
-        )
+        table.add_row(row.name or "", *(cell(row) for cell in known.values()))
     Console().print(table)
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)

@@ -42,6 +42,8 @@ def check_target_file(
         raise UserError(f"{option} {path} is a folder, but must be a file.")
     if not path.parent.is_dir():
         raise UserError(f"{option} {path}: there is no folder {path.parent}.")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise UserError(f"{option} {path}: the folder {path.parent} does not let you write.")
     if not os.path.lexists(path):
         return
     if not path.is_file():

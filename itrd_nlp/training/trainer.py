@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import stat
 from collections.abc import Sized
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import TrainerControl
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.utils import CONFIG_NAME
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import replace_folder, writing
@@ -137,6 +139,12 @@ class BaseTrainer(Trainer):
             )
         return path
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """See `transformers.Trainer.save_model`. Whoever may read the configuration may read the weights."""
+        super().save_model(output_dir, _internal_call)
+        if self.args.should_save:
+            _share_weights(Path(output_dir or self.args.output_dir))
+
     def _get_output_dir(self, trial: Any) -> str:
         return super()._get_output_dir(trial) if self._staging is None else str(self._staging)
 
@@ -161,6 +169,7 @@ class BaseTrainer(Trainer):
                 if self.args.should_save:
                     self.state.save_to_json(str(staged / "trainer_state.json"))
                     write_identity(staged, self._identity)
+                    _share_weights(staged)
                     seal(staged)
                     replace_folder(staged, final)
                     rotate_checkpoints(
@@ -181,6 +190,14 @@ class BaseTrainer(Trainer):
         if self.args.fp16 and "loss" in logs:
             logs = logs | {"skipped_steps": float(self.skipped_steps)}
         super().log(logs, start_time)
+
+
+def _share_weights(folder: Path) -> None:
+    """Give weights, which safetensors writes for their owner alone, the mode of the configuration beside them."""
+    config = folder / CONFIG_NAME
+    if config.is_file():
+        for path in folder.glob("*.safetensors"):
+            path.chmod(stat.S_IMODE(config.stat().st_mode))
 
 
 class _CountSkippedSteps(TrainerCallback):

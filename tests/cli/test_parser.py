@@ -322,12 +322,21 @@ def test_run_prints_once_in_a_distributed_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RANK", "1")
-    assert run_main(raising(UserError("no")), capsys) == (2, "", "")
+    monkeypatch.setattr(
+        process, "WAIT_FOR_THE_FIRST", 0.0
+    )  # the launcher would end it in this time
+    assert run_main(raising(UserError("no")), capsys) == (2, "", "error: process 1: no\n")
     monkeypatch.setenv("RANK", "0")
     assert run_main(raising(UserError("no")), capsys) == (2, "", "error: no\n")
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.ENOENT, errno.EEXIST])
+@pytest.mark.parametrize(
+    "number",
+    [
+        *(errno.ENOSPC, errno.EACCES, errno.ENOENT, errno.EEXIST),
+        *(errno.ELOOP, errno.EIO, errno.ENAMETOOLONG),
+    ],
+)
 def test_run_prints_a_file_that_cannot_be_used_as_one_sentence(
     capsys: pytest.CaptureFixture[str], number: int
 ) -> None:

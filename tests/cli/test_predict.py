@@ -130,8 +130,11 @@ def test_options_reach_the_pipeline(run: Any, qa: QuestionAnsweringPipeline) -> 
 
 BAD_LINES = [
     ("{", ":2: the line is not JSON (Expecting property name"),
-    ("[" * 100_000, ":2: the line has too many lists and objects within each other."),
-    ('{"id": ' + "9" * 5000 + "}", ":2: the line is not JSON (Exceeds the limit"),
+    ("[" * 100_000, ":2: the line is not JSON (it is nested too deep)."),
+    (
+        '{"id": ' + "9" * 5000 + "}",
+        ":2: the line is not JSON (a whole number has too many digits).",
+    ),
     ("[]", ":2: the line is a list, but must be an object with question and context."),
     ('{"question": "where"}', ":2: context is missing, but must be a text."),
     ('{"question": "", "context": "a"}', ":2: question is empty."),

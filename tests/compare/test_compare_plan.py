@@ -20,6 +20,7 @@ from itrd_nlp.compare.plan import CompareArguments, Plan, write_config
 from itrd_nlp.compare.runner import run_cells, time_left
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json
+from itrd_nlp.training import yaml_files
 
 SETTING = setting_of("question-answering")
 METHODS = {"kd": {"beta_corr": 0, "beta_mi": 0}, "itrd": {}}
@@ -223,7 +224,7 @@ def test_a_token_of_the_base_is_in_no_file_and_reaches_the_training(
 def test_what_is_written_for_a_training_is_read_back_as_it_was(tmp_path: Path) -> None:
     config = {"learning_rate": 2e-4, "a": "2e-4", "b": "no", "layer_map": ["1:4"], "c": None}
     write_config(tmp_path / "config.yaml", config)
-    assert files.read_yaml(str(tmp_path / "config.yaml")) == config
+    assert yaml_files.read_yaml(str(tmp_path / "config.yaml")) == config
     assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == config
 
 

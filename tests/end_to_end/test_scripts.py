@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
-from itrd_nlp.files import parse_yaml, read_yaml
+from itrd_nlp.training.yaml_files import parse_yaml, read_yaml
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 

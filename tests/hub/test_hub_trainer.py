@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import ModelCard
+from huggingface_hub import HfApi, ModelCard
 from safetensors.torch import load
 from transformers import BertTokenizerFast, TrainingArguments
 
@@ -18,6 +19,7 @@ from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.trainer import ITRDTrainer
 from itrd_nlp.errors import UserError
 from itrd_nlp.publish.hub_trainer import HubTrainer
+from itrd_nlp.tasks.jobs import evaluate as evaluation
 from itrd_nlp.training.arguments import FineTuningArguments
 
 REPO = "user/student"
@@ -235,3 +237,26 @@ def test_a_fine_tuned_teacher_is_pushed_without_the_arguments_of_its_training(
     trainer.push_to_hub()
     assert (Path(trainer.args.output_dir) / "training_args.bin").is_file()
     assert set(files(as_default_hub)) == {"config.json", "model.safetensors", "README.md"}
+
+
+def test_a_model_is_judged_without_a_hub_also_where_the_run_is_pushed(
+    student, make_rows, collate, tmp_path, monkeypatch
+):
+    """The teacher of a run with push_to_hub is evaluated by a trainer of its own, which pushes nothing."""
+    made = []
+
+    class Judge(evaluation.BaseTrainer):
+        def __init__(self, **kwargs):
+            made.append(kwargs["args"])
+            super().__init__(**kwargs)
+
+    monkeypatch.setattr(evaluation, "BaseTrainer", Judge)
+    monkeypatch.setattr(evaluation, "scored", lambda *_: None)
+    monkeypatch.setattr(HfApi, "create_repo", None)
+    args = FineTuningArguments(
+        str(tmp_path / "out"), push_to_hub=True, hub_model_id="me/it", report_to="none"
+    )
+    data = SimpleNamespace(of_trainer=lambda: {"data_collator": collate})
+    evaluation.judge(None, student, data, args)
+    assert [one.push_to_hub for one in made] == [False]
+    assert args.push_to_hub

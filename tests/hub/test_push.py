@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForQuestionAnswering, BertTokenizerFast
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.publish.hub import hub_errors
+from itrd_nlp.publish.hub_errors import hub_errors
 from itrd_nlp.tasks.jobs.push import check_student, push_student
 
 REPO = "user/student"
@@ -259,6 +259,51 @@ def missing_shard(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def index_of(folder: Path, content: object) -> None:
+    """An index in place of the weights, which lie beside the folder now."""
+    private = folder.parent / "private"
+    private.mkdir()
+    (folder / "model.safetensors").rename(private / "x.safetensors")
+    text = content if isinstance(content, str) else json.dumps(content)
+    (folder / "model.safetensors.index.json").write_text(text)
+
+
+def index_upwards(folder: Path) -> None:
+    index_of(folder, {"weight_map": {"a": "../private/x.safetensors"}})
+
+
+def index_of_a_path(folder: Path) -> None:
+    index_of(folder, {"weight_map": {"a": str(folder.parent / "private" / "x.safetensors")}})
+
+
+def index_below(folder: Path) -> None:
+    index_of(folder, {"weight_map": {"a": "checkpoint-10/model.safetensors"}})
+
+
+def index_of_another_kind_of_file(folder: Path) -> None:
+    index_of(folder, {"weight_map": {"a": "training_args.bin"}})
+
+
+def index_of_numbers(folder: Path) -> None:
+    index_of(folder, {"weight_map": {"a": [1]}})
+
+
+def index_of_nothing(folder: Path) -> None:
+    index_of(folder, [])
+
+
+def index_too_deep(folder: Path) -> None:
+    index_of(folder, "[" * 100_000)
+
+
+def broken_tokenizer_config(folder: Path) -> None:
+    (folder / "tokenizer_config.json").write_text("[" * 100_000)
+
+
+def card_of_another_encoding(folder: Path) -> None:
+    (folder / "README.md").write_bytes(b"# caf\xe9\n")
+
+
 def without_tokenizer(folder: Path) -> None:
     for path in folder.glob("tokenizer*"):
         path.unlink()
@@ -297,6 +342,15 @@ def card_with_token(folder: Path) -> None:
         (weights_with_heads, "holds objective.projections.0.weight, which is no part of the model"),
         (weights_without_head, "lacks qa_outputs.bias"),
         (missing_shard, "names model-00001-of-00001.safetensors, but"),
+        (index_upwards, "names '../private/x.safetensors', but must name files .safetensors"),
+        (index_of_a_path, "private/x.safetensors', but must name files .safetensors"),
+        (index_below, "names 'checkpoint-10/model.safetensors', but must name"),
+        (index_of_another_kind_of_file, "names 'training_args.bin', but must name"),
+        (index_of_numbers, "names [1], but must name"),
+        (index_of_nothing, "weight_map must be an object"),
+        (index_too_deep, "index.json is not valid JSON: it is nested too deep"),
+        (broken_tokenizer_config, "tokenizer"),
+        (card_of_another_encoding, "README.md is not text in UTF-8"),
         (without_tokenizer, "has no tokenizer, such as tokenizer.json"),
         (another_tokenizer, "so it is not the model's"),
         (without_config, "config.json"),

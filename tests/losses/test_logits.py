@@ -11,7 +11,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.losses import kd_loss, mean_prediction, span_kd_loss
+from itrd_nlp.losses import (
+    bernoulli_kd_loss,
+    kd_loss,
+    mean_bernoulli,
+    mean_prediction,
+    span_kd_loss,
+    value_kd_loss,
+)
 
 NAN, INF = float("nan"), float("inf")
 
@@ -290,3 +297,63 @@ def test_what_stands_at_padding_does_not_reach_the_mean(garbage: float) -> None:
 def test_the_mean_of_half_precision_is_taken_in_float32() -> None:
     found = mean_prediction([logits(2, 3).bfloat16(), logits(2, 3, seed=1).bfloat16()])
     assert found.dtype == torch.float32 and not found.requires_grad
+
+
+# ---- labels that may hold together, and numbers ----
+
+
+def test_independent_labels_have_the_mean_divergence_of_their_bernoullis():
+    student = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
+    teacher = 3 * torch.randn(5, 4, dtype=torch.float64)
+    p, q = (torch.distributions.Bernoulli(logits=x / 2.0) for x in (teacher, student))
+    expected = 4.0 * torch.distributions.kl_divergence(p, q).mean()
+    found = bernoulli_kd_loss(student, teacher, temperature=2.0)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-12)
+    (gradient,) = torch.autograd.grad(found, student, retain_graph=True)
+    (wanted,) = torch.autograd.grad(expected, student)
+    torch.testing.assert_close(gradient, wanted)
+
+
+def test_independent_labels_far_apart_cost_much_where_a_softmax_sees_nothing():
+    student, teacher = torch.full((2, 3), 5.0), torch.full((2, 3), -5.0)
+    assert kd_loss(student, teacher).item() == 0
+    assert bernoulli_kd_loss(student, teacher).item() > 4
+
+
+@pytest.mark.parametrize("logit", [0.0, 1e4, -1e4])
+def test_independent_labels_are_finite_for_any_logit(logit):
+    student = torch.full((2, 3), -logit, requires_grad=True)
+    loss = bernoulli_kd_loss(student, torch.full((2, 3), logit))
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(student.grad).all()
+
+
+def test_numbers_have_the_mean_squared_difference():
+    student, teacher = torch.tensor([[1.0], [4.0]]), torch.tensor([[3.0], [4.5]])
+    assert value_kd_loss(student, teacher).item() == pytest.approx((4 + 0.25) / 2)
+
+
+@pytest.mark.parametrize("loss", [bernoulli_kd_loss, value_kd_loss])
+def test_rows_that_do_not_count_change_neither_loss_nor_gradient(loss):
+    student = torch.randn(2, 3, 2, requires_grad=True)
+    teacher = torch.randn(2, 3, 2)
+    mask = torch.tensor([[1, 1, 0], [1, 0, 0]])
+    found = loss(student, teacher, sample_mask=mask)
+    expected = loss(student[mask.bool()], teacher[mask.bool()])
+    assert found.item() == pytest.approx(expected.item())
+    (gradient,) = torch.autograd.grad(found, student)
+    assert (gradient[~mask.bool()] == 0).all()
+    assert loss(student, teacher, sample_mask=torch.zeros(2, 3)).item() == 0
+
+
+@pytest.mark.parametrize("loss", [bernoulli_kd_loss, value_kd_loss])
+def test_logits_of_another_shape_are_refused(loss):
+    with pytest.raises(UserError, match=r"student logits .* and teacher logits .* must have one"):
+        loss(torch.zeros(2, 3), torch.zeros(2, 4))
+
+
+def test_the_mean_of_independent_labels_is_that_of_their_probabilities():
+    one, other = torch.randn(4, 3, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
+    mean = mean_bernoulli([one, other], temperature=2.0)
+    expected = ((one / 2).sigmoid() + (other / 2).sigmoid()) / 2
+    torch.testing.assert_close((mean / 2).sigmoid(), expected)

@@ -1,7 +1,12 @@
 import datasets
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForQuestionAnswering
+from transformers import (
+    AutoConfig,
+    AutoModelForQuestionAnswering,
+    XLNetConfig,
+    XLNetForQuestionAnsweringSimple,
+)
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.teacher import Teacher
@@ -101,9 +106,37 @@ def test_a_teacher_whose_logits_nobody_reads_stops_after_its_last_pair(
                 )
             trainer.train()
         handle.remove()
-        return trainer.student.state_dict(), bool(reached)
+        return trainer.student.state_dict(), len(reached)
 
     weights, reached = train(stops=True)
     expected, _ = train(stops=False)
-    assert reached == (not early)
+    # The first of the two batches runs to the end once, to compare both ways.
+    assert reached == (1 if early else 2)
     assert all(torch.equal(weights[name], value) for name, value in expected.items())
+
+
+def test_a_model_whose_layers_hold_another_shape_runs_to_its_end(inputs, tmp_path, caplog):
+    """XLNet hands (L, B, d) from layer to layer, so that early states would pair the wrong tokens."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 64, "d_model": 32, "n_layer": 4, "n_head": 2, "d_inner": 64}
+    model = XLNetForQuestionAnsweringSimple(XLNetConfig(**sizes, dropout=0.0)).eval()
+    args = ITRDTrainingArguments(output_dir=str(tmp_path), w_kd=0.0)
+    teacher = Teacher(model, [2], args)
+    assert teacher.stops_early
+    found = teacher(inputs).hidden_states[2]
+    with torch.no_grad():
+        expected = model(**inputs, output_hidden_states=True).hidden_states[2]
+    torch.testing.assert_close(found, expected)
+    assert not teacher.stops_early
+    assert any("runs to its last layer" in message for message in caplog.messages)
+
+
+def test_a_model_that_stops_early_is_compared_with_a_whole_pass_once(inputs, tmp_path):
+    model = encoder("bert")
+    runs = []
+    model.bert.encoder.layer[3].register_forward_hook(lambda *_: runs.append(1))
+    teacher = Teacher(model, [2], ITRDTrainingArguments(output_dir=str(tmp_path), w_kd=0.0))
+    for _ in range(3):
+        teacher(inputs)
+    assert teacher.stops_early
+    assert len(runs) == 1

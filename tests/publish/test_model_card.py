@@ -18,11 +18,8 @@ import itrd_nlp
 from itrd_nlp.distillation.arguments import with_objective
 from itrd_nlp.errors import UserError
 from itrd_nlp.publish import model_card as module
-from itrd_nlp.publish.model_card import (
-    CITATION,
-    is_generated,
-    license_of,
-)
+from itrd_nlp.publish.licenses import license_of, recorded_license
+from itrd_nlp.publish.model_card import CITATION, is_generated
 from itrd_nlp.tasks.question_answering.page import PAGE
 from itrd_nlp.training.record import RunRecord
 
@@ -204,9 +201,50 @@ def test_the_license_of_another_model_is_read_from_its_card(tmp_path: Path) -> N
         ("no metadata", None),
         ("---\n- a list\n---\n", None),
         ("---\na: [\n---\n", None),
+        ("---\nlicense: MIT\n---\n", "mit"),
+        ("---\nlicense: Apache License 2.0\n---\n", "apache-2.0"),
+        ("---\nlicense: CC BY-SA 4.0\n---\n", "cc-by-sa-4.0"),
+        ("---\nlicense: [MIT, gpl-3.0]\n---\n", "mit, gpl-3.0"),
+        ("---\nlicense: other\nlicense_name: our-own\n---\n", "our-own"),
+        ("---\nlicense: 3\n---\n", None),
+        ("---\nlicense: " + "[" * 10_000 + "\n---\n", None),
+        ("\ufeff---\nlicense: mit\n---\n", "mit"),
     ):
         (tmp_path / "README.md").write_text(text)
         assert license_of(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("recorded", "identifier", "name"),
+    [
+        ("MIT", "mit", None),
+        ("MIT License", "mit", None),
+        ("Apache-2.0", "apache-2.0", None),
+        ("CC BY-SA 4.0", "cc-by-sa-4.0", None),
+        ("cc_by_4.0", "cc-by-4.0", None),
+        ("Our Own (2025)", "other", "our-own-2025"),
+        ("mit, gpl-3.0", "other", "mit-gpl-3.0"),
+        ("<b>\n\ud800", "other", "b"),
+        ("???", "other", None),
+    ],
+)
+def test_a_license_of_any_spelling_is_an_identifier_of_the_hub_on_the_card(
+    recorded: str, identifier: str, name: str | None
+) -> None:
+    for results in (changed(license=recorded), distilled()):
+        results["teacher"]["license"] = recorded
+        if recorded.isprintable():  # no record holds half a character
+            data = parsed(model_card(results)).data
+            assert (data.license, data.get("license_name")) == (identifier, name)
+    found = recorded_license(recorded)
+    assert found is not None
+    assert tuple(found) == (identifier, name)
+
+
+def test_a_license_that_is_asked_for_may_be_in_capitals() -> None:
+    assert parsed(model_card(distilled(), license="Apache-2.0")).data.license == "apache-2.0"
+    with pytest.raises(UserError, match=r"'MIT License', but .* did you mean mit"):
+        model_card(distilled(), license="MIT License")
 
 
 # ---- the text ----
@@ -312,6 +350,55 @@ def test_another_head_is_loaded_by_its_class(tmp_path: Path) -> None:
     assert "BertForSequenceClassification.from_pretrained" in card.text
     assert card.data.get("pipeline_tag") == "text-classification"
     assert "question answering" not in card.text
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("layers", "<b>"),
+        ("parameters", "<b>"),
+        ("parameters", 10**400),
+        ("megabytes_fp32", "<b>"),
+        ("ms_per_question", "<b>"),
+        ("steps", "<b>"),
+        ("layer_pairs", ["1:<b>"]),
+        ("layer_pairs", [f"1:{'9' * 5000}"]),
+        ("f1", "<b>"),
+    ],
+)
+def test_no_number_of_a_record_is_markup(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=field):
+        model_card(changed(**{field: value}))
+    if field in distilled()["teacher"]:
+        results = distilled()
+        results["teacher"][field] = value
+        with pytest.raises(ValueError, match=field):
+            model_card(results)
+
+
+@pytest.mark.parametrize(
+    "name", ["seed", "warm_start_ratio", "fade_ratio", "max_eval_samples", "peer_losses", "beta_mi"]
+)
+@pytest.mark.parametrize("value", ["<b>", ["<b>"], {"<b>": "<b>"}, None, True])
+def test_an_argument_that_is_no_number_is_text_on_the_card(name: str, value: Any) -> None:
+    results = distilled()
+    results["arguments"][name] = value
+    del results["datasets"]["validation"]["questions"]
+    results["config"]["text"] = "a: 1\n"
+    rendered = MarkdownIt("commonmark").enable("table").render(model_card(results).text)
+    assert "<b>" not in rendered
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", '{"architectures": "A\\nimport os"}', '{"architectures": [5]}']
+)
+def test_an_architecture_that_is_no_name_of_a_class_is_not_on_the_card(
+    content: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(content)
+    known = {key: distilled()[key] for key in ("layers", "environment")}
+    text = model_card(known, tmp_path).text
+    assert "import" not in text and "## Use" not in text
 
 
 # ---- what is not known ----

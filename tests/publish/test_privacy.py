@@ -19,7 +19,7 @@ from huggingface_hub import constants
 from itrd_nlp import files
 from itrd_nlp.cli import parser, process
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import dump_yaml, parse_yaml, write_json
+from itrd_nlp.files import write_json
 from itrd_nlp.publish import privacy
 from itrd_nlp.publish.model_card import model_card
 from itrd_nlp.publish.privacy import (
@@ -37,6 +37,7 @@ from itrd_nlp.publish.privacy import (
 )
 from itrd_nlp.training.record import RunRecord
 from itrd_nlp.training.secrets import Secret, is_secret_name
+from itrd_nlp.training.yaml_files import dump_yaml, parse_yaml, read_yaml
 
 # Made up: of a user, of OAuth, of an organisation, and of a Hub of one's own.
 TOKENS = (
@@ -357,7 +358,7 @@ def test_a_config_is_recorded_by_its_values(
         "others": ["1:4", "2e-4"],
         "x": 1e-5,
     }
-    assert parse_yaml(recorded) == yaml.safe_load(recorded) == files.read_yaml(config) == expected
+    assert parse_yaml(recorded) == yaml.safe_load(recorded) == read_yaml(config) == expected
     assert not {"#", "&", "*"} & set(recorded)
     assert dump_yaml(parse_yaml(recorded)) == recorded
 

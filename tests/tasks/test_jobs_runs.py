@@ -1,3 +1,7 @@
+import json
+import re
+from types import SimpleNamespace
+
 import pytest
 import torch
 from datasets import Dataset
@@ -13,9 +17,12 @@ from transformers import (
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json
 from itrd_nlp.models.encode import longest_input
+from itrd_nlp.publish.page import TaskPage
+from itrd_nlp.tasks.jobs import runs
 from itrd_nlp.tasks.jobs.runs import check_lengths, finished_run, public_name
-from itrd_nlp.tasks.task import TaskData
+from itrd_nlp.tasks.task import Task, TaskData
 from itrd_nlp.training.arguments import FineTuningArguments
+from itrd_nlp.training.record import RunRecord
 from itrd_nlp.training.roles import chosen_arguments
 
 
@@ -81,3 +88,141 @@ def test_features_that_are_longer_than_the_model_takes_are_refused(make_bert):
     check_lengths(make_bert(1, seed=0), data(64))
     with pytest.raises(UserError, match="have 65 tokens, but the model takes 64 at most"):
         check_lengths(make_bert(1, seed=0), data(65))
+
+
+# ---- the end of a run ----
+
+
+class OfWords(Task):
+    """A task of right and wrong words."""
+
+    name = "words"
+    metrics = {"f1": "F1"}  # noqa: RUF012
+    main_metric = "f1"
+    page = TaskPage()
+    head = load = scores = score_file = predict = head_for = None
+
+    def breakdown(self, answers, data):
+        return {"length": {"short": {"questions": len(answers), "f1": 100.0}}}
+
+    def disagreements(self, student, teacher, data):
+        return {
+            **dict.fromkeys(("questions", "teacher_right", "student_right"), 0),
+            **{"both_right": 0, "neither_right": 0, "examples": []},
+        }
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write the files of a finished run, with what `runs.write_run` itself takes."""
+    record = RunRecord(version=2, task="words", metrics={"f1": "F1"}, scores={"f1": 50.0})
+
+    def write(**kwargs):
+        given = {"history": [], "answers": {"a": "yes"}, "teacher_answers": {"a": "no"}} | kwargs
+        runs.write_run(tmp_path, OfWords(None), None, record, **given)
+        return tmp_path
+
+    return write
+
+
+def test_a_run_leaves_its_record_card_report_and_analysis(write):
+    names = {path.name for path in write().rglob("*") if path.is_file()}
+    assert names >= {"results.json", "README.md", "report.html", "breakdown.json"}
+
+
+@pytest.mark.parametrize(
+    ("fails", "missing"),
+    [
+        ("model_card", "README.md"),
+        ("write_report", "report.html"),
+        ("breakdown", "breakdown.json"),
+    ],
+)
+def test_what_a_run_can_do_without_is_a_warning_and_costs_no_results(
+    fails, missing, write, monkeypatch, caplog
+):
+    def broken(*_, **__):
+        raise RuntimeError("a bug\nof ours")
+
+    monkeypatch.setattr(OfWords if fails == "breakdown" else runs, fails, broken)
+    folder = write()
+    assert RunRecord.read(folder).scores == {"f1": 50.0}
+    assert json.loads((folder / "analysis" / "predictions.json").read_text()) == {"a": "yes"}
+    assert missing not in {path.name for path in folder.rglob("*")}
+    (warning,) = caplog.messages
+    assert warning.endswith("is missing: a bug of ours.")
+
+
+def test_the_card_of_an_earlier_run_does_not_stand_beside_other_weights(write, monkeypatch):
+    card = write() / "README.md"
+    monkeypatch.setattr(runs, "model_card", None)
+    write()
+    assert not card.exists()
+    card.write_text("my own words")
+    write()
+    assert card.read_text() == "my own words"
+
+
+def test_results_are_there_only_after_the_answers(write, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runs, "write_analysis", full)
+    with pytest.raises(OSError, match="No space"):
+        write()
+    assert not (tmp_path / "results.json").exists()
+
+
+# ---- its beginning ----
+
+
+def test_a_fact_that_no_record_or_card_can_hold_is_refused_before_the_training(tmp_path):
+    args = FineTuningArguments(output_dir=str(tmp_path / "out"))
+    data = SimpleNamespace(datasets={})
+
+    def begin(**facts):
+        return runs.begin(args, OfWords(None), data, facts)
+
+    assert begin(license="MIT", arguments={"seed": 1}).license == "MIT"
+    with pytest.raises(UserError, match=r"out/results\.json: command is .* it should be a valid"):
+        begin(command=["train"])
+    with pytest.raises(UserError, match=r"the card of .*out cannot be written"):
+        begin(command="train \udcff")
+    with pytest.raises(UserError, match=r"the card of .*out cannot be written"):
+        begin(arguments={"train_file": "\udcff.json"})
+
+
+@pytest.mark.parametrize("name", ["results.json", "README.md", "report.html"])
+def test_a_folder_in_the_place_of_a_file_of_the_end_is_refused_at_the_start(name, tmp_path):
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=f"{re.escape(name)} is no file, but the run writes"):
+        finished_run(str(tmp_path), {})
+
+
+def test_an_output_dir_that_takes_no_files_is_refused_at_the_start(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file is a file, but must be a folder"):
+        finished_run(str(tmp_path / "file"), {})
+    with pytest.raises(UserError, match="does not let you write"):
+        finished_run(str(tmp_path / "file" / "below"), {})
+    (tmp_path / "analysis").write_text("")
+    with pytest.raises(UserError, match="analysis is a file"):
+        finished_run(str(tmp_path), {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"more_teachers": None}, "more_teachers is "),
+        ({"metrics": 5}, "metrics must be an object"),
+        ({"metrics": "abc"}, "metrics must be an object"),
+        ({"teacher": 3}, "teacher is "),
+        ({"layers": "<b>"}, "layers is "),
+        ({"f1": "high"}, "f1 is "),
+        ({"f1": float("nan")}, "f1 is "),
+    ],
+)
+def test_a_broken_value_of_a_record_is_one_sentence(changes, field, tmp_path):
+    write_json(tmp_path / "results.json", {"f1": 50.0} | changes)
+    with pytest.raises(UserError, match=field):
+        RunRecord.read(tmp_path)

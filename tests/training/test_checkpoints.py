@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import signal
@@ -16,7 +17,7 @@ from safetensors import SafetensorError
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.trainer import ITRDTrainer
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import replace_folder, writing
+from itrd_nlp.files import replace_folder, sha256, writing
 from itrd_nlp.training import checkpoints
 from itrd_nlp.training import trainer as base_trainer
 from itrd_nlp.training.checkpoints import (
@@ -300,3 +301,34 @@ def test_publishing_replaces_what_was_there(tmp_path):
     replace_folder(tmp_path / "new", tmp_path / "old")
     assert (tmp_path / "old" / "file").read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["old"]
+
+
+def test_whoever_may_read_a_checkpoint_may_read_its_weights(make_trainer, tmp_path):
+    before = os.umask(0o022)
+    try:
+        trainer = make_trainer()
+        trainer.train()
+        trainer.save_model()
+    finally:
+        os.umask(before)
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert {path.name for path in files} >= {"model.safetensors", "objective.safetensors"}
+    assert {path.name: path.stat().st_mode & 0o777 for path in files} == {
+        path.name: 0o644 for path in files
+    }
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "a/../../outside", ""])
+def test_a_manifest_names_files_of_its_own_folder_alone(name, tmp_path):
+    folder = tmp_path / "checkpoint-1"
+    folder.mkdir()
+    (tmp_path / "outside").write_text("x")
+    entry = {"size": 1, "sha256": sha256(tmp_path / "outside")}
+    (folder / "manifest.json").write_text(json.dumps({name: entry}))
+    assert damage(folder) == f"its manifest.json names {name!r}, which is no file in it"
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "[1]", "{", '{"a": 5}', "\ud800"])
+def test_a_manifest_that_is_none_is_damage(content, tmp_path):
+    (tmp_path / "manifest.json").write_text(content, encoding="utf-8", errors="surrogatepass")
+    assert damage(tmp_path) == "its manifest.json cannot be read"

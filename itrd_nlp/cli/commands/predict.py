@@ -22,6 +22,8 @@ from typing import Any, TextIO
 from itrd_nlp.cli.jobs import TaskArguments, asked_task
 from itrd_nlp.cli.parser import parse
 from itrd_nlp.errors import UserError
+from itrd_nlp.training.ranges import Range
+from itrd_nlp.training.roles import Metadata
 
 
 @dataclass
@@ -35,9 +37,10 @@ class PredictionArguments:
     output: str = field(default="-", metadata={"help": "Where the answers go; - is stdout."})
     batch_size: int | None = field(
         default=None,
-        metadata={
-            "help": "Windows at a time; default: 16, but 1 from stdin, so that each line is answered at once."
-        },
+        metadata=Metadata(
+            help="Windows at a time. Default: 16, or 1 for stdin, so that each line is answered at once.",
+            range=Range(least=1, whole=True),
+        ),
     )
     dtype: str = field(
         default="float32",
@@ -93,9 +96,8 @@ def _line(record: dict[str, Any]) -> str:
     with contextlib.suppress(UnicodeEncodeError):
         line.encode()
         return line + "\n"
-    return (
-        json.dumps(record) + "\n"
-    )  # half of a surrogate pair, such as an id may have, stays escaped
+    # Half of a surrogate pair, which an id may have, stays escaped.
+    return json.dumps(record) + "\n"
 
 
 def _shown(output: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from itrd_nlp.cli.configs import find_base, find_config, packaged_configs, summary
 from itrd_nlp.cli.parser import parse
-from itrd_nlp.files import dump_yaml, read_config, read_yaml
+from itrd_nlp.training.yaml_files import dump_yaml, read_config, read_yaml
 
 
 @dataclass

@@ -22,7 +22,7 @@ def write_analysis(
     folder: str | Path,
     *,
     predictions: Mapping[str, Any],
-    breakdown: Mapping[str, Any],
+    breakdown: Mapping[str, Any] | None = None,
     history: Sequence[Mapping[str, Any]] | None = None,
     teacher_predictions: Mapping[str, Any] | None = None,
     similarity: Mapping[str, Any] | None = None,

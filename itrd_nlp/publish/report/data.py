@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -10,6 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import read_json
 from itrd_nlp.training.record import RESULTS_NAME, RunRecord, validated
 
 ANALYSIS_NAME = "analysis"
@@ -21,8 +21,18 @@ PREDICTIONS_NAME = "predictions.json"
 TEACHER_PREDICTIONS_NAME = "teacher_predictions.json"
 
 Percent = Annotated[float, Field(ge=0, le=100)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=10**15)]
+_LARGEST = 10**15  # of whole numbers; a chart has floats
 Matrix = list[list[Annotated[float, Field(ge=0, le=1)]]]
+
+
+def _numbers(extra: dict[str, Any] | None) -> dict[str, float]:
+    """Those of the values that are numbers which a chart can show."""
+    return {
+        name: value
+        for name, value in (extra or {}).items()
+        if isinstance(value, float) or (isinstance(value, int) and abs(value) <= _LARGEST)
+    }
 
 
 class LogRow(BaseModel):
@@ -33,8 +43,7 @@ class LogRow(BaseModel):
 
     @property
     def values(self) -> dict[str, float]:
-        extra = self.model_extra or {}
-        return {name: value for name, value in extra.items() if isinstance(value, int | float)}
+        return _numbers(self.model_extra)
 
 
 class Matrices(BaseModel):
@@ -67,8 +76,7 @@ class Group(BaseModel):
 
     @property
     def scores(self) -> dict[str, float]:
-        extra = self.model_extra or {}
-        return {name: value for name, value in extra.items() if isinstance(value, int | float)}
+        return _numbers(self.model_extra)
 
 
 Groups = dict[str, dict[str, Group]]
@@ -96,6 +104,11 @@ class Answer(BaseModel):
     exact_match: bool
     f1: Percent | None = None
 
+    @property
+    def right(self) -> bool:
+        """Whether it is a true answer. The file calls it by the name that it had when there was one task."""
+        return self.exact_match
+
 
 class Reference(BaseModel):
     """A true answer, and the character of the context where it begins, if it stands there."""
@@ -113,6 +126,11 @@ class Disagreement(BaseModel):
     teacher: Answer
     student: Answer
 
+    @property
+    def located(self) -> bool:
+        """Whether answers are pieces of the context. A label is none, even if the context has the same word."""
+        return any(reference.start is not None for reference in self.references)
+
 
 class Disagreements(BaseModel):
     questions: Count
@@ -125,6 +143,11 @@ class Disagreements(BaseModel):
     @property
     def total(self) -> int:
         return self.teacher_right + self.student_right + self.both_right + self.neither_right
+
+    @property
+    def located(self) -> bool:
+        """Whether answers of any example are pieces of its context."""
+        return any(case.located for case in self.examples)
 
 
 @dataclass
@@ -170,8 +193,4 @@ def _read(path: Path, kind: Any) -> Any:
     """The content of a JSON file, None where there is none."""
     if not path.is_file():
         return None
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: Invalid JSON: {error}.") from None
-    return validated(path, kind, content)
+    return validated(path, kind, read_json(path))

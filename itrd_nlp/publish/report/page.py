@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,7 +123,7 @@ def render(run: Run, page: TaskPage) -> str:
 
 
 def _long_name(metric: str) -> str:
-    """``exact_match`` is Exact match."""
+    """Of a metric such as ``mean_rank``: Mean rank."""
     return metric.replace("_", " ").capitalize()
 
 
@@ -338,8 +339,10 @@ def segments(case: Disagreement) -> list[Segment]:
     """Cut a context where an answer of the reference, the teacher or the student begins or ends.
 
     References are marked at their place. Of a prediction the text alone is recorded, so it is marked wherever it
-    stands.
+    stands. Where answers are no pieces of the context nothing is marked.
     """
+    if not case.located:
+        return [Segment(case.context, [], [])] if case.context else []
     spans = [
         ("reference", r.start, r.start + len(r.text))
         for r in case.references
@@ -350,11 +353,16 @@ def segments(case: Disagreement) -> list[Segment]:
         spans += [(role, start, start + len(text)) for start in _occurrences(text, case.context)]
     length = len(case.context)
     spans = [(role, start, min(end, length)) for role, start, end in spans if start < length]
-    cuts = sorted({0, length, *(s for _, s, _ in spans), *(e for _, _, e in spans)})
+    changes: dict[int, Counter[str]] = {0: Counter(), length: Counter()}
+    for role, start, end in spans:
+        changes.setdefault(start, Counter())[role] += 1
+        changes.setdefault(end, Counter())[role] -= 1
     result = []
     before: set[str] = set()
-    for start, end in itertools.pairwise(cuts):
-        roles = {role for role, s, e in spans if s <= start and end <= e}
+    open_spans: Counter[str] = Counter()
+    for start, end in itertools.pairwise(sorted(changes)):
+        open_spans.update(changes[start])
+        roles = {role for role, number in open_spans.items() if number > 0}
         begins = sorted(roles - before)
         result.append(Segment(case.context[start:end], sorted(roles), begins))
         before = roles

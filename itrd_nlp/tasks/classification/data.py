@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import parse_json, read_text
 
 Row = dict[str, Any]
 
@@ -21,7 +22,8 @@ class TextArguments:
         default=None,
         metadata={
             "help": 'JSON lines: {"text": ..., "label": ...}, with "text_pair" where there are two texts; or '
-            '{"tokens": [...], "labels": [...]} for a label a token, null where none is judged.'
+            '{"tokens": [...], "labels": [...]} for a label a token, null where none is judged. A label is a string, '
+            "an integer or true or false."
         },
     )
     validation_file: str | None = field(
@@ -52,26 +54,24 @@ def read_rows(path: str | Path, max_samples: int | None = None) -> list[Row]:
         max_samples: read this many at most.
 
     Returns:
-        Rows with ``text``, ``label`` and perhaps ``text_pair``, or with ``tokens`` and ``labels``.
+        Rows with ``text``, ``label`` and perhaps ``text_pair``, or with ``tokens`` and ``labels``. Integers and
+        booleans among the labels are their text in JSON, such as ``1`` or ``true``.
 
     Raises:
         UserError: names the file, the line and the field that is missing or wrong.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path} does not exist.")
     rows: list[Row] = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if max_samples is not None and len(rows) == max_samples:
-                break
-            if line.strip():
-                rows.append(_row(line, f"{path}, line {number}"))
-                if is_tokens(rows) != ("tokens" in rows[-1]):
-                    raise UserError(
-                        f"{path}, line {number} is of another kind than the lines before; a file holds texts with a "
-                        '"label" or "tokens" with "labels", not both.'
-                    )
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if max_samples is not None and len(rows) == max_samples:
+            break
+        if line.strip():
+            where = f"{path}, line {number}"
+            rows.append(_row(_parsed(line, where), where))
+            if is_tokens(rows) != ("tokens" in rows[-1]):
+                raise UserError(
+                    f"{path}, line {number} is of another kind than the lines before; a file holds texts with a "
+                    '"label" or "tokens" with "labels", not both.'
+                )
     if not rows:
         raise UserError(f"{path} holds no row.")
     return rows
@@ -89,42 +89,63 @@ def label_names(rows: Sequence[Row]) -> list[str]:
     return sorted({row["label"] for row in rows})
 
 
-def _row(line: str, where: str) -> Row:
+def label_text(label: Any) -> Any:
+    """A label that JSON holds as an integer, true or false as its text there; anything else as it is."""
+    return json.dumps(label) if isinstance(label, int) else label  # a bool is an int, too
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value from JSON is text that a tokenizer can read, which half of a surrogate pair is not."""
+    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
+
+
+def is_words(values: Any) -> bool:
+    """Whether a value from JSON is a list of texts."""
+    return isinstance(values, list) and all(map(is_text, values))
+
+
+def _parsed(line: str, where: str) -> Any:
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
+        return parse_json(line)
+    except ValueError as error:
         raise UserError(f"{where} is no JSON: {error}.") from None
+
+
+def _row(row: Any, where: str) -> Row:
     if not isinstance(row, dict):
         raise UserError(f"{where} is no JSON object.")
     if "tokens" not in row:
         return _text_row(row, where)
     tokens, labels = row["tokens"], row.get("labels")
-    if not _strings(tokens) or not tokens:
+    if not is_words(tokens) or not tokens:
         raise UserError(f'{where}: "tokens" must be a list of words, at least one.')
     if not isinstance(labels, list) or len(labels) != len(tokens):
         raise UserError(
             f'{where}: "labels" must be a list with one label for each of {len(tokens)} tokens.'
         )
-    if not _strings([label for label in labels if label is not None]):
-        raise UserError(
-            f'{where}: each of "labels" must be a string, or null where the token is not judged.'
-        )
+    labels = [label_text(label) for label in labels]
+    for label in labels:
+        if label is not None and not (is_text(label) and label.strip()):
+            raise UserError(
+                f'{where}: {label!r} is among "labels", but each must be a string that is not empty, an integer, '
+                "true or false, or null where the token is not judged."
+            )
     return {"tokens": tokens, "labels": labels}
 
 
 def _text_row(row: Row, where: str) -> Row:
-    for name in ("text", "label"):
-        if not isinstance(row.get(name), str) or not row[name].strip():
+    label = label_text(row.get("label"))
+    for name, value, more in (
+        ("text", row.get("text"), ""),
+        ("label", label, ", an integer, true or false"),
+    ):
+        if not (is_text(value) and value.strip()):
             raise UserError(
-                f'{where}: "{name}" is {row.get(name)!r}, but must be a string that is not empty.'
+                f'{where}: "{name}" is {value!r}, but must be a string that is not empty{more}.'
             )
-    kept = {"text": row["text"], "label": row["label"]}
+    kept = {"text": row["text"], "label": label}
     if row.get("text_pair") is not None:
-        if not isinstance(row["text_pair"], str):
+        if not is_text(row["text_pair"]):
             raise UserError(f'{where}: "text_pair" is {row["text_pair"]!r}, but must be a string.')
         kept["text_pair"] = row["text_pair"]
     return kept
-
-
-def _strings(values: Any) -> bool:
-    return isinstance(values, list) and all(isinstance(value, str) for value in values)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from datasets import Dataset
 from transformers import (
+    BatchEncoding,
     DataCollatorForTokenClassification,
     DataCollatorWithPadding,
     PreTrainedTokenizerBase,
@@ -14,6 +16,8 @@ from transformers import (
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.tasks.classification.data import Row, is_tokens, label_names
+
+PADDED_TO = 8  # batches are as long as a multiple of it
 
 
 def classification_features(
@@ -44,24 +48,13 @@ def classification_features(
             f"label {min(unknown)!r} is in the data and not known to the model or the training data, which have "
             f"{', '.join(label2id)}."
         )
+    encoded = encode(rows, tokenizer, max_length)
+    columns = dict(encoded)
     if is_tokens(rows):
-        encoded = tokenizer(
-            [row["tokens"] for row in rows],
-            is_split_into_words=True,
-            truncation=True,
-            max_length=max_length,
-        )
-        columns = dict(encoded)
         columns["labels"] = [
             _aligned(encoded.word_ids(i), row["labels"], label2id) for i, row in enumerate(rows)
         ]
     else:
-        pairs = [row.get("text_pair") for row in rows]
-        if any(pair is not None for pair in pairs):
-            texts = ([row["text"] for row in rows], [pair or "" for pair in pairs])
-        else:
-            texts = ([row["text"] for row in rows],)
-        columns = dict(tokenizer(*texts, truncation=True, max_length=max_length))
         columns["label"] = [label2id[row["label"]] for row in rows]
     columns.pop("attention_mask", None)  # the collator's padding makes it
     columns["length"] = [len(ids) for ids in columns["input_ids"]]
@@ -73,16 +66,84 @@ def collator(
 ) -> DataCollatorWithPadding | DataCollatorForTokenClassification:
     """Pads batches of `classification_features` to a multiple of 8."""
     kind = DataCollatorForTokenClassification if is_tokens(rows) else DataCollatorWithPadding
-    return kind(tokenizer, pad_to_multiple_of=8)
+    return kind(tokenizer, pad_to_multiple_of=PADDED_TO)
+
+
+def encode(
+    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int, **settings: Any
+) -> BatchEncoding:
+    """Tokenise rows of one kind, with or without labels.
+
+    Args:
+        rows: texts, pairs of texts or lists of words.
+        tokenizer: a fast one, where rows have tokens.
+        max_length: tokens of the model at most; what is longer loses its end.
+        settings: for the tokenizer, such as ``padding``.
+    """
+    settings |= {"truncation": True, "max_length": max_length}
+    if is_tokens(rows):
+        return tokenizer([row["tokens"] for row in rows], is_split_into_words=True, **settings)
+    # A text without a second one is read alone, so that it has the same label whatever stands beside it.
+    texts = [
+        row["text"] if row.get("text_pair") is None else (row["text"], row["text_pair"])
+        for row in rows
+    ]
+    return tokenizer(texts, **settings)
+
+
+def first_parts(words: Sequence[int | None]) -> dict[int, int]:
+    """The position of the first part of each word that a model reads.
+
+    A word has none where it was cut off with the end of the text, or where the tokenizer makes nothing of it, as of a
+    character that nobody sees.
+
+    Args:
+        words: for each token of the model the number of its word, as `BatchEncoding.word_ids` returns them.
+    """
+    first: dict[int, int] = {}
+    for position, word in enumerate(words):
+        if word is not None:
+            first.setdefault(word, position)
+    return first
+
+
+def judged_positions(
+    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[list[int | None]] | None:
+    """For each row the position of each judged token, None of one that a model does not read; None for texts."""
+    if not is_tokens(rows):
+        return None
+    encoded = encode(rows, tokenizer, max_length)
+    positions = [first_parts(encoded.word_ids(i)) for i in range(len(rows))]
+    return [
+        [first.get(word) for word, label in enumerate(row["labels"]) if label is not None]
+        for row, first in zip(rows, positions, strict=True)
+    ]
+
+
+def longest_input(max_length: int, config: Any) -> int:
+    """The tokens that a model reads at most: ``max_length``, or fewer where it has no more positions.
+
+    Args:
+        max_length: the tokens that were asked for.
+        config: of the model.
+    """
+    positions = getattr(config, "max_position_embeddings", None)
+    if not isinstance(positions, int):
+        return max_length
+    # RoBERTa and its kin, all of which pad with 1, count positions from 2.
+    positions -= 2 if config.pad_token_id == 1 else 0
+    padded = -(-max_length // PADDED_TO) * PADDED_TO
+    return max_length if padded <= positions else max(1, positions // PADDED_TO * PADDED_TO)
 
 
 def _aligned(
     words: list[int | None], labels: Sequence[str | None], label2id: Mapping[str, int]
 ) -> list[int]:
     """A label for the first part of each word, `IGNORED` for the others, special tokens and words not judged."""
-    aligned, before = [], None
-    for word in words:
-        label = labels[word] if word is not None and word != before else None
-        aligned.append(IGNORED if label is None else label2id[label])
-        before = word
+    aligned = [IGNORED] * len(words)
+    for word, position in first_parts(words).items():
+        label = labels[word]
+        if label is not None:
+            aligned[position] = label2id[label]
     return aligned

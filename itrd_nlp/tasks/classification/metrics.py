@@ -15,8 +15,9 @@ OUTSIDE = "O"
 class ClassificationMetrics:
     """``compute_metrics`` of a trainer: accuracy and F1 in percent.
 
-    The F1 of texts is the mean over the classes (macro). That of tokens is over all tokens that are or are taken for
-    something else than ``O`` (micro), so that the many tokens outside say nothing; without a label ``O`` it is macro.
+    The F1 of texts is the mean over the classes (macro) that occur or that a text is taken for: a class that is in
+    neither says nothing about the model. That of tokens is over all tokens that are or are taken for something else
+    than ``O`` (micro), so that the many tokens outside say nothing; without a label ``O`` it is macro.
 
     Args:
         names: the labels in the order of their ids.
@@ -41,13 +42,13 @@ class ClassificationMetrics:
             all_named = np.sum(found != outside) + np.sum(true != outside)
             f1 = 2 * right / all_named if all_named else 0.0
         else:
-            f1 = np.mean([self._f1(found == c, true == c) for c in classes])
+            met = [c for c in classes if np.any(found == c) or np.any(true == c)]
+            f1 = np.mean([self._f1(found == c, true == c) for c in met])
         return {"accuracy": 100 * accuracy, "f1": 100 * float(f1)}
 
     @staticmethod
     def _f1(found: np.ndarray, true: np.ndarray) -> float:
-        named = found.sum() + true.sum()
-        return float(2 * (found & true).sum() / named) if named else 0.0
+        return float(2 * (found & true).sum() / (found.sum() + true.sum()))
 
 
 def best_class(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:

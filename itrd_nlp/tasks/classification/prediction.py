@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,8 @@ from itrd_nlp.models.loading import (
     load_tokenizer,
 )
 from itrd_nlp.models.onnx_model import OnnxModel, is_onnx_folder
+from itrd_nlp.tasks.classification.data import is_text, is_words
+from itrd_nlp.tasks.classification.features import encode, first_parts, longest_input
 from itrd_nlp.tasks.lines import Line, read_lines
 
 
@@ -34,6 +36,10 @@ class LabelArguments:
     max_length: int = field(
         default=384, metadata={"help": "Most tokens of a text; longer ones are cut."}
     )
+
+    def __post_init__(self) -> None:
+        if self.max_length < 1:
+            raise UserError(f"max_length is {self.max_length}, but must be at least 1.")
 
 
 def predict(
@@ -56,19 +62,23 @@ def predict(
         options: the text, and the longest input.
         head: the class of transformers that loads the model.
         loading: how it is loaded.
-        device: where it runs; default: the CPU.
+        device: where it runs; default: the first accelerator, else the CPU.
         dtype: of the weights.
         batch_size: texts at a time.
 
     Yields:
-        For each text ``text`` (and ``text_pair``, ``id``), its ``label`` and ``score``, the probability of the label;
-        for a row of tokens ``tokens``, ``labels`` and ``scores``.
+        The fields of each line, and for a text its ``label`` and ``score``, the probability of the label; for tokens
+        ``labels`` and ``scores``, one a token, null where the model has not read the token.
 
     Raises:
         UserError: the model, the source or a line cannot be used.
     """
     if (options.text is None) == (source is None):
         raise UserError("give either --text or --input.")
+    if options.text_pair is not None and options.text is None:
+        raise UserError("text_pair is set, but belongs to --text; a line of --input has its own.")
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}, but must be at least 1.")
     if source is None:
         row = {"text": options.text, "text_pair": options.text_pair}
         given = {name: value for name, value in row.items() if value is not None}
@@ -85,9 +95,25 @@ def _network(
     model: str, head: type, loading: LoadingArguments, device: str | None, dtype: str
 ) -> Any:
     if is_onnx_folder(model):
+        if dtype != "float32" or device not in (None, "cpu"):
+            raise UserError(
+                f"{model} is an ONNX folder, which runs on the CPU as it was exported; give neither dtype nor device."
+            )
         return OnnxModel.from_pretrained(model)
     network = load_model(model, role="model", args=loading, head=head)
-    return network.to(device=device or "cpu", dtype=getattr(torch, dtype)).eval()
+    try:
+        return network.to(device=device or _accelerator(), dtype=getattr(torch, dtype)).eval()
+    except (AssertionError, RuntimeError) as error:  # of torch
+        if device is None:
+            raise
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise UserError(f"device {device!r} cannot be used: {reason}.") from error
+
+
+def _accelerator() -> str:
+    """The first accelerator, else the CPU."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return "cpu" if found is None else str(found)
 
 
 def _labelled(
@@ -98,57 +124,48 @@ def _labelled(
     max_length: int,
 ) -> Iterator[dict[str, Any]]:
     names = network.config.id2label
+    token_head = _labels_tokens(network)
+    longest = longest_input(max_length, network.config)
     while batch := list(itertools.islice(lines, batch_size)):
         for line in batch:
-            _check(line)
-        kinds = {"tokens" in line.row for line in batch}
-        if len(kinds) > 1:
-            raise UserError(f"{batch[0].where}: texts and tokens cannot stand in one file.")
-        tokens = kinds.pop()
-        encoded = _encoded(tokenizer, [line.row for line in batch], tokens, max_length)
+            _check(line, token_head)
+        encoded = encode(
+            [line.row for line in batch], tokenizer, longest, padding=True, return_tensors="pt"
+        )
         probabilities = _probabilities(network, encoded)
         for i, line in enumerate(batch):
-            if not tokens:
+            if not token_head:
                 best = int(probabilities[i].argmax())
                 yield line.row | {"label": names[best], "score": float(probabilities[i, best])}
                 continue
-            first = _first_parts(encoded.word_ids(i))
-            chosen = probabilities[i, first].max(dim=-1)
-            yield line.row | {
-                "labels": [names[j] for j in chosen.indices.tolist()],
-                "scores": chosen.values.tolist(),
-            }
+            labels: list[str | None] = [None] * len(line.row["tokens"])
+            scores: list[float | None] = [None] * len(labels)
+            for word, position in first_parts(encoded.word_ids(i)).items():
+                best = int(probabilities[i, position].argmax())
+                labels[word], scores[word] = names[best], float(probabilities[i, position, best])
+            yield line.row | {"labels": labels, "scores": scores}
 
 
-def _check(line: Line) -> None:
-    """Refuse a line that holds neither a text nor tokens."""
-    tokens, text = line.row.get("tokens"), line.row.get("text")
-    words = isinstance(tokens, list) and tokens and all(isinstance(word, str) for word in tokens)
-    if words or ("tokens" not in line.row and isinstance(text, str) and text.strip()):
+def _labels_tokens(network: Any) -> bool:
+    """Whether the head has a label for each token."""
+    return bool((network.config.architectures or [""])[0].endswith("ForTokenClassification"))
+
+
+def _check(line: Line, token_head: bool) -> None:
+    """Refuse a line that the head cannot label."""
+    row = line.row
+    if token_head:
+        if not (is_words(row.get("tokens")) and row["tokens"]):
+            raise UserError(
+                f'{line.where}: the line must have "tokens", a list of words, because the model labels tokens.'
+            )
         return
-    raise UserError(
-        f'{line.where}: the line must have a "text" that is not empty, or "tokens", a list of words.'
-    )
-
-
-def _encoded(
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[dict[str, Any]],
-    tokens: bool,
-    max_length: int,
-) -> Any:
-    settings = {
-        "truncation": True,
-        "max_length": max_length,
-        "padding": True,
-        "return_tensors": "pt",
-    }
-    if tokens:
-        return tokenizer([row["tokens"] for row in rows], is_split_into_words=True, **settings)
-    texts = [row["text"] for row in rows]
-    if any(row.get("text_pair") is not None for row in rows):
-        return tokenizer(texts, [row.get("text_pair") or "" for row in rows], **settings)
-    return tokenizer(texts, **settings)
+    if "tokens" in row or not (is_text(row.get("text")) and row["text"].strip()):
+        raise UserError(
+            f'{line.where}: the line must have a "text" that is not empty, because the model labels texts.'
+        )
+    if row.get("text_pair") is not None and not is_text(row["text_pair"]):
+        raise UserError(f'{line.where}: "text_pair" is {row["text_pair"]!r}, but must be a string.')
 
 
 def _probabilities(network: Any, encoded: Any) -> Tensor:
@@ -156,10 +173,3 @@ def _probabilities(network: Any, encoded: Any) -> Tensor:
     inputs = {k: v.to(network.device) for k, v in encoded.items() if k in accepted}
     with torch.inference_mode():
         return network(**inputs).logits.float().softmax(dim=-1).cpu()
-
-
-def _first_parts(words: Sequence[int | None]) -> list[int]:
-    """The positions of the first part of each word."""
-    return [
-        i for i, word in enumerate(words) if word is not None and (i == 0 or words[i - 1] != word)
-    ]

@@ -27,6 +27,7 @@ from itrd_nlp.models.loading import LoadingArguments
 from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.tasks.classification.analysis import (
     breakdown,
+    check_answers,
     disagreements,
     row_accuracy,
     score_answers,
@@ -38,7 +39,12 @@ from itrd_nlp.tasks.classification.data import (
     label_names,
     read_rows,
 )
-from itrd_nlp.tasks.classification.features import classification_features, collator
+from itrd_nlp.tasks.classification.features import (
+    classification_features,
+    collator,
+    judged_positions,
+    longest_input,
+)
 from itrd_nlp.tasks.classification.metrics import ClassificationMetrics, best_class
 from itrd_nlp.tasks.classification.prediction import LabelArguments, predict
 from itrd_nlp.tasks.task import Answers, Task, TaskData, architecture_of, read_answers
@@ -50,38 +56,40 @@ class ClassificationJudge:
 
     Args:
         names: the labels in the order of their ids.
-        rows: the rows to be judged on.
         labels: of each row the true ids, one or one a token; `IGNORED` where a token is not judged.
+        judged: of each row of tokens the position of each judged token, None of one that the model does not read; None
+            of texts.
 
     Attributes:
-        predictions: number of a row, from 0 on, to its label, or to the labels of its judged tokens.
+        predictions: number of a row, from 0 on, to its label, or to the labels of its judged tokens, None of those that
+            the model has not read.
     """
 
-    def __init__(self, names: list[str], rows: list[Row], labels: list[Any]) -> None:
-        self.names, self.rows = names, rows
-        self.tokens = is_tokens(rows)
-        self.labels = labels
-        self.score = ClassificationMetrics(names, tokens=self.tokens)
+    def __init__(
+        self, names: list[str], labels: list[Any], judged: list[list[int | None]] | None
+    ) -> None:
+        self.names, self.labels, self.judged = names, labels, judged
+        self.score = ClassificationMetrics(names, tokens=judged is not None)
         self.predictions: Answers = {}
 
     def __call__(self, outputs: EvalPrediction) -> dict[str, float]:
         found = np.asarray(outputs.predictions)
         true = self._true(found.shape)
-        self.predictions = {str(i): self._named(found[i], true[i]) for i in range(len(self.rows))}
+        self.predictions = {str(i): self._named(i, found[i]) for i in range(len(self.labels))}
         return self.score(EvalPrediction(predictions=found, label_ids=true))
 
     def _true(self, shape: tuple[int, ...]) -> NDArray[Any]:
-        if not self.tokens:
+        if self.judged is None:
             return np.asarray(self.labels)
         true = np.full(shape, IGNORED)
         for row, labels in zip(true, self.labels, strict=True):
             row[: len(labels)] = labels[: len(row)]
         return true
 
-    def _named(self, found: Any, true: Any) -> Any:
-        if not self.tokens:
+    def _named(self, i: int, found: Any) -> Any:
+        if self.judged is None:
             return self.names[int(found)]
-        return [self.names[int(label)] for label in found[true != IGNORED]]
+        return [None if at is None else self.names[int(found[at])] for at in self.judged[i]]
 
 
 class Classification(Task):
@@ -164,7 +172,7 @@ class Classification(Task):
         """See `Task.load`."""
         names = [config.id2label[i] for i in range(config.num_labels)]
         label2id = {name: i for i, name in enumerate(names)}
-        max_length = self.args.max_length
+        max_length = longest_input(self.args.max_length, config)
 
         def features(rows: list[Row]) -> Dataset:
             return classification_features(rows, tokenizer, label2id, max_length=max_length)
@@ -179,7 +187,9 @@ class Classification(Task):
         return TaskData(
             examples=validation,
             evaluation=evaluation,
-            judge=ClassificationJudge(names, validation, evaluation[column][:]),
+            judge=ClassificationJudge(
+                names, evaluation[column][:], judged_positions(validation, tokenizer, max_length)
+            ),
             signature=hashlib.sha256(content.encode()).hexdigest()[:16],
             collator=collator(validation, tokenizer),
             tokenizer=tokenizer,
@@ -204,12 +214,9 @@ class Classification(Task):
     @classmethod
     def score_file(cls, args: Any, path: str) -> dict[str, Any]:
         """See `Task.score_file`: number of a row, from 0 on, to its label or labels."""
-        rows, answers = cls(args)._validation, read_answers(Path(path))
-        missing = sum(str(i) not in answers for i in range(len(rows)))
-        if missing == len(rows):
-            raise UserError(
-                f"{path}: none of the {len(answers)} answers has the number of one of the {len(rows)} rows."
-            )
+        rows = cls(args)._validation
+        answers = check_answers(read_answers(Path(path)), rows, path)
+        missing = len(rows) - len(answers)
         return {**score_answers(answers, rows), "rows": len(rows), "missing": missing}
 
     def breakdown(self, answers: Mapping[str, Any], data: TaskData) -> dict[str, Any]:
@@ -235,14 +242,14 @@ class Classification(Task):
         batch_size: int | None,
     ) -> Iterator[dict[str, Any]]:
         """See `Task.predict` and `itrd_nlp.tasks.classification.prediction.predict`."""
-        head = cls.head_for(architecture_of(model) or "")
+        architecture = architecture_of(model, hub=True, revision=loading.model_revision)
         return predict(
             model,
             source,
             options,
-            head=head,
+            head=cls.head_for(architecture or ""),
             loading=loading,
             device=device,
             dtype=dtype,
-            batch_size=batch_size or (1 if source == "-" else 16),
+            batch_size=(1 if source == "-" else 16) if batch_size is None else batch_size,
         )

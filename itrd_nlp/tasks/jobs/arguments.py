@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from itrd_nlp.training.ranges import Range
+from itrd_nlp.training.roles import Metadata
+
+_DROPOUT = Range(least=0, most=1)
+
 
 @dataclass
 class TeacherArguments:
@@ -12,7 +17,10 @@ class TeacherArguments:
     model_name_or_path: str = field(metadata={"help": "Folder or model id of the encoder."})
     dropout: float | None = field(
         default=None,
-        metadata={"help": "Dropout of hidden states and attention; default: the configuration's."},
+        metadata=Metadata(
+            help="Dropout of hidden states and attention. Default: that of the configuration.",
+            range=_DROPOUT,
+        ),
     )
 
 
@@ -35,7 +43,11 @@ class StudentArguments:
         },
     )
     num_layers: int = field(
-        default=3, metadata={"help": "Layers of the student, where it is made from the teacher."}
+        default=3,
+        metadata=Metadata(
+            help="Layers of the student, where it is made from the teacher.",
+            range=Range(least=1, whole=True),
+        ),
     )
     student_init: list[str] = field(
         default_factory=lambda: ["first"],
@@ -46,5 +58,7 @@ class StudentArguments:
     )
     dropout: float | None = field(
         default=None,
-        metadata={"help": "Dropout of the student; default: the configuration's."},
+        metadata=Metadata(
+            help="Dropout of the student. Default: that of the configuration.", range=_DROPOUT
+        ),
     )

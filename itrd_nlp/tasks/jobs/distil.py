@@ -25,16 +25,18 @@ from itrd_nlp.models.loading import (
 )
 from itrd_nlp.models.similarity import layer_similarity
 from itrd_nlp.models.students import build_student
+from itrd_nlp.publish.licenses import license_of
 from itrd_nlp.publish.report.data import ANALYSIS_NAME, PREDICTIONS_NAME
 from itrd_nlp.tasks.jobs import evaluate as evaluation
 from itrd_nlp.tasks.jobs.arguments import StudentArguments
 from itrd_nlp.tasks.jobs.runs import (
+    begin,
     check_lengths,
     check_run_folder,
     finished_run,
+    optional,
     public_name,
     push_finished,
-    recorded_license,
     saving,
     show,
     train,
@@ -103,21 +105,18 @@ def distil(
     arguments = chosen_arguments((model_args, loading, task.args, args))
     finished = finished_run(args.output_dir, arguments)
     if finished is not None:
-        show(finished, "student", f"Finished already: {args.output_dir}")
+        show(finished, "student", f"Finished already: {args.output_dir}", task, args.output_dir)
         push_finished(args, task)
         return finished
     prepared = _prepare(task, model_args, loading, args)
-    record = train(prepared.trainer, task, prepared.data)
+    facts = {
+        "license": license_of(model_args.student or model_args.teacher),
+        "arguments": arguments,
+    }
+    record = begin(args, task, prepared.data, facts | (started or {}))
+    record = train(prepared.trainer, record)
     scores = evaluation.scored(task, prepared.trainer, prepared.student, prepared.data)
-    record = record.changed(
-        **scores.as_json()
-        | {
-            "license": recorded_license(model_args.student or model_args.teacher),
-            "arguments": arguments,
-            "version": record.version,
-            **(started or {}),
-        }
-    )
+    record = record.changed(**scores.as_json())
     record.teacher = prepared.taught
     _publish(task, prepared, record, loading)
     if args.push_to_hub:
@@ -162,14 +161,14 @@ def _prepare(
 
 
 def _publish(task: Task, prepared: _Prepared, record: RunRecord, loading: LoadingArguments) -> None:
-    """Save the student, measure its speed, and write analysis, card, record and report."""
+    """Measure the speed of the student, and write answers, record, analysis, card and report."""
     trainer, data, teacher = prepared.trainer, prepared.data, prepared.teacher
     args, answers = trainer.args, data.judge.predictions
-    with saving(trainer):
-        trainer.save_model(_internal_call=True)  # pushed later, with its record
-        if not trainer.is_world_process_zero():
-            return
-        folder = Path(args.output_dir)
+    if not trainer.is_world_process_zero():
+        return
+    folder = Path(args.output_dir)
+    similarity = {"before": prepared.similarity_before}
+    with optional("the speed of the models, or how alike their layers are,"):
         # The saved model, not the one in the trainer, which may be wrapped or sharded.
         saved = load_model(str(folder), role="model", args=loading, head=task.head)
         record.weights = weights_digest(saved)
@@ -180,6 +179,8 @@ def _publish(task: Task, prepared: _Prepared, record: RunRecord, loading: Loadin
         )
         record.ms_per_question = speed["student"]
         prepared.taught.ms_per_question = speed["teacher"]
+        similarity["after"] = _similarity(saved, teacher, data)
+    with saving(trainer):
         write_run(
             folder,
             task,
@@ -188,12 +189,9 @@ def _publish(task: Task, prepared: _Prepared, record: RunRecord, loading: Loadin
             history=trainer.state.log_history,
             answers=answers,
             teacher_answers=prepared.teacher_answers,
-            similarity={
-                "before": prepared.similarity_before,
-                "after": _similarity(saved, teacher, data),
-            },
+            similarity=similarity,
         )
-        show(record, "student", f"Distilled: {args.output_dir}")
+    show(record, "student", f"Distilled: {args.output_dir}", task, args.output_dir)
 
 
 def make_student(
@@ -287,6 +285,7 @@ def _judge_teacher(
         answers = read_answers(path)
         if args.process_index == 0:
             _warn_without_digests(known, Path(name))
+        _check_answers(task, answers, data, path)
     else:
         judged, answers = _kept_judgement(task, teacher, data, args)
         known = known.changed(**judged.as_json() | {"data_digest": judged.data_digest})
@@ -307,6 +306,22 @@ def _warn_without_digests(record: RunRecord, folder: Path) -> None:
             "%s has no digests of weights and data, as those of earlier versions have none; its scores are believed.",
             folder / RESULTS_NAME,
         )
+
+
+def _check_answers(task: Task, answers: Answers, data: TaskData, path: Path) -> None:
+    """Do with the teacher's answers what is done with them after the training.
+
+    Raises:
+        UserError: they are no answers of this task.
+    """
+    try:
+        task.breakdown(answers, data)
+        task.disagreements(answers, answers, data)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path}: an answer is none of the task {task.name} ({type(error).__name__}: {error}); delete the file to "
+            "let the teacher answer again."
+        ) from error
 
 
 def _kept_judgement(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 
 import torch
@@ -66,6 +67,8 @@ def judge(
         args: batch size, precision and device.
     """
     arguments = data.of_trainer() | {"train_dataset": None}
+    args = copy.copy(args)
+    args.push_to_hub = False  # a trainer would create the repository
     record = scored(task, BaseTrainer(model=model, args=args, **arguments), model, data)
     # accelerate has put an autocast with fp32 outputs around this model's forward, which would stay there: a teacher
     # would hand on hidden states of twice the size. (Its own unwrap_model strips the decorators of transformers, too.)

@@ -21,6 +21,7 @@ from itrd_nlp.models.onnx_model import FP32_NAME, INT8_NAME, OnnxModel, require_
 from itrd_nlp.tasks.jobs.runs import check_lengths
 from itrd_nlp.tasks.jobs.speed import AnyModel, milliseconds_per_question, model_logits
 from itrd_nlp.tasks.task import Task, TaskData
+from itrd_nlp.training.ranges import Range
 from itrd_nlp.training.results import environment, size
 from itrd_nlp.training.targets import check_target_file, check_target_folder
 
@@ -83,9 +84,7 @@ def export(
         loss = rows["torch"][task.main_metric] - rows[list(rows)[-1]][task.main_metric]
         refused = int8 and loss > max_f1_drop
         about = {"opset": opset, "logit_difference": difference, "int8_refused": refused}
-        report = _report(task, data, rows) | about | (record or {})
-        with writing(output / EXPORT_NAME):
-            write_json(output / EXPORT_NAME, report)
+        report = _write_record(task, data, rows, output, about | (record or {}))
         _print_table(report, task)
         if refused:
             raise UserError(_refusal(task, data, output, loss, max_f1_drop))
@@ -97,8 +96,8 @@ def _checked_output(
 ) -> Path:
     """The folder of the export, after a look at all that can be refused before the work."""
     require_packages(*PACKAGES)
-    if not max_f1_drop >= 0:  # NaN, too
-        raise UserError(f"max_f1_drop is {max_f1_drop}, but must be at least 0.")
+    if max_f1_drop not in Range(least=0):  # nan would let every model pass
+        raise UserError(f"max_f1_drop is {max_f1_drop}, but must be {Range(least=0)}.")
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}, but must be at least 1.")
     if output_dir is None and not Path(name).is_dir():
@@ -137,15 +136,25 @@ def _is_record(path: Path) -> bool:
     return isinstance(content, dict) and {"models", "opset", "int8_refused"} <= content.keys()
 
 
-def _report(task: Task, data: TaskData, rows: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """What export.json says of the models, the examples and the machine."""
-    return {
+def _write_record(
+    task: Task,
+    data: TaskData,
+    rows: dict[str, dict[str, float]],
+    output: Path,
+    about: dict[str, Any],
+) -> dict[str, Any]:
+    """Write export.json: the models, the examples, the machine, and what else is known."""
+    report = {
         "models": rows,
         task.page.unit: len(data.examples),
         "signature": data.signature,
         "threads": torch.get_num_threads(),
         "environment": environment() | {package: version(package) for package in PACKAGES},
+        **about,
     }
+    with writing(output / EXPORT_NAME):
+        write_json(output / EXPORT_NAME, report)
+    return report
 
 
 def _refusal(task: Task, data: TaskData, output: Path, loss: float, allowed: float) -> str:

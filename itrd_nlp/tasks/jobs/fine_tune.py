@@ -9,15 +9,17 @@ from transformers import set_seed
 
 from itrd_nlp.models.loading import LoadingArguments, load_model, load_model_and_tokenizer
 from itrd_nlp.publish.hub_trainer import HubTrainer
+from itrd_nlp.publish.licenses import license_of
 from itrd_nlp.tasks.jobs.arguments import TeacherArguments
 from itrd_nlp.tasks.jobs.evaluate import scored
 from itrd_nlp.tasks.jobs.runs import (
+    begin,
     check_lengths,
     check_run_folder,
     finished_run,
+    optional,
     public_name,
     push_finished,
-    recorded_license,
     saving,
     show,
     train,
@@ -57,22 +59,15 @@ def fine_tune(
     arguments = chosen_arguments((model_args, loading, task.args, args))
     finished = finished_run(args.output_dir, arguments)
     if finished is not None:
-        show(finished, "teacher", f"Finished already: {args.output_dir}")
+        show(finished, "teacher", f"Finished already: {args.output_dir}", task, args.output_dir)
         push_finished(args, task)
         return finished
     trainer, data = _prepare(task, model_args, loading, args)
-    record = train(trainer, task, data)
     name = model_args.model_name_or_path
-    record = record.changed(
-        **scored(task, trainer, trainer.published_model, data).as_json()
-        | {
-            "base_model": public_name(name),
-            "license": recorded_license(name),
-            "arguments": arguments,
-            "version": record.version,
-            **(started or {}),
-        }
-    )
+    facts = {"base_model": public_name(name), "license": license_of(name), "arguments": arguments}
+    record = begin(args, task, data, facts | (started or {}))
+    record = train(trainer, record)
+    record = record.changed(**scored(task, trainer, trainer.published_model, data).as_json())
     _publish(task, trainer, data, record, loading)
     if args.push_to_hub:
         trainer.push_to_hub()
@@ -104,15 +99,15 @@ def _prepare(
 def _publish(
     task: Task, trainer: HubTrainer, data: TaskData, record: RunRecord, loading: LoadingArguments
 ) -> None:
-    """Save the model, and write analysis, card, record and report."""
+    """Write answers, record, analysis, card and report."""
+    if not trainer.is_world_process_zero():
+        return
     folder = Path(trainer.args.output_dir)
-    with saving(trainer):
-        trainer.save_model(_internal_call=True)  # pushed later, with its record
-        if not trainer.is_world_process_zero():
-            return
+    with optional("the digest of the weights"):
         # The saved model, not the one in the trainer, which may be wrapped or sharded.
         saved = load_model(str(folder), role="model", args=loading, head=task.head)
         record.weights = weights_digest(saved)
+    with saving(trainer):
         write_run(
             folder,
             task,
@@ -121,4 +116,4 @@ def _publish(
             history=trainer.state.log_history,
             answers=data.judge.predictions,
         )
-        show(record, "teacher", f"Fine-tuned: {folder}")
+    show(record, "teacher", f"Fine-tuned: {folder}", task, str(folder))

@@ -8,15 +8,8 @@ from huggingface_hub import HfApi
 
 from itrd_nlp.distillation.arguments import with_objective
 from itrd_nlp.files import keep_out
-from itrd_nlp.publish.hub import (
-    HubFile,
-    PushReport,
-    check_model,
-    check_repo_id,
-    hub_api,
-    measured_record,
-    push_model,
-)
+from itrd_nlp.publish.hub import PushReport, check_repo_id, hub_api, push_model
+from itrd_nlp.publish.hub_files import HubFile, check_model, measured_record
 from itrd_nlp.tasks import task_of
 from itrd_nlp.tasks.task import architecture_of
 
@@ -26,7 +19,7 @@ def check_student(
 ) -> list[HubFile]:
     """Check that a folder holds a model of any task that somebody else can use, and list the files that are pushed.
 
-    See `itrd_nlp.publish.hub.check_model`.
+    See `itrd_nlp.publish.hub_files.check_model`.
     """
     task = task_of(folder)
     names = " and ".join(task.metrics.values())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,18 @@ from itrd_nlp.distillation.arguments import with_objective
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_text, writing
 from itrd_nlp.models.encode import longest_input
-from itrd_nlp.publish.hub import check_model, push_model
+from itrd_nlp.publish.hub import push_model
+from itrd_nlp.publish.hub_files import check_model
 from itrd_nlp.publish.hub_trainer import HubTrainer
-from itrd_nlp.publish.model_card import CARD_NAME, is_generated, license_of, model_card
+from itrd_nlp.publish.licenses import CARD_NAME
+from itrd_nlp.publish.model_card import is_generated, model_card
 from itrd_nlp.publish.report import REPORT_NAME, write_report
 from itrd_nlp.publish.report.analysis import write_analysis
 from itrd_nlp.publish.report.data import ANALYSIS_NAME
 from itrd_nlp.tasks.task import Answers, Task, TaskData
 from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.checkpoints import MANIFEST_NAME, checkpoints
-from itrd_nlp.training.record import RESULTS_NAME, VERSION, ModelRecord, RunRecord
+from itrd_nlp.training.record import RESULTS_NAME, VERSION, ModelRecord, RunRecord, validated
 from itrd_nlp.training.results import environment, print_summary
 from itrd_nlp.training.targets import Source, check_target_folder
 
@@ -42,15 +46,17 @@ RUN_FILES = (
 )
 """Names of what a run writes into its folder: transformers writes the models and the tokenizers."""
 
+logger = logging.getLogger(__name__)
+
 
 def finished_run(output_dir: str, arguments: dict[str, Any]) -> RunRecord | None:
     """The record of the run in output_dir if it is finished, None if there is none.
 
     Raises:
-        UserError: output_dir is a file, or holds a finished run of other arguments, which must not be overwritten.
+        UserError: output_dir cannot take the files of a run, or holds a finished run of other arguments, which must not
+            be overwritten.
     """
-    if Path(output_dir).is_file():
-        raise UserError(f"output_dir {output_dir} is a file, but must be a folder.")
+    _check_output_dir(Path(output_dir))
     record = RunRecord.read(output_dir)
     if record is None:
         return None
@@ -113,19 +119,75 @@ def check_lengths(model: nn.Module, data: TaskData) -> None:
             )
 
 
+def _check_output_dir(folder: Path) -> None:
+    """Refuse a folder that cannot take the files of the end.
+
+    Raises:
+        UserError: names what is in the way.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"output_dir {folder} is a file, but must be a folder.")
+    for name in (RESULTS_NAME, CARD_NAME, REPORT_NAME):
+        if (folder / name).exists() and not (folder / name).is_file():
+            raise UserError(f"{folder / name} is no file, but the run writes its {name} there.")
+    analysis = folder / ANALYSIS_NAME
+    if analysis.exists() and not analysis.is_dir():
+        raise UserError(
+            f"{analysis} is a file, but the run writes its answers into a folder there."
+        )
+    at = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not at.is_dir() or not os.access(at, os.W_OK | os.X_OK):
+        raise UserError(f"output_dir {folder} cannot be written: {at} does not let you write.")
+
+
 def public_name(name: str) -> str:
     """An id of the Hub as it is, of a path the last part."""
     path = Path(name)
     return path.name if path.exists() or path.is_absolute() else name
 
 
-def recorded_license(name: str) -> str | None:
-    """The license in the card of a model's folder, which holds for models that are made from it, too."""
-    return license_of(name)
+def begin(
+    args: FineTuningArguments, task: Task, data: TaskData, facts: dict[str, Any]
+) -> RunRecord:
+    """The record of a run before its training.
+
+    The card is made of it once, so that a fact that no card can hold is refused before the training and not after it.
+
+    Args:
+        args: of the training.
+        task: the task.
+        data: its data.
+        facts: fields of the record that the command and the models decide.
+
+    Raises:
+        UserError: a fact cannot be recorded.
+    """
+    known = RunRecord(
+        version=VERSION,
+        task=task.name,
+        metrics=dict(task.metrics),
+        datasets=data.datasets,
+        environment=environment(),
+    )
+    path = Path(args.output_dir) / RESULTS_NAME
+    record = validated(path, RunRecord, known.as_json() | facts)
+    try:
+        model_card(record, args.output_dir, page=task.page)
+    except ValueError as error:
+        raise UserError(f"the card of {args.output_dir} cannot be written: {error}.") from error
+    return record
 
 
-def train(trainer: HubTrainer, task: Task, data: TaskData) -> RunRecord:
-    """Train, and begin the record of the run with the facts that every training knows."""
+def train(trainer: HubTrainer, record: RunRecord) -> RunRecord:
+    """Train and save the weights, before anything else can fail.
+
+    Args:
+        trainer: of the model.
+        record: what `begin` returned.
+
+    Returns:
+        The record with the facts that every training knows.
+    """
     if trainer.is_world_process_zero():
         folder = Path(trainer.args.output_dir)
         with writing(folder):
@@ -133,20 +195,20 @@ def train(trainer: HubTrainer, task: Task, data: TaskData) -> RunRecord:
             write_text(folder / UNFINISHED_NAME, UNFINISHED)
     started = time.perf_counter()
     output = trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
+    seconds = time.perf_counter() - started
+    with saving(trainer):
+        trainer.save_model(_internal_call=True)  # pushed later, with its record
     known = trainer.known_record()
-    return RunRecord(
-        version=VERSION,
-        task=task.name,
-        metrics=dict(task.metrics),
-        datasets=data.datasets,
-        train_seconds=round(time.perf_counter() - started, 1),
-        train_loss=output.training_loss,
-        steps=trainer.state.global_step,
-        environment=environment(),
-        method=known.method,
-        layer_pairs=known.layer_pairs,
-        objective=known.objective,
-        more_teachers=known.more_teachers,
+    return record.model_copy(
+        update={
+            "train_seconds": round(seconds, 1),
+            "train_loss": output.training_loss,
+            "steps": trainer.state.global_step,
+            "method": known.method,
+            "layer_pairs": known.layer_pairs,
+            "objective": known.objective,
+            "more_teachers": known.more_teachers,
+        }
     )
 
 
@@ -166,43 +228,82 @@ def write_run(
     teacher_answers: Answers | None = None,
     similarity: dict[str, Any] | None = None,
 ) -> None:
-    """Write analysis, card, record and report into the folder of a run.
+    """Write answers, record, analysis, card and report into the folder of a run.
 
-    results.json says that the run is finished, so it comes when all but the report, which reads it, is there.
+    results.json says that the run is finished. It comes as soon as all that a later step reads is there: the weights,
+    the answers and the log. The rest is for people. Where a part of it cannot be written, a warning says so.
     """
-    groups = {"student": task.breakdown(answers, data)}
-    if teacher_answers is not None:
-        groups["teacher"] = task.breakdown(teacher_answers, data)
+    shown: dict[str, Any] = {}
+    with optional("the analysis of the answers"):
+        shown["breakdown"] = {"student": task.breakdown(answers, data)}
+        if teacher_answers is not None:
+            shown["breakdown"]["teacher"] = task.breakdown(teacher_answers, data)
+            shown["disagreements"] = task.disagreements(answers, teacher_answers, data)
     write_analysis(
         folder,
         history=history,
         predictions=answers,
         teacher_predictions=teacher_answers,
         similarity=similarity,
-        breakdown=groups,
-        disagreements=None
-        if teacher_answers is None
-        else task.disagreements(answers, teacher_answers, data),
+        **shown,
     )
-    write_text(folder / CARD_NAME, str(model_card(record, folder, page=task.page)))
     record.write(folder)
     (folder / UNFINISHED_NAME).unlink(missing_ok=True)
-    write_report(folder, task.page)
+    write_card(folder, record, task)
+    with optional(f"{folder / REPORT_NAME}"):
+        write_report(folder, task.page)
 
 
-def show(record: RunRecord, own: str, title: str) -> None:
-    """Print a table with the model of a run and its teacher.
+def write_card(folder: Path, record: RunRecord, task: Task) -> None:
+    """Write the card of a run. Where that fails, a warning says so, and the card of an earlier run does not stay."""
+    path = folder / CARD_NAME
+    with optional(f"{path} (itrd-nlp push-to-hub makes one from {RESULTS_NAME})"):
+        before = path.read_text(encoding="utf-8") if path.is_file() else None
+        if before is not None and is_generated(before):
+            path.unlink()
+        write_text(path, str(model_card(record, folder, page=task.page)))
+
+
+@contextmanager
+def optional(what: str) -> Iterator[None]:
+    """Turn the failure of what a run can do without into a warning: hours of training must not be lost to it.
+
+    Args:
+        what: the subject of the warning.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        logger.warning("%s is missing: %s.", what, reason)
+        logger.debug("", exc_info=True)
+
+
+def show(record: RunRecord, own: str, title: str, task: Task, folder: str) -> None:
+    """Print a table with the model of a run and its teacher, and the commands that come next.
 
     Args:
         record: of the run.
         own: how the model is called, ``teacher`` or ``student``.
         title: above the table.
+        task: the task.
+        folder: of the run.
     """
     rows: list[ModelRecord] = []
-    if record.teacher is not None:
-        rows.append(record.teacher.model_copy(update={"name": "teacher"}))
+    teacher = record.teacher
+    if teacher is not None:
+        rows.append(teacher.model_copy(update={"name": "teacher"}))
     rows.append(record.model_copy(update={"name": own}))
-    print_summary(rows, title, record.metrics)
+    example = task.page.unit.removesuffix("s")
+    print_summary(rows, title, record.metrics, example=example)
+    if teacher is not None and teacher.ms_per_question and record.ms_per_question:
+        times = teacher.ms_per_question / record.ms_per_question
+        print(f"The student is {times:.2f} times as fast as its teacher at batch size 1.")
+    print(
+        f"Report:   {Path(folder) / REPORT_NAME}\n"
+        f"Predict:  itrd-nlp predict --model {folder} --input FILE\n"
+        f"Publish:  itrd-nlp push-to-hub --model {folder} --repo_id USER/NAME --dry_run"
+    )
 
 
 def push_finished(args: FineTuningArguments, task: Task) -> None:

@@ -12,7 +12,7 @@ from transformers import EvalPrediction
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.question_answering.decoding import best_answers
-from itrd_nlp.tasks.question_answering.read import half_a_character, read_json
+from itrd_nlp.tasks.question_answering.read import read_json
 from itrd_nlp.tasks.question_answering.squad_em_f1.squad_em_f1 import SquadEMF1
 
 
@@ -78,10 +78,6 @@ def load_predictions(path: str | Path) -> dict[str, str]:
             raise UserError(
                 f"{path}: the prediction of question {identifier} is {type(text).__name__},"
                 " but must be a text."
-            )
-        if half_a_character(text):
-            raise UserError(
-                f"{path}: the prediction of question {identifier} has half of a surrogate pair, which is no character."
             )
     return content
 

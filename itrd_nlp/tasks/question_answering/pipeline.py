@@ -32,7 +32,6 @@ from itrd_nlp.tasks.question_answering.features import (
     cut_windows,
     window_layout,
 )
-from itrd_nlp.tasks.question_answering.read import half_a_character
 
 Answer = dict[str, Any]
 """`answer`, `score`, `start` and `end`, see `QuestionAnsweringPipeline`."""
@@ -359,7 +358,7 @@ def _checked(row: Any, number: int) -> dict[str, str]:
             )
         if not value.strip():
             raise UserError(f"question {identifier}: {name} is empty.")
-        if half_a_character(value):
+        if any("\ud800" <= character <= "\udfff" for character in value):
             raise UserError(
                 f"question {identifier}: {name} has half of a surrogate pair, which is no character."
             )

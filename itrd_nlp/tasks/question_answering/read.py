@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,7 @@ import pyarrow as pa
 from datasets import Dataset, DatasetInfo, Features, NamedSplit, Value, load_dataset
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import parse_json, read_bytes
 
 SQUAD_FEATURES = Features(
     {
@@ -149,32 +150,18 @@ def read_json(path: Path) -> tuple[Any, str]:
     Raises:
         UserError: the file is missing, unreadable, empty or not complete JSON.
     """
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file.") from None
-    except OSError as error:
-        raise UserError(f"{path}: the file cannot be read ({error.strerror}).") from None
+    if not os.path.lexists(path):
+        raise UserError(f"{path}: there is no such file.")
+    raw = read_bytes(path)
     if not raw.strip():
         raise UserError(f"{path}: the file is empty.")
     try:
         # A file that repeats a key is damaged: json would silently keep the last value.
-        value = json.loads(raw, object_pairs_hook=_unique_keys)
+        value = parse_json(raw, _unique_keys)
     except _DuplicateKey as error:
         raise UserError(f"{path}: the key {error.args[0]!r} occurs twice in one object.") from None
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}: the file is truncated or not JSON"
-            f" (line {error.lineno}, column {error.colno}: {error.msg})."
-        ) from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: the file is not UTF-8 text (byte {error.start}).") from None
-    except RecursionError:
-        raise UserError(
-            f"{path}: the file has too many lists and objects within each other."
-        ) from None
-    except ValueError as error:  # a number of thousands of digits
-        raise UserError(f"{path}: the file cannot be read as JSON ({error}).") from None
+    except ValueError as error:
+        raise UserError(f"{path}: the file is truncated or not JSON ({error}).") from None
     return value, hashlib.sha256(raw).hexdigest()
 
 
@@ -270,11 +257,6 @@ def _flatten(content: Any, path: Path, with_answers: bool) -> Iterable[dict[str,
                 yield row
 
 
-def half_a_character(text: str) -> bool:
-    """Whether a text has half of a surrogate pair, which JSON can write down and UTF-8 cannot."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
-
-
 def read_field(parent: Any, name: str, kind: type, where: str) -> Any:
     """A field of the official nesting.
 
@@ -285,7 +267,7 @@ def read_field(parent: Any, name: str, kind: type, where: str) -> Any:
         where: the place of the object, for the message.
 
     Raises:
-        UserError: the field is missing or of another kind, or is no text in UTF-8.
+        UserError: the field is missing or of another kind.
     """
     value = parent.get(name) if isinstance(parent, dict) else None
     if not isinstance(value, kind) or isinstance(value, bool):
@@ -294,8 +276,6 @@ def read_field(parent: Any, name: str, kind: type, where: str) -> Any:
             f"{where}{name} is missing or not {wanted},"
             " but the file must have the format of SQuAD 1.1."
         )
-    if isinstance(value, str) and half_a_character(value):
-        raise UserError(f"{where}{name} has half of a surrogate pair, which is no character.")
     return value
 
 

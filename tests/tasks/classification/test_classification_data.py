@@ -37,6 +37,32 @@ def test_tokens_are_read_and_null_is_no_label(write):
     assert label_names(rows) == ["B"]
 
 
+def test_integers_and_booleans_among_labels_are_their_text(write):
+    rows = read_rows(write({"text": "a", "label": 0}, {"text": "b", "label": True}))
+    assert [row["label"] for row in rows] == ["0", "true"]
+    (row,) = read_rows(write({"tokens": ["a", "b", "c"], "labels": [3, None, False]}))
+    assert row["labels"] == ["3", None, "false"]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_byte_order_marks_are_no_part_of_the_text(tmp_path, count):
+    path = tmp_path / "rows.jsonl"
+    line = json.dumps({"text": "a", "label": "x"})
+    path.write_text("\n".join([line] * count), encoding="utf-8-sig")
+    assert read_rows(path) == [{"text": "a", "label": "x"}] * count
+    path.write_text("\n", encoding="utf-8-sig")
+    with pytest.raises(UserError, match="holds no row"):
+        read_rows(path)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_other_encodings_than_utf_8_are_named_by_file_and_line(tmp_path, encoding):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"text": "Zürich", "label": "x"}, ensure_ascii=False), encoding)
+    with pytest.raises(UserError, match=r"rows\.jsonl, line 1 is no UTF-8 text"):
+        read_rows(path)
+
+
 def test_max_samples_reads_the_first_rows_and_no_further(write):
     assert len(read_rows(write({"text": "a", "label": "x"}, "{"), max_samples=1)) == 1
 
@@ -51,7 +77,19 @@ def test_max_samples_reads_the_first_rows_and_no_further(write):
         ([{"text": "a", "text_pair": 3, "label": "x"}], '"text_pair" is 3'),
         ([{"tokens": [], "labels": []}], '"tokens" must be a list of words, at least one'),
         ([{"tokens": ["a", "b"], "labels": ["x"]}], "one label for each of 2 tokens"),
-        ([{"tokens": ["a"], "labels": [1]}], "must be a string, or null"),
+        ([{"tokens": ["a"], "labels": [1.5]}], '1.5 is among "labels", but each must be a string'),
+        ([{"tokens": ["a"], "labels": [["x"]]}], "or null where the token is not judged"),
+        ([{"tokens": ["a"], "labels": [""]}], "must be a string that is not empty"),
+        ([{"text": "a", "label": 1.5}], "an integer, true or false"),
+        ([{"text": "a", "label": None}], '"label" is None, but must be'),
+        ([{"text": 3, "label": "x"}], '"text" is 3, but must be a string'),
+        (["null"], "line 1 is no JSON object"),
+        (['{"text": "\\ud800", "label": "x"}'], r"line 1: \"text\" is '\\ud800', but must be"),
+        (['{"text": "a", "label": "\\ud800"}'], r"line 1: \"label\" is '\\ud800', but must be"),
+        (['{"text": "a", "label": "x", "text_pair": "\\udfff"}'], r"\"text_pair\" is '\\udfff'"),
+        (['{"tokens": ["\\ud800"], "labels": ["x"]}'], '"tokens" must be a list of words'),
+        (['{"tokens": ["a"], "labels": ["\\ud800"]}'], r"'\\ud800' is among \"labels\""),
+        ([{"text": "a", "label": "x"}, "[" * 100_000], "line 2 is no JSON .*nested too deep"),
         ([{"text": "a", "label": "x"}, {"tokens": ["a"], "labels": ["x"]}], "line 2 is of another"),
         ([""], "holds no row"),
     ],

@@ -1,10 +1,17 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from transformers import BertTokenizerFast
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import IGNORED
-from itrd_nlp.tasks.classification.features import classification_features, collator
+from itrd_nlp.tasks.classification.features import (
+    classification_features,
+    collator,
+    judged_positions,
+    longest_input,
+)
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "rhine", "flow", "##s", "past", "bonn"]
 LABELS = {"no": 0, "yes": 1}
@@ -29,6 +36,42 @@ def test_the_first_part_of_a_word_has_its_label_and_nothing_else_has_one(tokeniz
     rows = [{"tokens": ["rhine", "flows", "past"], "labels": [None, "yes", "no"]}]
     (found,) = classification_features(rows, tokenizer, LABELS)
     assert found["labels"] == [IGNORED, IGNORED, 1, IGNORED, 0, IGNORED]
+
+
+def test_a_text_without_a_second_one_is_read_alone_whatever_stands_beside_it(tokenizer):
+    alone = {"text": "rhine", "label": "yes"}
+    pair = {"text": "rhine", "text_pair": "bonn", "label": "no"}
+    (by_itself,) = classification_features([alone], tokenizer, LABELS)
+    beside = classification_features([pair, alone], tokenizer, LABELS)[1]
+    assert beside["input_ids"] == by_itself["input_ids"]
+    assert beside["token_type_ids"] == by_itself["token_type_ids"]
+
+
+def test_words_that_a_model_does_not_read_have_no_position(tokenizer):
+    tokens = ["rhine", "\u200b", "flows", "past", "bonn"]
+    rows = [{"tokens": tokens, "labels": ["no", "yes", "no", None, "yes"]}]
+    # [CLS] rhine flow ##s past [SEP]: of the second word nothing is left, the last one is cut off.
+    assert judged_positions(rows, tokenizer, 6) == [[1, None, 2, None]]
+    (found,) = classification_features(rows, tokenizer, LABELS, max_length=6)
+    assert found["labels"] == [IGNORED, 0, 0, IGNORED, IGNORED, IGNORED]
+    assert judged_positions([{"text": "rhine", "label": "yes"}], tokenizer, 6) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "positions", "pad_token_id", "read"),
+    [
+        (384, 512, 0, 384),
+        (512, 512, 0, 512),
+        (384, 64, 0, 64),
+        (64, 60, 0, 56),  # batches are as long as a multiple of 8
+        (512, 514, 1, 512),  # RoBERTa counts from 2
+        (514, 514, 1, 512),
+        (384, None, 0, 384),
+    ],
+)
+def test_no_text_is_longer_than_the_model_can_read(asked, positions, pad_token_id, read):
+    config = SimpleNamespace(max_position_embeddings=positions, pad_token_id=pad_token_id)
+    assert longest_input(asked, config) == read
 
 
 def test_long_texts_are_cut(tokenizer):

@@ -37,6 +37,12 @@ def test_tokens_without_o_have_the_mean_over_the_classes():
     assert judge([[0, 1]], [[0, 0]], ["A", "B"], tokens=True)["f1"] == pytest.approx(100 / 3)
 
 
+def test_a_class_that_no_text_has_or_is_taken_for_says_nothing():
+    # a: 1 right, 1 missed. b: 1 right, 1 wrongly taken for it. Of c there is nothing.
+    scores = judge([0, 1, 1], [0, 0, 1], ["a", "b", "c"], tokens=False)
+    assert scores["f1"] == pytest.approx(100 * (2 / 3 + 2 / 3) / 2)
+
+
 def test_best_class_reads_the_logits_also_beside_hidden_states():
     logits = torch.tensor([[0.1, 0.9], [2.0, 1.0]])
     assert best_class(logits, torch.tensor([0, 1])).tolist() == [1, 0]

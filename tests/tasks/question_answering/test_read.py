@@ -160,9 +160,9 @@ def test_what_is_not_squad_is_refused_in_one_sentence(
         (b"id,question\n1,who?", "truncated or not JSON"),
         (b'{"data": "\xff\xfe\xfa"}', "not UTF-8"),
         (b'{"data": [], "data": []}', "'data' occurs twice"),
-        (b"[" * 100_000, "too many lists and objects within each other"),
-        (b'{"data": ' * 100_000, "too many lists and objects within each other"),
-        (b'{"data": ' + b"9" * 5000 + b"}", "cannot be read as JSON"),
+        (b"[" * 100_000, "nested too deep"),
+        (b'{"data": ' * 100_000, "nested too deep"),
+        (b'{"data": ' + b"9" * 5000 + b"}", "too many digits"),
     ],
 )
 def test_what_is_not_json_is_refused_in_one_sentence(
@@ -180,12 +180,10 @@ def test_what_is_not_json_is_refused_in_one_sentence(
 def test_half_of_a_surrogate_pair_is_refused_in_one_sentence(
     field: str, answers: bool, write_squad: Callable[..., Path]
 ) -> None:
-    if field == "text" and not answers:
-        pytest.skip("it is not read")
     content = json.dumps(_one()).replace(f'"{field}": "', f'"{field}": "\\ud800')
     assert "\\ud800" in content
     path = write_squad(json.loads(content))
-    with pytest.raises(UserError, match=f"{field} has half of a surrogate pair") as raised:
+    with pytest.raises(UserError, match="a text has half of a character") as raised:
         read_squad(path, split="train", answers=answers)
     _is_a_sentence_about(str(path), raised.value)
 

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,7 +8,9 @@ from safetensors.torch import load_file
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import write_json
 from itrd_nlp.models.loading import LoadingArguments
+from itrd_nlp.tasks.jobs import distil as distillation
 from itrd_nlp.tasks.jobs import evaluate as evaluation
 from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
 from itrd_nlp.tasks.question_answering.data import DataArguments, load_evaluation_data
@@ -109,6 +112,30 @@ def test_runs_that_share_a_cache_evaluate_their_teacher_once_for_the_same_questi
     assert answers == same_answers and len(answers) == first["questions"]
     distil_into("c", max_eval_samples=2)
     assert len(evaluated) == 2
+
+
+def test_the_license_of_a_teacher_is_an_identifier_on_the_card_of_its_student(
+    distil_into, teacher_folder, tmp_path
+):
+    card = Path(teacher_folder) / "README.md"
+    card.write_text("---\nlicense: CC BY-SA 4.0\n---\n")
+    distil_into("out")
+    assert "license: cc-by-sa-4.0" in (tmp_path / "out" / "README.md").read_text()
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_answers_of_a_teacher_that_are_none_are_refused_before_the_training(
+    distil_into, teacher_folder, tmp_path, monkeypatch
+):
+    judged, found = distil_into("first")
+    write_json(Path(teacher_folder) / "results.json", judged)
+    answers = Path(teacher_folder) / "analysis" / "predictions.json"
+    answers.parent.mkdir()
+    write_json(answers, dict.fromkeys(found, 5))
+    monkeypatch.setattr(distillation.ITRDTrainer, "train", None)
+    with pytest.raises(UserError, match=r"predictions\.json: an answer is none of the task"):
+        distil_into("second")
+    assert not (tmp_path / "second" / "model.safetensors").exists()
 
 
 def test_questions_that_are_trained_on_and_judged_on_are_counted_in_a_warning(

@@ -1,0 +1,159 @@
+"""Answers of classifiers in groups, by row, and beside those of a teacher, against sums written out here."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from transformers import EvalPrediction
+
+from itrd_nlp.errors import UserError
+from itrd_nlp.tasks.classification.analysis import (
+    breakdown,
+    disagreements,
+    row_accuracy,
+    score_answers,
+)
+from itrd_nlp.tasks.classification.data import TextArguments
+from itrd_nlp.tasks.classification.task import Classification, ClassificationJudge
+
+TEXTS = [
+    {"text": "bonn", "label": "city"},
+    {"text": "rhine", "label": "river"},
+    {"text": "basel", "label": "city"},
+]
+TOKENS = [
+    {"tokens": ["the", "rhine", "past", "bonn"], "labels": [None, "RIVER", "O", "CITY"]},
+    {"tokens": ["basel"], "labels": ["CITY"]},
+    {"tokens": ["the"], "labels": [None]},
+]
+
+
+def test_texts_are_scored_one_by_one_and_together():
+    answers = {"0": "city", "1": "city", "2": "city"}
+    assert row_accuracy(TEXTS, answers).tolist() == [1, 0, 1]
+    scores = score_answers(answers, TEXTS)
+    assert scores["accuracy"] == pytest.approx(100 * 2 / 3)
+    assert scores["f1"] == pytest.approx(100 * (2 * 2 / (2 * 2 + 1) + 0) / 2)
+
+
+def test_the_mean_over_rows_of_tokens_is_the_accuracy_over_tokens():
+    answers = {"0": ["RIVER", "O", "O"], "1": ["CITY"], "2": []}
+    found = row_accuracy(TOKENS, answers)
+    assert found.tolist() == [2 * 3 / 4, 1 * 3 / 4, 0]
+    assert 100 * found.mean() == pytest.approx(100 * 3 / 4, abs=1e-9)
+    assert score_answers(answers, TOKENS)["accuracy"] == pytest.approx(75, abs=1e-9)
+
+
+def test_tokens_that_were_not_read_are_not_judged_and_a_missing_row_is_wrong():
+    cut = {"0": ["RIVER", None], "1": ["O"], "2": []}
+    assert row_accuracy(TOKENS, cut).tolist() == [1 * 3 / 2, 0, 0]
+    assert score_answers(cut, TOKENS) == pytest.approx(
+        {"accuracy": 50, "f1": 100 * 2 * 1 / (1 + 2)}
+    )
+    missing = {"0": ["RIVER", "O", "CITY"]}
+    assert score_answers(missing, TOKENS)["accuracy"] == pytest.approx(75)
+    assert 100 * row_accuracy(TOKENS, missing).mean() == pytest.approx(75, abs=1e-9)
+    assert score_answers({"0": "city", "2": "city"}, TEXTS)["accuracy"] == pytest.approx(200 / 3)
+
+
+def test_the_judge_of_a_trainer_and_of_a_file_agree_where_tokens_are_not_read():
+    # Row 0: its second judged word has no position, as one of which the tokenizer makes nothing.
+    judge = ClassificationJudge(
+        ["CITY", "O", "RIVER"],
+        [[-100, -100, 2, 0, -100], [-100, 0, -100], [-100, -100, -100]],
+        [[2, None, 3], [1], []],
+    )
+    found = np.array([[1, 1, 2, 2, 1], [1, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    scores = judge(EvalPrediction(predictions=found, label_ids=None))
+    assert judge.predictions == {"0": ["RIVER", None, "RIVER"], "1": ["CITY"], "2": []}
+    assert scores == pytest.approx(score_answers(judge.predictions, TOKENS), abs=1e-9)
+    assert scores["accuracy"] == pytest.approx(100 * 2 / 3)
+    mean = 100 * row_accuracy(TOKENS, judge.predictions).mean()
+    assert mean == pytest.approx(scores["accuracy"], abs=1e-9)
+
+
+def test_groups_are_the_true_labels():
+    found = breakdown({"0": "city", "1": "city", "2": "city"}, TEXTS)
+    assert found == {
+        "city": {"questions": 2, "accuracy": 100, "f1": 100 * 2 * 2 / (2 + 3)},
+        "river": {"questions": 1, "accuracy": 0, "f1": 0},
+    }
+    found = breakdown({"0": ["RIVER", "O", "O"], "1": ["CITY"], "2": []}, TOKENS)
+    assert found["CITY"] == {"questions": 2, "accuracy": 50, "f1": pytest.approx(100 * 2 / 3)}
+    assert found["O"] == {"questions": 1, "accuracy": 100, "f1": pytest.approx(100 * 2 / 3)}
+
+
+def test_disagreements_say_who_is_right():
+    teacher = {"0": "city", "1": "city", "2": "city"}
+    student = {"0": "river", "1": "river", "2": "city"}
+    found = disagreements(student, teacher, TEXTS)
+    counts = {k: v for k, v in found.items() if k != "examples"}
+    assert counts == {
+        "questions": 3,
+        "teacher_right": 1,
+        "student_right": 1,
+        "both_right": 0,
+        "neither_right": 0,
+    }
+    first, second = found["examples"]
+    assert (first["question"], first["context"]) == ("bonn", "")
+    assert first["references"] == [{"text": "city"}]
+    assert first["teacher"] == {"text": "city", "exact_match": True}
+    assert first["student"] == {"text": "river", "exact_match": False}
+    assert second["student"]["exact_match"] is True
+
+
+def test_disagreements_over_tokens_name_the_words_that_are_something():
+    teacher = {"0": ["RIVER", "O", "CITY"], "1": ["CITY"], "2": []}
+    student = {"0": ["O", "O", "O"], "1": [None], "2": []}
+    found = disagreements(student, teacher, TOKENS)
+    assert (found["teacher_right"], found["both_right"]) == (1, 1)  # what is not read is not wrong
+    first = found["examples"][0]
+    assert first["question"] == "the rhine past bonn"
+    assert first["references"] == [{"text": "rhine/RIVER bonn/CITY"}]
+    assert first["teacher"]["text"] == "rhine/RIVER bonn/CITY"
+    assert first["student"]["text"] == "O everywhere"
+
+
+@pytest.fixture
+def score_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def score_file(rows, answers):
+        (tmp_path / "dev.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        (tmp_path / "answers.json").write_text(json.dumps(answers))
+        args = TextArguments(validation_file="dev.jsonl")
+        return Classification.score_file(args, "answers.json")
+
+    return score_file
+
+
+def test_a_file_of_answers_has_labels_as_the_data_may_have_them(score_file):
+    rows = [{"text": "a", "label": 1}, {"text": "b", "label": True}, {"text": "c", "label": "x"}]
+    found = score_file(rows, {"0": 1, "1": "true", "9": "x"})
+    assert found["accuracy"] == pytest.approx(200 / 3)
+    assert (found["rows"], found["missing"]) == (3, 1)
+    assert score_file(TOKENS, {"0": ["RIVER", "O", "CITY"], "1": ["CITY"], "2": []}) == {
+        "accuracy": 100,
+        "f1": 100,
+        "rows": 3,
+        "missing": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("rows", "answers", "sentence"),
+    [
+        (TEXTS, {"7": "city"}, "none of the 1 answers has the number of one of the 3 rows"),
+        (TEXTS, {"1": ["city"]}, r"the answer to row 1 is \['city'\], but must be a label"),
+        (TEXTS, {"1": 1.5}, "the answer to row 1 is 1.5, but must be a label"),
+        (TOKENS, {"1": "CITY"}, "row 1 is 'CITY', but must be a list of 1 labels at most"),
+        (TOKENS, {"0": ["O"] * 4}, "row 0 is a list of 4, but must be a list of 3 labels at most"),
+        (TOKENS, {"0": [{}]}, "the answer to row 0 has something that is no label"),
+    ],
+)
+def test_answers_that_are_no_labels_of_the_rows_are_refused(score_file, rows, answers, sentence):
+    with pytest.raises(UserError, match=rf"answers\.json: .*{sentence}"):
+        score_file(rows, answers)

@@ -1,0 +1,79 @@
+"""Arguments of transformers that make no sense are refused before anything is loaded."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
+from itrd_nlp.errors import UserError
+from itrd_nlp.training.arguments import OF_TRANSFORMERS, FineTuningArguments
+
+KINDS = [FineTuningArguments, ITRDTrainingArguments, TextBrewerArguments]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("learning_rate", -1e-4, "a finite number >= 0"),
+        ("learning_rate", math.nan, "a finite number >= 0"),
+        ("learning_rate", math.inf, "a finite number >= 0"),
+        ("num_train_epochs", -1.0, "a finite number >= 0"),
+        ("num_train_epochs", math.nan, "a finite number >= 0"),
+        ("weight_decay", -0.1, "a finite number >= 0"),
+        ("max_grad_norm", math.nan, "a finite number >= 0"),
+        ("warmup_steps", -1, "a finite number >= 0"),
+        ("adam_beta2", 1.0, "at least 0 and below 1"),
+        ("label_smoothing_factor", 1.5, "at least 0 and below 1"),
+        ("seed", -1, "from 0 to 4294967295"),
+        ("seed", 2**32, "from 0 to 4294967295"),
+        ("seed", 10**400, "from 0 to 4294967295"),
+        ("data_seed", -1, "from 0 to 4294967295"),
+        ("per_device_train_batch_size", 0, "at least 1"),
+        ("per_device_eval_batch_size", -8, "at least 1"),
+        ("gradient_accumulation_steps", 0, "at least 1"),
+        ("dataloader_num_workers", -1, "at least 0"),
+        ("max_steps", -2, "at least -1"),
+        ("logging_steps", 0, "a finite number > 0"),
+        ("save_steps", -1, "a finite number > 0"),
+    ],
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_number_outside_of_its_range_is_refused(
+    kind: type, name: str, value: Any, allowed: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError) as caught:
+        kind(output_dir=str(tmp_path), **{name: value})
+    assert str(caught.value) == f"{name} is {value}, but must be {allowed}."
+
+
+def test_every_range_is_of_an_argument_whose_default_lies_in_it() -> None:
+    defaults = {f.name: f.default for f in fields(FineTuningArguments)}
+    assert OF_TRANSFORMERS.keys() <= defaults.keys()
+    for name, allowed in OF_TRANSFORMERS.items():
+        assert defaults[name] is None or defaults[name] in allowed, name
+
+
+@pytest.mark.parametrize(
+    ("tracker", "says"),
+    [
+        ("tensorbord", "'tensorbord', which is no tracker; did you mean tensorboard"),
+        ("zzz", "'zzz', which is no tracker; choose of none, all, "),
+        ("neptune", "'neptune', but the package of this tracker is not installed"),
+    ],
+)
+def test_a_tracker_that_cannot_be_used_is_refused(tracker: str, says: str, tmp_path: Path) -> None:
+    for value in (tracker, [tracker]):
+        with pytest.raises(UserError) as caught:
+            FineTuningArguments(output_dir=str(tmp_path), report_to=value)
+        assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("tracker", ["none", "all", [], "tensorboard"])
+def test_trackers_that_are_there_are_taken(tracker: Any, tmp_path: Path) -> None:
+    FineTuningArguments(output_dir=str(tmp_path), report_to=tracker)
