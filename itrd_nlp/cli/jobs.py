@@ -18,6 +18,7 @@ from itrd_nlp.files import write_json, writing
 from itrd_nlp.tasks import DEFAULT_TASK, TASKS, task_named, task_of
 from itrd_nlp.training.ranges import Range
 from itrd_nlp.training.roles import Metadata
+from itrd_nlp.training.targets import check_target_file
 from itrd_nlp.training.yaml_files import read_config
 
 if TYPE_CHECKING:
@@ -137,7 +138,8 @@ def evaluate_command(description: str | None, task: str | None = None) -> None:
     if (args.model is None) == (args.predictions_file is None):
         raise UserError("give either --model or --predictions_file, one of the two.")
     if args.output_file is not None:
-        check_output_file("output_file", args.output_file)
+        inputs = [args.model, args.predictions_file, *chosen(data_args).files]
+        check_target_file(args.output_file, option="output_file", inputs=inputs)
     answers: dict[str, Any] = {}
     if args.predictions_file is not None:
         scores = chosen.score_file(data_args, args.predictions_file)
@@ -149,25 +151,6 @@ def evaluate_command(description: str | None, task: str | None = None) -> None:
     if args.output_file is not None and args.model is not None:
         with writing(Path(args.output_file)):
             write_json(Path(args.output_file), answers)
-
-
-def check_output_file(name: str, output: str) -> None:
-    """Refuse at the start a file that could not be written at the end.
-
-    Args:
-        name: of the argument.
-        output: the path of the file. One that exists is replaced.
-
-    Raises:
-        UserError: the path is that of a folder, or its folder is missing or takes no file.
-    """
-    path = Path(output)
-    if path.is_dir():
-        raise UserError(f"{name} {output} is a folder, but must be a file.")
-    if not path.parent.is_dir():
-        raise UserError(f"{name} {output}: there is no folder {path.parent}.")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise UserError(f"{name} {output}: the folder {path.parent} does not let you write.")
 
 
 def _evaluated(

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from itrd_nlp.compare.figures import write_figures
 from itrd_nlp.compare.plan import Cell, Choice, CompareArguments, Plan
-from itrd_nlp.compare.records import Record, Scores, collect, read_records, write_records
+from itrd_nlp.compare.records import (
+    RECORDS_NAME,
+    SCORES_NAME,
+    Record,
+    Scores,
+    collect,
+    read_records,
+    write_records,
+)
 from itrd_nlp.compare.runner import Failure, Stopped, run_cells
 from itrd_nlp.compare.setting import Setting
 from itrd_nlp.compare.tables import summarise, write_tables
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import writing
+from itrd_nlp.training.targets import check_target_folder
 
 LOCK_NAME = ".lock"
 
@@ -58,8 +68,10 @@ def compare(
     """
     folder = Path(args.output_dir)
     if args.tables_only:
+        _check_folder(folder, setting, {})
         return Outcome(_publish(folder, args, setting, *read_records(folder)))
     plan = Plan(args, setting)
+    _check_folder(folder, setting, plan.base)
     with _locked(folder) as lock:
         tries = plan.search()
         cells: list[Cell] = []
@@ -81,6 +93,21 @@ def compare(
         table = _write_down(args, setting, tries, cells, costs)
     undecided = [f"{s}/{m}" for s, m in plan.nothing_chosen() if (s, m) not in choice]
     return Outcome(table, failures, undecided)
+
+
+def _check_folder(folder: Path, setting: Setting, base: Mapping[str, Any]) -> None:
+    """Refuse a folder that is an input of the comparison, or that holds files of somebody else.
+
+    Each training checks its own folder in the same way.
+    """
+    figures = (f"{setting.task.main_metric}_cost", f"{setting.task.main_metric}_depth", "curves")
+    check_target_folder(
+        folder,
+        option="output_dir",
+        written=(RECORDS_NAME, SCORES_NAME, "table.*", *(f"{name}.*" for name in figures)),
+        ours=lambda path: any((path / name).exists() for name in (LOCK_NAME, "cells", SCORES_NAME)),
+        inputs=[v for k, v in base.items() if k in ("teacher", "student") or k.endswith("_file")],
+    )
 
 
 def choose(plan: Plan, tries: Sequence[Cell]) -> Choice:

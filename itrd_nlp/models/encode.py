@@ -15,6 +15,23 @@ LOGITS = ("logits", "start_logits", "end_logits")
 """Names of the logits in the outputs of transformers' heads."""
 
 
+def longest_input(model: nn.Module) -> int | None:
+    """Return the number of tokens for which a model has positions.
+
+    Args:
+        model: any encoder of transformers.
+
+    Returns:
+        The number, or None if the model has no table of positions and takes any length.
+    """
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            # RoBERTa and its kin count positions from the one behind that of the padding.
+            skipped = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - skipped
+    return None
+
+
 def encode(
     model: nn.Module, inputs: dict[str, Any], layers: Sequence[int], *, attention: bool = False
 ) -> tuple[ModelOutput, EncoderOutput]:

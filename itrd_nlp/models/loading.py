@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -76,8 +75,7 @@ def load_model(
         if dropout is not None:
             set_dropout(config, dropout)
         if labels is not None:
-            config.id2label = dict(enumerate(labels))
-            config.label2id = {label: i for i, label in enumerate(labels)}
+            set_labels(config, labels)
         model: PreTrainedModel
         model, info = head.from_pretrained(
             name,
@@ -95,13 +93,7 @@ def load_model(
     check_fast_attention(model)
     _check_weights(model, info, f"{role} {name}")
     if role not in NEW_HEAD:
-        _check_head(model, f"{role} {name}")
-    if role not in NEW_HEAD and info["missing_keys"]:
-        kind = head.__name__.removeprefix("AutoModelFor")
-        raise UserError(
-            f"{role} {name} is no fine-tuned model for {kind}: its checkpoint lacks {_some(info['missing_keys'])}; "
-            "itrd-nlp fine-tune makes one."
-        )
+        _check_trained_head(model, f"{role} {name}", head, info["missing_keys"])
     return model
 
 
@@ -124,7 +116,8 @@ def _check_weights(model: PreTrainedModel, info: Any, who: str) -> None:
         )
     for key, found, needed in sorted(info["mismatched_keys"]):
         raise UserError(
-            f"{who}: {key} has the shape {tuple(found)} in the checkpoint, but the model needs {tuple(needed)}."
+            f"{who} cannot be loaded: {key} has the shape {tuple(found)} in the checkpoint, but the model needs "
+            f"{tuple(needed)}."
         )
     left_out = [key for key in info["unexpected_keys"] if key in body]
     if left_out:
@@ -302,18 +295,33 @@ def set_dropout(config: object, dropout: float) -> None:
             setattr(config, name, dropout)
 
 
-def _check_head(model: PreTrainedModel, name: str) -> None:
-    """Refuse a checkpoint with another head, whose weights may have the same names.
-
-    Raises:
-        UserError: names both classes.
-    """
+def _check_trained_head(
+    model: PreTrainedModel, who: str, head: type[Any], missing: Iterable[str]
+) -> None:
+    """Refuse a checkpoint without the head, and one with another head whose weights have the same names."""
     saved = (model.config.architectures or [""])[0]
     needed = type(model).__name__.partition("For")[2]
     if "For" in saved and saved.partition("For")[2] != needed:
         raise UserError(
-            f"{name} is no fine-tuned model for {needed}: it is a {saved}; itrd-nlp fine-tune makes one."
+            f"{who} is no fine-tuned model for {needed}: it is a {saved}; itrd-nlp fine-tune makes one."
         )
+    if missing:
+        kind = head.__name__.removeprefix("AutoModelFor")
+        raise UserError(
+            f"{who} is no fine-tuned model for {kind}: its checkpoint lacks {_some(missing)}; itrd-nlp fine-tune makes "
+            "one."
+        )
+
+
+def set_labels(config: Any, labels: Sequence[str]) -> None:
+    """Set the names of the classes in a configuration, in the order of their ids.
+
+    Args:
+        config: a configuration of transformers. It is changed in place.
+        labels: the names.
+    """
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: i for i, label in enumerate(labels)}
 
 
 def _some(names: Iterable[str]) -> str:
@@ -322,11 +330,10 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
+    lines = str(error).strip().splitlines() or [""]
     # "Validation error for field 'hidden_size':" says nothing without the next line.
-    if lines and lines[0].endswith(":"):
-        lines = [" ".join(" ".join(lines).split())]
-    if isinstance(error, OSError | ValueError | SafetensorError) and lines:
-        return lines[0].rstrip(".") + "."
-    # The message of any other is a name or an index, which says nothing alone.
-    return " ".join([type(error).__name__, *lines[:1]]).rstrip(".") + "."
+    first = " ".join(" ".join(lines).split()) if lines[0].endswith(":") else lines[0]
+    if not first or isinstance(error, LookupError | TypeError | AttributeError):
+        # Its message is a name or an index, which says nothing alone.
+        first = f"{type(error).__name__} {first}".strip()
+    return first.rstrip(".") + "."

@@ -20,7 +20,7 @@ from transformers import (
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import replace_folder, writing
-from itrd_nlp.models.encode import LOGITS
+from itrd_nlp.models.encode import LOGITS, longest_input
 from itrd_nlp.models.onnx_model import (
     FP32_NAME,
     INPUT_NAMES,
@@ -252,10 +252,8 @@ def _random_inputs(
 
 
 def _longest_input(model: PreTrainedModel) -> int:
-    """Tokens for which the model has positions."""
-    # RoBERTa and its kin, all of which pad with 1, count positions from 2.
-    offset = 2 if model.config.pad_token_id == 1 else 0
-    return model.config.max_position_embeddings - offset
+    """Tokens that the model takes, or for which it was configured where it takes any number."""
+    return longest_input(model) or int(model.config.max_position_embeddings)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import torch
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig
-from transformers.modeling_outputs import QuestionAnsweringModelOutput, SequenceClassifierOutput
 from transformers.utils import ModelOutput
 
 from itrd_nlp.errors import UserError
@@ -78,7 +77,7 @@ class OnnxModel(nn.Module):
     def from_pretrained(
         cls, folder: str | Path, *, threads: int | None = None, file: str | None = None
     ) -> Self:
-        """Load a folder that `itrd_nlp.tasks.export` wrote.
+        """Load a folder that `itrd_nlp.models.onnx_export.export_onnx` wrote.
 
         Args:
             folder: holds the graph and config.json.
@@ -149,10 +148,7 @@ class OnnxModel(nn.Module):
             inputs["token_type_ids"] = token_type_ids
         feeds = {name: tensor.long().cpu().numpy() for name, tensor in inputs.items()}
         found = self.session.run(self._output_names, feeds)
-        logits = dict(zip(self._output_names, map(torch.from_numpy, found), strict=True))
-        if "logits" in logits:
-            return SequenceClassifierOutput(logits=logits["logits"])
-        return QuestionAnsweringModelOutput(**logits)
+        return ModelOutput(zip(self._output_names, map(torch.from_numpy, found), strict=True))
 
 
 def _only_graph(folder: Path) -> str:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 Segments = list[tuple[str, str | None]]
 """A context in pieces, each with the label of its highlight or None."""
 
+LONGEST_CONTEXT = 10_000
+"""Most characters of a context. A longer one would hold the page for everybody who waits behind it."""
+
 LABEL = "answer"
 COLOUR = {LABEL: "#f59e0b"}
 EXAMPLES = [
@@ -49,8 +52,8 @@ def build_demo(
     Gradio's telemetry is switched off for the process, and the page loads nothing from other servers.
 
     Args:
-        student: Answers questions.
-        teacher: Does so beside it, on the left; may be left out.
+        student: answers questions.
+        teacher: answers the same questions on the left of it. Default: there is none.
 
     Raises:
         UserError: Gradio is not installed.
@@ -98,7 +101,7 @@ def launch(
     """Serve a page.
 
     Args:
-        demo: What `build_demo` returns.
+        demo: what `build_demo` returns.
         host: 0.0.0.0 lets other machines see it.
         port: default: the first one from 7860 on that is free.
         wait: until Ctrl-C.
@@ -107,7 +110,7 @@ def launch(
         Its address.
 
     Raises:
-        UserError: The port is taken.
+        UserError: the port is taken.
     """
     try:
         _, url, _ = demo.launch(
@@ -133,8 +136,13 @@ def ask(
         For each in turn the context, in segments, and a line with score and milliseconds of this one run.
 
     Raises:
-        UserError: Question or context is empty.
+        UserError: question or context is empty, or the context is longer than `LONGEST_CONTEXT`.
     """
+    if len(context) > LONGEST_CONTEXT:
+        raise UserError(
+            f"The context has {len(context):,} characters, but this page takes {LONGEST_CONTEXT:,} at most; "
+            "`itrd-nlp predict` reads texts of any length."
+        )
     shown: list[Segments | str] = []
     for qa in pipelines:
         started = time.perf_counter()

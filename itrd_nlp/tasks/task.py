@@ -1,4 +1,4 @@
-"""A task: its data, its head, its metrics, and how an answer is shown. The jobs are written once over it."""
+"""A task has data, a head and metrics, and knows how an answer is shown. Each job is written once for all tasks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -126,6 +126,12 @@ class Task(ABC):
     # ---- data and head ----
 
     @property
+    def files(self) -> list[str]:
+        """The files and data sets that the task reads: the arguments whose names end in ``_file``."""
+        values = [getattr(self.args, f.name) for f in fields(self.args) if f.name.endswith("_file")]
+        return [str(value) for value in values if value is not None]
+
+    @property
     @abstractmethod
     def head(self) -> type:
         """The class of transformers that loads a model with the head, such as ``AutoModelForTokenClassification``."""
@@ -236,7 +242,8 @@ class Task(ABC):
             loading: how the model is loaded.
             device: where it runs; default: the first accelerator.
             dtype: of the weights.
-            batch_size: examples at a time; None: 1 from stdin, so that each line is answered at once.
+            batch_size: number of examples at a time. Default: 1 from stdin, so that each line is answered at once, and
+                16 from a file.
 
         Raises:
             UserError: the model, the source or an option cannot be used, or an example cannot be answered.

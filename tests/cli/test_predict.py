@@ -130,6 +130,11 @@ def test_options_reach_the_pipeline(run: Any, qa: QuestionAnsweringPipeline) -> 
 
 BAD_LINES = [
     ("{", ":2: the line is not JSON (Expecting property name"),
+    ("[" * 100_000, ":2: the line is not JSON (it is nested too deep)."),
+    (
+        '{"id": ' + "9" * 5000 + "}",
+        ":2: the line is not JSON (a whole number has too many digits).",
+    ),
     ("[]", ":2: the line is a list, but must be an object with question and context."),
     ('{"question": "where"}', ":2: context is missing, but must be a text."),
     ('{"question": "", "context": "a"}', ":2: question is empty."),
@@ -144,11 +149,55 @@ BAD_LINES = [
 
 @pytest.mark.parametrize(("line", "message"), BAD_LINES)
 @pytest.mark.parametrize("batch_size", ["1", "16"])
-def test_a_bad_line_is_named_and_the_output_is_as_it_was(
+def test_a_bad_line_is_named_and_the_answers_to_the_others_are_kept(
     line: str, message: str, batch_size: str, run: Any, tmp_path: Path
 ) -> None:
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    source.write_text(json.dumps(ROW) + "\n" + line + "\n" + json.dumps(ROW) + "\n")
+    rows = [{**ROW, "id": i} for i in (1, 3)]
+    source.write_text(json.dumps(rows[0]) + "\n" + line + "\n" + json.dumps(rows[1]) + "\n")
+    arguments = ["--input", str(source), "--output", str(target), "--batch_size", batch_size]
+    code, _, err = run(*arguments)
+    assert code == 2
+    # Behind a line that is no object nothing more is read.
+    ids = [1, 3] if line.startswith('{"question') else [1]
+    error = err.splitlines()[-1]
+    assert error.startswith("error: ") and f"{source}{message}" in error
+    assert error.endswith(f" {target} has {len(ids)} answer{'s' if len(ids) > 1 else ''}.")
+    assert [row["id"] for row in records(target.read_text())] == ids
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+def test_half_of_a_surrogate_pair_in_an_id_stays_what_it_was(run: Any, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    write_lines(source, [ROW, {**ROW, "id": "\ud800"}, {**ROW, "id": "東"}])
+    code, _, _ = run("--input", str(source), "--output", str(target))
+    assert code == 0
+    assert [row.get("id") for row in records(target.read_text())] == [None, "\ud800", "東"]
+    assert "東" in target.read_text(encoding="utf-8")
+
+
+def test_every_question_without_an_answer_is_counted(
+    run: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = tmp_path / "in.jsonl"
+    bad = {"question": "where " * 60, "context": "a"}
+    write_lines(source, [bad, ROW, bad, {"question": ""}])
+    code, out, err = run("--input", str(source))
+    assert (code, len(records(out))) == (2, 1)
+    assert f"error: question {source}:1: its 60 tokens" in err.splitlines()[-1]
+    assert "2 more could not be answered. stdout has 1 answer." in err
+    assert [f"{source}:{n}: " in m for n, m in zip((1, 3, 4), caplog.messages, strict=True)] == [
+        True
+    ] * 3
+
+
+@pytest.mark.parametrize(("line", "message"), BAD_LINES)
+@pytest.mark.parametrize("batch_size", ["1", "16"])
+def test_without_one_answer_the_output_is_as_it_was(
+    line: str, message: str, batch_size: str, run: Any, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("\n" + line + "\n")
     target.write_text("what was there before")
     arguments = ["--input", str(source), "--output", str(target), "--batch_size", batch_size]
     code, _, err = run(*arguments)

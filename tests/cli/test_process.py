@@ -12,6 +12,7 @@ import pytest
 
 from itrd_nlp.cli import jobs, process
 from itrd_nlp.errors import UserError
+from itrd_nlp.training.targets import check_target_file
 
 ROOT = Path(__file__).parents[2]
 MAIN = "import sys; from itrd_nlp.cli import process; process.run(lambda: {body})"
@@ -85,14 +86,14 @@ def test_a_process_that_meets_an_error_alone_says_so_after_the_first_had_its_tim
 def test_a_file_that_could_not_be_written_is_refused_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs.check_output_file("output_file", str(tmp_path / "answers.json"))
+    check_target_file(str(tmp_path / "answers.json"), option="output_file")
     with pytest.raises(UserError, match=r"output_file .*no/such: there is no folder .*no\.$"):
-        jobs.check_output_file("output_file", str(tmp_path / "no" / "such"))
+        check_target_file(str(tmp_path / "no" / "such"), option="output_file")
     with pytest.raises(UserError, match="is a folder, but must be a file"):
-        jobs.check_output_file("output_file", str(tmp_path))
+        check_target_file(str(tmp_path), option="output_file")
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(UserError, match="does not let you write"):
-        jobs.check_output_file("output_file", str(tmp_path / "answers.json"))
+        check_target_file(str(tmp_path / "answers.json"), option="output_file")
 
 
 def test_an_evaluation_prints_its_scores_before_it_writes_its_answers(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -125,3 +126,23 @@ def start_script(workplace: Path) -> Callable[..., subprocess.Popen[str]]:
         )
 
     return start
+
+
+@pytest.fixture
+def refusal(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Run a script in this process, which must refuse; return its one sentence."""
+
+    def refusal(script: str, *arguments: str) -> str:
+        monkeypatch.chdir(workplace)
+        monkeypatch.setattr("sys.argv", [script, *arguments])
+        with pytest.raises(SystemExit) as exit:
+            runpy.run_path(str(ROOT / "scripts" / script), run_name="__main__")
+        assert exit.value.code == 2
+        errors = capsys.readouterr().err.splitlines()
+        sentences = [line for line in errors if line.startswith("error: ")]
+        assert len(sentences) == 1, errors
+        return sentences[0]
+
+    return refusal

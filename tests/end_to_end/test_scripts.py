@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 from pathlib import Path
 
 import pytest
@@ -119,24 +118,6 @@ def test_help_names_our_options_before_those_of_transformers(run_script):
         done.stdout.index(f) for f in ("--teacher", "--train_file", "--w_kd", "--learning_rate")
     ]
     assert order == sorted(order)
-
-
-@pytest.fixture
-def refusal(workplace, monkeypatch, capsys):
-    """Run a script in this process, which must refuse; return its one sentence."""
-
-    def refusal(script, *arguments):
-        monkeypatch.chdir(workplace)
-        monkeypatch.setattr("sys.argv", [script, *arguments])
-        with pytest.raises(SystemExit) as exit:
-            runpy.run_path(str(SCRIPTS / script), run_name="__main__")
-        assert exit.value.code == 2
-        errors = capsys.readouterr().err.splitlines()
-        sentences = [line for line in errors if line.startswith("error: ")]
-        assert len(sentences) == 1, errors
-        return sentences[0]
-
-    return refusal
 
 
 def truncate(folder):

@@ -34,6 +34,15 @@ def test_each_model_highlights_its_answer_in_the_context(qa: QuestionAnsweringPi
     assert facts.endswith(" ms")
 
 
+def test_a_context_that_would_hold_the_page_is_refused(
+    qa: QuestionAnsweringPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo.ask([qa], "flows", "a" * demo.LONGEST_CONTEXT)
+    monkeypatch.setattr(qa, "model", None)  # it is not asked
+    with pytest.raises(UserError, match="has 10,001 characters, but this page takes 10,000 at"):
+        demo.ask([qa], "flows", "a" * (demo.LONGEST_CONTEXT + 1))
+
+
 @pytest.mark.parametrize(
     ("start", "end", "segments"),
     [

@@ -3,13 +3,24 @@ import re
 from types import SimpleNamespace
 
 import pytest
+import torch
+from datasets import Dataset
+from transformers import (
+    AutoModel,
+    BertConfig,
+    DebertaV2Config,
+    DistilBertConfig,
+    MPNetConfig,
+    RobertaConfig,
+)
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json
+from itrd_nlp.models.encode import longest_input
 from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.tasks.jobs import runs
-from itrd_nlp.tasks.jobs.runs import finished_run, public_name
-from itrd_nlp.tasks.task import Task
+from itrd_nlp.tasks.jobs.runs import check_lengths, finished_run, public_name
+from itrd_nlp.tasks.task import Task, TaskData
 from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.record import RunRecord
 from itrd_nlp.training.roles import chosen_arguments
@@ -43,6 +54,40 @@ def test_arguments_are_those_that_are_not_their_defaults_and_make_another_experi
 def test_a_path_shows_its_last_part_alone(tmp_path):
     assert public_name(str(tmp_path)) == tmp_path.name
     assert public_name("me/a-model") == "me/a-model"
+
+
+@pytest.mark.parametrize(
+    ("config", "most"),
+    [
+        (BertConfig(max_position_embeddings=64), 64),
+        (RobertaConfig(max_position_embeddings=66, pad_token_id=1), 64),
+        (MPNetConfig(max_position_embeddings=66, pad_token_id=1), 64),
+        (DistilBertConfig(max_position_embeddings=64), 64),
+        (DebertaV2Config(position_biased_input=False, relative_attention=True), None),
+    ],
+    ids=lambda value: getattr(value, "model_type", None),
+)
+def test_a_model_takes_as_many_tokens_as_it_has_positions(config, most):
+    with torch.device("meta"):
+        assert longest_input(AutoModel.from_config(config)) == most
+
+
+def test_features_that_are_longer_than_the_model_takes_are_refused(make_bert):
+    def data(longest):
+        rows = Dataset.from_dict({"input_ids": [[5] * 8, [5] * longest]})
+        return TaskData(
+            examples=[],
+            evaluation=rows,
+            judge=None,
+            signature="",
+            collator=None,
+            tokenizer=None,
+            datasets={},
+        )
+
+    check_lengths(make_bert(1, seed=0), data(64))
+    with pytest.raises(UserError, match="have 65 tokens, but the model takes 64 at most"):
+        check_lengths(make_bert(1, seed=0), data(65))
 
 
 # ---- the end of a run ----

@@ -90,6 +90,14 @@ def test_only_a_wrong_file_is_replaced(tmp_path: Path, asset: Asset, index: Inde
     assert (tmp_path / "vocab.txt").stat().st_mtime_ns == before
 
 
+def test_nothing_but_a_regular_file_is_replaced(tmp_path: Path, asset: Asset, index: Index) -> None:
+    os.mkfifo(tmp_path / "model.bin")
+    with pytest.raises(UserError, match=r"model\.bin is no regular file"):
+        fetch(asset, tmp_path, download=index.download)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.bin"]
+    assert index.downloads == []
+
+
 def test_a_wrong_hash_is_refused_and_nothing_is_overwritten(
     tmp_path: Path, asset: Asset, index: Index
 ) -> None:

@@ -6,11 +6,13 @@ sentences-{train,dev}.jsonl: does the sentence hold the answer to the question? 
 mark follows a word? Both in the form that train_classifier.py and distil_classifier.py read.
 """
 
+import itertools
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from itrd_nlp.cli.parser import parse
+from itrd_nlp.files import replacing, writing
 
 
 @dataclass
@@ -37,9 +39,17 @@ def main() -> None:
 
     from itrd_nlp.tasks.classification import punctuation_marks, sentence_pairs
     from itrd_nlp.tasks.question_answering import read_squad
+    from itrd_nlp.training.targets import check_target_file, holds_rows
 
     folder = Path(args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
+    for task, name in itertools.product(("sentences", "punctuation"), ("train", "dev")):
+        check_target_file(
+            folder / f"{task}-{name}.jsonl",
+            option="output_dir",
+            inputs=[args.train_file, args.validation_file],
+            ours=holds_rows("label", "labels"),
+        )
     for split, name, source in (
         ("train", "train", args.train_file),
         ("validation", "dev", args.validation_file),
@@ -47,11 +57,9 @@ def main() -> None:
         examples = read_squad(source, split=split, max_samples=args.max_samples).to_list()
         for task, make in (("sentences", sentence_pairs), ("punctuation", punctuation_marks)):
             path = folder / f"{task}-{name}.jsonl"
-            partial = path.with_name(path.name + ".part")
-            with partial.open("w", encoding="utf-8") as file:
+            with writing(path), replacing(path) as file:
                 rows = 0
                 for row in tqdm(make(examples), desc=path.name):
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
                     rows += 1
-            partial.replace(path)
             print(f"{path}: {rows} rows")

@@ -5,6 +5,7 @@
 The file is for unlabelled_file of train_squad.py, where the teacher alone says what is right.
 """
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def main() -> None:
     from itrd_nlp.tasks.question_answering.augmentation import ask_elsewhere, squad_json
 
     path = Path(args.output_file)
-    if path.exists():
+    if os.path.lexists(path):  # a link that leads nowhere, too
         raise UserError(f"output_file {path} exists, and is not overwritten: name another.")
     examples = read_squad(
         args.source_file,

@@ -17,10 +17,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-from itrd_nlp.cli.jobs import TaskArguments, asked_task, check_output_file
+from itrd_nlp.cli.jobs import TaskArguments, asked_task
 from itrd_nlp.cli.parser import parse
+from itrd_nlp.errors import UserError
 from itrd_nlp.training.ranges import Range
 from itrd_nlp.training.roles import Metadata
 
@@ -54,12 +55,13 @@ def main() -> None:
     from tqdm import tqdm
 
     from itrd_nlp.models.loading import LoadingArguments
+    from itrd_nlp.training.targets import check_target_file
 
     task = asked_task(sys.argv[1:], model_option="model")
     groups = (TaskArguments, PredictionArguments, task.answer_arguments, LoadingArguments)
     _, args, options, loading = parse(groups, description=__doc__)
     if args.output != "-":
-        check_output_file("output", args.output)
+        check_target_file(args.output, option="output", inputs=[args.model, args.input])
     answers = task.predict(
         args.model,
         args.input,
@@ -69,12 +71,37 @@ def main() -> None:
         dtype=args.dtype,
         batch_size=args.batch_size,
     )
+    refused: UserError | None = None
     with _writing(args.output) as file:
         # Shown where somebody looks (None asks tqdm), but not among the answers themselves.
         hidden = True if file.isatty() else None
-        for record in tqdm(answers, unit=f" {task.page.unit}", delay=1, disable=hidden):
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            file.flush()
+        written = 0
+        try:
+            for record in tqdm(answers, unit=f" {task.page.unit}", delay=1, disable=hidden):
+                file.write(_line(record))
+                file.flush()
+                written += 1
+        except UserError as error:  # about a line: the answers before it are kept
+            if not written:
+                raise
+            refused = error
+    if refused is not None:
+        kept = f"{written} answer{'s' if written > 1 else ''}"
+        raise UserError(f"{refused} {_shown(args.output)} has {kept}.")
+
+
+def _line(record: dict[str, Any]) -> str:
+    """A record as a line of JSON, readable where all of it is text."""
+    line = json.dumps(record, ensure_ascii=False)
+    with contextlib.suppress(UnicodeEncodeError):
+        line.encode()
+        return line + "\n"
+    # Half of a surrogate pair, which an id may have, stays escaped.
+    return json.dumps(record) + "\n"
+
+
+def _shown(output: str) -> str:
+    return "stdout" if output == "-" else output
 
 
 @contextlib.contextmanager

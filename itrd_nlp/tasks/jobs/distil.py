@@ -31,6 +31,8 @@ from itrd_nlp.tasks.jobs import evaluate as evaluation
 from itrd_nlp.tasks.jobs.arguments import StudentArguments
 from itrd_nlp.tasks.jobs.runs import (
     begin,
+    check_lengths,
+    check_run_folder,
     finished_run,
     optional,
     public_name,
@@ -81,8 +83,8 @@ def distil(
 ) -> RunRecord:
     """Distil a teacher into a student on a task and evaluate both.
 
-    The teacher's own results.json is believed where it was measured on the same examples; else the teacher is
-    evaluated first.
+    The results.json in the teacher's folder is believed where it is about the same weights and the same examples. Else
+    the teacher is evaluated first.
 
     Args:
         task: the task.
@@ -95,9 +97,11 @@ def distil(
         The record of the run. Where output_dir holds a finished run of the same arguments, that one's.
 
     Raises:
-        UserError: something cannot be used; output_dir holds a finished run of other arguments.
+        UserError: something cannot be used, or output_dir holds something that would be lost.
     """
     task.check_distillation(args)
+    models = [model_args.teacher, model_args.student, *model_args.more_teachers]
+    check_run_folder(args.output_dir, [*models, *task.files])
     arguments = chosen_arguments((model_args, loading, task.args, args))
     finished = finished_run(args.output_dir, arguments)
     if finished is not None:
@@ -135,6 +139,8 @@ def _prepare(
     trainer_class.check_models(student, teacher, args, more)
     with args.main_process_first(desc="tokenising"):
         data = task.load(tokenizer, teacher.config)
+    for model in (teacher, student, *more):
+        check_lengths(model, data)
     if args.process_index == 0:
         task.warn(data)
     taught, answers = _judge_teacher(task, model_args.teacher, teacher, data, args)
@@ -260,7 +266,7 @@ def _labels(model: PreTrainedModel) -> list[str]:
 def _judge_teacher(
     task: Task, name: str, teacher: PreTrainedModel, data: TaskData, args: FineTuningArguments
 ) -> tuple[ModelRecord, Answers]:
-    """The record of the teacher, and its answers; both from its own folder if that is about these weights and examples.
+    """The record of the teacher and its answers, from its own folder if that is about these weights and examples.
 
     The files of earlier versions have no digests. They are believed where the signatures agree, with a warning.
     """
@@ -277,9 +283,9 @@ def _judge_teacher(
     path = Path(name) / ANALYSIS_NAME / PREDICTIONS_NAME
     if _is_about(known, data) and path.is_file():
         answers = read_answers(path)
-        _check_answers(task, answers, data, path)
         if args.process_index == 0:
             _warn_without_digests(known, Path(name))
+        _check_answers(task, answers, data, path)
     else:
         judged, answers = _kept_judgement(task, teacher, data, args)
         known = known.changed(**judged.as_json() | {"data_digest": judged.data_digest})

@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel, Trainer
 
 from itrd_nlp.models.loading import LoadingArguments, load_model_and_tokenizer
+from itrd_nlp.tasks.jobs.runs import check_lengths
 from itrd_nlp.tasks.task import Answers, Task, TaskData
 from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.record import VERSION, RunRecord, counted
@@ -49,6 +50,7 @@ def evaluate(
         )
         with args.main_process_first(desc="tokenising"):
             data = task.load(tokenizer, model.config, training=False)
+        check_lengths(model, data)
         record = judge(task, model, data, args)
     return record, data.judge.predictions
 

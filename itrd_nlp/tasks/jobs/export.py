@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,16 @@ from itrd_nlp.files import write_json, writing
 from itrd_nlp.models.loading import LoadingArguments, load_model_and_tokenizer
 from itrd_nlp.models.onnx_export import OPSET, PACKAGES, aside, export_onnx, write_int8
 from itrd_nlp.models.onnx_model import FP32_NAME, INT8_NAME, OnnxModel, require_packages
+from itrd_nlp.tasks.jobs.runs import check_lengths
 from itrd_nlp.tasks.jobs.speed import AnyModel, milliseconds_per_question, model_logits
 from itrd_nlp.tasks.task import Task, TaskData
 from itrd_nlp.training.ranges import Range
 from itrd_nlp.training.results import environment, size
+from itrd_nlp.training.targets import check_target_file, check_target_folder
 
 EXPORT_NAME = "export.json"
+FP32_FOLDER = "onnx"
+INT8_FOLDER = "onnx_int8"
 
 
 def export(
@@ -47,18 +52,49 @@ def export(
         loading: how the model is loaded.
         output_dir: default: the folder of the model.
         int8: quantize, too.
-        max_f1_drop: the points of the main metric (F1) that int8 may lose against torch, at most.
+        max_f1_drop: the points of the task's main metric that int8 may lose against torch, at most. Default: 1.
         opset: see `export_onnx`.
-        batch_size: windows a batch, where EM, F1 and questions a second are measured.
+        batch_size: features a batch, where the metrics and the examples a second are measured.
         record: what else goes into export.json, such as the command.
 
     Returns:
         The content of export.json.
 
     Raises:
-        UserError: something cannot be used or exported; int8 loses more than `max_f1_drop`. Then the new int8 model is
-            removed, the fp32 export and the record of both stay.
+        UserError: something cannot be used or exported, or int8 loses more than `max_f1_drop`. Then the new int8 model
+            is removed, and the fp32 export and the record of both stay.
     """
+    output = _checked_output(name, output_dir, max_f1_drop, batch_size, task.files)
+    model, tokenizer = load_model_and_tokenizer(name, role="model", args=loading, head=task.head)
+    data = task.load(tokenizer, model.config, training=False)
+    check_lengths(model, data)
+    with contextlib.ExitStack() as stack:
+        with Console().status("Exporting"):
+            difference = export_onnx(model, tokenizer, output / FP32_FOLDER, opset=opset)
+        exported = OnnxModel.from_pretrained(output / FP32_FOLDER)
+        models: dict[str, AnyModel] = {"torch": model, "onnx": exported}
+        megabytes = [size(model)["megabytes_fp32"], _megabytes(output / FP32_FOLDER / FP32_NAME)]
+        if int8:
+            with Console().status("Quantizing"):
+                staged = stack.enter_context(aside(output / INT8_FOLDER))
+                write_int8(output / FP32_FOLDER, staged)
+            models["onnx int8"] = OnnxModel.from_pretrained(staged)
+            megabytes.append(_megabytes(staged / INT8_NAME))
+        rows = _judge(task, models, data, batch_size, megabytes)
+        loss = rows["torch"][task.main_metric] - rows[list(rows)[-1]][task.main_metric]
+        refused = int8 and loss > max_f1_drop
+        about = {"opset": opset, "logit_difference": difference, "int8_refused": refused}
+        report = _write_record(task, data, rows, output, about | (record or {}))
+        _print_table(report, task)
+        if refused:
+            raise UserError(_refusal(task, data, output, loss, max_f1_drop))
+    return report
+
+
+def _checked_output(
+    name: str, output_dir: str | None, max_f1_drop: float, batch_size: int, files: list[str]
+) -> Path:
+    """The folder of the export, after a look at all that can be refused before the work."""
     require_packages(*PACKAGES)
     if max_f1_drop not in Range(least=0):  # nan would let every model pass
         raise UserError(f"max_f1_drop is {max_f1_drop}, but must be {Range(least=0)}.")
@@ -67,64 +103,80 @@ def export(
     if output_dir is None and not Path(name).is_dir():
         raise UserError(f"output_dir is not set, but the model {name} is no folder to write into.")
     output = Path(name if output_dir is None else output_dir)
-    fp32, quantized = output / "onnx", output / "onnx_int8"
-    model, tokenizer = load_model_and_tokenizer(name, role="model", args=loading, head=task.head)
-    data = task.load(tokenizer, model.config, training=False)
-    console = Console()
-    with contextlib.ExitStack() as stack:
-        with console.status("Exporting"):
-            difference = export_onnx(model, tokenizer, fp32, opset=opset)
-        models: dict[str, AnyModel] = {
-            "torch": model,
-            "onnx": OnnxModel.from_pretrained(fp32),
-        }
-        megabytes = {
-            "torch": size(model)["megabytes_fp32"],
-            "onnx": _megabytes(fp32 / FP32_NAME),
-        }
-        if int8:
-            with console.status("Quantizing"):
-                staged = stack.enter_context(aside(quantized))
-                write_int8(fp32, staged)
-            models["onnx int8"] = OnnxModel.from_pretrained(staged)
-            megabytes["onnx int8"] = _megabytes(staged / INT8_NAME)
-        rows = _judge(task, models, data, batch_size)
-        for key, row in rows.items():
-            row["megabytes"] = megabytes[key]
-        metric, unit = task.main_metric, task.page.unit
-        loss = rows["torch"][metric] - rows["onnx int8"][metric] if int8 else 0.0
-        refused = loss > max_f1_drop
-        report = {
-            "models": rows,
-            unit: len(data.examples),
-            "signature": data.signature,
-            "opset": opset,
-            "logit_difference": difference,
-            "int8_refused": refused,
-            "threads": torch.get_num_threads(),
-            "environment": environment() | {package: version(package) for package in PACKAGES},
-            **(record or {}),
-        }
-        with writing(output / EXPORT_NAME):
-            write_json(output / EXPORT_NAME, report)
-        _print_table(report, task)
-        if refused:
-            earlier = " and the one made before stays" if quantized.is_dir() else ""
-            raise UserError(
-                f"int8 loses {loss:.2f} {task.metrics[metric]} on {len(data.examples)} {unit}, more than "
-                f"max_f1_drop={max_f1_drop:g}: it is not kept{earlier}; the fp32 export is in {fp32}."
-            )
+    _check_targets(output, [name, *files])
+    return output
+
+
+def _check_targets(output: Path, inputs: list[str]) -> None:
+    """Refuse to export where something would be lost."""
+    check_target_folder(output, option="output_dir", written=(), ours=lambda _: True)
+    for folder, graph in ((FP32_FOLDER, FP32_NAME), (INT8_FOLDER, INT8_NAME)):
+        check_target_folder(
+            output / folder,
+            option="output_dir",
+            written=("*",),
+            ours=lambda path, graph=graph: (path / graph).is_file(),  # type: ignore[misc]
+            inputs=inputs,
+        )
+    if output.is_dir():
+        check_target_file(
+            output / EXPORT_NAME,
+            option="output_dir",
+            inputs=[source for source in inputs if Path(source).is_file()],
+            ours=_is_record,
+        )
+
+
+def _is_record(path: Path) -> bool:
+    """Whether a file is an export.json that this job has written."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and {"models", "opset", "int8_refused"} <= content.keys()
+
+
+def _write_record(
+    task: Task,
+    data: TaskData,
+    rows: dict[str, dict[str, float]],
+    output: Path,
+    about: dict[str, Any],
+) -> dict[str, Any]:
+    """Write export.json: the models, the examples, the machine, and what else is known."""
+    report = {
+        "models": rows,
+        task.page.unit: len(data.examples),
+        "signature": data.signature,
+        "threads": torch.get_num_threads(),
+        "environment": environment() | {package: version(package) for package in PACKAGES},
+        **about,
+    }
+    with writing(output / EXPORT_NAME):
+        write_json(output / EXPORT_NAME, report)
     return report
 
 
+def _refusal(task: Task, data: TaskData, output: Path, loss: float, allowed: float) -> str:
+    earlier = " and the one made before stays" if (output / INT8_FOLDER).is_dir() else ""
+    return (
+        f"int8 loses {loss:.2f} {task.metrics[task.main_metric]} on {len(data.examples)} {task.page.unit}, more than "
+        f"max_f1_drop={allowed:g}: it is not kept{earlier}; the fp32 export is in {output / FP32_FOLDER}."
+    )
+
+
 def _judge(
-    task: Task, models: dict[str, AnyModel], data: TaskData, batch_size: int
+    task: Task,
+    models: dict[str, AnyModel],
+    data: TaskData,
+    batch_size: int,
+    megabytes: list[float],
 ) -> dict[str, dict[str, float]]:
-    """Scores, speed and agreement with torch, one row a model."""
+    """Scores, speed, size and agreement with torch, one row a model."""
     logits = model_logits(models, data.evaluation, data.collator, batch_size=batch_size)
     milliseconds = milliseconds_per_question(models, data.evaluation, data.collator)
     rows, answers = {}, {}
-    for name, (values, seconds) in logits.items():
+    for size_of, (name, (values, seconds)) in zip(megabytes, logits.items(), strict=True):
         metrics = data.judge(_prediction(values, data))
         answers[name] = data.judge.predictions
         same = sum(answers["torch"][i] == answer for i, answer in answers[name].items())
@@ -134,6 +186,7 @@ def _judge(
             "same_answers": 100 * same / len(answers[name]),
             f"{one}s_per_second": len(answers[name]) / seconds,
             f"milliseconds_per_{one}": milliseconds[name],
+            "megabytes": size_of,
         }
     return rows
 

@@ -14,6 +14,8 @@ from itrd_nlp.tasks.jobs.arguments import TeacherArguments
 from itrd_nlp.tasks.jobs.evaluate import scored
 from itrd_nlp.tasks.jobs.runs import (
     begin,
+    check_lengths,
+    check_run_folder,
     finished_run,
     optional,
     public_name,
@@ -50,9 +52,10 @@ def fine_tune(
         The record of the run. Where output_dir holds a finished run of the same arguments, that one's.
 
     Raises:
-        UserError: something cannot be used; output_dir holds a finished run of other arguments.
+        UserError: something cannot be used, or output_dir holds something that would be lost.
     """
     task.check_fine_tuning()
+    check_run_folder(args.output_dir, [model_args.model_name_or_path, *task.files])
     arguments = chosen_arguments((model_args, loading, task.args, args))
     finished = finished_run(args.output_dir, arguments)
     if finished is not None:
@@ -62,7 +65,8 @@ def fine_tune(
     trainer, data = _prepare(task, model_args, loading, args)
     name = model_args.model_name_or_path
     facts = {"base_model": public_name(name), "license": license_of(name), "arguments": arguments}
-    record = train(trainer, begin(args, task, data, facts | (started or {})))
+    record = begin(args, task, data, facts | (started or {}))
+    record = train(trainer, record)
     record = record.changed(**scored(task, trainer, trainer.published_model, data).as_json())
     _publish(task, trainer, data, record, loading)
     if args.push_to_hub:
@@ -86,6 +90,7 @@ def _prepare(
     )
     with args.main_process_first(desc="tokenising"):
         data = task.load(tokenizer, model.config)
+    check_lengths(model, data)
     if args.process_index == 0:
         task.warn(data)
     return HubTrainer(model=model, args=args, page=task.page, **data.of_trainer()), data

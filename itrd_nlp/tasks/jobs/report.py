@@ -6,13 +6,21 @@ from pathlib import Path
 
 from itrd_nlp.publish import report
 from itrd_nlp.tasks import task_of
+from itrd_nlp.training.targets import check_target_file
 
 
 def write_report(folder: str | Path) -> Path:
     """Write ``report.html`` into the folder of a finished run of any task.
 
     Raises:
-        UserError: it is no such folder, or a file of it is not what it should be.
+        UserError: it is no such folder, a file of it is not what it should be, or somebody else has written its
+            report.html.
     """
     page = task_of(folder).page if Path(folder).is_dir() else None
+    if Path(folder).is_dir():
+        check_target_file(Path(folder) / report.REPORT_NAME, option="report", ours=_is_report)
     return report.write_report(folder, page)
+
+
+def _is_report(path: Path) -> bool:
+    return 'class="kicker"' in path.read_text(encoding="utf-8", errors="replace")

@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from pyarrow import compute
+from torch import nn
+
 from itrd_nlp.distillation.arguments import with_objective
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_text, writing
+from itrd_nlp.models.encode import longest_input
 from itrd_nlp.publish.hub import push_model
 from itrd_nlp.publish.hub_files import check_model
 from itrd_nlp.publish.hub_trainer import HubTrainer
@@ -23,8 +27,24 @@ from itrd_nlp.publish.report.analysis import write_analysis
 from itrd_nlp.publish.report.data import ANALYSIS_NAME
 from itrd_nlp.tasks.task import Answers, Task, TaskData
 from itrd_nlp.training.arguments import FineTuningArguments
+from itrd_nlp.training.checkpoints import MANIFEST_NAME, checkpoints
 from itrd_nlp.training.record import RESULTS_NAME, VERSION, ModelRecord, RunRecord, validated
 from itrd_nlp.training.results import environment, print_summary
+from itrd_nlp.training.targets import Source, check_target_folder
+
+UNFINISHED_NAME = ".unfinished-run"
+UNFINISHED = (
+    "A training of itrd_nlp writes into this folder. It removes this file when it is finished.\n"
+)
+"""By this file the same command, given again after a kill, knows what it finds in the folder as its own."""
+
+RUN_FILES = (
+    *(CARD_NAME, RESULTS_NAME, REPORT_NAME, ANALYSIS_NAME, "checkpoint-*"),
+    *("config.json", "*.safetensors", "*.safetensors.index.json", "training_args.bin"),
+    *("tokenizer*", "vocab.*", "merges.txt", "*.model", "special_tokens_map.json"),
+    "added_tokens.json",
+)
+"""Names of what a run writes into its folder: transformers writes the models and the tokenizers."""
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +68,55 @@ def finished_run(output_dir: str, arguments: dict[str, Any]) -> RunRecord | None
                 f"{arguments.get(name)!r}; remove it or name another output_dir."
             )
     return record
+
+
+def check_run_folder(output_dir: str, inputs: Iterable[Source]) -> None:
+    """Refuse to train into a folder where something would be lost.
+
+    Args:
+        output_dir: missing, empty, of a finished run, or of one that was interrupted.
+        inputs: the models and the files that the run reads.
+
+    Raises:
+        UserError: the folder is one of the inputs, or holds files that no run of this package has written.
+    """
+    check_target_folder(
+        output_dir, option="output_dir", written=RUN_FILES, ours=_is_run, inputs=inputs
+    )
+    card = Path(output_dir) / CARD_NAME
+    finished = (Path(output_dir) / RESULTS_NAME).is_file()
+    if card.is_file() and not finished and not is_generated(card.read_text("utf-8", "replace")):
+        raise UserError(
+            f"output_dir {output_dir} holds a {CARD_NAME} that somebody has written or edited, and the run would "
+            "replace it; move it or name another output_dir."
+        )
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run, finished or not."""
+    return any((folder / name).is_file() for name in (RESULTS_NAME, UNFINISHED_NAME)) or any(
+        (checkpoint / MANIFEST_NAME).is_file() for checkpoint in checkpoints(folder)
+    )
+
+
+def check_lengths(model: nn.Module, data: TaskData) -> None:
+    """Refuse features that are longer than the model takes, which a GPU would report as a fault of its own.
+
+    Raises:
+        UserError: names both lengths.
+    """
+    most = longest_input(model)
+    if most is None:
+        return
+    for features in (data.train, data.evaluation):
+        if features is None or not len(features):
+            continue
+        ids = features.select_columns(["input_ids"]).with_format("arrow")[:]["input_ids"]
+        longest = compute.max(compute.list_value_length(ids)).as_py()
+        if longest > most:
+            raise UserError(
+                f"max_length lets an example have {longest} tokens, but the model takes {most} at most."
+            )
 
 
 def _check_output_dir(folder: Path) -> None:
@@ -119,6 +188,11 @@ def train(trainer: HubTrainer, record: RunRecord) -> RunRecord:
     Returns:
         The record with the facts that every training knows.
     """
+    if trainer.is_world_process_zero():
+        folder = Path(trainer.args.output_dir)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(folder / UNFINISHED_NAME, UNFINISHED)
     started = time.perf_counter()
     output = trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
     seconds = time.perf_counter() - started
@@ -174,6 +248,7 @@ def write_run(
         **shown,
     )
     record.write(folder)
+    (folder / UNFINISHED_NAME).unlink(missing_ok=True)
     write_card(folder, record, task)
     with optional(f"{folder / REPORT_NAME}"):
         write_report(folder, task.page)

@@ -85,39 +85,28 @@ def milliseconds_per_question(
     """The time that a model takes for one example, such as a question, at batch size 1.
 
     An example takes the time of all its features: those of one ``example_id``, or one feature where there is no such
-    column. In each round every question goes to each model in turn (A B A B), so
-    that a busy machine slows all of them alike; a round before the first is not counted. The questions are spread over
-    all lengths. Models are put into evaluation mode.
+    column. In each round every example goes to each model in turn (A B A B), so that a busy machine slows all of them
+    alike. One round before the first is not counted. The examples are spread over all lengths. The models are put into
+    evaluation mode.
 
     Args:
         models: name to model.
         features: inputs of the models.
-        collator: pads a window.
-        questions: how many are asked, at most.
-        rounds: how often each is asked, at most.
-        seconds: no further round begins after so long; one is always counted.
+        collator: pads a feature.
+        questions: largest number of examples. Default: 32.
+        rounds: largest number of rounds. Default: 3.
+        seconds: no further round begins after so many seconds, but one is always counted. Default: 60.
 
     Returns:
         Name to milliseconds: the median over the questions of each one's median over the rounds.
 
     Raises:
-        UserError: there is no window, or a number is below 1.
+        UserError: there is no feature, or a number is below 1.
     """
     for name, value in (("questions", questions), ("rounds", rounds)):
         if value < 1:
             raise UserError(f"{name} is {value}, but must be at least 1.")
-    rows = _rows(features)
-    windows: dict[str, list[Mapping[str, torch.Tensor]]] = {}
-    column = "example_id"
-    identifiers = (
-        features[column] if column in features.column_names else map(str, range(len(rows)))
-    )
-    for row, identifier in zip(rows, identifiers, strict=True):
-        windows.setdefault(identifier, []).append(collator([row]))
-    # Features come longest first, so even steps cover every length.
-    steps = np.linspace(0, len(windows) - 1, min(questions, len(windows))).round().astype(int)
-    everything = list(windows.values())
-    chosen = [everything[i] for i in steps]
+    chosen = _of_all_lengths(features, collator, questions)
     for model in models.values():
         model.eval()
     times = {name: np.zeros((rounds + 1, len(chosen))) for name in models}
@@ -133,6 +122,24 @@ def milliseconds_per_question(
                 progress.update()
     counted = {name: t[1 : measured + 1] for name, t in times.items()}
     return {name: 1000 * float(np.median(np.median(t, axis=0))) for name, t in counted.items()}
+
+
+def _of_all_lengths(
+    features: Dataset, collator: Collator, questions: int
+) -> list[list[Mapping[str, torch.Tensor]]]:
+    """For each of some examples, spread over all lengths, its features as batches of one."""
+    rows = _rows(features)
+    windows: dict[str, list[Mapping[str, torch.Tensor]]] = {}
+    column = "example_id"
+    identifiers = (
+        features[column] if column in features.column_names else map(str, range(len(rows)))
+    )
+    for row, identifier in zip(rows, identifiers, strict=True):
+        windows.setdefault(identifier, []).append(collator([row]))
+    # Features come longest first, so even steps cover every length.
+    steps = np.linspace(0, len(windows) - 1, min(questions, len(windows))).round().astype(int)
+    everything = list(windows.values())
+    return [everything[i] for i in steps]
 
 
 def _rows(features: Dataset) -> list[dict[str, Any]]:

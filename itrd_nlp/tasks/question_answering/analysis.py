@@ -23,12 +23,12 @@ def save_analysis(
     """Write what `write_report` reads into ``folder/analysis``, and the answers themselves.
 
     Args:
-        folder: The run's.
-        examples: The questions it was judged on, rows as `read_squad` returns them.
-        predictions: Question id to the model's answer.
-        history: Rows of ``trainer.state.log_history``.
-        teacher_predictions: Question id to the teacher's answer, where there is a teacher.
-        similarity: What `layer_similarity` returned ``before`` and ``after`` the training, one of them or both.
+        folder: the run's.
+        examples: the questions it was judged on, rows as `read_squad` returns them.
+        predictions: question id to the model's answer.
+        history: rows of ``trainer.state.log_history``.
+        teacher_predictions: question id to the teacher's answer, where there is a teacher.
+        similarity: what `layer_similarity` returned ``before`` and ``after`` the training, one of them or both.
     """
     rows = list(examples)
     write_analysis(
@@ -67,10 +67,10 @@ def disagreements(
     """The questions to which two models give answers that differ after normalisation.
 
     Args:
-        student: Question id to answer; a missing one is "".
-        teacher: Likewise.
-        examples: Rows as `read_squad` returns them.
-        show: How many questions to return. Taken at even distances, in the order of `examples`.
+        student: question id to answer; a missing one is "".
+        teacher: likewise.
+        examples: rows as `read_squad` returns them.
+        show: how many questions to return. Taken at even distances, in the order of `examples`.
 
     Returns:
         ``questions``: how many there are; ``teacher_right``, ``student_right``, ``both_right`` and ``neither_right``:

@@ -58,8 +58,8 @@ def breakdown(
     The mean over the groups, weighted with their numbers of questions, is the score over all questions.
 
     Args:
-        predictions: Question id to answer. A question that is missing counts 0.
-        examples: Rows as `read_squad` returns them. The length of an answer is that of the first reference.
+        predictions: question id to answer. A question that is missing counts 0.
+        examples: rows as `read_squad` returns them. The length of an answer is that of the first reference.
 
     Returns:
         ``question_type`` and ``answer_length``, each from the name of a group to its `questions`, and

@@ -1,4 +1,4 @@
-"""From the names of two SQuAD files to everything that a trainer asks for."""
+"""Everything that a trainer asks for, made of SQuAD files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from itrd_nlp.tasks.question_answering.read import draw, hold_out, read_squad
 
 @dataclass
 class DataArguments:
-    """Which questions, cut into which windows, decoded how."""
+    """The questions, the windows that they are cut into, and the decoding of the answers."""
 
     train_file: str | None = field(
         default=None,
@@ -260,7 +260,7 @@ def load_evaluation_data(args: DataArguments, tokenizer: PreTrainedTokenizerBase
 
 
 def data_record(source: str | None, questions: int) -> dict[str, Any]:
-    """What a run remembers of a data set.
+    """Describe a data set for the record of a run.
 
     Returns:
         `name` (of the file alone, or the id on the Hub), `questions`, and the `sha256` of a file.

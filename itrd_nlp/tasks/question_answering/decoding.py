@@ -23,11 +23,11 @@ class Span(NamedTuple):
     """One candidate answer of a question.
 
     Attributes:
-        text: The answer, `context[start:end]`.
-        start: Its first character in the context.
-        end: The character after its last one.
-        logit: Start logit plus end logit.
-        score: Softmax of `logit`, over the n best spans of the question in `decode_spans`, over
+        text: the answer, `context[start:end]`.
+        start: its first character in the context.
+        end: the character after its last one.
+        logit: start logit plus end logit.
+        score: softmax of `logit`, over the n best spans of the question in `decode_spans`, over
             all of its spans in `decode_question`.
     """
 
@@ -59,20 +59,20 @@ def decode_spans(
     """Find the `n_best` spans of each question.
 
     Args:
-        start_logits: `(N, L)`, one row per window in the order of `features`. What stands at
-            padding or outside the context never counts.
+        start_logits: `(N, L)`, one row per window in the order of `features`. Logits at padding
+            or outside the context never count.
         end_logits: `(N, L)`.
         features: `N` windows, as `evaluation_features` returns them.
-        examples: The questions from which the windows were made.
-        n_best: Most spans per question.
-        max_answer_length: Most tokens per span.
+        examples: the questions from which the windows were made.
+        n_best: most spans per question.
+        max_answer_length: most tokens per span.
 
     Returns:
         Question id to its spans, the best first, in the order of `examples`. A span that several
         windows contain occurs once, with its highest score. Equal scores are ordered by position.
 
     Raises:
-        UserError: Shapes, windows and questions do not fit together, or a number is below 1.
+        UserError: shapes, windows and questions do not fit together, or a number is below 1.
     """
     best = _best_spans(start_logits, end_logits, features, examples, n_best, max_answer_length)
     bounds = np.searchsorted(best.example, np.arange(len(examples) + 1))
@@ -138,19 +138,19 @@ def decode_question(
         start_logits: `(W, L)`, one row per window of the question.
         end_logits: `(W, L)`.
         char_start: `(W, L)`, the first character of each token in the context, -1 where a token is
-            not of the context. What the logits are there never counts.
+            not of the context. The logits of such a token never count.
         char_end: `(W, L)`, the character after the last one, -1 likewise.
-        context: The text that the characters are of.
-        n_best: Most spans.
-        max_answer_length: Most tokens per span.
-        null_logit: The logit of "there is no answer". If given, it takes part in the softmax and
+        context: the text that the characters are of.
+        n_best: most spans.
+        max_answer_length: most tokens per span.
+        null_logit: the logit of "there is no answer". If given, it takes part in the softmax and
             in the ranking, as the span of no characters at 0.
 
     Returns:
         The spans, the best first; no span where no token is of the context.
 
     Raises:
-        UserError: A logit inside the context is NaN.
+        UserError: a logit inside the context is NaN.
     """
     window, first, last, logit = _best_of_windows(
         start_logits, end_logits, char_start >= 0, n_best, max_answer_length
@@ -202,15 +202,14 @@ def _log_total(
     return float(peak + np.log(np.exp(highest - peak).sum()))
 
 
-def _best_spans(
+def _check_logits(
     start_logits: npt.NDArray[np.floating[Any]],
     end_logits: npt.NDArray[np.floating[Any]],
     features: Dataset,
-    examples: Dataset,
     n_best: int,
     max_answer_length: int,
-) -> _Candidates:
-    """The n best spans per example, ordered by example, then by score."""
+) -> None:
+    """Refuse logits that are not those of the windows, and numbers below 1."""
     for name, value in (("n_best", n_best), ("max_answer_length", max_answer_length)):
         if value < 1:
             raise UserError(f"{name} is {value}, but must be at least 1.")
@@ -223,13 +222,25 @@ def _best_spans(
         raise UserError(
             f"There are logits for {len(start_logits)} windows, but {len(features)} windows."
         )
-    table = features.with_format("arrow")[:]
-    longest = max(table["length"].to_pylist(), default=0)
+    longest = max(features["length"][:], default=0)
     if longest > start_logits.shape[1]:
         raise UserError(
             f"The logits are {start_logits.shape[1]} tokens long,"
             f" but the longest window has {longest} tokens."
         )
+
+
+def _best_spans(
+    start_logits: npt.NDArray[np.floating[Any]],
+    end_logits: npt.NDArray[np.floating[Any]],
+    features: Dataset,
+    examples: Dataset,
+    n_best: int,
+    max_answer_length: int,
+) -> _Candidates:
+    """The n best spans per example, ordered by example, then by score."""
+    _check_logits(start_logits, end_logits, features, n_best, max_answer_length)
+    table = features.with_format("arrow")[:]
     index = {identifier: i for i, identifier in enumerate(examples["id"][:])}
     try:
         example = np.array([index[i] for i in table["example_id"].to_pylist()], dtype=np.int64)

@@ -37,15 +37,15 @@ def evaluate_predictions(predictions: Mapping[str, str], examples: Dataset) -> d
     """Score answers against the questions of a data set.
 
     Args:
-        predictions: Question id to answer.
-        examples: Rows as `read_squad` returns them.
+        predictions: question id to answer.
+        examples: rows as `read_squad` returns them.
 
     Returns:
         `exact_match` and `f1` in percent over all questions, `questions`, and `missing`: how many
         questions have no prediction. Each of these counts 0.
 
     Raises:
-        UserError: Not one prediction belongs to a question of the data set.
+        UserError: not one prediction belongs to a question of the data set.
     """
     identifiers = examples["id"][:]
     missing = sum(identifier not in predictions for identifier in identifiers)
@@ -68,7 +68,7 @@ def load_predictions(path: str | Path) -> dict[str, str]:
     """Read a prediction file: one JSON object, question id to answer.
 
     Raises:
-        UserError: The file is missing, not JSON, not such an object or has an id twice.
+        UserError: the file is missing, not JSON, not such an object or has an id twice.
     """
     content, _ = read_json(Path(path))
     if not isinstance(content, dict):
@@ -86,13 +86,13 @@ class SquadMetrics:
     """`compute_metrics` of a `transformers.Trainer` for a span head.
 
     Args:
-        examples: The questions, as `read_squad` returns them.
-        features: Their windows, as `evaluation_features` returns them, and the evaluation data of
+        examples: the questions, as `read_squad` returns them.
+        features: their windows, as `evaluation_features` returns them, and the evaluation data of
             the trainer, in this order.
-        max_answer_length: Most tokens per answer.
+        max_answer_length: most tokens per answer.
 
     Attributes:
-        predictions: Question id to answer, of the last call.
+        predictions: question id to answer, of the last call.
 
     Returns:
         When called: `exact_match` and `f1`, in percent.

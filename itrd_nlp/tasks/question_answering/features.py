@@ -42,11 +42,11 @@ def training_features(
     Each question and each different context is tokenised once, then cut.
 
     Args:
-        examples: Rows as `read_squad` returns them. The first answer of a question is the target.
-        tokenizer: A fast tokenizer that puts the question first and pads on the right.
-        max_length: Most tokens in a window, special tokens included.
-        doc_stride: Context tokens that two neighbouring windows share.
-        num_proc: Processes to use. `None` is one process with the threads of the tokenizer, which
+        examples: rows as `read_squad` returns them. The first answer of a question is the target.
+        tokenizer: a fast tokenizer that puts the question first and pads on the right.
+        max_length: most tokens in a window, special tokens included.
+        doc_stride: context tokens that two neighbouring windows share.
+        num_proc: processes to use. `None` is one process with the threads of the tokenizer, which
             takes some 15 seconds for all of SQuAD.
 
     Returns:
@@ -57,7 +57,7 @@ def training_features(
         arguments.
 
     Raises:
-        UserError: The tokenizer or an argument does not fit, or a question is too long.
+        UserError: the tokenizer or an argument does not fit, or a question is too long.
 
     Example:
         >>> features = training_features(read_squad(...), tokenizer)  # doctest: +SKIP
@@ -96,8 +96,8 @@ class QuestionAnsweringCollator:
     """Pad windows to the longest of a batch.
 
     Args:
-        tokenizer: Gives the id that pads.
-        pad_to_multiple_of: Pad to a multiple of this length. If `max_length` is the longest input
+        tokenizer: gives the id that pads.
+        pad_to_multiple_of: pad to a multiple of this length. If `max_length` is the longest input
             of the model, it must be a multiple of this number too.
 
     Returns:
@@ -151,10 +151,10 @@ class Window(NamedTuple):
     """One window, unpadded.
 
     Attributes:
-        row: The row of its question in the batch.
+        row: the row of its question in the batch.
         ids: `(L,)`, the tokens.
         types: `(L,)`, the token types.
-        first: Where its part of the context begins.
+        first: where its part of the context begins.
         char_start: `(C,)`, the first character of each of its C tokens of the context.
         char_end: `(C,)`, the character after the last one.
     """
@@ -236,7 +236,7 @@ def window_layout(tokenizer: PreTrainedTokenizerBase) -> WindowLayout:
     """Read the layout off an encoded pair, so that it holds for BERT, RoBERTa, MPNet and others.
 
     Raises:
-        UserError: The tokenizer is a slow one, pads on the left or has no CLS token.
+        UserError: the tokenizer is a slow one, pads on the left or has no CLS token.
     """
     name = type(tokenizer).__name__
     if not tokenizer.is_fast:
@@ -313,46 +313,30 @@ def cut_windows(
     """Cut a batch of questions into windows.
 
     Args:
-        batch: The lists `id`, `question` and `context`. Each different context is tokenised once.
-        tokenizer: A fast tokenizer.
-        layout: Its `window_layout`.
-        max_length: Most tokens in a window.
-        doc_stride: Context tokens that two neighbouring windows share.
+        batch: the lists `id`, `question` and `context`. Each different context is tokenised once.
+        tokenizer: a fast tokenizer.
+        layout: its `window_layout`.
+        max_length: most tokens in a window.
+        doc_stride: context tokens that two neighbouring windows share.
 
     Yields:
         The windows of each question from the begin of its context to the end, in the order of the
         batch. A context without tokens has one window.
 
     Raises:
-        UserError: A question is too long; the message names its id.
+        UserError: a question is too long; the message names its id.
     """
 
-    def tokenize(texts: list[str]) -> BatchEncoding:
-        # Untruncated and silent: the tokenizer's own idea of the longest input is not asked.
-        encoded: BatchEncoding = tokenizer(
-            texts,
-            add_special_tokens=False,
-            truncation=False,
-            padding=False,
-            return_offsets_mapping=True,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )
-        return encoded
-
     place = {context: i for i, context in enumerate(dict.fromkeys(batch["context"]))}
-    encoded = tokenize(list(place))
+    encoded = _tokenized(tokenizer, list(place))
     contexts = [
         (np.array(ids, dtype=np.int32), np.array(offsets, dtype=np.int32).reshape(-1, 2))
         for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
     ]
-    questions = tokenize(batch["question"])["input_ids"]
+    questions = _tokenized(tokenizer, batch["question"])["input_ids"]
     for row, question in enumerate(questions):
         ids, offsets = contexts[place[batch["context"][row]]]
-        head = np.concatenate((layout.prefix, np.array(question, dtype=np.int32), layout.middle))
-        question_types = np.full(len(question), layout.question_type, dtype=np.int8)
-        head_types = np.concatenate((layout.prefix_types, question_types, layout.middle_types))
+        head, head_types = _head(question, layout)
         room = max_length - len(head) - len(layout.suffix)
         if room < 1 or (len(ids) > room and room <= doc_stride):
             needed = "" if room < 1 else f", and doc_stride={doc_stride} must be smaller than that"
@@ -361,8 +345,7 @@ def cut_windows(
                 f" {max(room, 0)} tokens of the context in a window of max_length={max_length}"
                 f"{needed}."
             )
-        begin, end = 0, min(room, len(ids))
-        while True:
+        for begin, end in _overlapping(len(ids), room, doc_stride):
             context_types = np.full(end - begin, layout.context_type, dtype=np.int8)
             yield Window(
                 row=row,
@@ -372,10 +355,38 @@ def cut_windows(
                 char_start=offsets[begin:end, 0],
                 char_end=offsets[begin:end, 1],
             )
-            if end == len(ids):
-                break
-            begin = end - doc_stride
-            end = min(begin + room, len(ids))
+
+
+def _tokenized(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> BatchEncoding:
+    """Tokens and their characters, whatever the tokenizer takes for the longest input."""
+    encoded: BatchEncoding = tokenizer(
+        texts,
+        add_special_tokens=False,
+        truncation=False,
+        padding=False,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )
+    return encoded
+
+
+def _head(question: list[int], layout: WindowLayout) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens and token types of a window up to the context."""
+    ids = np.concatenate((layout.prefix, np.array(question, dtype=np.int32), layout.middle))
+    question_types = np.full(len(question), layout.question_type, dtype=np.int8)
+    return ids, np.concatenate((layout.prefix_types, question_types, layout.middle_types))
+
+
+def _overlapping(tokens: int, room: int, doc_stride: int) -> Iterator[tuple[int, int]]:
+    """Begin and end of the parts of a context, each of `room` tokens but for the last one."""
+    begin, end = 0, min(room, tokens)
+    yield begin, end
+    while end < tokens:
+        begin = end - doc_stride
+        end = min(begin + room, tokens)
+        yield begin, end
 
 
 def _answer_tokens(window: Window, answers: dict[str, list[Any]], absent: int) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerBase
 from transformers.pipelines.base import ChunkPipeline
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.models.encode import longest_input
 from itrd_nlp.models.loading import (
     LoadingArguments,
     check_vocabulary,
@@ -62,24 +63,24 @@ class QuestionAnsweringPipeline(ChunkPipeline):
     of which the tokenizer makes no token has the only answer "" with score 0.
 
     Args:
-        model: An encoder with a span head; or another module with its `config`, `device` and
+        model: an encoder with a span head; or another module with its `config`, `device` and
             `dtype`, called as one, such as an `OnnxQuestionAnsweringModel`. It is put into
             evaluation mode.
-        tokenizer: Its fast tokenizer.
-        device: Where it runs; default: the first accelerator, else the CPU.
-        batch_size: Windows that go through the model at once, 1 by default. This and the following
+        tokenizer: its fast tokenizer.
+        device: where it runs; default: the first accelerator, else the CPU.
+        batch_size: windows that go through the model at once, 1 by default. This and the following
             can be given here and in every call; the call wins.
-        top_k: Answers per question, 1 by default.
-        max_answer_len: Most tokens of an answer, 30 by default.
-        max_length: Most tokens of a window; default: 384, or what the model can take if that is less.
-        doc_stride: Tokens of a long context that two neighbouring windows share; default: 128, but
+        top_k: answers per question, 1 by default.
+        max_answer_len: most tokens of an answer, 30 by default.
+        max_length: most tokens of a window; default: 384, or what the model can take if that is less.
+        doc_stride: tokens of a long context that two neighbouring windows share; default: 128, but
             no more than a third of `max_length`.
-        handle_impossible_answer: Let "there is no answer" compete, for models that were trained
+        handle_impossible_answer: let "there is no answer" compete, for models that were trained
             with such questions. Its logit is that of the span ([CLS], [CLS]), the lowest of all
             windows. If it wins, the answer is "" from 0 to 0. False by default.
 
     Raises:
-        UserError: The input or an option cannot be used, or a question leaves no room in a window.
+        UserError: the input or an option cannot be used, or a question leaves no room in a window.
 
     Example:
         >>> qa = QuestionAnsweringPipeline(model, tokenizer)  # doctest: +SKIP
@@ -139,6 +140,31 @@ class QuestionAnsweringPipeline(ChunkPipeline):
             return super().__call__(checked, batch_size=batch_size, **options) if checked else []
         return iter(super().__call__(rows, batch_size=batch_size, **options))
 
+    def check(self, row: Mapping[str, Any], **options: Any) -> None:
+        """Refuse an input that a call with these options could not answer, without running the model.
+
+        Args:
+            row: one input of a call.
+            options: those of the call.
+
+        Raises:
+            UserError: the question or the context is no text or empty, or the question leaves no room in a window.
+        """
+        checked = _checked(row, 1)
+        given = self._preprocess_params | self._sanitize_parameters(**options)[0]
+        next(self._cut(checked, **given))
+
+    def _cut(
+        self, row: dict[str, str], max_length: int | None = None, doc_stride: int | None = None
+    ) -> Iterator[Window]:
+        if max_length is None:
+            max_length = min(384, self._most_tokens() or 384)
+        if doc_stride is None:
+            doc_stride = min(128, max_length // 3)
+        check_window_size(max_length, doc_stride)
+        batch = {name: [row[name]] for name in ("id", "question", "context")}
+        return cut_windows(batch, self.tokenizer, self.layout, max_length, doc_stride)
+
     def _sanitize_parameters(
         self,
         top_k: int | None = None,
@@ -173,13 +199,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         doc_stride: int | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Yield the windows of a question as inputs of the model."""
-        if max_length is None:
-            max_length = min(384, self._most_tokens() or 384)
-        if doc_stride is None:
-            doc_stride = min(128, max_length // 3)
-        check_window_size(max_length, doc_stride)
-        batch = {name: [row[name]] for name in ("id", "question", "context")}
-        windows = list(cut_windows(batch, self.tokenizer, self.layout, max_length, doc_stride))
+        windows = list(self._cut(row, max_length, doc_stride))
         for window in windows:
             inputs = {
                 "input_ids": torch.from_numpy(window.ids[None].astype(np.int64)),
@@ -235,7 +255,12 @@ class QuestionAnsweringPipeline(ChunkPipeline):
 
     def _most_tokens(self) -> int | None:
         """The longest input of the model; None where its positions have no end."""
-        return getattr(self.model.config, "max_position_embeddings", None)
+        found = longest_input(self.model)
+        return (
+            found
+            if found is not None
+            else getattr(self.model.config, "max_position_embeddings", None)
+        )
 
 
 def load_pipeline(
@@ -249,14 +274,14 @@ def load_pipeline(
     """Load a pipeline from a model folder, the Hub or an ONNX folder.
 
     Args:
-        model: A folder or a model id; or a folder that `scripts/export_onnx.py` wrote.
-        loading: Attention implementation and revision.
-        device: Where the model runs; default: the first accelerator, else the CPU.
-        dtype: Of the weights, a name of torch's. An ONNX model runs on the CPU as it was exported.
-        options: Those of `QuestionAnsweringPipeline`.
+        model: a folder or a model id; or a folder that `scripts/export_onnx.py` wrote.
+        loading: attention implementation and revision.
+        device: where the model runs; default: the first accelerator, else the CPU.
+        dtype: of the weights, a name of torch's. An ONNX model runs on the CPU as it was exported.
+        options: those of `QuestionAnsweringPipeline`.
 
     Raises:
-        UserError: Model, tokenizer, device or an option cannot be used.
+        UserError: model, tokenizer, device or an option cannot be used.
 
     Example:
         >>> qa = load_pipeline("runs/my_student", batch_size=16)  # doctest: +SKIP
@@ -293,7 +318,7 @@ def load_pipeline(
 
 @dataclass(frozen=True)
 class _Part:
-    """What the model does not see of a window. No tuple: the base class takes tuples apart."""
+    """The part of a window that the model does not see. It is no tuple, because the base class takes tuples apart."""
 
     context: str
     window: Window

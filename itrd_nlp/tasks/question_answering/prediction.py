@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.lines import Line, read_lines
 from itrd_nlp.tasks.question_answering.pipeline import QuestionAnsweringPipeline
 from itrd_nlp.tasks.question_answering.read import read_field, read_json
+
+logger = logging.getLogger(__name__)
 
 Question = Line
 """One question: where it stands, and a row with `question`, `context` and, if it has one, `id`."""
@@ -19,7 +23,7 @@ def read_questions(source: str | Path) -> Iterator[Question]:
     """Read questions, with or without answers, which are not looked at.
 
     Args:
-        source: A file that ends in `.json`: the nesting of SQuAD, 1.1 or 2.0, read as a whole. Any
+        source: a file that ends in `.json`: the nesting of SQuAD, 1.1 or 2.0, read as a whole. Any
             other file, or `-` for stdin: JSON lines, one object with `question`, `context` and
             perhaps `id` per line, read one at a time. Empty lines are skipped.
 
@@ -27,7 +31,7 @@ def read_questions(source: str | Path) -> Iterator[Question]:
         The questions, in their order.
 
     Raises:
-        UserError: The file cannot be read (at once), or a line is not such an object (when it is
+        UserError: the file cannot be read (at once), or a line is not such an object (when it is
             its turn).
     """
     path = Path(source)
@@ -42,29 +46,47 @@ def predict(
 ) -> Iterator[dict[str, Any]]:
     """Answer questions as they come.
 
+    A question that cannot be answered is named in a warning and passed over. A line that cannot be read ends the
+    questions. Both are raised when all others are answered.
+
     Args:
-        qa: The pipeline.
-        questions: Read no further than a batch ahead.
-        options: Those of a call of the pipeline.
+        qa: the pipeline.
+        questions: read no further than a batch ahead.
+        options: those of a call of the pipeline.
 
     Yields:
         For each question `id` (if it has one), `question` and the answer: `answer`, `score`,
         `start` and `end`, or with `top_k` above 1 a list `answers` of these.
 
     Raises:
-        UserError: A question cannot be answered; the message says where it stands.
+        UserError: a question could not be answered or read; the message says where it stands.
     """
     waiting: deque[dict[str, Any]] = deque()
+    refused: list[UserError] = []
+    about_windows = {name: value for name, value in options.items() if name != "batch_size"}
 
     def inputs() -> Iterator[dict[str, Any]]:
-        for where, row in questions:
-            waiting.append(row)
-            yield {**row, "id": where}
+        try:
+            for where, row in questions:
+                named = {**row, "id": where}
+                try:
+                    qa.check(named, **about_windows)
+                except UserError as error:
+                    logger.warning("%s It is passed over.", error)
+                    refused.append(error)
+                    continue
+                waiting.append(row)
+                yield named
+        except UserError as error:  # of the reader, which has no further question then
+            refused.append(error)
 
     for answer in qa(inputs(), **options):
         row = waiting.popleft()
         asked = {name: row[name] for name in ("id", "question") if name in row}
         yield {**asked, **({"answers": answer} if isinstance(answer, list) else answer)}
+    if refused:
+        more = f" {len(refused) - 1} more could not be answered." if len(refused) > 1 else ""
+        raise UserError(f"{refused[0]}{more}")
 
 
 def _read_squad(content: Any, path: Path) -> Iterator[Question]:

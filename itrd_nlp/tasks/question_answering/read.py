@@ -38,14 +38,14 @@ def read_squad(
     """Read one split of SQuAD 1.1, one row per question.
 
     Args:
-        source: A JSON file of the official format; or what `datasets.load_dataset` takes, the id of
-            a Hub data set or a folder, with the columns of `rajpurkar/squad`. What is a `Path` or
+        source: a JSON file of the official format; or what `datasets.load_dataset` takes, the id of
+            a Hub data set or a folder, with the columns of `rajpurkar/squad`. A `Path` or a name that
             ends in `.json` is never looked up on the Hub.
-        split: Which split to load from a data set. For a file it only names the split.
-        max_samples: Keep only the first `max_samples` rows of a random permutation fixed by `seed`.
+        split: which split to load from a data set. For a file it only names the split.
+        max_samples: keep only the first `max_samples` rows of a random permutation fixed by `seed`.
             SQuAD is ordered by article, so this spreads a subset over all articles. A smaller
             subset is a prefix of a larger one. `None` keeps all rows in their order.
-        seed: Seed of that permutation.
+        seed: seed of that permutation.
         answers: False reads questions and contexts alone: the source needs no answers, and what it
             has of them is not looked at. Questions without an answer (SQuAD 2.0) are welcome then.
 
@@ -56,7 +56,7 @@ def read_squad(
         stale.
 
     Raises:
-        UserError: The source is missing or not SQuAD 1.1, a context is empty, a question has no
+        UserError: the source is missing or not SQuAD 1.1, a context is empty, a question has no
             answer, an answer is not in its context at `answer_start`, an id occurs twice or
             `max_samples` is below 1.
 
@@ -78,9 +78,9 @@ def draw(dataset: Dataset, max_samples: int | None, *, seed: int = 0) -> Dataset
     """The first `max_samples` rows of a random permutation fixed by `seed`.
 
     Args:
-        dataset: Rows as `read_squad` returns them.
-        max_samples: How many; `None`, or more than there are, keeps all rows in their order.
-        seed: Seed of the permutation.
+        dataset: rows as `read_squad` returns them.
+        max_samples: how many; `None`, or more than there are, keeps all rows in their order.
+        seed: seed of the permutation.
 
     Raises:
         UserError: `max_samples` is below 1.
@@ -99,12 +99,12 @@ def hold_out(dataset: Dataset, questions: int, *, seed: int = 0) -> tuple[Datase
     by itself; a context that occurs in two articles belongs to the first.
 
     Args:
-        dataset: Rows as `read_squad` returns them.
-        questions: How many questions to set aside, at least.
-        seed: Seed of the draw.
+        dataset: rows as `read_squad` returns them.
+        questions: how many questions to set aside, at least.
+        seed: seed of the draw.
 
     Returns:
-        What is left and what was set aside, each in the order of `dataset`.
+        The questions that are left and those that were set aside, each in the order of `dataset`.
 
     Raises:
         UserError: `questions` is below 1, or nothing would be left.
@@ -148,7 +148,7 @@ def read_json(path: Path) -> tuple[Any, str]:
         The parsed value and the sha256 of the file, in hex.
 
     Raises:
-        UserError: The file is missing, unreadable, empty or not complete JSON.
+        UserError: the file is missing, unreadable, empty or not complete JSON.
     """
     if not os.path.lexists(path):
         raise UserError(f"{path}: there is no such file.")
@@ -258,6 +258,17 @@ def _flatten(content: Any, path: Path, with_answers: bool) -> Iterable[dict[str,
 
 
 def read_field(parent: Any, name: str, kind: type, where: str) -> Any:
+    """A field of the official nesting.
+
+    Args:
+        parent: the object that has it.
+        name: of the field.
+        kind: `list`, `str` or `int`.
+        where: the place of the object, for the message.
+
+    Raises:
+        UserError: the field is missing or of another kind.
+    """
     value = parent.get(name) if isinstance(parent, dict) else None
     if not isinstance(value, kind) or isinstance(value, bool):
         wanted = {list: "a list", str: "a text", int: "an integer"}[kind]

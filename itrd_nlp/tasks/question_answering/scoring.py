@@ -49,8 +49,8 @@ def best_scores(prediction: str | None, truths: Sequence[str]) -> tuple[float, f
     """Exact match and F1 of one answer, each the best over the true answers.
 
     Args:
-        prediction: The answer. None, which is no answer at all, has 0.
-        truths: The true answers, at least one.
+        prediction: the answer. None, which is no answer at all, has 0.
+        truths: the true answers, at least one.
 
     Returns:
         Both between 0 and 1.
@@ -79,14 +79,14 @@ def score(
     """Average over all questions of the best value over the true answers of each.
 
     Args:
-        predictions: Question id to answer. A question that is missing counts 0.
-        references: Question id to its true answers, at least one each.
+        predictions: question id to answer. A question that is missing counts 0.
+        references: question id to its true answers, at least one each.
 
     Returns:
         `exact_match` and `f1`, in percent.
 
     Raises:
-        ValueError: There is no reference.
+        ValueError: there is no reference.
 
     Example:
         >>> score({"1": "the Eiffel tower"}, {"1": ["Eiffel Tower", "tower"], "2": ["Rome"]})
@@ -111,8 +111,8 @@ def question_scores(
     """F1 and EM of every question, each the best over its true answers.
 
     Args:
-        predictions: Question id to answer; a question without one has 0.
-        examples: Rows as `read_squad` returns them.
+        predictions: question id to answer; a question without one has 0.
+        examples: rows as `read_squad` returns them.
 
     Returns:
         F1 and EM from 0 to 1, each ``(questions,)`` in the order of `examples`.

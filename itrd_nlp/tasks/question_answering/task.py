@@ -1,4 +1,4 @@
-"""Extractive question answering, as SQuAD 1.1 defines it."""
+"""Extractive question answering as SQuAD 1.1 defines it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class AnswerArguments:
-    """Which questions, and which answers."""
+    """The questions to answer, and how."""
 
     question: str | None = field(default=None, metadata={"help": "One question."})
     context: str | None = field(default=None, metadata={"help": "The text that has its answer."})
@@ -96,7 +96,7 @@ class QuestionAnswering(Task):
             )
 
     def check_distillation(self, args: Any) -> None:
-        """Refuse an objective that cannot do with questions without answers.
+        """Refuse an objective that needs answers where the questions have none.
 
         Raises:
             UserError: names the argument.

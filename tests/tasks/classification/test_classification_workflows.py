@@ -127,7 +127,7 @@ def test_a_finished_run_is_shown_and_not_made_again(workplace, capsys):
 def test_a_model_without_a_trained_head_is_no_teacher(workplace):
     args = ITRDTrainingArguments(output_dir="student", **SETTINGS)
     with pytest.raises(
-        UserError, match=r"is a BertForQuestionAnswering, but the data need a .*fine-tune"
+        UserError, match=r"no fine-tuned model for SequenceClassification.*fine-tune"
     ):
         distil_classifier(StudentArguments("encoder"), LoadingArguments(), texts("texts"), args)
     assert not (workplace / "student" / "results.json").exists()

@@ -121,6 +121,8 @@ def test_a_prediction_file_is_read(tmp_path: Path) -> None:
         ('{"1": "x", "2": null}', "question 2 is NoneType, but must be a text"),
         ('{"1": ["x"]}', "question 1 is list, but must be a text"),
         ('{"1": "x", "2": "y", "1": "z"}', "the key '1' occurs twice"),
+        ('{"1": "x", "2": "\\ud800"}', "a text has half of a character"),
+        ("[" * 100_000, "nested too deep"),
     ],
 )
 def test_a_bad_prediction_file_is_refused(raw: str, message: str, tmp_path: Path) -> None:

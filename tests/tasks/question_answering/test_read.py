@@ -160,6 +160,9 @@ def test_what_is_not_squad_is_refused_in_one_sentence(
         (b"id,question\n1,who?", "truncated or not JSON"),
         (b'{"data": "\xff\xfe\xfa"}', "not UTF-8"),
         (b'{"data": [], "data": []}', "'data' occurs twice"),
+        (b"[" * 100_000, "nested too deep"),
+        (b'{"data": ' * 100_000, "nested too deep"),
+        (b'{"data": ' + b"9" * 5000 + b"}", "too many digits"),
     ],
 )
 def test_what_is_not_json_is_refused_in_one_sentence(
@@ -170,6 +173,25 @@ def test_what_is_not_json_is_refused_in_one_sentence(
     with pytest.raises(UserError, match=message) as raised:
         read_squad(path, split="train")
     _is_a_sentence_about(str(path), raised.value)
+
+
+@pytest.mark.parametrize("field", ["title", "context", "question", "id", "text"])
+@pytest.mark.parametrize("answers", [True, False])
+def test_half_of_a_surrogate_pair_is_refused_in_one_sentence(
+    field: str, answers: bool, write_squad: Callable[..., Path]
+) -> None:
+    content = json.dumps(_one()).replace(f'"{field}": "', f'"{field}": "\\ud800')
+    assert "\\ud800" in content
+    path = write_squad(json.loads(content))
+    with pytest.raises(UserError, match="a text has half of a character") as raised:
+        read_squad(path, split="train", answers=answers)
+    _is_a_sentence_about(str(path), raised.value)
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "squad.json"
+    path.write_text("\ufeff" + json.dumps(_one()), encoding="utf-8")
+    assert len(read_squad(path, split="train")) == 1
 
 
 @pytest.mark.parametrize("kind", [str, Path])

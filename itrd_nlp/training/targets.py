@@ -1,0 +1,153 @@
+"""Whether a file or a folder may be written, decided before the work begins.
+
+A job never writes over what it reads, nor over what somebody else has written, nor over anything but a regular file.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from itrd_nlp.errors import UserError
+
+Source = str | Path | None
+"""A file, a folder or the id of a model that a job reads. What does not exist on this machine cannot be overwritten."""
+
+
+def check_target_file(
+    path: str | Path,
+    *,
+    option: str,
+    inputs: Iterable[Source] = (),
+    ours: Callable[[Path], bool] = lambda _: True,
+) -> None:
+    """Refuse to write a file where something would be lost.
+
+    Args:
+        path: the file to write or to replace.
+        option: the argument that names it, for the message.
+        inputs: what the job reads. The file must be none of it, and replace nothing in a folder of it.
+        ours: whether an existing file is one that such a job has written. Default: any regular file may be replaced,
+            because the argument names it.
+
+    Raises:
+        UserError: the folder does not exist, or the file must not be written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{option} {path} is a folder, but must be a file.")
+    if not path.parent.is_dir():
+        raise UserError(f"{option} {path}: there is no folder {path.parent}.")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise UserError(f"{option} {path}: the folder {path.parent} does not let you write.")
+    if not os.path.lexists(path):
+        return
+    if not path.is_file():
+        raise UserError(f"{option} {path} is no regular file, so it cannot be replaced by one.")
+    for source in _existing(inputs):
+        if path.samefile(source) or _inside(path, source):
+            raise UserError(
+                f"{option} {path} is {_part_of(path, source)}, which is read, so it must stay; name another file."
+            )
+    if not ours(path):
+        raise UserError(
+            f"{option} {path} exists and was not written by this command, so it is not replaced; name another file."
+        )
+
+
+def check_target_folder(
+    path: str | Path,
+    *,
+    option: str,
+    written: Sequence[str],
+    ours: Callable[[Path], bool],
+    inputs: Iterable[Source] = (),
+) -> None:
+    """Refuse to write into a folder where something would be lost.
+
+    Args:
+        path: the folder. It may be missing.
+        option: the argument that names it, for the message.
+        written: names of the files and folders that the job writes there, or patterns of them such as
+            ``checkpoint-*``.
+        ours: whether an existing folder is one that such a job has written, so that these names are its own.
+        inputs: what the job reads. The folder must be none of it, and the job must write over none of it.
+
+    Raises:
+        UserError: the folder is a file, or the job must not write into it.
+    """
+    path = Path(path)
+    if os.path.lexists(path) and not path.is_dir():
+        what = "a file" if path.is_file() else "no folder"
+        raise UserError(f"{option} {path} is {what}, but must be a folder.")
+    if not path.is_dir():
+        return
+    existing = [
+        entry
+        for entry in sorted(path.iterdir())
+        if any(fnmatch.fnmatch(entry.name, pattern) for pattern in written)
+    ]
+    within = False
+    for source in _existing(inputs):
+        if path.samefile(source):
+            raise UserError(
+                f"{option} {path} is the folder of {source}, which is read, so it must stay; name another folder."
+            )
+        for entry in existing:
+            if entry.samefile(source) or _inside(source, entry):
+                raise UserError(
+                    f"{option} {path} would have its {entry.name} replaced, but {source} is read from there; name "
+                    "another folder."
+                )
+        within = within or _inside(path, source)
+    for entry in existing:
+        if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
+            raise UserError(
+                f"{entry} is no regular file or folder, so it cannot be replaced by one."
+            )
+    foreign = sorted(path.iterdir()) if within else existing
+    if foreign and not ours(path):
+        raise UserError(
+            f"{option} {path} holds {foreign[0].name}, but no run of this package has written it; name another folder."
+        )
+
+
+def holds_rows(*keys: str) -> Callable[[Path], bool]:
+    """A check that a file is empty, or JSON lines whose first object has one of these keys."""
+
+    def check(path: Path) -> bool:
+        with path.open("rb") as file:
+            line = file.readline(2**20)
+        row = _json(line)
+        return not line or (isinstance(row, dict) and not row.keys().isdisjoint(keys))
+
+    return check
+
+
+def _json(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _existing(inputs: Iterable[Source]) -> list[Path]:
+    """The inputs that are files or folders of this machine."""
+    return [Path(source) for source in inputs if source is not None and os.path.exists(source)]
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    """Whether a path lies below a folder, links followed."""
+    return (
+        folder.is_dir()
+        and path.resolve() != folder.resolve()
+        and (path.resolve().is_relative_to(folder.resolve()))
+    )
+
+
+def _part_of(path: Path, source: Path) -> str:
+    return f"a part of {source}" if source.is_dir() else str(source)
