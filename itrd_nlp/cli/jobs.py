@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from itrd_nlp.cli.configs import find_config
 from itrd_nlp.cli.parser import parse
 from itrd_nlp.cli.process import record
 from itrd_nlp.errors import UserError
@@ -17,7 +18,7 @@ from itrd_nlp.files import write_json, writing
 from itrd_nlp.tasks import DEFAULT_TASK, TASKS, task_named, task_of
 from itrd_nlp.training.ranges import Range
 from itrd_nlp.training.roles import Metadata
-from itrd_nlp.yaml_files import read_yaml
+from itrd_nlp.yaml_files import read_config
 
 if TYPE_CHECKING:
     from itrd_nlp.tasks.task import Task
@@ -77,14 +78,14 @@ def asked_task(arguments: Sequence[str], *, model_option: str | None = None) -> 
 
 
 def _value_of(option: str, arguments: Sequence[str]) -> str | None:
-    """The value of an option on the command line, else in the config file that comes first."""
+    """The value of an option on the command line, else in the config that comes first or in a base of it."""
     found = None
     for i, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
         if flag == f"--{option}":
             found = value if equals else next(iter(arguments[i + 1 :]), None)
-    if found is None and arguments and Path(arguments[0]).suffix in (".yaml", ".yml"):
-        value = read_yaml(arguments[0]).get(option)
+    if found is None and arguments and not arguments[0].startswith("-"):
+        value = read_config(find_config(arguments[0])).values.get(option)
         found = None if value is None else str(value)
     return found
 

@@ -155,7 +155,8 @@ class _Parser(HfArgumentParser):
             )
         flag = argument.partition("=")[0]
         options = [action.option_strings[0] for action in self._actions]
-        raise UserError(f"there is no option {flag}{_suggestion(flag.replace('-', '_'), options)}")
+        asked = "--" + flag.lstrip("-").replace("-", "_")
+        raise UserError(f"there is no option {flag}{_suggestion(asked, options)}")
 
     def error(self, message: str) -> NoReturn:
         # argparse names both spellings, --field_name/--field-name; one is enough.

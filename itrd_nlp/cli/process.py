@@ -35,7 +35,7 @@ _USUAL_OS_ERRORS = (
     errno.ESTALE,
 )
 # Seconds. A launcher ends the other processes in this time where the first one has met the same error.
-WAIT_FOR_THE_FIRST = 3.0
+WAIT_FOR_THE_FIRST = 10.0
 _BROKEN_PIPE = 128 + signal.SIGPIPE
 
 
