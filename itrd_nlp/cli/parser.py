@@ -154,9 +154,10 @@ class _Parser(HfArgumentParser):
                 f"{argument!r} is neither an option nor the value of one; a config file must come first."
             )
         flag = argument.partition("=")[0]
-        options = [action.option_strings[0] for action in self._actions]
-        asked = "--" + flag.lstrip("-").replace("-", "_")
-        raise UserError(f"there is no option {flag}{_suggestion(asked, options)}")
+        # Without the dashes, which are alike in all of them.
+        options = [action.option_strings[0].removeprefix("--") for action in self._actions]
+        asked = flag.lstrip("-").replace("-", "_")
+        raise UserError(f"there is no option {flag}{_suggestion(asked, options, prefix='--')}")
 
     def error(self, message: str) -> NoReturn:
         # argparse names both spellings, --field_name/--field-name; one is enough.
@@ -201,8 +202,8 @@ def _or_null(convert: Any) -> Callable[[str], Any]:
     return converted
 
 
-def _suggestion(name: str, names: Iterable[str]) -> str:
-    return did_you_mean(name, names, "; --help lists them.", most=3)
+def _suggestion(name: str, names: Iterable[str], *, prefix: str = "") -> str:
+    return did_you_mean(name, names, "; --help lists them.", most=3, prefix=prefix)
 
 
 def _convert(file: str, key: str, value: Any, hint: Any, choices: Iterable[Any] | None) -> Any:
