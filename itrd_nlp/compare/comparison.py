@@ -12,12 +12,20 @@ from rich.console import Console
 
 from itrd_nlp.compare.figures import write_figures
 from itrd_nlp.compare.plan import Cell, Choice, CompareArguments, Plan
-from itrd_nlp.compare.records import Record, Scores, collect, read_records, write_records
+from itrd_nlp.compare.records import (
+    Record,
+    Scores,
+    collect,
+    data_arguments,
+    read_records,
+    write_records,
+)
 from itrd_nlp.compare.runner import Failure, Stopped, run_cells
 from itrd_nlp.compare.setting import Setting
 from itrd_nlp.compare.tables import summarise, write_tables
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import writing
+from itrd_nlp.files import open_file, writing
+from itrd_nlp.models.loading import check_model_folder
 
 LOCK_NAME = ".lock"
 
@@ -62,6 +70,7 @@ def compare(
     plan = Plan(args, setting)
     with _locked(folder) as lock:
         tries = plan.search()
+        check_inputs(setting, tries or plan.cells(plan.nothing_chosen()))
         cells: list[Cell] = []
         costs: list[Cell] = []
         failures: list[Failure] = []
@@ -81,6 +90,29 @@ def compare(
         table = _write_down(args, setting, tries, cells, costs)
     undecided = [f"{s}/{m}" for s, m in plan.nothing_chosen() if (s, m) not in choice]
     return Outcome(table, failures, undecided)
+
+
+def check_inputs(setting: Setting, cells: Sequence[Cell]) -> None:
+    """Refuse a teacher or data that cannot be read, before the first training and not once in each of them.
+
+    Args:
+        setting: the task.
+        cells: the trainings. Those that are finished need nothing any more.
+
+    Raises:
+        UserError: names the model or the file.
+    """
+    waiting = [cell for cell in cells if cell.results() is None]
+    for name in dict.fromkeys(str(cell.config.get("teacher")) for cell in waiting):
+        check_model_folder(name, "teacher")
+    data = [data_arguments(cell, setting.task) for cell in waiting]
+    for name in dict.fromkeys(
+        value for args in data for key, value in vars(args).items() if key.endswith("_file")
+    ):
+        if isinstance(name, str) and Path(name).suffix in (".json", ".jsonl"):
+            open_file(name).close()
+    if data:
+        setting.task.scores(data[0], {})  # reads what all of them are judged on
 
 
 def choose(plan: Plan, tries: Sequence[Cell]) -> Choice:
