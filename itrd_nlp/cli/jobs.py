@@ -99,23 +99,25 @@ def fine_tune_command(description: str | None, task: str | None = None) -> None:
     """
     from itrd_nlp.models.loading import LoadingArguments
     from itrd_nlp.tasks.jobs.arguments import TeacherArguments
-    from itrd_nlp.tasks.jobs.fine_tune import fine_tune
     from itrd_nlp.training.arguments import FineTuningArguments
 
     chosen, groups = _task_and_groups(task)
     groups += [TeacherArguments, LoadingArguments, chosen.arguments, FineTuningArguments]
     *_, model_args, loading, data_args, args = parse(groups, description=description)
+    from itrd_nlp.tasks.jobs.fine_tune import fine_tune  # --help does not need it
+
     fine_tune(chosen(data_args), model_args, loading, args, record())
 
 
 def distil_command(description: str | None, task: str | None = None) -> None:
     """Parse the arguments of a distillation, and run it. See `fine_tune_command`."""
     from itrd_nlp.distillation.arguments import ITRDTrainingArguments
-    from itrd_nlp.tasks.jobs.distil import distil
 
     chosen, groups = _task_and_groups(task)
     groups += distillation_groups(chosen, ITRDTrainingArguments)
     *_, model_args, loading, data_args, args = parse(groups, description=description)
+    from itrd_nlp.tasks.jobs.distil import distil  # --help does not need it
+
     distil(chosen(data_args), model_args, loading, args, record())
 
 
