@@ -1,4 +1,4 @@
-"""The commands that exist once for every task and once more under the name of one."""
+"""The commands that exist once for every task, and once more for a single one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class TaskArguments:
-    """Which task."""
+    """The task."""
 
     task: str = field(
         default=DEFAULT_TASK,
@@ -36,15 +36,17 @@ class TaskArguments:
 
 @dataclass
 class EvaluationArguments:
-    """What is judged."""
+    """The model, or the answers, to judge."""
 
     model: str | None = field(default=None, metadata={"help": "Folder or model id."})
     predictions_file: str | None = field(
         default=None,
-        metadata={"help": "JSON object, id of an example to answer, in place of a model."},
+        metadata={
+            "help": "File of answers in place of a model: a JSON object, id of an example to answer."
+        },
     )
     output_file: str | None = field(
-        default=None, metadata={"help": "Write the model's answers here, as such a JSON object."}
+        default=None, metadata={"help": "File for the answers of the model, such a JSON object."}
     )
     batch_size: int = field(
         default=64,

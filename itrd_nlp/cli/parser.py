@@ -48,9 +48,9 @@ def parse(
     a dataclass has a field named ``base``, this key is its value and nothing is inherited.
 
     Args:
-        dataclass_types: What to fill. No two of them may have a field of the same name.
-        argv: The arguments; default: those of the process.
-        description: Text above the options in ``--help``.
+        dataclass_types: the dataclasses to fill. No two of them may have a field of the same name.
+        argv: the arguments. Default: those of the process.
+        description: text above the options in ``--help``.
 
     Returns:
         One instance a dataclass, in the same order.

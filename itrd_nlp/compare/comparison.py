@@ -32,7 +32,7 @@ LOCK_NAME = ".lock"
 
 @dataclass
 class Outcome:
-    """How a comparison ended.
+    """The end of a comparison.
 
     Attributes:
         table: the table in markdown; None where no training of the comparison itself is finished.
@@ -48,14 +48,14 @@ class Outcome:
 def compare(
     args: CompareArguments, program: Sequence[str], setting: Setting, console: Console
 ) -> Outcome:
-    """Run what is not finished yet and write down what came out.
+    """Run the trainings that are not finished yet, and write down the outcome.
 
     Writes to ``args.output_dir``: `results.jsonl` and `scores.npz`, `table.md`, `.tex` and `.csv`, and the figures of
     `write_figures`. A training is finished when its folder has results of the same config; others are taken up where
     their last checkpoint is.
 
     Args:
-        args: what to compare.
+        args: methods, students, seeds and budget.
         program: the words that start `itrd-nlp`, such as ``[sys.executable, "-m", "itrd_nlp"]``.
         setting: the task and the commands that train.
         console: where progress goes.

@@ -1,4 +1,4 @@
-"""What is compared: a YAML of methods, students and seeds under one budget, and the trainings that follow from it."""
+"""The plan of a comparison: methods, students and seeds under one budget, and the trainings that follow from them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NO_CHOICE: dict[str, Any] = {}
 
 @dataclass
 class CompareArguments:
-    """What to compare, under which budget. Mappings can be given in the YAML file only."""
+    """Methods, students and seeds, and their common budget. Mappings can be given in the YAML file only."""
 
     base: str = field(
         metadata={"help": "Config of `itrd-nlp train-squad` that all share: the common budget."}
@@ -39,7 +39,7 @@ class CompareArguments:
     )
     task: str = field(
         default="question-answering",
-        metadata={"help": "The task; base is a config of `itrd-nlp distil` for it."},
+        metadata={"help": "Name of the task. The base is a config of `itrd-nlp distil` for it."},
     )
     textbrewer: dict[str, dict[str, Any]] = field(
         default_factory=dict,
@@ -54,7 +54,8 @@ class CompareArguments:
         },
     )
     seeds: list[int] = field(
-        default_factory=lambda: [0, 1, 2], metadata={"help": "Each method is trained with each."}
+        default_factory=lambda: [0, 1, 2],
+        metadata={"help": "Seeds. Each method is trained with each of them."},
     )
     search: dict[str, list[dict[str, Any]]] = field(
         default_factory=dict,
@@ -67,34 +68,37 @@ class CompareArguments:
         default=2000,
         metadata={"help": "Questions of train that are set aside where there is a search."},
     )
-    reference: str = field(default="kd", metadata={"help": "Method that the others are held to."})
+    reference: str = field(
+        default="kd", metadata={"help": "Method that the others are compared with."}
+    )
     table: list[str] = field(
         default_factory=list,
         metadata={
-            "help": f"Columns of the tables, default: all. {', '.join(COLUMNS)}, and the metrics."
+            "help": f"Columns of the tables: {', '.join(COLUMNS)}, and the metrics. Default: all."
         },
     )
     cost_steps: int = field(
         default=0,
         metadata={
-            "help": "Measure the seconds a training step of each method takes, teacher included, by a training of this "
-            "many steps with no other beside it. 0: not measured."
+            "help": "Steps of a short training of each method, with no other beside it, which measures the seconds that "
+            "a step takes with its teacher. 0: nothing is measured."
         },
     )
     teacher_cache: str = field(
         default="on",
         metadata={
-            "help": "As in train_squad.py; one folder for all trainings, in output_dir if base names none.",
+            "help": "Cache of the teacher's outputs, as in train_squad.py. All trainings share one folder, by default "
+            "one in output_dir.",
             "choices": list(TEACHER_CACHES),
         },
     )
     jobs: int = field(
-        default=1, metadata={"help": "Trainings at the same time; they share the cores."}
+        default=1, metadata={"help": "Number of trainings at the same time. They share the cores."}
     )
     tables_only: bool = field(
         default=False,
         metadata={
-            "help": "Make tables and figures of results.jsonl and scores.npz; train nothing."
+            "help": "Make tables and figures of results.jsonl and scores.npz, and train nothing."
         },
     )
 

@@ -217,8 +217,8 @@ def time_left(
     Args:
         finished: seconds that each of them took.
         running: seconds since each of them was started.
-        waiting: how many are not started.
-        jobs: how many run at the same time.
+        waiting: number of trainings that are not started.
+        jobs: number of trainings at the same time.
 
     Returns:
         None where none is finished yet.
@@ -235,7 +235,7 @@ def time_left(
 
 
 def starts(cell: Cell) -> int:
-    """How often a training was started, so more than once where it was taken up again."""
+    """Number of times that a training was started. It is above 1 where the training was taken up again."""
     path = cell.folder / LOG_NAME
     if not path.exists():
         return 0

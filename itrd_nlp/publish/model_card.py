@@ -204,7 +204,7 @@ def _results(run: RunFacts) -> str:
 
 
 def _examples(run: RunFacts, split: str) -> str:
-    """Which examples were used, in words."""
+    """The examples of a split, in words."""
     data = run.data_set(split)
     count = data.examples if data is not None else None
     if count is None and split == "validation":
