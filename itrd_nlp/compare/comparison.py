@@ -10,8 +10,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from itrd_nlp.compare.arguments import CompareArguments
 from itrd_nlp.compare.figures import write_figures
-from itrd_nlp.compare.plan import Cell, Choice, CompareArguments, Plan
+from itrd_nlp.compare.plan import Cell, Choice, Plan
 from itrd_nlp.compare.records import (
     Record,
     Scores,
