@@ -471,6 +471,7 @@ def test_without_int8_there_is_fp32_alone(checkpoint: Path, tmp_path: Path) -> N
     ("wrong", "sentence"),
     [
         ({"max_f1_drop": -1.0}, "max_f1_drop is -1.0, but must be at least 0"),
+        ({"max_f1_drop": float("nan")}, "max_f1_drop is nan, but must be at least 0"),
         ({"batch_size": 0}, "batch_size is 0, but must be at least 1"),
         ({"name": "some/model"}, "output_dir is not set, but the model some/model is no folder"),
     ],
