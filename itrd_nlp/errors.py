@@ -33,7 +33,9 @@ class TrainingInterrupted(Exception):
         self.checkpoint = checkpoint
 
 
-def did_you_mean(name: str, names: Iterable[str], otherwise: str = ".", *, most: int = 1) -> str:
+def did_you_mean(
+    name: str, names: Iterable[str], otherwise: str = ".", *, most: int = 1, prefix: str = ""
+) -> str:
     """The end of a sentence about a name that does not exist: the closest names that do.
 
     Args:
@@ -41,10 +43,12 @@ def did_you_mean(name: str, names: Iterable[str], otherwise: str = ".", *, most:
         names: the names that exist.
         otherwise: the end of the sentence where no name is close.
         most: how many close names are shown.
+        prefix: text in front of each name that is shown.
 
     Example:
         >>> "there is no option --sed" + did_you_mean("--sed", ["--seed", "--bf16"])
         'there is no option --sed; did you mean --seed?'
     """
     close = difflib.get_close_matches(name, names, n=most)
-    return f"; did you mean {' or '.join(close)}?" if close else otherwise
+    shown = " or ".join(prefix + name for name in close)
+    return f"; did you mean {shown}?" if close else otherwise

@@ -1,4 +1,4 @@
-"""Write report.html: what a run's student kept of its teacher, how it learned, where the two disagree."""
+"""Write report.html: how much the student of a run kept of its teacher, its training, and their disagreements."""
 
 from itrd_nlp.cli.main import run_command
 

@@ -1,4 +1,4 @@
-"""The commands that exist once for every task and once more under the name of one."""
+"""The commands that exist once for every task, and once more for a single one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class TaskArguments:
-    """Which task."""
+    """The task."""
 
     task: str = field(
         default=DEFAULT_TASK,
@@ -37,15 +37,17 @@ class TaskArguments:
 
 @dataclass
 class EvaluationArguments:
-    """What is judged."""
+    """The model, or the answers, to judge."""
 
     model: str | None = field(default=None, metadata={"help": "Folder or model id."})
     predictions_file: str | None = field(
         default=None,
-        metadata={"help": "JSON object, id of an example to answer, in place of a model."},
+        metadata={
+            "help": "File of answers in place of a model: a JSON object, id of an example to answer."
+        },
     )
     output_file: str | None = field(
-        default=None, metadata={"help": "Write the model's answers here, as such a JSON object."}
+        default=None, metadata={"help": "File for the answers of the model, such a JSON object."}
     )
     batch_size: int = field(
         default=64,
@@ -100,23 +102,25 @@ def fine_tune_command(description: str | None, task: str | None = None) -> None:
     """
     from itrd_nlp.models.loading import LoadingArguments
     from itrd_nlp.tasks.jobs.arguments import TeacherArguments
-    from itrd_nlp.tasks.jobs.fine_tune import fine_tune
     from itrd_nlp.training.arguments import FineTuningArguments
 
     chosen, groups = _task_and_groups(task)
     groups += [TeacherArguments, LoadingArguments, chosen.arguments, FineTuningArguments]
     *_, model_args, loading, data_args, args = parse(groups, description=description)
+    from itrd_nlp.tasks.jobs.fine_tune import fine_tune  # --help does not need it
+
     fine_tune(chosen(data_args), model_args, loading, args, record())
 
 
 def distil_command(description: str | None, task: str | None = None) -> None:
     """Parse the arguments of a distillation, and run it. See `fine_tune_command`."""
     from itrd_nlp.distillation.arguments import ITRDTrainingArguments
-    from itrd_nlp.tasks.jobs.distil import distil
 
     chosen, groups = _task_and_groups(task)
     groups += distillation_groups(chosen, ITRDTrainingArguments)
     *_, model_args, loading, data_args, args = parse(groups, description=description)
+    from itrd_nlp.tasks.jobs.distil import distil  # --help does not need it
+
     distil(chosen(data_args), model_args, loading, args, record())
 
 

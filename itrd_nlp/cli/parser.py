@@ -48,9 +48,9 @@ def parse(
     a dataclass has a field named ``base``, this key is its value and nothing is inherited.
 
     Args:
-        dataclass_types: What to fill. No two of them may have a field of the same name.
-        argv: The arguments; default: those of the process.
-        description: Text above the options in ``--help``.
+        dataclass_types: the dataclasses to fill. No two of them may have a field of the same name.
+        argv: the arguments. Default: those of the process.
+        description: text above the options in ``--help``.
 
     Returns:
         One instance a dataclass, in the same order.
@@ -154,8 +154,10 @@ class _Parser(HfArgumentParser):
                 f"{argument!r} is neither an option nor the value of one; a config file must come first."
             )
         flag = argument.partition("=")[0]
-        options = [action.option_strings[0] for action in self._actions]
-        raise UserError(f"there is no option {flag}{_suggestion(flag.replace('-', '_'), options)}")
+        # Without the dashes, which are alike in all of them.
+        options = [action.option_strings[0].removeprefix("--") for action in self._actions]
+        asked = flag.lstrip("-").replace("-", "_")
+        raise UserError(f"there is no option {flag}{_suggestion(asked, options, prefix='--')}")
 
     def error(self, message: str) -> NoReturn:
         # argparse names both spellings, --field_name/--field-name; one is enough.
@@ -200,8 +202,8 @@ def _or_null(convert: Any) -> Callable[[str], Any]:
     return converted
 
 
-def _suggestion(name: str, names: Iterable[str]) -> str:
-    return did_you_mean(name, names, "; --help lists them.", most=3)
+def _suggestion(name: str, names: Iterable[str], *, prefix: str = "") -> str:
+    return did_you_mean(name, names, "; --help lists them.", most=3, prefix=prefix)
 
 
 def _convert(file: str, key: str, value: Any, hint: Any, choices: Iterable[Any] | None) -> Any:

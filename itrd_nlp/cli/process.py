@@ -1,4 +1,4 @@
-"""What a command does to its process: exit codes, the record of how it was started, memory."""
+"""The process of a command: its exit codes, its memory, and the record of how it was started."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _USUAL_OS_ERRORS = (
     errno.ESTALE,
 )
 # Seconds. A launcher ends the other processes in this time where the first one has met the same error.
-WAIT_FOR_THE_FIRST = 3.0
+WAIT_FOR_THE_FIRST = 10.0
 _BROKEN_PIPE = 128 + signal.SIGPIPE
 
 
@@ -102,7 +102,7 @@ def _check_process() -> None:
 
 
 def _leave_process_group() -> None:
-    """What NCCL warns of where it is not done. Scripts that never loaded torch do not load it for this."""
+    """Leave the process group, for NCCL warns where nobody does. A command without torch does not load it for this."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_initialized():
         distributed.destroy_process_group()
@@ -114,7 +114,7 @@ def command_line() -> str:
 
 
 def record() -> dict[str, Any]:
-    """What a run remembers of how it was started.
+    """The record of how a run was started.
 
     Returns:
         ``command``, and ``config`` with the name of the YAML file and its values as YAML, those of its bases

@@ -11,14 +11,16 @@ from typing import Any
 
 from rich.console import Console
 
+from itrd_nlp.compare.arguments import CompareArguments
 from itrd_nlp.compare.figures import write_figures
-from itrd_nlp.compare.plan import Cell, Choice, CompareArguments, Plan
+from itrd_nlp.compare.plan import Cell, Choice, Plan
 from itrd_nlp.compare.records import (
     RECORDS_NAME,
     SCORES_NAME,
     Record,
     Scores,
     collect,
+    data_arguments,
     read_records,
     write_records,
 )
@@ -26,7 +28,8 @@ from itrd_nlp.compare.runner import Failure, Stopped, run_cells
 from itrd_nlp.compare.setting import Setting
 from itrd_nlp.compare.tables import summarise, write_tables
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import writing
+from itrd_nlp.files import open_file, writing
+from itrd_nlp.models.loading import check_model_folder
 from itrd_nlp.training.targets import check_target_folder
 
 LOCK_NAME = ".lock"
@@ -34,7 +37,7 @@ LOCK_NAME = ".lock"
 
 @dataclass
 class Outcome:
-    """How a comparison ended.
+    """The end of a comparison.
 
     Attributes:
         table: the table in markdown; None where no training of the comparison itself is finished.
@@ -50,14 +53,14 @@ class Outcome:
 def compare(
     args: CompareArguments, program: Sequence[str], setting: Setting, console: Console
 ) -> Outcome:
-    """Run what is not finished yet and write down what came out.
+    """Run the trainings that are not finished yet, and write down the outcome.
 
     Writes to ``args.output_dir``: `results.jsonl` and `scores.npz`, `table.md`, `.tex` and `.csv`, and the figures of
     `write_figures`. A training is finished when its folder has results of the same config; others are taken up where
     their last checkpoint is.
 
     Args:
-        args: what to compare.
+        args: methods, students, seeds and budget.
         program: the words that start `itrd-nlp`, such as ``[sys.executable, "-m", "itrd_nlp"]``.
         setting: the task and the commands that train.
         console: where progress goes.
@@ -74,6 +77,7 @@ def compare(
     _check_folder(folder, setting, plan.base)
     with _locked(folder) as lock:
         tries = plan.search()
+        check_inputs(setting, tries or plan.cells(plan.nothing_chosen()))
         cells: list[Cell] = []
         costs: list[Cell] = []
         failures: list[Failure] = []
@@ -108,6 +112,29 @@ def _check_folder(folder: Path, setting: Setting, base: Mapping[str, Any]) -> No
         ours=lambda path: any((path / name).exists() for name in (LOCK_NAME, "cells", SCORES_NAME)),
         inputs=[v for k, v in base.items() if k in ("teacher", "student") or k.endswith("_file")],
     )
+
+
+def check_inputs(setting: Setting, cells: Sequence[Cell]) -> None:
+    """Refuse a teacher or data that cannot be read, before the first training and not once in each of them.
+
+    Args:
+        setting: the task.
+        cells: the trainings. Those that are finished need nothing any more.
+
+    Raises:
+        UserError: names the model or the file.
+    """
+    waiting = [cell for cell in cells if cell.results() is None]
+    for name in dict.fromkeys(str(cell.config.get("teacher")) for cell in waiting):
+        check_model_folder(name, "teacher")
+    data = [data_arguments(cell, setting.task) for cell in waiting]
+    for name in dict.fromkeys(
+        value for args in data for key, value in vars(args).items() if key.endswith("_file")
+    ):
+        if isinstance(name, str) and Path(name).suffix in (".json", ".jsonl"):
+            open_file(name).close()
+    if data:
+        setting.task.scores(data[0], {})  # reads what all of them are judged on
 
 
 def choose(plan: Plan, tries: Sequence[Cell]) -> Choice:

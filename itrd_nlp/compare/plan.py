@@ -1,19 +1,18 @@
-"""What is compared: a YAML of methods, students and seeds under one budget, and the trainings that follow from it."""
+"""The plan of a comparison: methods, students and seeds under one budget, and the trainings that follow from them."""
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from itrd_nlp.compare.arguments import CompareArguments
 from itrd_nlp.compare.setting import Setting, Training
 from itrd_nlp.compare.tables import COLUMNS
-from itrd_nlp.distillation.arguments import TEACHER_CACHES
 from itrd_nlp.errors import UserError, did_you_mean
 from itrd_nlp.files import write_text
 from itrd_nlp.training.record import RunRecord
@@ -22,122 +21,6 @@ from itrd_nlp.training.yaml_files import dump_yaml, read_config
 
 COST_QUESTIONS = 16
 NO_CHOICE: dict[str, Any] = {}
-
-
-@dataclass
-class CompareArguments:
-    """What to compare, under which budget. Mappings can be given in the YAML file only."""
-
-    base: str = field(
-        metadata={"help": "Config of `itrd-nlp distil` that all share: the common budget."}
-    )
-    methods: dict[str, dict[str, Any]] = field(
-        metadata={"help": "Name of a method to its arguments of the objective."}
-    )
-    output_dir: str = field(
-        metadata={"help": "Folder of the trainings, results.jsonl, tables and figures."}
-    )
-    task: str = field(
-        default="question-answering",
-        metadata={"help": "The task; base is a config of `itrd-nlp distil` for it."},
-    )
-    textbrewer: dict[str, dict[str, Any]] = field(
-        default_factory=dict,
-        metadata={
-            "help": "Name of a method to its arguments of `itrd-nlp train-textbrewer`: TextBrewer's own distiller."
-        },
-    )
-    students: dict[str, dict[str, Any]] = field(
-        default_factory=lambda: {"student": {}},
-        metadata={
-            "help": "Name of a student to arguments that hold for all methods, such as num_layers."
-        },
-    )
-    seeds: list[int] = field(
-        default_factory=lambda: [0, 1, 2], metadata={"help": "Each method is trained with each."}
-    )
-    search: dict[str, list[dict[str, Any]]] = field(
-        default_factory=dict,
-        metadata={
-            "help": "Name of a method to the arguments to try, equally many for each method. The best F1 on questions "
-            "held out of train is taken. An empty list: the method has nothing to choose."
-        },
-    )
-    holdout_questions: int = field(
-        default=2000,
-        metadata={"help": "Questions of train that are set aside where there is a search."},
-    )
-    reference: str = field(default="kd", metadata={"help": "Method that the others are held to."})
-    table: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": f"Columns of the tables, default: all. {', '.join(COLUMNS)}, and the metrics."
-        },
-    )
-    cost_steps: int = field(
-        default=0,
-        metadata={
-            "help": "Measure the seconds a training step of each method takes, teacher included, by a training of this "
-            "many steps with no other beside it. 0: not measured."
-        },
-    )
-    teacher_cache: str = field(
-        default="on",
-        metadata={
-            "help": "As in `itrd-nlp distil`; one folder for all trainings, in output_dir if base names none.",
-            "choices": list(TEACHER_CACHES),
-        },
-    )
-    jobs: int = field(
-        default=1, metadata={"help": "Trainings at the same time; they share the cores."}
-    )
-    tables_only: bool = field(
-        default=False,
-        metadata={
-            "help": "Make tables and figures of results.jsonl and scores.npz; train nothing."
-        },
-    )
-
-    def __post_init__(self) -> None:
-        for name, least in (("holdout_questions", 1), ("cost_steps", 0), ("jobs", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} is {getattr(self, name)}, but must be at least {least}.")
-        if not self.methods or not self.students or not self.seeds:
-            empty = next(n for n in ("methods", "students", "seeds") if not getattr(self, n))
-            raise UserError(f"{empty} is empty, but must name at least one.")
-        if len(set(self.seeds)) < len(self.seeds):
-            raise UserError(f"seeds are {self.seeds}, but each may be there once only.")
-        twice = self.methods.keys() & self.textbrewer.keys()
-        if twice:
-            raise UserError(
-                f"{min(twice)!r} is in methods and in textbrewer, but must be in one of them."
-            )
-        for name in (*self.methods, *self.textbrewer, *self.students):
-            if not re.fullmatch(r"\w[\w.+-]*", name):
-                raise UserError(
-                    f"{name!r} names a method or a student, but a name has letters, digits and _ . + - only."
-                )
-        if self.reference not in self.methods:
-            raise UserError(
-                f"reference is {self.reference!r}, but must be one of the methods {', '.join(self.methods)}."
-            )
-        if self.search and self.search.keys() != self.all_methods.keys():
-            name = min(self.search.keys() ^ self.all_methods.keys())
-            raise UserError(
-                f"search and methods differ in {name!r}, but a search has a list of tries for every method; "
-                "an empty one for a method that has nothing to choose."
-            )
-        counts = {name: len(tries) for name, tries in self.search.items() if tries}
-        if len(set(counts.values())) > 1:
-            raise UserError(
-                f"search has {', '.join(f'{n} tries for {name}' for name, n in counts.items())}, but must have "
-                "equally many for each method."
-            )
-
-    @property
-    def all_methods(self) -> dict[str, dict[str, Any]]:
-        """Those of this package, then those of TextBrewer."""
-        return self.methods | self.textbrewer
 
 
 @dataclass(frozen=True)
@@ -186,7 +69,12 @@ class Cell:
         if record is None:
             return None
         text = record.config.text if record.config is not None else ""
-        before = yaml.safe_load(text) or {}  # dumped by PyYAML, so its own reader is the right one
+        try:
+            before = yaml.safe_load(text) or {}  # earlier versions dumped it by PyYAML
+        except yaml.YAMLError:
+            raise UserError(
+                f"{self.folder} holds a finished training whose config is no YAML; remove the folder to train again."
+            ) from None
         for name in sorted((before.keys() | self.config.keys()) - self.ignored):
             if name != "output_dir" and _value(before.get(name)) != _value(self.config.get(name)):
                 raise UserError(

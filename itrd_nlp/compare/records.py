@@ -73,7 +73,7 @@ def collect(
         records.append(_record(cell, results, task, seconds.get((cell.student, cell.method))))
         if cell.stage == "cells":
             answers = read_json(cell.folder / ANALYSIS_NAME / PREDICTIONS_NAME)
-            for name, values in task.scores(_data_arguments(cell, task), answers).items():
+            for name, values in task.scores(data_arguments(cell, task), answers).items():
                 _check(cell, name, 100 * values.mean(), results)
                 exact = name != task.main_metric and np.isin(values, (0, 1)).all()
                 scores[f"{cell.name}/{name}"] = values.astype(np.uint8 if exact else np.float16)
@@ -145,7 +145,8 @@ def read_records(folder: Path) -> tuple[list[Record], Scores]:
     return records, scores
 
 
-def _data_arguments(cell: Cell, task: type[ComparedTask]) -> Any:
+def data_arguments(cell: Cell, task: type[ComparedTask]) -> Any:
+    """The arguments of the data of a training, an instance of `ComparedTask.arguments`."""
     names = {f.name for f in fields(task.arguments)}
     return task.arguments(**{n: value for n, value in cell.config.items() if n in names})
 

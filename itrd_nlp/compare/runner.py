@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from itrd_nlp.compare.plan import Cell, write_config
+from itrd_nlp.errors import UserError
 from itrd_nlp.files import keep_out, writing
 from itrd_nlp.training.checkpoints import checkpoints
 
@@ -26,6 +27,7 @@ LOG_NAME = "train.log"
 CONFIG_NAME = "config.yaml"
 POLL_SECONDS = 0.2
 _STARTED = "--- started"
+_REFUSED = 2  # the exit code of a command whose input makes no sense
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -44,6 +46,11 @@ class Failure:
     cell: Cell
     code: int
 
+    @property
+    def sentence(self) -> str:
+        """The last words of the training, without its own folder, which differs from those of all others."""
+        return _last_words(self.cell.folder / LOG_NAME).replace(str(self.cell.folder), "FOLDER")
+
     def __str__(self) -> str:
         log = self.cell.folder / LOG_NAME
         how = f"exit code {self.code}" if self.code >= 0 else signal.Signals(-self.code).name
@@ -53,86 +60,153 @@ class Failure:
 def run_cells(
     cells: Sequence[Cell], *, program: Sequence[str], jobs: int, lock: int, console: Console
 ) -> list[Failure]:
-    """Train what is not finished yet; go on when one fails.
+    """Train the cells that are not finished yet. Where one fails, the others go on.
 
-    Each is ``itrd-nlp COMMAND FOLDER/config.yaml --resume_from_checkpoint true``, its output goes to the end of
-    FOLDER/train.log. The first signal (Ctrl-C, SIGTERM, SIGHUP) lets each training save a checkpoint and leave, the
-    second ends them at once. Checkpoints of a finished training are deleted.
+    Each is ``itrd-nlp COMMAND FOLDER/config.yaml --resume_from_checkpoint true``, and its output goes to the end of
+    FOLDER/train.log. The first signal (Ctrl-C, SIGTERM, SIGHUP) lets each training save a checkpoint and leave. The
+    second one ends them at once. Checkpoints of a finished training are deleted.
 
     Args:
-        cells: what to train, in this order.
+        cells: the trainings, in this order.
         program: the words that start `itrd-nlp`.
-        jobs: how many at the same time; they divide the threads of this process between them.
+        jobs: number of trainings at the same time. They divide the threads of this process between them.
         lock: a file descriptor that the trainings keep open, so that a lock on it outlives this process.
         console: where progress goes.
 
     Returns:
-        What failed.
+        The trainings that failed.
 
     Raises:
         Stopped: a signal came.
-        UserError: a folder holds a finished training of another config.
+        UserError: a folder holds a finished training of another config; or several methods were refused with the same
+            sentence, so that the others would be, too.
     """
     waiting = deque(cell for cell in cells if cell.results() is None)
     if not waiting:
         return []
-    running: list[_Training] = []
-    failures: list[Failure] = []
-    seconds: list[float] = []  # of the trainings that this call has finished
-    done = len(cells) - len(waiting)
-    progress = Progress(
-        *(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
-        TextColumn("{task.description}", markup=False),
-        console=console,
-        disable=not console.is_terminal,
-    )
-    with _caught() as signals, progress:
-        bar = progress.add_task("", total=len(cells), completed=done)
-        relayed = 0
+    run = _Run(waiting, len(cells), program, jobs, lock, console)
+    with _caught() as signals, run.progress:
         try:
-            while running or (waiting and not signals):
-                while waiting and len(running) < jobs and not signals:
-                    running.append(_start(waiting.popleft(), program, jobs, lock))
+            while run.running or (run.waiting and not signals):
+                if not signals:
+                    run.start()
                 time.sleep(POLL_SECONDS)
-                if len(signals) > relayed:
-                    relayed = len(signals)
-                    for training in running:
-                        training.end(signal.SIGTERM if relayed == 1 else signal.SIGKILL)
-                for training in [t for t in running if t.process.poll() is not None]:
-                    running.remove(training)
-                    results = training.cell.results()
-                    if training.process.returncode == 0 and results is not None:
-                        for checkpoint in checkpoints(training.cell.folder):
-                            rmtree(checkpoint)
-                        seconds.append(training.seconds)
-                        done += 1
-                        outcome = ", ".join(
-                            f"{label} {results.scores[name]:.2f}"
-                            for name, label in results.metrics.items()
-                        )
-                    elif signals:
-                        outcome = "stopped"
-                    else:
-                        failures.append(Failure(training.cell, training.process.returncode))
-                        outcome = "failed"
-                    left = time_left(seconds, [t.seconds for t in running], len(waiting), jobs)
-                    console.print(
-                        f"[{done}/{len(cells)}] {training.cell.stage}/{training.cell.name}: {outcome}, "
-                        f"{training.seconds:.0f} s{_left(left)}",
-                        markup=False,
-                        highlight=False,
-                        soft_wrap=True,
-                    )
-                left = time_left(seconds, [t.seconds for t in running], len(waiting), jobs)
-                names = ", ".join(t.cell.name for t in running)
-                progress.update(bar, completed=done, description=names + _left(left))
+                run.relay(signals)
+                run.collect(stopped=bool(signals))
+                run.show()
         finally:
-            for training in running:  # an error of this process: leave nothing behind
-                training.end(signal.SIGTERM)
-                training.process.wait()
+            run.leave()
     if signals:
         raise Stopped(signals[0])
-    return failures
+    return run.failures
+
+
+class _Run:
+    """The trainings of one call of `run_cells`. Its arguments are those of the call."""
+
+    def __init__(
+        self,
+        waiting: deque[Cell],
+        total: int,
+        program: Sequence[str],
+        jobs: int,
+        lock: int,
+        console: Console,
+    ) -> None:
+        self.waiting = waiting
+        self.total = total
+        self.program, self.jobs, self.lock, self.console = program, jobs, lock, console
+        self.running: list[_Training] = []
+        self.failures: list[Failure] = []
+        self.seconds: list[float] = []  # of the trainings that this call has finished
+        self.done = total - len(waiting)
+        self.relayed = 0  # signals that the trainings have
+        self.progress = Progress(
+            *(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
+            TextColumn("{task.description}", markup=False),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.bar = self.progress.add_task("", total=total, completed=self.done)
+
+    def start(self) -> None:
+        """Start as many trainings as may run."""
+        while self.waiting and len(self.running) < self.jobs:
+            self.running.append(_start(self.waiting.popleft(), self.program, self.jobs, self.lock))
+
+    def relay(self, signals: Sequence[int]) -> None:
+        """Pass a new signal on: the first one asks to stop, the next one ends."""
+        if len(signals) > self.relayed:
+            self.relayed = len(signals)
+            for training in self.running:
+                training.end(signal.SIGTERM if self.relayed == 1 else signal.SIGKILL)
+
+    def collect(self, *, stopped: bool) -> None:
+        """Take the trainings that have ended, and print a line for each.
+
+        Args:
+            stopped: whether they were asked to stop, so that one without results has not failed.
+
+        Raises:
+            UserError: see `run_cells`.
+        """
+        for training in [t for t in self.running if t.process.poll() is not None]:
+            self.running.remove(training)
+            outcome = self._outcome(training, stopped)
+            self.console.print(
+                f"[{self.done}/{self.total}] {training.cell.stage}/{training.cell.name}: {outcome}, "
+                f"{training.seconds:.0f} s{self._left()}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
+        if not self.seconds and self.waiting:
+            _refuse_alike(self.failures, len(self.waiting))
+
+    def _outcome(self, training: _Training, stopped: bool) -> str:
+        results = training.cell.results()
+        if training.process.returncode == 0 and results is not None:
+            for checkpoint in checkpoints(training.cell.folder):
+                rmtree(checkpoint)
+            self.seconds.append(training.seconds)
+            self.done += 1
+            scores = (f"{label} {results.scores[n]:.2f}" for n, label in results.metrics.items())
+            return ", ".join(scores)
+        if stopped:
+            return "stopped"
+        self.failures.append(Failure(training.cell, training.process.returncode))
+        return "failed"
+
+    def show(self) -> None:
+        """Bring the bar up to date."""
+        names = ", ".join(training.cell.name for training in self.running)
+        self.progress.update(self.bar, completed=self.done, description=names + self._left())
+
+    def leave(self) -> None:
+        """End what still runs, which is so after an error of this process alone."""
+        for training in self.running:
+            training.end(signal.SIGTERM)
+            training.process.wait()
+
+    def _left(self) -> str:
+        running = [training.seconds for training in self.running]
+        return _left(time_left(self.seconds, running, len(self.waiting), self.jobs))
+
+
+def _refuse_alike(failures: Sequence[Failure], waiting: int) -> None:
+    """Refuse to go on where no training has ended well and several methods were refused with the same sentence.
+
+    Raises:
+        UserError: has the sentence.
+    """
+    sentences = {failure.sentence for failure in failures}
+    methods = {failure.cell.method for failure in failures}
+    refused = all(failure.code == _REFUSED for failure in failures)
+    if refused and len(sentences) == 1 and len(methods) > 1:
+        reason = sentences.pop().removeprefix("error: ")
+        raise UserError(
+            f"{len(failures)} trainings were refused alike, so the other {waiting} are not started: {reason}"
+        )
 
 
 def time_left(
@@ -143,8 +217,8 @@ def time_left(
     Args:
         finished: seconds that each of them took.
         running: seconds since each of them was started.
-        waiting: how many are not started.
-        jobs: how many run at the same time.
+        waiting: number of trainings that are not started.
+        jobs: number of trainings at the same time.
 
     Returns:
         None where none is finished yet.
@@ -161,7 +235,7 @@ def time_left(
 
 
 def starts(cell: Cell) -> int:
-    """How often a training was started, so more than once where it was taken up again."""
+    """Number of times that a training was started. It is above 1 where the training was taken up again."""
     path = cell.folder / LOG_NAME
     if not path.exists():
         return 0

@@ -18,7 +18,7 @@ Parse = Callable[[Sequence[type], Sequence[str]], Any]
 
 
 class ComparedTask(Protocol):
-    """What a comparison asks of a task; see `itrd_nlp.tasks.task.Task`."""
+    """The part of a task that a comparison uses; see `itrd_nlp.tasks.task.Task`."""
 
     name: str
     arguments: type

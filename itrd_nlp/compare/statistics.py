@@ -42,11 +42,11 @@ def paired_bootstrap(
 
     Args:
         differences: ``(methods, questions)``: score of the method minus that of the reference, question by question.
-        resamples: How often.
-        seed: Of the draws.
+        resamples: number of draws.
+        seed: seed of the draws.
 
     Returns:
-        One for each row. What is not in it is the chance of the seeds: it judges these trained models.
+        One for each row. It judges these trained models, so the chance of the seeds is not in it.
 
     Example:
         >>> paired_bootstrap(np.ones((1, 50)))

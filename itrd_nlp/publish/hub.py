@@ -24,7 +24,7 @@ _WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.ind
 
 @dataclass(frozen=True)
 class PushReport:
-    """What a push did.
+    """The outcome of a push.
 
     Attributes:
         repo_id: of the repository.

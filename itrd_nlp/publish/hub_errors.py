@@ -25,7 +25,7 @@ from itrd_nlp.publish.privacy import without_tokens
 LONGEST_WAIT = 60
 """Seconds. A rate limit that asks for more is left to the user."""
 TRIES = 3
-"""How often a request is sent that a rate limit refuses."""
+"""Number of times that a request is sent which a rate limit refuses."""
 _AGAIN = "run the same command again"
 _NOT_TWICE = "what has arrived is not sent twice"
 _LOG_IN = "log in by `hf auth login` with a token that may write"
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def hub_errors() -> Iterator[None]:
-    """Turn what goes wrong between here and the Hub into one sentence that says what to do.
+    """Turn an error between here and the Hub into one sentence that says what to do.
 
     A rate limit that asks for up to 60 seconds is waited for by huggingface_hub; a longer one is refused at once.
 
@@ -88,7 +88,7 @@ def patiently(call: Callable[[], T]) -> T:
 
 
 def _sentence(error: BaseException) -> str | None:
-    """What to tell the user, None for an error that has nothing to do with the Hub."""
+    """The sentence for the user, None for an error that has nothing to do with the Hub."""
     causes = list(_causes(error))
     for cause in causes:
         if isinstance(cause, UserError):
@@ -164,7 +164,7 @@ def _rate_limited(response: Any) -> str:
 
 
 def _host(error: Any) -> str:
-    """Where a request went to: never more of a URL than that, for links to a storage are signed."""
+    """The host of a request. The rest of its URL is never shown, because links to a storage are signed."""
     try:
         request = error.response.request if isinstance(error, HfHubHTTPError) else error.request
     except (AttributeError, RuntimeError):  # an error from elsewhere, or before there was a request

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 class HubTrainer(BaseTrainer):
     """`BaseTrainer` whose ``--push_to_hub`` pushes configuration, weights, tokenizer, card and results.json alone.
 
-    transformers' own pushes the whole output folder: the training arguments with their paths, logs, what else is there.
+    The trainer of transformers pushes the whole output folder: training arguments with their paths, logs, all else.
 
     Args:
         *args: as for ``transformers.Trainer``.
@@ -114,7 +114,7 @@ class HubTrainer(BaseTrainer):
             license: for the card, an identifier of the Hub.
 
         Returns:
-            What the push did, or a future of it where ``blocking`` is false. None on all but the first process.
+            The outcome of the push, or a future of it where ``blocking`` is false. None on all but the first process.
 
         Raises:
             UserError: the Hub refused, or could not be reached.

@@ -8,21 +8,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import transformers
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from itrd_nlp import __version__
-from itrd_nlp.files import read_json
 from itrd_nlp.publish.licenses import License, chosen_license, recorded_license
-from itrd_nlp.publish.page import KnownData, TaskPage, page_of_architecture
-from itrd_nlp.publish.privacy import last_part, public_value
-from itrd_nlp.training.arguments import FineTuningArguments
-from itrd_nlp.training.record import DataRecord, ModelRecord, RunRecord
+from itrd_nlp.publish.markdown import as_code, as_number, as_table, as_text, fence, one_line
+from itrd_nlp.publish.page import TaskPage
+from itrd_nlp.publish.privacy import public_value
+from itrd_nlp.publish.run_facts import RunFacts
+from itrd_nlp.training.record import ModelRecord, RunRecord
 
 PAPER = "https://arxiv.org/abs/2112.00459"
 CITATION = """\
@@ -64,7 +60,7 @@ def model_card(
         >>> model_card(RunRecord.read("runs/student"), "runs/student").save("README.md")  # doctest: +SKIP
     """
     public = RunRecord.model_validate(public_value(record.as_json()))
-    run = _Run(public, folder, page, repo_id)
+    run = RunFacts(public, folder, page, repo_id)
     sections = (
         _summary(run),
         _results(run),
@@ -92,112 +88,10 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-# ---- what a run knows ----
-
-
-class _Run:
-    """The record, and what follows from it."""
-
-    def __init__(
-        self,
-        record: RunRecord,
-        folder: str | Path | None,
-        page: TaskPage | None,
-        repo_id: str | None,
-    ) -> None:
-        self.record = record
-        self.teacher = record.teacher
-        self.repo_id = repo_id
-        path = Path(folder) if folder is not None else None
-        self.name = _one_line(
-            repo_id.rpartition("/")[2] if repo_id else path.resolve().name if path else "model"
-        )
-        self.architecture = _architecture(path)
-        of_head = page_of_architecture(self.architecture)
-        if page is None:
-            page = of_head
-        elif page.pipeline_tag is None:  # the task has several heads
-            page = replace(page, pipeline_tag=of_head.pipeline_tag, title=of_head.title)
-        self.page = page
-
-    @property
-    def is_itrd(self) -> bool:
-        """Whether this package's objective made it; a run by another library says so as its `method`."""
-        return self.teacher is not None and self.record.method is None
-
-    @property
-    def seed(self) -> Any:
-        """The seed of the run, None where it is not known: it is not recorded where it is the default."""
-        versions = {"itrd_nlp": __version__, "transformers": transformers.__version__}
-        environment = self.record.environment
-        same = all(environment.get(package) == version for package, version in versions.items())
-        default = FineTuningArguments.__dataclass_fields__["seed"].default if same else None
-        return self.record.arguments.get("seed", default)
-
-    def number(self, argument: str) -> float | None:
-        """The value of an argument, None where it is the default or no number."""
-        value = self.record.arguments.get(argument)
-        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-    def data_set(self, split: str) -> DataRecord | None:
-        """The data of a split.
-
-        Args:
-            split: train, unlabelled or validation.
-        """
-        found = self.record.datasets.get(split)
-        name = self.record.arguments.get(f"{split}_file")
-        if found is None and name is not None:
-            local = re.search(r"\.jsonl?$", str(name)) is not None
-            found = DataRecord(name=last_part(str(name)) if local else str(name), file=local)
-        return found
-
-    def known_data(self, split: str) -> KnownData | None:
-        """The public data set of a split, where it is one that the task knows."""
-        return self.page.known(self.data_set(split))
-
-    def hub_data_set(self, split: str) -> str | None:
-        """The id on the Hub, where the data came from there or are a file that is known to be the same."""
-        known, data = self.known_data(split), self.data_set(split)
-        if known is not None:
-            return known.hub_id
-        if data is None or data.sha256 is not None or (data.model_extra or {}).get("file"):
-            return None
-        return data.name
-
-    def is_subset(self, split: str) -> bool:
-        """Whether examples were drawn from the data, and not all taken."""
-        name = {"validation": "eval"}.get(split, split)
-        most = self.number(f"max_{name}_samples")
-        data = self.data_set(split)
-        count = data.examples if data is not None else None
-        return most is not None and (count is None or most == count)
-
-    @property
-    def base_model(self) -> str | None:
-        """The model on the Hub that this one comes from. A folder's name, which has no namespace, is none."""
-        teacher = self.teacher or ModelRecord()
-        names = (teacher.name, teacher.base_model, self.record.base_model)
-        return next(
-            (name for name in names if name and re.fullmatch(r"[\w.-]+/[\w.-]+", name)), None
-        )
-
-
-def _architecture(folder: Path | None) -> str | None:
-    path = folder / "config.json" if folder is not None else None
-    if path is None or not path.is_file():
-        return None
-    config = read_json(path)
-    names = config.get("architectures") if isinstance(config, dict) else None
-    name = names[0] if isinstance(names, list) and names else None
-    # It becomes a line of Python on the card.
-    return name if isinstance(name, str) and name.isidentifier() else None
-
-
 # ---- the metadata ----
 
 
-def _metadata(run: _Run, license: str | None) -> ModelCardData:
+def _metadata(run: RunFacts, license: str | None) -> ModelCardData:
     """The YAML block, with ``model-index``."""
     found = _license(run, license)
     data_sets = list(dict.fromkeys(filter(None, map(run.hub_data_set, ("train", "validation")))))
@@ -221,14 +115,14 @@ def _metadata(run: _Run, license: str | None) -> ModelCardData:
     )
 
 
-def _license(run: _Run, chosen: str | None) -> License | None:
+def _license(run: RunFacts, chosen: str | None) -> License | None:
     """The license that somebody asks for, else that of the record, else the teacher's."""
     if chosen is not None:
         return chosen_license(chosen)
     return recorded_license(run.record.license or (run.teacher or ModelRecord()).license)
 
 
-def _evaluations(run: _Run) -> list[EvalResult]:
+def _evaluations(run: RunFacts) -> list[EvalResult]:
     data = run.data_set("validation")
     if data is None or run.page.pipeline_tag is None or run.page.title is None:
         return []
@@ -240,8 +134,8 @@ def _evaluations(run: _Run) -> list[EvalResult]:
         EvalResult(
             task_type=run.page.pipeline_tag,
             task_name=run.page.title.capitalize(),
-            dataset_type=run.hub_data_set("validation") or _one_line(data.name),
-            dataset_name=_one_line(name),
+            dataset_type=run.hub_data_set("validation") or one_line(data.name),
+            dataset_name=one_line(name),
             dataset_split="validation",
             dataset_revision=data.revision,
             metric_type=metric,
@@ -255,62 +149,62 @@ def _evaluations(run: _Run) -> list[EvalResult]:
 # ---- the sections ----
 
 
-def _summary(run: _Run) -> str:
+def _summary(run: RunFacts) -> str:
     layers = run.record.layers
     what = f"A {layers}-layer encoder" if layers else "An encoder"
     if run.page.title is not None:
         what += f" for {run.page.title}"
     base = run.record.base_model
     if run.teacher is not None:
-        teacher = f"teacher {_text(run.teacher.name)}" if run.teacher.name else "teacher"
+        teacher = f"teacher {as_text(run.teacher.name)}" if run.teacher.name else "teacher"
         if run.teacher.layers is not None:
             teacher += f" ({run.teacher.layers} layers)"
         by = f"[Information Theoretic Representation Distillation]({PAPER})"
         if not run.is_itrd:
-            by = f"{_text(run.record.method)}, to compare with,"
+            by = f"{as_text(run.record.method)}, to compare with,"
         what += f", distilled from its {teacher} by {by} with `itrd_nlp`."
         base = run.teacher.base_model
         if base:
-            what += f" The teacher was fine-tuned from {_text(base)}."
+            what += f" The teacher was fine-tuned from {as_text(base)}."
     else:
-        what += f", fine-tuned{f' from {_text(base)}' if base else ''} with `itrd_nlp`."
-    return f"# {_text(run.name)}\n\n{what} It is an ordinary checkpoint of transformers."
+        what += f", fine-tuned{f' from {as_text(base)}' if base else ''} with `itrd_nlp`."
+    return f"# {as_text(run.name)}\n\n{what} It is an ordinary checkpoint of transformers."
 
 
-def _results(run: _Run) -> str:
+def _results(run: RunFacts) -> str:
     metrics = run.record.metrics
 
     def row(name: str, model: ModelRecord) -> list[str]:
         return [
             name,
-            _number(model.layers, ""),
-            *(_number(model.scores.get(metric), ".2f") for metric in metrics),
+            as_number(model.layers, ""),
+            *(as_number(model.scores.get(metric), ".2f") for metric in metrics),
             "" if model.parameters is None else f"{model.parameters / 1e6:.1f} M",
-            _number(model.megabytes_fp32, ".1f"),
-            _number(model.ms_per_question, ".1f"),
+            as_number(model.megabytes_fp32, ".1f"),
+            as_number(model.ms_per_question, ".1f"),
         ]
 
     one = run.page.unit.removesuffix("s")
     header = ["", "layers", *metrics.values(), "parameters", "MB (fp32)", f"ms per {one}"]
     rows = [row("this model", run.record)]
     if run.teacher is not None:
-        name = f" {_text(run.teacher.name)}" if run.teacher.name else ""
+        name = f" {as_text(run.teacher.name)}" if run.teacher.name else ""
         rows.insert(0, row(f"teacher{name}", run.teacher))
     known = [i for i in range(len(header)) if i == 0 or any(row[i] for row in rows)]
     if len(known) == 1:
         return ""
-    table = _table([header[i] for i in known], [[row[i] for i in known] for row in rows])
+    table = as_table([header[i] for i in known], [[row[i] for i in known] for row in rows])
     notes = []
     if run.record.scores:
         notes.append(f"Measured on {_examples(run, 'validation')}, in percent.")
     machine = run.record.environment.get("machine")
     if run.record.ms_per_question is not None and machine is not None:
-        notes.append(f"Milliseconds at batch size 1 on {_text(machine)}.")
+        notes.append(f"Milliseconds at batch size 1 on {as_text(machine)}.")
     return "## Results\n\n" + table + ("\n\n" + " ".join(notes) if notes else "")
 
 
-def _examples(run: _Run, split: str) -> str:
-    """Which examples were used, in words."""
+def _examples(run: RunFacts, split: str) -> str:
+    """The examples of a split, in words."""
     data = run.data_set(split)
     count = data.examples if data is not None else None
     if count is None and split == "validation":
@@ -318,18 +212,18 @@ def _examples(run: _Run, split: str) -> str:
     words = f"{count:,} {run.page.unit}" if count is not None else run.page.unit
     if data is None:
         return words
-    name = _text(data.name)
+    name = as_text(data.name)
     known = run.known_data(split)
     if known is not None and data.name != known.hub_id:
         name += f" ({known.name})"
     if not run.is_subset(split):
         return f"{words} of {name}"
     seed = run.record.arguments.get("data_subset_seed")
-    with_seed = f" with seed {_text(seed)}" if seed is not None else ""
+    with_seed = f" with seed {as_text(seed)}" if seed is not None else ""
     return f"a subset of {words}, drawn from {name}{with_seed}"
 
 
-def _use(run: _Run) -> str:
+def _use(run: RunFacts) -> str:
     name = run.repo_id or run.name
     if run.page.use is not None:
         return "## Use\n\n" + run.page.use(name, run.record)
@@ -344,35 +238,35 @@ def _use(run: _Run) -> str:
     )
 
 
-def _objective(run: _Run) -> str:
+def _objective(run: RunFacts) -> str:
     if not run.is_itrd:
         return ""
     record, parts = run.record, ["## Objective"]
-    rows = [[f"`{_code(name)}`", _text(value)] for name, value in record.objective.items()]
+    rows = [[f"`{as_code(name)}`", as_text(value)] for name, value in record.objective.items()]
     if rows:
         parts.append(
             "`w_task` · task loss + `w_kd` · T² KL(teacher ‖ student) + `beta_corr` · correlation loss + `beta_mi` · "
             "mutual information loss, the last two over the layer pairs:"
         )
-        parts.append(_table(["argument", "value"], rows))
+        parts.append(as_table(["argument", "value"], rows))
     parts += _schedule(run)
     if record.more_teachers:
-        names = ", ".join(_text(other.name or "another") for other in record.more_teachers)
+        names = ", ".join(as_text(other.name or "another") for other in record.more_teachers)
         parts.append(f"KD learns from the mean prediction of the teacher and of {names}.")
     peers = record.arguments.get("peer_losses")
     if isinstance(peers, Mapping) and peers:
         parts.append("Losses of other papers beside them, by their classes:")
-        rows = [[f"`{_code(name)}`", _text(weight)] for name, weight in peers.items()]
-        parts.append(_table(["loss", "weight"], rows))
+        rows = [[f"`{as_code(name)}`", as_text(weight)] for name, weight in peers.items()]
+        parts.append(as_table(["loss", "weight"], rows))
     if record.layer_pairs:
         split = [pair.split(":") for pair in record.layer_pairs]
-        rows = [[_text(student), _text(teacher)] for student, teacher in split]
+        rows = [[as_text(student), as_text(teacher)] for student, teacher in split]
         parts.append("Which layer learns from which (0: the embeddings):")
-        parts.append(_table(["student layer", "teacher layer"], rows))
+        parts.append(as_table(["student layer", "teacher layer"], rows))
     return "\n\n".join(parts) if len(parts) > 1 else ""
 
 
-def _schedule(run: _Run) -> list[str]:
+def _schedule(run: RunFacts) -> list[str]:
     """Sentences about weights that change during the training."""
     parts = []
     warm_start, fade = run.number("warm_start_ratio"), run.number("fade_ratio")
@@ -385,7 +279,7 @@ def _schedule(run: _Run) -> list[str]:
     return parts
 
 
-def _data(run: _Run) -> str:
+def _data(run: RunFacts) -> str:
     lines = []
     for split, verb in (
         ("train", "Trained"),
@@ -397,39 +291,41 @@ def _data(run: _Run) -> str:
             continue
         line = f"- {verb} on {_examples(run, split)}"
         if data.sha256 is not None:
-            line += f"; sha256 of the file: `{_code(data.sha256)}`"
+            line += f"; sha256 of the file: `{as_code(data.sha256)}`"
         if data.revision is not None:
-            line += f"; revision `{_code(data.revision)}`"
+            line += f"; revision `{as_code(data.revision)}`"
         lines.append(line + ".")
     return "## Data\n\n" + "\n".join(lines) if lines else ""
 
 
-def _command(run: _Run) -> str:
+def _command(run: RunFacts) -> str:
     record, parts = run.record, []
     if record.command is not None:
         parts.append(fence(record.command, "bash"))
     if record.config is not None:
         text = record.config.text.strip("\n")
-        parts += [f"{_text(record.config.name)}:", fence(text, "yaml")]
+        parts += [f"{as_text(record.config.name)}:", fence(text, "yaml")]
     elif record.arguments:
         text = json.dumps(record.arguments, indent=2, sort_keys=True)
         parts += ["Arguments that are not their defaults:", fence(text, "json")]
     return "\n\n".join(["## Command", *parts]) if parts else ""
 
 
-def _environment(run: _Run) -> str:
+def _environment(run: RunFacts) -> str:
     record, lines = run.record, []
     if run.seed is not None:
-        lines.append(f"- seed: {_text(run.seed)}")
+        lines.append(f"- seed: {as_text(run.seed)}")
     if record.steps is not None:
         lines.append(f"- optimizer steps: {record.steps:,}")
     if record.train_seconds is not None:
         lines.append(f"- training: {record.train_seconds:,.0f} s")
-    lines += [f"- {_text(name)}: {_text(version)}" for name, version in record.environment.items()]
+    lines += [
+        f"- {as_text(name)}: {as_text(version)}" for name, version in record.environment.items()
+    ]
     return "## Versions and seed\n\n" + "\n".join(lines) if lines else ""
 
 
-def _limits(run: _Run) -> str:
+def _limits(run: RunFacts) -> str:
     limits = list(run.page.limits)
     known = run.known_data("train")
     if known is not None and known.limits is not None:
@@ -439,40 +335,7 @@ def _limits(run: _Run) -> str:
     return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits) if limits else ""
 
 
-def _citation(run: _Run) -> str:
+def _citation(run: RunFacts) -> str:
     if not run.is_itrd:
         return ""
     return f"## Citation\n\nThe method is of [this paper]({PAPER}):\n\n{fence(CITATION, 'bibtex')}"
-
-
-# ---- markdown ----
-
-
-def _one_line(value: Any) -> str:
-    return " ".join(str(value).split())
-
-
-def _text(value: Any) -> str:
-    """A value as text of one line in which nothing is markup, also not in a table."""
-    return re.sub(r"([\\`*_\[\]<>#|~$&])", r"\\\1", _one_line(value))
-
-
-def _code(value: Any) -> str:
-    """A value for a code span, in which no escape would count."""
-    return _one_line(value).replace("`", "'")
-
-
-def _number(value: Any, form: str) -> str:
-    return "" if value is None else format(value, form)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-def fence(text: str, language: str) -> str:
-    """A code block whose fence is longer than every run of backticks in it."""
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{text}\n{fence}"

@@ -1,4 +1,4 @@
-"""What is private, and the one place where it is taken out.
+"""The one place that knows private data and takes them out.
 
 Private are
 
@@ -121,7 +121,7 @@ def without_tokens_in_use(content: bytes) -> bytes:
 
 
 def _secret_values(value: Any) -> Iterator[str]:
-    """What stands under secret keys, at any depth of a JSON value."""
+    """The values of secret keys, at any depth of a JSON value."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             if is_secret_name(str(key)):

@@ -5,14 +5,12 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from transformers import TrainingArguments
-from transformers.integrations import get_available_reporting_integrations
-from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from itrd_nlp.errors import UserError, did_you_mean
 from itrd_nlp.training.precision import slow_bf16_factor
@@ -94,12 +92,18 @@ class FineTuningArguments(TrainingArguments):
             )
 
 
-def _check_trackers(names: Iterable[str]) -> None:
+def _check_trackers(names: Sequence[str]) -> None:
     """Refuse a tracker before models and data are loaded.
 
     Raises:
         UserError: transformers does not know it, or its package is not installed.
     """
+    if not names:
+        return
+    # Imported here, because --help would wait seconds for them.
+    from transformers.integrations import get_available_reporting_integrations
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
     for name in names:
         if name not in INTEGRATION_TO_CALLBACK:
             known = ["none", "all", *INTEGRATION_TO_CALLBACK]

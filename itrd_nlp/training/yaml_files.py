@@ -181,10 +181,10 @@ def read_yaml(file: str) -> dict[Any, Any]:
 
 @dataclass(frozen=True)
 class Config:
-    """What a configuration says, its bases included.
+    """The values of a configuration, with those of its bases.
 
     Attributes:
-        values: option to value: what the file itself says, then what it leaves to its base, and so on.
+        values: option to value. The file comes first, then its base, and so on.
         files: option to the file in which its value stands.
         chain: the file, its base, the base of its base, and so on.
     """
@@ -195,7 +195,7 @@ class Config:
 
 
 def read_config(file: str, *, inherits: bool = True) -> Config:
-    """Read a YAML file and what it leaves to its base.
+    """Read a YAML file and its bases.
 
     `base: other.yaml` names another file, from the folder of the file in which this line stands. What a file says wins
     over its base, and `null` is a value as any other. A mapping or a list takes the place of that of the base; the two

@@ -17,7 +17,7 @@ import pytest
 
 from itrd_nlp.cli import configs, parser, process
 from itrd_nlp.cli import main as command
-from itrd_nlp.compare.plan import CompareArguments
+from itrd_nlp.compare.arguments import CompareArguments
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
 from itrd_nlp.errors import UserError

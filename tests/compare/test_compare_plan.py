@@ -15,8 +15,9 @@ from rich.console import Console
 from itrd_nlp import files
 from itrd_nlp.cli import parser
 from itrd_nlp.cli.comparison import setting_of
+from itrd_nlp.compare.arguments import CompareArguments
 from itrd_nlp.compare.comparison import choose
-from itrd_nlp.compare.plan import CompareArguments, Plan, write_config
+from itrd_nlp.compare.plan import Plan, write_config
 from itrd_nlp.compare.runner import run_cells, time_left
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ import yaml
 from filelock import FileLock
 
 from itrd_nlp.compare.comparison import _locked
+from itrd_nlp.compare.runner import Failure, _refuse_alike
 from itrd_nlp.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -213,3 +215,47 @@ def test_a_folder_belongs_to_one_comparison_and_the_trainings_it_left_behind(
     orphan.wait()
     with _locked(tmp_path):
         pass
+
+
+# ---- what all trainings have in common ----
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("teacher/config.json", None, "teacher teacher is a folder without config.json"),
+        ("train.json", None, "train.json does not exist"),
+        ("dev.json", None, "dev.json does not exist"),
+        ("dev.json", b"{", "dev.json: the file is truncated or not JSON"),
+    ],
+)
+def test_a_teacher_or_data_that_cannot_be_read_are_refused_before_the_first_training(
+    name: str, content: bytes | None, sentence: str, copy: Path
+) -> None:
+    path = copy.parent / name
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    code, _, err = run("--base", "base.yaml", "--output_dir", "another")
+    assert code == 2
+    assert sentence in err
+    assert not list(Path("another").glob("**/train.log"))
+
+
+def failed(method: str, words: str, folder: Path, code: int = 2) -> Failure:
+    cell = SimpleNamespace(folder=folder / method, method=method)
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    (cell.folder / "train.log").write_text(words.format(cell.folder))
+    return Failure(cell, code)  # type: ignore[arg-type]
+
+
+def test_trainings_that_are_refused_alike_end_a_comparison(tmp_path: Path) -> None:
+    words = "error: {}/config.yaml: beta is -1.\n"
+    alike = [failed("kd", words, tmp_path), failed("itrd", words, tmp_path)]
+    with pytest.raises(UserError, match=r"2 trainings were refused alike, so the other 5 .* -1\.$"):
+        _refuse_alike(alike, 5)
+    _refuse_alike(alike[:1], 5)  # of one method alone
+    _refuse_alike([alike[0], failed("kd", words, tmp_path)], 5)
+    _refuse_alike([alike[0], failed("itrd", "error: another.\n", tmp_path)], 5)
+    _refuse_alike([alike[0], failed("itrd", words, tmp_path, code=1)], 5)  # no refusal
+    _refuse_alike([], 5)

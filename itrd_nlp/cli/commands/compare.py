@@ -17,8 +17,8 @@ def main() -> None:
     from rich.console import Console
 
     from itrd_nlp.cli.comparison import setting_of
+    from itrd_nlp.compare.arguments import CompareArguments
     from itrd_nlp.compare.comparison import compare
-    from itrd_nlp.compare.plan import CompareArguments
     from itrd_nlp.compare.runner import Stopped
 
     (args,) = parse([CompareArguments], description=__doc__)

@@ -18,7 +18,7 @@ from itrd_nlp.errors import UserError
 
 @dataclass
 class DemoArguments:
-    """The page here."""
+    """The page on this machine."""
 
     model: str | None = field(
         default=None,
@@ -28,16 +28,22 @@ class DemoArguments:
     )
     teacher: str | None = field(
         default=None,
-        metadata={"help": "The same of the teacher; default: that of the student's results.json."},
+        metadata={
+            "help": "Folder, ONNX folder or model id of the teacher. Default: the teacher that the student's "
+            "results.json names."
+        },
     )
     host: str = field(
-        default="127.0.0.1", metadata={"help": "0.0.0.0 lets other machines see the page."}
+        default="127.0.0.1",
+        metadata={"help": "Address of the page. 0.0.0.0 lets other machines see it."},
     )
     port: int | None = field(
-        default=None, metadata={"help": "Default: the first one from 7860 on that is free."}
+        default=None,
+        metadata={"help": "Port of the page. Default: the first free one from 7860 on."},
     )
     device: str | None = field(
-        default=None, metadata={"help": "Such as cpu or cuda:1; default: the first accelerator."}
+        default=None,
+        metadata={"help": "Device, such as cpu or cuda:1. Default: the first accelerator."},
     )
 
 
@@ -49,12 +55,17 @@ class SpaceArguments:
         default=None, metadata={"help": "USER/NAME of the Space to upload."}
     )
     student_repo: str | None = field(
-        default=None, metadata={"help": "Model id of the student; default: --model, if it is one."}
+        default=None,
+        metadata={"help": "Model id of the student. Default: --model, if it is a model id."},
     )
     teacher_repo: str | None = field(
-        default=None, metadata={"help": "Model id of the teacher, if it is to be there."}
+        default=None,
+        metadata={"help": "Model id of the teacher. Default: the page has no teacher."},
     )
-    private: bool = field(default=False, metadata={"help": "Create the Space so."})
+    private: bool = field(
+        default=False,
+        metadata={"help": "Create the Space for yourself or your organisation alone."},
+    )
 
 
 def main() -> None:

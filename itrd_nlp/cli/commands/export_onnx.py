@@ -16,21 +16,19 @@ from itrd_nlp.cli.process import command_line
 
 @dataclass
 class ExportArguments:
-    """What is exported, and what it may cost."""
+    """The model, and the score that its int8 form may lose."""
 
     model: str = field(metadata={"help": "Folder or model id."})
     output_dir: str | None = field(
-        default=None, metadata={"help": "Default: the folder of the model."}
+        default=None, metadata={"help": "Folder for the exports. Default: the folder of the model."}
     )
-    int8: bool = field(default=True, metadata={"help": "Quantize, too."})
+    int8: bool = field(default=True, metadata={"help": "Quantize the model, too."})
     max_f1_drop: float = field(
         default=1.0,
-        metadata={
-            "help": "The most F1 (of a classifier: accuracy), in points, that int8 may lose."
-        },
+        metadata={"help": "Largest loss of int8 in points of F1 (of a classifier: accuracy)."},
     )
     opset: int = field(default=20, metadata={"help": "Version of the ONNX operators, 18 to 23."})
-    batch_size: int = field(default=32, metadata={"help": "Windows a batch."})
+    batch_size: int = field(default=32, metadata={"help": "Windows in a batch."})
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 
     python scripts/fetch_offline_assets.py --assets squad minilm-l6 --output_dir assets
 
-Each asset becomes a folder of its name below output_dir. Files are checked by sha256, and what is there already is
-not fetched again.
+Each asset becomes a folder of its name below output_dir. Files are checked by sha256. An asset that is there already
+is not fetched again.
 """
 
 from dataclasses import dataclass, field
@@ -15,13 +15,15 @@ from itrd_nlp.tasks.offline_assets import ASSETS, fetch
 
 @dataclass
 class FetchArguments:
-    """What to fetch, and where to."""
+    """The assets, and the folder that takes them."""
 
     assets: list[str] = field(
         default_factory=lambda: ["squad", "minilm-l6"],
-        metadata={"help": "Which assets (mpnet-base: 400 MB).", "choices": list(ASSETS)},
+        metadata={"help": "Names of the assets. mpnet-base has 400 MB.", "choices": list(ASSETS)},
     )
-    output_dir: str = field(default="assets", metadata={"help": "Where their folders go."})
+    output_dir: str = field(
+        default="assets", metadata={"help": "Folder for the folders of the assets."}
+    )
 
 
 def main() -> None:

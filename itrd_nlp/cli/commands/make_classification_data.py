@@ -17,7 +17,7 @@ from itrd_nlp.files import replacing, writing
 
 @dataclass
 class MakeArguments:
-    """From where, to where."""
+    """The files of SQuAD, and the folder for the new files."""
 
     train_file: str = field(
         default="assets/squad/train-v1.1.json", metadata={"help": "SQuAD 1.1 JSON to train on."}
@@ -29,7 +29,7 @@ class MakeArguments:
         default="assets/classification", metadata={"help": "Folder of the four files."}
     )
     max_samples: int | None = field(
-        default=None, metadata={"help": "Questions of each file, drawn at random; default: all."}
+        default=None, metadata={"help": "Questions of each file, drawn at random. Default: all."}
     )
 
 

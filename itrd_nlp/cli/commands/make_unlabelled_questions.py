@@ -15,24 +15,28 @@ from itrd_nlp.errors import UserError
 
 @dataclass
 class MakeArguments:
-    """From where, to where, how many."""
+    """The questions, their number, and the new file."""
 
     output_file: str = field(metadata={"help": "The JSON file to write, in the form of SQuAD's."})
     source_file: str = field(
         default="assets/squad/train-v1.1.json",
-        metadata={"help": "SQuAD JSON, or a data set of the Hub; its answers are not read."},
+        metadata={"help": "SQuAD JSON, or a data set of the Hub. Its answers are not read."},
     )
     max_samples: int | None = field(
         default=None,
         metadata={
-            "help": "Take this many questions, the same that max_train_samples takes; default: all."
+            "help": "Number of questions, the same that max_train_samples takes. Default: all."
         },
     )
     per_question: int = field(
-        default=1, metadata={"help": "Contexts of its article to ask each question about."}
+        default=1,
+        metadata={"help": "Number of contexts of its article that each question is asked about."},
     )
     seed: int = field(
-        default=0, metadata={"help": "Seed of both draws: data_subset_seed of the training."}
+        default=0,
+        metadata={
+            "help": "Seed of both draws. Give the training the same as its data_subset_seed."
+        },
     )
 
 

@@ -28,13 +28,14 @@ from itrd_nlp.training.roles import Metadata
 
 @dataclass
 class PredictionArguments:
-    """What answers what."""
+    """The model, its input and its output."""
 
     model: str = field(metadata={"help": "Folder, ONNX folder or model id."})
     input: str | None = field(
-        default=None, metadata={"help": "Questions: SQuAD's JSON, JSON lines, or - for stdin."}
+        default=None,
+        metadata={"help": "File of questions, in SQuAD's JSON or as JSON lines; - is stdin."},
     )
-    output: str = field(default="-", metadata={"help": "Where the answers go; - is stdout."})
+    output: str = field(default="-", metadata={"help": "File for the answers; - is stdout."})
     batch_size: int | None = field(
         default=None,
         metadata=Metadata(
@@ -47,7 +48,8 @@ class PredictionArguments:
         metadata={"help": "Cast the weights.", "choices": ["float32", "bfloat16", "float16"]},
     )
     device: str | None = field(
-        default=None, metadata={"help": "Such as cpu or cuda:1; default: the first accelerator."}
+        default=None,
+        metadata={"help": "Device, such as cpu or cuda:1. Default: the first accelerator."},
     )
 
 

@@ -15,25 +15,28 @@ from itrd_nlp.cli.parser import parse
 
 @dataclass
 class PushArguments:
-    """What is pushed, and where to."""
+    """The model, and its place on the Hub."""
 
     model: str = field(metadata={"help": "Folder of the model."})
-    repo_id: str = field(metadata={"help": "USER/NAME; created where it is missing."})
+    repo_id: str = field(metadata={"help": "USER/NAME. It is created where it is missing."})
     private: bool = field(
-        default=False, metadata={"help": "Create it for yourself or your organisation alone."}
+        default=False,
+        metadata={"help": "Create the repository for yourself or your organisation alone."},
     )
     revision: str | None = field(
-        default=None, metadata={"help": "Branch, created where it is missing; default: main."}
+        default=None, metadata={"help": "Branch. It is created where it is missing. Default: main."}
     )
     license: str | None = field(
         default=None,
         metadata={
-            "help": "For the model card, such as apache-2.0; default: that of the teacher's card."
+            "help": "License for the model card, such as apache-2.0. Default: the license of the teacher's card."
         },
     )
     dry_run: bool = field(
         default=False,
-        metadata={"help": "Check and show what would be pushed; no network, no token."},
+        metadata={
+            "help": "Check the model and show the files and the card. No network and no token are needed."
+        },
     )
 
 

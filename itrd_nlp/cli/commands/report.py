@@ -1,8 +1,9 @@
-"""Write report.html: what a run's student kept of its teacher, how it learned, where the two disagree.
+"""Write report.html: how much the student of a run kept of its teacher, its training, and their disagreements.
 
     python scripts/report.py runs/my_student
 
-Reads the folder of the run alone: results.json, and what is in analysis/. A run writes its report itself at its end.
+The command reads the folder of the run alone: results.json and the files of analysis/. A run itself writes its report
+at its end.
 """
 
 import sys
@@ -15,7 +16,7 @@ from itrd_nlp.cli.parser import parse
 class ReportArguments:
     """The run."""
 
-    run: str = field(metadata={"help": "Folder of a finished run; --run may be left out."})
+    run: str = field(metadata={"help": "Folder of a finished run. --run may be left out."})
 
 
 def main() -> None:

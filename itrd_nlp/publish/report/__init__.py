@@ -1,4 +1,4 @@
-"""A page about a run: what the student kept of its teacher, how it learned, where the two disagree.
+"""A page about a run: the share of the teacher that the student kept, its training, and their disagreements.
 
 `write_analysis` leaves the data of the page in the folder of a run. `write_report` reads that folder and nothing else.
 """
@@ -19,8 +19,8 @@ def write_report(folder: str | Path, page: TaskPage | None = None) -> Path:
     One file that opens from the disk without a network. The same folder gives the same bytes.
 
     Args:
-        folder: It holds ``results.json`` and, as far as they are known, the files of `write_analysis`. A file that is
-            missing is left out, and the page says so.
+        folder: of the run. It holds ``results.json`` and, as far as they are known, the files of `write_analysis`.
+            A file that is missing is left out, and the page says so.
         page: how the task names its groups of examples; default: by their keys.
 
     Returns:

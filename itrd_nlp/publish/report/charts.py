@@ -70,10 +70,11 @@ def line_chart(
     """Values over the optimizer steps, one line a series, told apart by colour and dashes.
 
     Args:
-        name: Describes the chart to who cannot see it, and makes its ids differ from those of other charts.
-        series: Label to (step, value). The legend is left out where there is only one.
-        y_label: With the unit.
-        unit_interval: The values lie between 0 and 1: show all of that range.
+        name: description of the chart for a reader who cannot see it. Its ids begin with it, so that no two charts
+            share one.
+        series: label to pairs of step and value. The legend is left out where there is only one.
+        y_label: name of the values, with their unit.
+        unit_interval: the values lie between 0 and 1, and the chart shows all of that range. Default: false.
     """
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(_WIDTH, 215)
@@ -104,8 +105,8 @@ def heat_map(
     """Values from 0 to 1 of student layers (rows, upwards) and teacher layers (columns).
 
     Args:
-        name: As in `line_chart`.
-        matrix: Rows of columns; row and column 0 are the embeddings.
+        name: as in `line_chart`.
+        matrix: rows of columns. Row 0 and column 0 are the embeddings.
         marked: (row, column) of the cells with a frame.
     """
     rows, columns = len(matrix), len(matrix[0])
@@ -153,13 +154,13 @@ def group_chart(
     """One score of student and teacher in groups of questions, a row a group, from 0 to 100 %.
 
     Args:
-        name: As in `line_chart`.
-        student: Group to its scores.
-        teacher: Of the same groups.
-        field: Which score, such as ``f1``.
-        x_label: With the unit.
-        y_label: What the groups are.
-        labels: What student and teacher are called.
+        name: as in `line_chart`.
+        student: group to its scores.
+        teacher: the same groups, judged on the teacher.
+        field: name of the score, such as ``f1``.
+        x_label: name of the score, with its unit.
+        y_label: noun for the groups.
+        labels: names of student and teacher in the legend.
     """
     groups = list(student)
     values = [student[group].scores[field] for group in groups]

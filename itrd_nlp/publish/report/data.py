@@ -1,4 +1,4 @@
-"""Read the folder of a run, and refuse what is not what it should be."""
+"""Read the folder of a run, and refuse a file that is not as it should be."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class LogRow(BaseModel):
 
 
 class Matrices(BaseModel):
-    """What `layer_similarity` returned."""
+    """The result of `layer_similarity`."""
 
     tokens: Count
     cka: Matrix

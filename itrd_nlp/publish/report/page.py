@@ -1,4 +1,4 @@
-"""The page of a report: what `read_run` found, as HTML."""
+"""The page of a report: the files of a run, as HTML."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ABSENT = "n/a"
 
 
 class Cell(NamedTuple):
-    """A cell of a table: what it shows and, for a number, what it is sorted by."""
+    """A cell of a table: its text and, for a number, the value by which the table is sorted."""
 
     text: str
     value: float | None = None
@@ -52,7 +52,7 @@ class Table:
 
 @dataclass
 class Figure:
-    """A chart or several of one kind, and what they show."""
+    """A chart, or several of one kind, with a title and a note."""
 
     title: str
     svg: Markup
@@ -69,7 +69,7 @@ class Fact:
 
 
 class Segment(NamedTuple):
-    """A piece of a context: whose answers it belongs to, and whose answers begin with it."""
+    """A piece of a context, the models whose answers hold it, and the models whose answers begin with it."""
 
     text: str
     roles: list[str]
@@ -163,7 +163,7 @@ def _one(unit: str) -> str:
 
 
 def _models(record: RunRecord, name: str, unit: str) -> Table:
-    """Speed and size; a column that is known of neither model is left out."""
+    """Speed and size. A column that is known of neither model is left out."""
     models: list[tuple[str, ModelRecord]] = [(name, record)]
     if record.teacher is not None:
         label = f"teacher: {public_text(record.teacher.name or '')}".removesuffix(": ")
@@ -378,7 +378,7 @@ def segments(case: Disagreement) -> list[Segment]:
 
 
 def _occurrences(text: str, context: str) -> list[int]:
-    """Where a text stands in a context: as whole words, if it does so anywhere."""
+    """The characters at which a text begins in a context: as whole words, if it stands there so anywhere."""
     if not text:
         return []
     found = re.escape(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from itrd_nlp.publish.model_card import fence
+from itrd_nlp.publish.markdown import fence
 from itrd_nlp.publish.page import KnownData, TaskPage
 from itrd_nlp.tasks.offline_assets import ASSETS
 from itrd_nlp.training.record import RunRecord

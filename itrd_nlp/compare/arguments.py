@@ -1,0 +1,131 @@
+"""The arguments of a comparison."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from itrd_nlp.compare.tables import COLUMNS
+from itrd_nlp.distillation.arguments import TEACHER_CACHES
+from itrd_nlp.errors import UserError
+
+
+@dataclass
+class CompareArguments:
+    """Methods, students and seeds, and their common budget. Mappings can be given in the YAML file only."""
+
+    base: str = field(
+        metadata={"help": "Config of `itrd-nlp distil` that all share: the common budget."}
+    )
+    methods: dict[str, dict[str, Any]] = field(
+        metadata={"help": "Name of a method to its arguments of the objective."}
+    )
+    output_dir: str = field(
+        metadata={"help": "Folder of the trainings, results.jsonl, tables and figures."}
+    )
+    task: str = field(
+        default="question-answering",
+        metadata={"help": "Name of the task. The base is a config of `itrd-nlp distil` for it."},
+    )
+    textbrewer: dict[str, dict[str, Any]] = field(
+        default_factory=dict,
+        metadata={
+            "help": "Name of a method to its arguments of `itrd-nlp train-textbrewer`: TextBrewer's own distiller."
+        },
+    )
+    students: dict[str, dict[str, Any]] = field(
+        default_factory=lambda: {"student": {}},
+        metadata={
+            "help": "Name of a student to arguments that hold for all methods, such as num_layers."
+        },
+    )
+    seeds: list[int] = field(
+        default_factory=lambda: [0, 1, 2],
+        metadata={"help": "Seeds. Each method is trained with each of them."},
+    )
+    search: dict[str, list[dict[str, Any]]] = field(
+        default_factory=dict,
+        metadata={
+            "help": "Name of a method to the arguments to try, equally many for each method. The best F1 on questions "
+            "held out of train is taken. An empty list: the method has nothing to choose."
+        },
+    )
+    holdout_questions: int = field(
+        default=2000,
+        metadata={"help": "Questions of train that are set aside where there is a search."},
+    )
+    reference: str = field(
+        default="kd", metadata={"help": "Method that the others are compared with."}
+    )
+    table: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": f"Columns of the tables: {', '.join(COLUMNS)}, and the metrics. Default: all."
+        },
+    )
+    cost_steps: int = field(
+        default=0,
+        metadata={
+            "help": "Steps of a short training of each method, with no other beside it. It measures the seconds that a "
+            "step takes with its teacher. 0: nothing is measured."
+        },
+    )
+    teacher_cache: str = field(
+        default="on",
+        metadata={
+            "help": "Cache of the teacher's outputs, as in `itrd-nlp distil`. All trainings share one folder, by default "
+            "one in output_dir.",
+            "choices": list(TEACHER_CACHES),
+        },
+    )
+    jobs: int = field(
+        default=1, metadata={"help": "Number of trainings at the same time. They share the cores."}
+    )
+    tables_only: bool = field(
+        default=False,
+        metadata={
+            "help": "Make tables and figures of results.jsonl and scores.npz, and train nothing."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        for name, least in (("holdout_questions", 1), ("cost_steps", 0), ("jobs", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name} is {getattr(self, name)}, but must be at least {least}.")
+        if not self.methods or not self.students or not self.seeds:
+            empty = next(n for n in ("methods", "students", "seeds") if not getattr(self, n))
+            raise UserError(f"{empty} is empty, but must name at least one.")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise UserError(f"seeds are {self.seeds}, but each may be there once only.")
+        twice = self.methods.keys() & self.textbrewer.keys()
+        if twice:
+            raise UserError(
+                f"{min(twice)!r} is in methods and in textbrewer, but must be in one of them."
+            )
+        for name in (*self.methods, *self.textbrewer, *self.students):
+            if not re.fullmatch(r"\w[\w.+-]*", name):
+                raise UserError(
+                    f"{name!r} names a method or a student, but a name has letters, digits and _ . + - only."
+                )
+        if self.reference not in self.methods:
+            raise UserError(
+                f"reference is {self.reference!r}, but must be one of the methods {', '.join(self.methods)}."
+            )
+        if self.search and self.search.keys() != self.all_methods.keys():
+            name = min(self.search.keys() ^ self.all_methods.keys())
+            raise UserError(
+                f"search and methods differ in {name!r}, but a search has a list of tries for every method; "
+                "an empty one for a method that has nothing to choose."
+            )
+        counts = {name: len(tries) for name, tries in self.search.items() if tries}
+        if len(set(counts.values())) > 1:
+            raise UserError(
+                f"search has {', '.join(f'{n} tries for {name}' for name, n in counts.items())}, but must have "
+                "equally many for each method."
+            )
+
+    @property
+    def all_methods(self) -> dict[str, dict[str, Any]]:
+        """Those of this package, then those of TextBrewer."""
+        return self.methods | self.textbrewer

@@ -1,0 +1,84 @@
+"""`itrd-nlp launch`: the sentence of a command is the last one, and its exit code is that of the launcher."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ACCELERATE = ROOT / "configs" / "accelerate"
+FAILS = """
+import os
+from itrd_nlp.cli import process
+from itrd_nlp.errors import UserError
+def main():
+    if os.environ.get("RANK", "0") == "{rank}":
+        raise UserError("the data are missing.")
+    import time; time.sleep(600)
+process.WAIT_FOR_THE_FIRST = 0.0
+process.run(main)
+"""
+
+
+def launch(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "itrd_nlp", "launch", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        check=False,
+        **options,
+    )
+
+
+def test_a_command_is_started_with_its_options_and_ends_with_its_sentence(tmp_path: Path) -> None:
+    config = ("--config_file", ACCELERATE / "cpu.yaml")
+    ended = launch(*config, "train-squad", "minilm_t3", "--sedd", "1", cwd=tmp_path)
+    assert ended.returncode == 2
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("error: there is no option --sedd; did you mean --seed")
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "last"),
+    [
+        ("import sys; sys.exit(0)", 0, None),
+        ("import sys; sys.exit(130)", 130, None),
+        ("import os; os.kill(os.getpid(), 9)", 137, None),
+        (FAILS.format(rank=0), 2, "error: the data are missing."),
+    ],
+)
+def test_a_script_ends_the_launcher_with_its_own_code(
+    body: str, code: int, last: str | None, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(body)
+    ended = launch("--config_file", ACCELERATE / "cpu.yaml", script)
+    assert ended.returncode == code
+    assert "Traceback" not in ended.stderr
+    if last is not None:
+        assert ended.stderr.splitlines()[-1] == last
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rank", "who"), [(0, ""), (1, "process 1: ")])
+def test_the_sentence_of_any_process_is_the_last_one(rank: int, who: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(FAILS.format(rank=rank))
+    ended = launch("--config_file", ACCELERATE / "cpu_2proc.yaml", script)
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1] == f"error: {who}the data are missing."
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_config_of_accelerate_that_is_missing_is_one_sentence() -> None:
+    ended = launch("--config_file", "nosuch.yaml", "train-squad", "minilm_t3")
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1].startswith("error: The passed configuration file `nosuch")
+    assert "Traceback" not in ended.stderr
