@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from transformers import PreTrainedModel, set_seed
-from transformers.trainer_pt_utils import nested_gather
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_NAME
 from transformers.utils.generic import find_labels
@@ -23,22 +20,20 @@ from itrd_nlp.distillation.arguments import (
     chosen_objective,
     scalar_objective,
 )
-from itrd_nlp.distillation.distributed import world_size
-from itrd_nlp.distillation.layer_map import layer_pairs
+from itrd_nlp.distillation.compatibility import resolve_pairs, sizes_of
 from itrd_nlp.distillation.model import DistillationModel
-from itrd_nlp.distillation.objective import BatchShare, ITRDObjective
+from itrd_nlp.distillation.objective import ITRDObjective
+from itrd_nlp.distillation.step import StepTotals, TermWatch, counts_of
 from itrd_nlp.distillation.teacher import Teacher
-from itrd_nlp.errors import TrainingDiverged, UserError
+from itrd_nlp.errors import UserError
 from itrd_nlp.losses.correlation import mean_correlation
 from itrd_nlp.losses.logits import mean_prediction
-from itrd_nlp.losses.outputs import IGNORED, EncoderOutput, LayerPair
-from itrd_nlp.losses.peers import Sizes
-from itrd_nlp.models.attention import attention_projections
+from itrd_nlp.losses.outputs import EncoderOutput
 from itrd_nlp.publish.hub_trainer import HubTrainer
 from itrd_nlp.training.identity import weights_digest
+from itrd_nlp.training.progress import Progress
 from itrd_nlp.training.record import ModelRecord, RunRecord
 from itrd_nlp.training.results import size
-from itrd_nlp.training.roles import Role, default_of, names_of
 
 OBJECTIVE_WEIGHTS_NAME = "objective.safetensors"
 _LATER_ARGUMENTS = ("peer_losses", "warm_start_ratio", "fade_ratio")
@@ -81,7 +76,7 @@ class ITRDTrainer(HubTrainer):
         pairs = resolve_pairs(model, teacher, args, more_teachers)
         if not args.needs_teacher:
             teacher = None
-        sizes = _sizes(model, teacher if teacher is not None else model)
+        sizes = sizes_of(model, teacher if teacher is not None else model)
         set_seed(args.seed)  # before the weights of projections and peers are drawn
         objective = ITRDObjective(
             pairs,
@@ -153,7 +148,7 @@ class ITRDTrainer(HubTrainer):
         """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._watch.steps += 1
-        totals = torch.stack([_counts(batch) for batch in batches]).sum(dim=0).to(device)
+        totals = torch.stack([counts_of(batch) for batch in batches]).sum(dim=0).to(device)
         if self.args.world_size > 1:
             totals = self.accelerator.reduce(totals, reduction="sum")
         return batches, StepTotals(totals, len(batches), self.args.world_size)
@@ -244,27 +239,34 @@ class ITRDTrainer(HubTrainer):
         return output
 
     def identity(self) -> dict[str, Any]:
-        """See `BaseTrainer.identity`: with the teacher's weights, the layer pairs and the objective."""
-        objective = self._distillation_model().objective
+        """See `BaseTrainer.identity`. It has the weights of the teachers and the layer pairs, too."""
+        identity = super().identity()
         # The layer pairs stand for the two arguments that say how they are found.
-        names = names_of(ITRDTrainingArguments, Role.OBJECTIVE) - {
-            "layer_map",
-            "include_embeddings",
-        }
+        del identity["layer_map"], identity["include_embeddings"]
+        pairs = self._distillation_model().objective.pairs
         return {
-            **super().identity(),
-            **{name: getattr(self.args, name) for name in names},
-            # None where the oldest checkpoints have no entry
-            **{name: getattr(self.args, name) or None for name in _LATER_ARGUMENTS},
-            "teacher_dtype": self.args.teacher_dtype,
-            "layer_pairs": [str(pair) for pair in objective.pairs],
+            **identity,
+            # None as in the oldest checkpoints, which have no such entries
+            **{name: identity[name] or None for name in _LATER_ARGUMENTS},
+            "layer_pairs": [str(pair) for pair in pairs],
             "teacher": weights_digest(self.teacher) if self.teacher is not None else None,
             "more_teachers": [weights_digest(other) for other in self.more_teachers] or None,
         }
 
-    def assumed_identity(self) -> dict[str, Any]:
-        """See `BaseTrainer.assumed_identity`: the defaults of the objective."""
-        return {f.name: default_of(f) for f in fields(ITRDTrainingArguments)}
+    @property
+    def learner(self) -> PreTrainedModel:
+        """See `ResumingTrainer.learner`: the student. The seed decides what projections start from."""
+        return self.student
+
+    def progress(self, before: Progress) -> Progress:
+        """See `BaseTrainer.progress`. It has the sums of the terms, too."""
+        terms = self._watch.pending(self.args.parallel_mode)
+        return dataclasses.replace(super().progress(before), terms=terms)
+
+    def take_up(self, before: Progress) -> None:
+        """See `BaseTrainer.take_up`. It continues the sums of the terms, too."""
+        super().take_up(before)
+        self._watch.take_up(before.terms, self.args.device)
 
     # ---- what the base class asks of a model ----
 
@@ -315,14 +317,14 @@ class ITRDTrainer(HubTrainer):
             )
 
     def _load_best_model(self) -> None:
-        assert self.state.best_model_checkpoint is not None
         if self.is_fsdp_enabled:
             super()._load_best_model()
             return
+        best = self._checked_best_checkpoint()
         names = [SAFE_WEIGHTS_NAME]
         if not self.args.save_only_model:  # which keeps what is published and nothing else
             names.append(OBJECTIVE_WEIGHTS_NAME)
-        self._load_weights(Path(self.state.best_model_checkpoint), names)
+        self._load_weights(best, names)
 
     def _load_weights(self, checkpoint: Path, names: list[str]) -> None:
         model = self._distillation_model()
@@ -338,165 +340,7 @@ class ITRDTrainer(HubTrainer):
             safetensors.torch.load_model(modules[name], path)
 
 
-class TermWatch:
-    """Sums the terms of the loss on their device, and remembers when one stopped being a finite number.
-
-    Nothing is read from the device before `means` or `check` ask, so a GPU is not waited for in every step.
-    """
-
-    def __init__(self) -> None:
-        self.steps = 0
-        self.names: list[str] = []
-        self.sums: Tensor | None = None
-        self.bad_since: Tensor | None = (
-            None  # the first step in which a term was not finite, 0: none
-        )
-
-    def add(self, terms: dict[str, Tensor], step: int) -> None:
-        """Add the terms of a micro-batch of optimizer step `step` (counted from 1)."""
-        values = torch.stack([value.detach().float() for value in terms.values()])
-        if self.bad_since is None:
-            self.names = list(terms)
-            self.bad_since = torch.zeros_like(values)
-        self.sums = values if self.sums is None else self.sums + values
-        first = (self.bad_since == 0) & ~values.isfinite()
-        self.bad_since = torch.where(first, step, self.bad_since)
-
-    def means(self, parallel_mode: Any) -> dict[str, float]:
-        """The mean of every term per optimizer step since the last call, over all processes."""
-        assert self.sums is not None
-        sums = (
-            nested_gather(self.sums[None], parallel_mode).reshape(-1, len(self.names)).mean(dim=0)
-        )
-        means = (sums / self.steps).tolist()
-        self.sums, self.steps = None, 0
-        return dict(zip(self.names, means, strict=True))
-
-    def check(self) -> None:
-        """Raise if a term was NaN or infinite since training began.
-
-        Raises:
-            TrainingDiverged: names the terms that were first.
-        """
-        if self.bad_since is None:
-            return
-        since = torch.where(self.bad_since > 0, self.bad_since, torch.inf)
-        if world_size() > 1:  # a term may be bad on one process alone; all must stop
-            dist.all_reduce(since, op=dist.ReduceOp.MIN)
-        steps = since.tolist()
-        step = min(steps)
-        if step == float("inf"):
-            return
-        bad = [name for name, first in zip(self.names, steps, strict=True) if first == step]
-        pairs = [name for name in bad if ":" in name]
-        raise TrainingDiverged(
-            f"the loss term {' and '.join(pairs or bad)} was NaN or infinite in step {step:.0f}; checkpoints written "
-            "before are as they were. A lower learning rate, or bf16 in place of fp16, is the usual remedy."
-        )
-
-
-class StepTotals:
-    """What the micro-batches of one optimizer step hold, over all processes.
-
-    Args:
-        counts: ``(3,)``: labels, rows, valid tokens.
-        micro_batches: micro-batches of this process.
-        world_size: number of processes; gradients are averaged over them, so shares carry it as a factor.
-    """
-
-    def __init__(self, counts: Tensor, micro_batches: int, world_size: int) -> None:
-        self.counts = counts
-        self.micro_batches = micro_batches
-        self.world_size = world_size
-
-    def share(self, inputs: dict[str, Any]) -> BatchShare:
-        """The share of one micro-batch."""
-        counts = self.counts.clamp(min=1)  # a step without labels has no task loss
-        shares = _counts(inputs).to(counts.device) / counts * self.world_size
-        per_token = "labels" in inputs and inputs["labels"].dim() == 2
-        return BatchShare(
-            task=shares[0],
-            logits=shares[2] if per_token else shares[1],
-            batch=1.0 / self.micro_batches,
-        )
-
-
-def _counts(batch: dict[str, Any]) -> Tensor:
-    # full, not tensor: that would copy a number to the device and wait for it
-    rows = torch.full((), len(batch["input_ids"]), device=batch["input_ids"].device)
-    targets = batch.get("labels", batch.get("start_positions"))
-    labels = targets.ne(IGNORED).sum() if targets is not None else rows
-    tokens = batch["attention_mask"].sum() if "attention_mask" in batch else rows
-    return torch.stack([labels, rows, tokens]).float()
-
-
 def _known_of(teacher: PreTrainedModel) -> ModelRecord:
     """The record of a teacher that nobody has judged."""
     name = Path(teacher.name_or_path).name if teacher.name_or_path else None
     return ModelRecord(name=name, layers=teacher.config.num_hidden_layers, **size(teacher))
-
-
-def resolve_pairs(
-    student: PreTrainedModel,
-    teacher: PreTrainedModel | None,
-    args: ITRDTrainingArguments,
-    more_teachers: Sequence[PreTrainedModel] = (),
-) -> list[LayerPair]:
-    """The layer pairs of a distillation, empty where no term reads hidden states.
-
-    Raises:
-        UserError: the objective needs a teacher and there is none, the two do not fit each other or a peer, or the
-            layer map names a layer that does not exist; there are more teachers and no KD.
-    """
-    if more_teachers and (args.w_kd == 0 or teacher is None):
-        why = "w_kd is 0" if args.w_kd == 0 else "there is no first one"
-        raise UserError(f"more_teachers are given, but {why}; they serve logit KD alone.")
-    for other in more_teachers:
-        check_compatible(student, other)
-    if not args.needs_teacher:
-        return []
-    if teacher is None:
-        raise UserError(
-            "teacher is None, but w_kd, beta_corr or beta_mi is > 0 or there are peer_losses; give a teacher or none "
-            "of these."
-        )
-    check_compatible(student, teacher)
-    if not args.needs_hidden_states:
-        return []
-    pairs = layer_pairs(
-        args.layer_map,
-        student_layers=student.config.num_hidden_layers,
-        teacher_layers=teacher.config.num_hidden_layers,
-        include_embeddings=args.include_embeddings,
-    )
-    if args.needs_attention:
-        attention_projections(student)
-        attention_projections(teacher)
-    with torch.random.fork_rng(devices=[]):  # only to hear what a peer refuses
-        for peer in args.peers:
-            peer(_sizes(student, teacher), pairs)
-    return pairs
-
-
-def _sizes(student: PreTrainedModel, teacher: PreTrainedModel) -> Sizes:
-    return Sizes(
-        student=student.config.hidden_size,
-        teacher=teacher.config.hidden_size,
-        student_heads=student.config.num_attention_heads,
-        teacher_heads=teacher.config.num_attention_heads,
-    )
-
-
-def check_compatible(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
-    """Refuse a pair of models that cannot be distilled into each other.
-
-    Raises:
-        UserError: the vocabularies or the number of labels differ.
-    """
-    for what, name in (("vocabulary", "vocab_size"), ("labels", "num_labels")):
-        ours, theirs = getattr(student.config, name), getattr(teacher.config, name)
-        if ours != theirs:
-            raise UserError(
-                f"{name} of the student is {ours} and of the teacher {theirs}, but they must be equal: both read the "
-                f"same inputs and their {what} must mean the same."
-            )

@@ -12,6 +12,7 @@ import torch
 from transformers import TrainingArguments
 
 from itrd_nlp.training.precision import slow_bf16_factor
+from itrd_nlp.training.roles import Metadata, Role
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,15 @@ class FineTuningArguments(TrainingArguments):
             "help": "Keep bf16 on a CPU that has no instructions for it. By default fp32 is taken there, which is tens "
             "of times as fast."
         },
+    )
+
+    overwrite_output_dir: bool = field(
+        default=False,
+        metadata=Metadata(
+            role=Role.LAUNCH,
+            help="Remove the checkpoints of an earlier run from output_dir and start anew. By default a folder with "
+            "checkpoints is refused, unless resume_from_checkpoint takes one up.",
+        ),
     )
 
     def __post_init__(self) -> None:

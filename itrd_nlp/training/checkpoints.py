@@ -1,9 +1,10 @@
-"""Checkpoints that are whole or not there: written aside, sealed with a manifest, renamed."""
+"""Checkpoints are whole or not there: a trainer writes them aside, seals them with a manifest and renames them."""
 
 from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -33,7 +34,9 @@ def seal(folder: Path) -> None:
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, in a few words; None if it is as it was written."""
+    """Say in a few words why a checkpoint cannot be used. None means that it is as it was written."""
+    if not folder.exists():
+        return "it is missing"
     if not folder.is_dir():
         return "it is no folder"
     manifest = folder / MANIFEST_NAME
@@ -66,10 +69,10 @@ def checkpoints(output_dir: Path) -> list[Path]:
 
 
 def last_good_checkpoint(output_dir: Path) -> Path | None:
-    """The newest checkpoint that is whole. Each damaged one that is passed over is named in a warning.
+    """Find the newest checkpoint that is whole. A warning names each damaged one that is newer.
 
     Returns:
-        None if there is no checkpoint at all.
+        The folder of the checkpoint, or None if there is no checkpoint at all.
 
     Raises:
         UserError: there are checkpoints, and every one is damaged.
@@ -83,6 +86,32 @@ def last_good_checkpoint(output_dir: Path) -> Path | None:
         passed_over.append(f"{path.name}: {reason}")
     if passed_over:
         raise UserError(
-            f"{output_dir} holds no checkpoint that is whole ({'; '.join(passed_over)}); remove them to start anew."
+            f"{output_dir} holds no checkpoint that is whole ({'; '.join(passed_over)}); start anew with "
+            "--overwrite_output_dir true."
         )
     return None
+
+
+def rotate_checkpoints(
+    output_dir: Path, limit: int | None, *, newest: Path, best: Path | None
+) -> None:
+    """Remove checkpoints, the oldest first, until no more than `limit` are left.
+
+    A checkpoint with a higher number than the newest one was passed over when the run resumed, because it is damaged or
+    because an earlier one was named. It goes before all others.
+
+    Args:
+        output_dir: folder of the run.
+        limit: number of checkpoints to keep; None or 0 keeps all.
+        newest: the checkpoint that was just written. It stays.
+        best: the best checkpoint so far, or None. It stays.
+    """
+    if not limit or limit < 0:
+        return
+    found = checkpoints(output_dir)
+    position = found.index(newest)
+    order = found[:position] + found[:position:-1]
+    removable = [path for path in order if best is None or path.resolve() != best.resolve()]
+    protected = len(found) - len(removable)
+    for path in removable[: max(len(found) - max(limit, protected), 0)]:
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,8 +1,8 @@
 """`results.json`: the record that a run leaves, as one type.
 
 The file is one flat JSON object. Scores stand beside the other keys, and ``metrics`` names them, so that a reader of
-the file finds ``f1`` where it always was. Version 1 of the file had neither ``version`` nor ``metrics``. It is still
-read.
+the file finds ``f1`` where it always was. Version 1 of the file had neither ``version`` nor ``metrics``. Before version
+3, time and loss of a resumed training were those of its last part. All versions are read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json
 
 RESULTS_NAME = "results.json"
-VERSION = 2
+VERSION = 3
 
 # The scores of version 1, which did not name them: those of a span head, else those of a classifier.
 _VERSION_1 = ({"exact_match": "EM", "f1": "F1"}, {"accuracy": "accuracy", "f1": "F1"})
@@ -101,6 +101,8 @@ class RunRecord(ModelRecord):
         teacher: the teacher of a distillation, None of a model that was fine-tuned.
         method: the library that distilled, None for this one's own objective.
         layer_pairs: ``student layer:teacher layer``.
+        train_loss: mean loss of all steps; see `knows_the_whole`.
+        precision: of the training as it really ran: ``fp32``, ``bf16``, ``fp16`` or ``fp8``. Default: not recorded.
         objective: the arguments of the objective, those with their defaults, too; empty in version 1.
         arguments: every argument of the experiment that is not its default.
 
@@ -122,6 +124,7 @@ class RunRecord(ModelRecord):
     datasets: dict[str, DataRecord] = {}
     steps: Count | None = None
     train_loss: float | None = None
+    precision: str | None = None
     objective: dict[str, Any] = {}
     arguments: dict[str, Any] = {}
     command: str | None = None
@@ -178,6 +181,11 @@ class RunRecord(ModelRecord):
         # A student without layer pairs is a fact; other empty fields say nothing.
         said = {"layer_pairs"} if self.teacher is not None else set()
         return {k: v for k, v in flat.items() if v not in ({}, []) or k in said}
+
+    @property
+    def knows_the_whole(self) -> bool:
+        """Whether time and loss are those of the whole training, even if it was resumed."""
+        return self.version >= 3
 
     def missing_score(self) -> str | None:
         """The name of a metric that the record names and does not have, None where all are there."""

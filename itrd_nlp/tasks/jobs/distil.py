@@ -38,6 +38,7 @@ from itrd_nlp.tasks.jobs.runs import (
 from itrd_nlp.tasks.jobs.speed import milliseconds_per_question
 from itrd_nlp.tasks.task import Answers, Task, TaskData, read_answers
 from itrd_nlp.training.arguments import FineTuningArguments
+from itrd_nlp.training.output_dir import check_output_dir
 from itrd_nlp.training.record import ModelRecord, RunRecord
 from itrd_nlp.training.roles import chosen_arguments
 
@@ -87,7 +88,7 @@ def distil(
         The record of the run. Where output_dir holds a finished run of the same arguments, that one's.
 
     Raises:
-        UserError: something cannot be used; output_dir holds a finished run of other arguments.
+        UserError: something cannot be used; output_dir is in use, or holds another run, finished or not.
     """
     task.check_distillation(args)
     arguments = chosen_arguments((model_args, loading, task.args, args))
@@ -96,6 +97,7 @@ def distil(
         show(finished, "student", f"Finished already: {args.output_dir}")
         push_finished(args, task)
         return finished
+    check_output_dir(args)
     prepared = _prepare(task, model_args, loading, args)
     record = train(prepared.trainer, task, prepared.data)
     scores = evaluation.scored(task, prepared.trainer, prepared.student, prepared.data)

@@ -23,6 +23,7 @@ from itrd_nlp.tasks.jobs.runs import (
 )
 from itrd_nlp.tasks.task import Task
 from itrd_nlp.training.arguments import FineTuningArguments
+from itrd_nlp.training.output_dir import check_output_dir
 from itrd_nlp.training.record import RunRecord
 from itrd_nlp.training.roles import chosen_arguments
 
@@ -47,7 +48,7 @@ def fine_tune(
         The record of the run. Where output_dir holds a finished run of the same arguments, that one's.
 
     Raises:
-        UserError: something cannot be used; output_dir holds a finished run of other arguments.
+        UserError: something cannot be used; output_dir is in use, or holds another run, finished or not.
     """
     task.check_fine_tuning()
     arguments = chosen_arguments((model_args, loading, task.args, args))
@@ -56,6 +57,7 @@ def fine_tune(
         show(finished, "teacher", f"Finished already: {args.output_dir}")
         push_finished(args, task)
         return finished
+    check_output_dir(args)
     name = model_args.model_name_or_path
     head, labels = task.head, task.labels
     set_seed(args.seed)  # before the weights of the head are drawn

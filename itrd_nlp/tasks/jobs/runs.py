@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -56,16 +55,17 @@ def recorded_license(name: str) -> str | None:
 
 def train(trainer: HubTrainer, task: Task, data: TaskData) -> RunRecord:
     """Train, and begin the record of the run with the facts that every training knows."""
-    started = time.perf_counter()
-    output = trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
+    trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
     known = trainer.known_record()
+    seconds = trainer.train_seconds
     return RunRecord(
         version=VERSION,
         task=task.name,
         metrics=dict(task.metrics),
         datasets=data.datasets,
-        train_seconds=round(time.perf_counter() - started, 1),
-        train_loss=output.training_loss,
+        train_seconds=round(seconds, 1) if seconds is not None else None,
+        train_loss=trainer.train_loss,
+        precision=trainer.precision,
         steps=trainer.state.global_step,
         environment=environment(),
         method=known.method,
