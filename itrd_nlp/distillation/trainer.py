@@ -1,4 +1,4 @@
-"""``ITRDTrainer``: ``transformers.Trainer`` with a teacher."""
+"""`ITRDTrainer`: `transformers.Trainer` with a teacher."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel, set_seed
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
-from transformers.utils import SAFE_WEIGHTS_NAME
 from transformers.utils.generic import find_labels
 
 from itrd_nlp.distillation.arguments import (
@@ -24,35 +21,35 @@ from itrd_nlp.distillation.compatibility import resolve_pairs, sizes_of
 from itrd_nlp.distillation.model import DistillationModel
 from itrd_nlp.distillation.objective import ITRDObjective
 from itrd_nlp.distillation.step import StepTotals, TermWatch, counts_of
+from itrd_nlp.distillation.student_trainer import OBJECTIVE_WEIGHTS_NAME, StudentTrainer
 from itrd_nlp.distillation.teacher import Teacher
-from itrd_nlp.errors import UserError
 from itrd_nlp.losses.correlation import mean_correlation
 from itrd_nlp.losses.logits import mean_prediction
 from itrd_nlp.losses.outputs import EncoderOutput
-from itrd_nlp.publish.hub_trainer import HubTrainer
 from itrd_nlp.training.identity import weights_digest
 from itrd_nlp.training.progress import Progress
 from itrd_nlp.training.record import ModelRecord, RunRecord
 from itrd_nlp.training.results import size
 
-OBJECTIVE_WEIGHTS_NAME = "objective.safetensors"
+__all__ = ["OBJECTIVE_WEIGHTS_NAME", "ITRDTrainer"]
+
 _LATER_ARGUMENTS = ("peer_losses", "warm_start_ratio", "fade_ratio")
 
 
-class ITRDTrainer(HubTrainer):
-    """Distils a teacher into a student: logit KD, correlation and mutual information, besides the task loss.
+class ITRDTrainer(StudentTrainer):
+    """A trainer that distils a teacher into a student: logit KD, correlation, mutual information and the task loss.
 
-    Use it as ``transformers.Trainer``. The student is what ``save_model`` writes and the Hub gets, alone and
-    loadable without this package; projections live in ``trainer.model.objective`` and in checkpoints only.
+    Use it as ``transformers.Trainer``. It saves and pushes the student alone, which loads without this package. The
+    projections are in ``trainer.model.objective`` and in checkpoints only.
 
     Args:
         model: the student, any encoder of transformers with a head that returns logits and hidden states.
         teacher: a fine-tuned model with a head of the same kind. It is frozen, put in evaluation mode and cast to
-            ``args.teacher_dtype``. May be None where no term of the objective needs one.
-        args: see :class:`~itrd_nlp.ITRDTrainingArguments`.
-        more_teachers: further teachers, treated likewise. KD then learns from the mean of all predictions; hidden
-            states are those of ``teacher``.
-        **kwargs: as for ``transformers.Trainer``.
+            ``args.teacher_dtype``. It may be None if no term of the objective needs one.
+        args: arguments of the training and the objective.
+        more_teachers: further teachers, treated likewise. KD then learns from the mean of all predictions. Hidden
+            states are those of ``teacher``. Default: none.
+        **kwargs: arguments of ``transformers.Trainer``.
 
     Raises:
         UserError: student and teacher do not fit each other, or the layer map names a layer that does not exist.
@@ -89,7 +86,7 @@ class ITRDTrainer(HubTrainer):
         if args.label_names is None:  # transformers guesses them by the name of the model's class
             args.label_names = find_labels(type(model))
         super().__init__(model=DistillationModel(model, objective), args=args, **kwargs)
-        self.loss_is_scaled_for_ga = True  # by BatchShare
+        self.loss_is_scaled_for_ga = True  # BatchShare scales it
         self.teacher = None if teacher is None else self._frozen(teacher)
         self.more_teachers = [self._frozen(other) for other in more_teachers]
         self._run_teachers: list[Teacher] = []
@@ -113,13 +110,8 @@ class ITRDTrainer(HubTrainer):
         teacher.eval().requires_grad_(False)
         return teacher.to(device=self.args.device, dtype=self.args.resolved_teacher_dtype())
 
-    @property
-    def published_model(self) -> PreTrainedModel:
-        """See `HubTrainer.published_model`: the student."""
-        return self.student
-
     def known_record(self) -> RunRecord:
-        """See `HubTrainer.known_record`: with the objective, the layer pairs and the teachers."""
+        """See `HubTrainer.known_record`. The objective, the layer pairs and the teachers are added."""
         record = super().known_record()
         record.objective = scalar_objective(self.args)
         record.arguments |= chosen_objective(self.args)
@@ -127,15 +119,6 @@ class ITRDTrainer(HubTrainer):
         record.teacher = None if self.teacher is None else _known_of(self.teacher)
         record.more_teachers = [_known_of(other) for other in self.more_teachers]
         return record
-
-    @property
-    def student(self) -> PreTrainedModel:
-        """The student, without the projections."""
-        return self._distillation_model().student
-
-    def _distillation_model(self) -> DistillationModel:
-        """Student and objective, without the wrapper of DDP or FSDP."""
-        return self.accelerator.unwrap_model(self.model)
 
     # ---- the training step ----
 
@@ -160,7 +143,7 @@ class ITRDTrainer(HubTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Teacher forward, then student and objective through the wrapped model.
+        """Run the teacher, and then student and objective through the wrapped model.
 
         In evaluation only the student runs, and the loss is its task loss.
         """
@@ -194,7 +177,7 @@ class ITRDTrainer(HubTrainer):
         return dataclasses.replace(first, logits=logits)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the mean of every term since the last log; one transfer from the device for all of them.
+        """Add the mean of every term since the last log, by one transfer from the device for all of them.
 
         Raises:
             TrainingDiverged: a term was NaN or infinite.
@@ -205,7 +188,7 @@ class ITRDTrainer(HubTrainer):
         super().log(logs, start_time)
 
     def _with_correlations(self, means: dict[str, float]) -> dict[str, float]:
-        """Add the mean correlation of each layer pair, which says more to a reader than its loss."""
+        """Add the mean correlation of each layer pair, which tells a reader more than its loss does."""
         for pair in self._distillation_model().objective.pairs:
             if f"corr_{pair}" in means:
                 assert self.teacher is not None
@@ -219,7 +202,7 @@ class ITRDTrainer(HubTrainer):
         super()._save_checkpoint(model, trial)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
-        """See `BaseTrainer.train`.
+        """See `ResumingTrainer.train`.
 
         Raises:
             TrainingDiverged: a term was NaN or infinite; the checkpoints before are as they were.
@@ -239,7 +222,7 @@ class ITRDTrainer(HubTrainer):
         return output
 
     def identity(self) -> dict[str, Any]:
-        """See `BaseTrainer.identity`. It has the weights of the teachers and the layer pairs, too."""
+        """See `ResumingTrainer.identity`. It has the weights of the teachers and the layer pairs, too."""
         identity = super().identity()
         # The layer pairs stand for the two arguments that say how they are found.
         del identity["layer_map"], identity["include_embeddings"]
@@ -253,94 +236,18 @@ class ITRDTrainer(HubTrainer):
             "more_teachers": [weights_digest(other) for other in self.more_teachers] or None,
         }
 
-    @property
-    def learner(self) -> PreTrainedModel:
-        """See `ResumingTrainer.learner`: the student. The seed decides what projections start from."""
-        return self.student
-
     def progress(self, before: Progress) -> Progress:
-        """See `BaseTrainer.progress`. It has the sums of the terms, too."""
+        """See `ResumingTrainer.progress`. It has the sums of the terms, too."""
         terms = self._watch.pending(self.args.parallel_mode)
         return dataclasses.replace(super().progress(before), terms=terms)
 
     def take_up(self, before: Progress) -> None:
-        """See `BaseTrainer.take_up`. It continues the sums of the terms, too."""
+        """See `ResumingTrainer.take_up`. It continues the sums of the terms, too."""
         super().take_up(before)
         self._watch.take_up(before.terms, self.args.device)
 
-    # ---- what the base class asks of a model ----
-
-    def _set_signature_columns_if_needed(self) -> None:
-        if self._signature_columns is None:
-            wrapped, self.model = self.model, self.student
-            try:
-                super()._set_signature_columns_if_needed()
-            finally:
-                self.model = wrapped
-
-    def _save(
-        self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None
-    ) -> None:
-        """Write the student and its tokenizer; of the objective nothing."""
-        if not self.args.should_save:
-            return
-        output_dir = output_dir or self.args.output_dir
-        if state_dict is not None:
-            prefix = "student."
-            state_dict = {
-                name.removeprefix(prefix): value
-                for name, value in state_dict.items()
-                if name.startswith(prefix)
-            }
-        self.student.save_pretrained(output_dir, state_dict=state_dict)
-        if self.processing_class is not None:
-            self.processing_class.save_pretrained(output_dir)
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)
-        if self.is_fsdp_enabled:
-            return  # the base class has written the whole module, the objective in it
-        objective = self._distillation_model().objective
-        if self.args.should_save:
-            safetensors.torch.save_file(
-                objective.state_dict(), Path(output_dir) / OBJECTIVE_WEIGHTS_NAME
-            )
-
-    def _load_from_checkpoint(
-        self, resume_from_checkpoint: str, model: nn.Module | None = None
-    ) -> None:
-        if self.is_fsdp_enabled:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        else:
-            self._load_weights(
-                Path(resume_from_checkpoint), [SAFE_WEIGHTS_NAME, OBJECTIVE_WEIGHTS_NAME]
-            )
-
-    def _load_best_model(self) -> None:
-        if self.is_fsdp_enabled:
-            super()._load_best_model()
-            return
-        best = self._checked_best_checkpoint()
-        names = [SAFE_WEIGHTS_NAME]
-        if not self.args.save_only_model:  # which keeps what is published and nothing else
-            names.append(OBJECTIVE_WEIGHTS_NAME)
-        self._load_weights(best, names)
-
-    def _load_weights(self, checkpoint: Path, names: list[str]) -> None:
-        model = self._distillation_model()
-        modules = {SAFE_WEIGHTS_NAME: model.student, OBJECTIVE_WEIGHTS_NAME: model.objective}
-        for name in names:
-            path = checkpoint / name
-            if not path.is_file():
-                raise UserError(
-                    f"{path} does not exist, so {checkpoint} is no complete checkpoint of this trainer "
-                    f"(they are folders named {PREFIX_CHECKPOINT_DIR}-STEP)."
-                )
-            # by the CPU; copied into what the device holds
-            safetensors.torch.load_model(modules[name], path)
-
 
 def _known_of(teacher: PreTrainedModel) -> ModelRecord:
-    """The record of a teacher that nobody has judged."""
+    """Return the record of a teacher that nobody has judged."""
     name = Path(teacher.name_or_path).name if teacher.name_or_path else None
     return ModelRecord(name=name, layers=teacher.config.num_hidden_layers, **size(teacher))

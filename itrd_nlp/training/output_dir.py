@@ -15,7 +15,7 @@ from typing import IO
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import writing
 from itrd_nlp.training.arguments import FineTuningArguments
-from itrd_nlp.training.checkpoints import checkpoints
+from itrd_nlp.training.checkpoints import checkpoints, damage, last_good_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +68,38 @@ def check_output_dir(args: FineTuningArguments) -> None:
         resumed = next(iter(checkpoints(folder)), None)
     with locked(folder):
         check_checkpoints(folder, resumed, overwrite=args.overwrite_output_dir)
+
+
+def find_checkpoint(folder: Path, wanted: str | bool | None) -> Path | None:
+    """Find the checkpoint that a run takes up.
+
+    Args:
+        folder: folder of the run.
+        wanted: a checkpoint, True (or "true") for the newest whole one of the folder, or None (or "false").
+
+    Returns:
+        The checkpoint, or None for a run that starts anew.
+
+    Raises:
+        UserError: the checkpoint does not exist or is damaged, or all in the folder are.
+    """
+    if wanted in NOTHING:
+        return None
+    if wanted in NEWEST:
+        found = last_good_checkpoint(folder)
+        if found is None:
+            logger.warning("%s holds no checkpoint to resume from; starting anew.", folder)
+        return found
+    path = Path(str(wanted))
+    if not path.exists():
+        raise UserError(f"resume_from_checkpoint {path} does not exist.")
+    reason = damage(path)
+    if reason is not None:
+        raise UserError(
+            f"resume_from_checkpoint {path} is damaged: {reason}; --resume_from_checkpoint true takes the newest "
+            "whole one."
+        )
+    return path
 
 
 def check_checkpoints(folder: Path, resumed: Path | None, *, overwrite: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -41,3 +42,26 @@ class Progress:
     def write(self, checkpoint: Path) -> None:
         """Write the progress into a checkpoint."""
         write_text(checkpoint / PROGRESS_NAME, json.dumps(asdict(self), indent=1) + "\n")
+
+
+def metrics_of_the_whole(
+    metrics: Mapping[str, float], *, loss: float, seconds: float, steps: int, part: int
+) -> dict[str, float]:
+    """Return the metrics of a whole training, from those that transformers computes of its last part.
+
+    Args:
+        metrics: ``train_runtime``, ``train_samples_per_second`` and others of the last part.
+        loss: sum of the losses of all steps.
+        seconds: wall time of all parts.
+        steps: number of all steps.
+        part: number of the steps in the last part.
+    """
+    whole = {
+        "train_loss": loss / max(steps, 1),
+        "train_runtime": round(seconds, 4),
+        "train_steps_per_second": round(steps / seconds, 3),
+    }
+    if part and "train_samples_per_second" in metrics:
+        samples = metrics["train_samples_per_second"] * metrics["train_runtime"] * steps / part
+        whole["train_samples_per_second"] = round(samples / seconds, 3)
+    return whole

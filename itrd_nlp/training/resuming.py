@@ -20,7 +20,7 @@ from transformers.trainer_utils import TrainOutput
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.training.arguments import FineTuningArguments
-from itrd_nlp.training.checkpoints import damage, last_good_checkpoint
+from itrd_nlp.training.checkpoints import damage
 from itrd_nlp.training.identity import (
     VERSION,
     check_identity,
@@ -29,14 +29,13 @@ from itrd_nlp.training.identity import (
     weights_digest,
 )
 from itrd_nlp.training.output_dir import (
-    NEWEST,
-    NOTHING,
     check_checkpoints,
+    find_checkpoint,
     locked,
     remove_checkpoints,
 )
 from itrd_nlp.training.precision import PRECISIONS
-from itrd_nlp.training.progress import Progress
+from itrd_nlp.training.progress import Progress, metrics_of_the_whole
 from itrd_nlp.training.roles import CHOOSING, Role, default_of, names_of
 
 logger = logging.getLogger(__name__)
@@ -195,7 +194,7 @@ class ResumingTrainer(Trainer):
         overwrite = isinstance(args, FineTuningArguments) and args.overwrite_output_dir
         with locked(folder) if args.process_index == 0 else contextlib.nullcontext():
             self._began = time.perf_counter()
-            checkpoint = self._find_checkpoint(wanted)
+            checkpoint = find_checkpoint(folder, wanted)
             check_checkpoints(folder, checkpoint, overwrite=overwrite)
             self._resumes = checkpoint is not None
             self._identity = self._agreed_identity()
@@ -262,49 +261,22 @@ class ResumingTrainer(Trainer):
         self._globalstep_last_logged = before.last_logged
         self.skipped_steps = before.skipped_steps
 
-    def _find_checkpoint(self, wanted: str | bool | None) -> Path | None:
-        if wanted in NOTHING:
-            return None
-        output_dir = Path(self.args.output_dir)
-        if wanted in NEWEST:
-            found = last_good_checkpoint(output_dir)
-            if found is None:
-                logger.warning("%s holds no checkpoint to resume from; starting anew.", output_dir)
-            return found
-        path = Path(str(wanted))
-        if not path.exists():
-            raise UserError(f"resume_from_checkpoint {path} does not exist.")
-        reason = damage(path)
-        if reason is not None:
-            raise UserError(
-                f"resume_from_checkpoint {path} is damaged: {reason}; --resume_from_checkpoint true takes the newest "
-                "whole one."
-            )
-        return path
-
     # ---- log ----
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the number of steps that the fp16 scaler skipped. The last row of a resumed training is of the whole."""
+        """Log a row. With fp16 it counts skipped steps, and the last row of a resumed training is of the whole."""
         if self.args.fp16 and "loss" in logs:
             logs = logs | {"skipped_steps": float(self.skipped_steps)}
         if "train_loss" in logs and self._before is not None and self._before.seconds > 0:
-            logs = logs | self._of_the_whole(logs, self._seconds(self._before))
+            steps = self.state.global_step
+            logs = logs | metrics_of_the_whole(
+                logs,
+                loss=self._total_loss_scalar,
+                seconds=self._seconds(self._before),
+                steps=steps,
+                part=steps - self._initial_global_step,
+            )
         super().log(logs, start_time)
-
-    def _of_the_whole(self, logs: dict[str, float], seconds: float) -> dict[str, float]:
-        """The metrics of the whole training, from those of its last part."""
-        steps = self.state.global_step
-        whole = {
-            "train_loss": self._total_loss_scalar / max(steps, 1),
-            "train_runtime": round(seconds, 4),
-            "train_steps_per_second": round(steps / seconds, 3),
-        }
-        part = steps - self._initial_global_step
-        if part and "train_samples_per_second" in logs:
-            samples = logs["train_samples_per_second"] * logs["train_runtime"] * steps / part
-            whole["train_samples_per_second"] = round(samples / seconds, 3)
-        return whole
 
 
 class _Follow(TrainerCallback):
