@@ -266,7 +266,7 @@ class ITRDTrainingArguments(FineTuningArguments):
             )
         if self.warm_start_ratio > 0 and not self.needs_hidden_states:
             raise UserError(
-                f"warm_start_ratio is {self.warm_start_ratio}, but no term reads hidden states, so that nothing would "
+                f"warm_start_ratio is {self.warm_start_ratio}, but no term reads hidden states, so nothing would "
                 "be learned in these steps; set it to 0, or beta_corr or beta_mi to more."
             )
         if self.fade_ratio > 0 and not self.needs_hidden_states:
@@ -332,12 +332,12 @@ class ITRDTrainingArguments(FineTuningArguments):
 
     @property
     def peers(self) -> dict[type[PeerLoss], float]:
-        """The classes that ``peer_losses`` names, and their weights."""
+        """The classes that ``peer_losses`` names, with their weights."""
         weights = parsed_peer_losses(self.peer_losses)
         return {load_peer(path): weight for path, weight in weights.items()}
 
     def resolved_teacher_dtype(self) -> torch.dtype:
-        """The dtype of the teacher's weights."""
+        """Return the dtype of the teacher's weights."""
         if self.teacher_dtype == "auto":
             if self.bf16:
                 return torch.bfloat16
@@ -347,7 +347,7 @@ class ITRDTrainingArguments(FineTuningArguments):
 
 
 def scalar_objective(args: ITRDTrainingArguments) -> dict[str, Any]:
-    """The arguments of the objective that are one number, text or switch, in the order of their declaration."""
+    """Return the arguments of the objective that are one number, text or switch, in their order."""
     return {
         f.name: getattr(args, f.name)
         for f in fields(args)
@@ -357,16 +357,16 @@ def scalar_objective(args: ITRDTrainingArguments) -> dict[str, Any]:
 
 
 def chosen_objective(args: ITRDTrainingArguments) -> dict[str, Any]:
-    """The arguments of the objective that are not their defaults, as JSON stores them."""
+    """Return the arguments of the objective that are not their defaults, as JSON stores them."""
     names = names_of(ITRDTrainingArguments, Role.OBJECTIVE)
     return {name: value for name, value in chosen_arguments([args]).items() if name in names}
 
 
 def with_objective(record: RunRecord) -> RunRecord:
-    """A record whose objective is known as far as it can be: version 1 of the file had no such field.
+    """Return a record with its objective, as far as that can be known. Version 1 of the file had no such field.
 
-    There the arguments that were not their defaults are recorded. The defaults are known where the versions of this
-    package and of transformers are those of today.
+    That version recorded the arguments that were not their defaults. The defaults are known if this package and
+    transformers still have the same versions.
     """
     if record.objective or record.teacher is None or record.method is not None:
         return record

@@ -45,7 +45,7 @@ class TermWatch:
         return dict(zip(self.names, means, strict=True))
 
     def pending(self, parallel_mode: Any) -> dict[str, Any]:
-        """The sums since the last call of `means`, the mean over all processes, as JSON can hold them."""
+        """Return the sums since the last call of `means`, averaged over all processes, as JSON can hold them."""
         if self.sums is None:
             return {}
         sums = self._over_processes(parallel_mode).tolist()
@@ -59,7 +59,7 @@ class TermWatch:
             self.bad_since = torch.zeros_like(self.sums)
 
     def _over_processes(self, parallel_mode: Any) -> Tensor:
-        """The mean of each sum over all processes ``(terms,)``."""
+        """Return the mean of each sum over all processes ``(terms,)``."""
         assert self.sums is not None
         gathered: Tensor = nested_gather(self.sums[None], parallel_mode)
         return gathered.reshape(-1, len(self.names)).mean(dim=0)

@@ -40,7 +40,7 @@ class TextBrewerArguments(FineTuningArguments):
     matches ``L3_hidden_mse`` and ``L3_hidden_smmd``, embeddings among them) and of its `DistillationConfig`.
 
     Raises:
-        UserError: a value that makes no sense, or something that TextBrewer cannot do.
+        UserError: a value makes no sense, or TextBrewer cannot do it.
     """
 
     temperature: float = field(
@@ -164,7 +164,7 @@ class TextBrewerTrainer(HubTrainer):
         textbrewer_pairs(student, teacher, args)
 
     def known_record(self) -> RunRecord:
-        """See `HubTrainer.known_record`: with the layer pairs, and that TextBrewer trained."""
+        """See `HubTrainer.known_record`. The layer pairs and the name of TextBrewer are added."""
         record = super().known_record()
         record.method = METHOD
         record.layer_pairs = [str(pair) for pair in self.pairs]

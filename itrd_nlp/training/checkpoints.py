@@ -19,7 +19,7 @@ STAGING_NAME = ".incomplete-checkpoint"
 
 
 def seal(folder: Path) -> None:
-    """Write the manifest of a folder, size and sha256 of every file, and bring all of it to the disk."""
+    """Write the manifest of a folder, with size and sha256 of every file, and bring all of it to the disk."""
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST_NAME):
         files[str(path.relative_to(folder))] = {
@@ -59,7 +59,7 @@ def damage(folder: Path) -> str | None:
 
 
 def checkpoints(output_dir: Path) -> list[Path]:
-    """The checkpoints of a run, damaged ones included, the newest first."""
+    """List the checkpoints of a run, the newest first. Damaged ones are among them."""
     found = []
     for path in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
         step = path.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-")
@@ -82,7 +82,7 @@ def last_good_checkpoint(output_dir: Path) -> Path | None:
         reason = damage(path)
         if reason is None:
             return path
-        logger.warning("%s is damaged (%s); taking the one before.", path, reason)
+        logger.warning("%s is damaged (%s); taking the one before it.", path, reason)
         passed_over.append(f"{path.name}: {reason}")
     if passed_over:
         raise UserError(

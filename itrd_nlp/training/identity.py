@@ -30,9 +30,9 @@ _BATCH_ROWS = 4096
 
 
 def data_digest(dataset: Any) -> str:
-    """A digest of every row of a map-style data set.
+    """Return a digest of every row of a map-style data set.
 
-    Equal rows give equal digests, in whatever chunks, order of columns or format a `datasets.Dataset` holds them.
+    Equal rows give equal digests. Chunks, order of columns and format of a `datasets.Dataset` make no difference.
     """
     digest = hashlib.sha256(str(len(dataset)).encode())
     if isinstance(dataset, Dataset):
@@ -49,7 +49,7 @@ def data_digest(dataset: Any) -> str:
 
 
 def sampled_digest(dataset: Any) -> str:
-    """The digest of version 1: the length of a map-style data set and up to 256 rows spread over it."""
+    """Return the digest of version 1: of the length of a map-style data set, and of up to 256 rows spread over it."""
     total = len(dataset)
     digest = hashlib.sha256(str(total).encode())
     for i in range(min(total, SAMPLED_ROWS)):
@@ -59,7 +59,7 @@ def sampled_digest(dataset: Any) -> str:
 
 
 def weights_digest(model: nn.Module) -> str:
-    """A digest of the names and values of all weights of a model."""
+    """Return a digest of the names and values of all weights of a model."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -68,7 +68,7 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def _leaves(array: Any) -> Iterable[bytes]:
-    """The values of an Arrow array as bytes that do not depend on how its buffers are laid out."""
+    """Yield the values of an Arrow array as bytes. They do not depend on the layout of its buffers."""
     if isinstance(array, pa.ChunkedArray):  # a column without chunks, or too large for one
         for chunk in array.chunks:
             yield from _leaves(chunk)
@@ -101,7 +101,7 @@ def _row(row: Any, default: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON does not know, whole: the text of a large tensor leaves its middle out."""
+    """Return all of a value that JSON does not know. The text of a large tensor would leave its middle out."""
     if isinstance(value, bytes):
         return value.hex()
     return (
@@ -113,7 +113,7 @@ def _plain(value: Any) -> Any:
 
 
 def as_stored(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as JSON gives them back."""
+    """Return values as JSON gives them back."""
     stored: dict[str, Any] = json.loads(json.dumps(values, default=str))
     return stored
 
@@ -134,15 +134,15 @@ def check_identity(
 ) -> None:
     """Refuse a checkpoint of another run.
 
-    A checkpoint of version 1 is held to what it records, and to the arguments of the objective: those that it does not
-    record had their defaults.
+    A checkpoint of version 1 is compared in its own entries and in the arguments of the objective. The arguments that
+    it does not record had their defaults.
 
     Args:
-        folder: of the checkpoint.
-        identity: of the run that resumes.
-        defaults: the defaults of the arguments. They hold for an argument that is younger than the checkpoint.
-        objective: the names of the arguments of the objective.
-        version_1: the entries of the identity that version 1 made in another way.
+        folder: folder of the checkpoint.
+        identity: identity of the run that resumes.
+        defaults: defaults of the arguments. They hold for an argument that is younger than the checkpoint.
+        objective: names of the arguments of the objective.
+        version_1: entries of the identity that version 1 made in another way.
 
     Raises:
         UserError: names everything that differs.
@@ -169,5 +169,5 @@ def check_identity(
 
 
 def _completed(values: dict[str, Any], assumed: dict[str, Any]) -> dict[str, Any]:
-    """Put defaults in the place of what is missing, and of null, which version 1 has for the default of some."""
+    """Put defaults in the place of missing entries, and of null, by which version 1 names some defaults."""
     return assumed | {k: v for k, v in values.items() if v is not None or k not in assumed}

@@ -15,7 +15,7 @@ PROGRESS_NAME = "progress.json"
 
 @dataclass
 class Progress:
-    """What a training has spent and summed up, beside what transformers keeps in ``trainer_state.json``.
+    """The time and the sums of a training, which ``trainer_state.json`` of transformers does not hold.
 
     Attributes:
         seconds: wall time of all parts of the training.

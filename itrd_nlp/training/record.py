@@ -48,7 +48,7 @@ class DataRecord(BaseModel):
 
     @property
     def examples(self) -> int | None:
-        """The number of examples, whatever the task calls them."""
+        """The number of examples. Tasks call them questions or rows."""
         return self.questions if self.questions is not None else self.rows
 
 
@@ -87,7 +87,7 @@ class ModelRecord(BaseModel):
 
     @property
     def examples(self) -> int | None:
-        """The number of examples it was judged on, whatever the task calls them."""
+        """The number of examples that judged the model. Tasks call them questions or rows."""
         return self.questions if self.questions is not None else self.rows
 
 
@@ -146,7 +146,7 @@ class RunRecord(ModelRecord):
 
     @classmethod
     def read(cls, folder: str | Path) -> Self | None:
-        """The record in the folder of a run, None where there is none.
+        """Read the record in the folder of a run. It is None if there is none.
 
         Raises:
             UserError: the file is no JSON object, or a field of it makes no sense.
@@ -169,7 +169,7 @@ class RunRecord(ModelRecord):
         write_json(Path(folder) / RESULTS_NAME, self.as_json())
 
     def as_json(self) -> dict[str, Any]:
-        """The content of the file: unknown fields are left out, and scores stand beside the other keys."""
+        """Return the content of the file. It leaves unknown fields out, and scores stand beside the other keys."""
         flat = _flat(self.model_dump(exclude_none=True, exclude={"teacher", "more_teachers"}))
         if self.teacher is not None:
             flat["teacher"] = _flat(self.teacher.model_dump(exclude_none=True))
@@ -184,15 +184,15 @@ class RunRecord(ModelRecord):
 
     @property
     def knows_the_whole(self) -> bool:
-        """Whether time and loss are those of the whole training, even if it was resumed."""
+        """Whether time and loss are those of the whole training, even if the training was resumed."""
         return self.version >= 3
 
     def missing_score(self) -> str | None:
-        """The name of a metric that the record names and does not have, None where all are there."""
+        """Return the name of a metric whose score is missing. It is None if all scores are there."""
         return next((name for name in self.metrics if name not in self.scores), None)
 
     def changed(self, **changes: Any) -> Self:
-        """A copy with other values, checked as those of a file are."""
+        """Return a copy with other values, which are checked like those of a file."""
         return type(self).model_validate(self.as_json() | changes)
 
 

@@ -20,13 +20,13 @@ PACKAGES = ("torch", "transformers", "datasets", "accelerate", "evaluate")
 
 
 def size(model: nn.Module) -> dict[str, Any]:
-    """Parameters and megabytes (1e6 bytes, as stored in fp32) of a model."""
+    """Return the parameters of a model, and its megabytes (1e6 bytes) in fp32."""
     parameters = sum(p.numel() for p in model.parameters())
     return {"parameters": parameters, "megabytes_fp32": round(parameters * 4 / 1e6, 1)}
 
 
 def environment() -> dict[str, str]:
-    """Versions and machine, without names of hosts, users or folders."""
+    """Return versions and machine, without names of hosts, users or folders."""
     return {
         "itrd_nlp": __version__,
         **{package: version(package) for package in PACKAGES},
@@ -42,11 +42,11 @@ def _gpus() -> str:
 
 
 def print_summary(rows: Sequence[ModelRecord], title: str, metrics: Mapping[str, str]) -> None:
-    """Print one row a model: name, layers, parameters, size, scores, seconds.
+    """Print a table with a row for each model: name, layers, parameters, size, scores and seconds.
 
     Args:
-        rows: the models.
-        title: above the table.
+        rows: records of the models.
+        title: text above the table.
         metrics: name of a metric to the heading of its column.
     """
     table = Table(title=title, title_justify="left")

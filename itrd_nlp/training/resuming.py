@@ -1,4 +1,4 @@
-"""`ResumingTrainer`: which run a checkpoint belongs to, and a resumed run that reports the whole."""
+"""`ResumingTrainer`: it resumes from a checkpoint of its own run alone, and reports the whole run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from itrd_nlp.training.roles import CHOOSING, Role, default_of, names_of
 
 logger = logging.getLogger(__name__)
 
-# Model to the digest of its weights before its last training in this process that began anew.
+# From a model to the digest of its weights at the start of its last training in this process that began anew.
 _initial: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
@@ -50,9 +50,9 @@ class ResumingTrainer(Trainer):
     It holds `output_dir` while it trains; see `itrd_nlp.training.output_dir`.
 
     Attributes:
-        train_seconds: wall time of the whole training in seconds, after `train`. None before, and for a training that
-            was resumed from a checkpoint without a `Progress`.
-        train_loss: mean loss of all steps; None as above.
+        train_seconds: wall time of the whole training in seconds. It is None before the end of `train`, and if the
+            training was resumed from a checkpoint without a `Progress`.
+        train_loss: mean loss of all steps. It is None in the same cases.
     """
 
     train_seconds: float | None = None
@@ -77,9 +77,9 @@ class ResumingTrainer(Trainer):
         return PRECISIONS[self.accelerator.mixed_precision]
 
     def identity(self) -> dict[str, Any]:
-        """All that a checkpoint and the run that resumes from it must have in common.
+        """Return all that a checkpoint and the run that resumes from it must have in common.
 
-        It has every argument that changes the weights, the weights before the first step, the data, and the precision.
+        It holds every argument that changes the weights, the weights before the first step, the data and the precision.
 
         Returns:
             Values that JSON can hold. Digests stand for data and weights.
@@ -113,7 +113,7 @@ class ResumingTrainer(Trainer):
         return self.accelerator.unwrap_model(self.model)
 
     def _initial_weights(self) -> str | None:
-        """A digest of the weights before the first step. None where `model_init` makes them."""
+        """Return a digest of the weights before the first step. It is None if `model_init` makes them."""
         if self.model_init is not None:
             return None
         # A model that was interrupted in this process is not at its beginning any more.
@@ -121,7 +121,7 @@ class ResumingTrainer(Trainer):
         return known or weights_digest(self.learner)
 
     def _agreed_identity(self) -> dict[str, Any]:
-        """The identity that process zero finds, for all processes.
+        """Return the identity that process zero finds. All processes take it.
 
         Raises:
             UserError: the processes do not run in one precision.
@@ -156,16 +156,17 @@ class ResumingTrainer(Trainer):
         """Train as `transformers.Trainer.train` does.
 
         Args:
-            resume_from_checkpoint: a checkpoint, or True (or "true") for the newest whole one of `output_dir`.
-            **kwargs: as there.
+            resume_from_checkpoint: a checkpoint, or True (or "true") for the newest whole one of `output_dir`. Default:
+                start anew.
+            **kwargs: other arguments of that method.
 
         Returns:
             Steps, mean loss and metrics of the whole training, its earlier parts included.
 
         Raises:
-            UserError: the checkpoint is damaged or belongs to another run; `output_dir` is in use, or holds checkpoints
-                of an earlier run; the best checkpoint is damaged.
-            TrainingInterrupted: a signal came; a checkpoint is saved.
+            UserError: the checkpoint is damaged or belongs to another run, `output_dir` is in use or holds checkpoints
+                of an earlier run, or the best checkpoint is damaged.
+            TrainingInterrupted: a signal came, and a checkpoint is saved.
         """
         with self.occupied(resume_from_checkpoint) as checkpoint:
             if checkpoint is None:
@@ -188,7 +189,7 @@ class ResumingTrainer(Trainer):
             wanted: see `train`.
 
         Yields:
-            The checkpoint to resume from, None to start anew.
+            The checkpoint to resume from, or None to start anew.
         """
         folder, args = Path(self.args.output_dir), self.args
         overwrite = isinstance(args, FineTuningArguments) and args.overwrite_output_dir
@@ -205,7 +206,7 @@ class ResumingTrainer(Trainer):
                 self._check_identity(checkpoint)
                 self._before = Progress.read(checkpoint)
                 self._best = self._best_of(checkpoint)
-            self.accelerator.wait_for_everyone()  # before anything is removed that others look at
+            self.accelerator.wait_for_everyone()  # until all have looked at the folder
             if overwrite and args.process_index == 0:
                 remove_checkpoints(folder)
             yield checkpoint
@@ -216,7 +217,11 @@ class ResumingTrainer(Trainer):
         return before.seconds + time.perf_counter() - self._began
 
     def _best_of(self, checkpoint: Path) -> Path | None:
-        """The best checkpoint that a checkpoint names, if the training ends with it. It must be whole."""
+        """Return the best checkpoint that a checkpoint names. It is None unless the training ends with it.
+
+        Raises:
+            UserError: it is damaged.
+        """
         state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         if not self.args.load_best_model_at_end or state.best_model_checkpoint is None:
             return None
@@ -227,7 +232,7 @@ class ResumingTrainer(Trainer):
         return best
 
     def _checked_best_checkpoint(self) -> Path:
-        """The best checkpoint, which must be whole."""
+        """Return the best checkpoint, and refuse a damaged one."""
         assert self.state.best_model_checkpoint is not None
         best = Path(self.state.best_model_checkpoint)
         _require_best(best)
@@ -240,10 +245,10 @@ class ResumingTrainer(Trainer):
     # ---- progress ----
 
     def progress(self, before: Progress) -> Progress:
-        """The progress up to now, which goes into a checkpoint. All processes call it together.
+        """Return the progress up to now, for a checkpoint. All processes call this together.
 
         Args:
-            before: the progress of the checkpoint that the training was resumed from.
+            before: progress of the checkpoint that the training was resumed from.
         """
         loss = nested_gather(self._tr_loss, self.args.parallel_mode).mean()
         return Progress(
@@ -299,7 +304,7 @@ class _Follow(TrainerCallback):
 
 
 def _digest(dataset: Any) -> Any:
-    """A digest of a data set, of each one in a dict of them; None where the rows can be read only once."""
+    """Return a digest of a data set, or of each one in a dict. It is None if rows can be read only once."""
     if isinstance(dataset, dict):
         return {name: _digest(part) for name, part in dataset.items()}
     return data_digest(dataset) if isinstance(dataset, Sized) else None

@@ -1,4 +1,4 @@
-"""The role of an argument, said once in the metadata of its field.
+"""The role of an argument. The metadata of its field says it once.
 
     temperature: float = field(default=2.0, metadata=Metadata(help="...", role=Role.OBJECTIVE))
 
@@ -21,12 +21,12 @@ from itrd_nlp.training.secrets import is_secret_name
 
 
 class Role(Enum):
-    """What an argument is for."""
+    """The purpose of an argument."""
 
     EXPERIMENT = "experiment"
     """It changes the weights. An argument that names no role has this one."""
     OBJECTIVE = "objective"
-    """The same, and it says what is learned: a method of a comparison may choose it, and the card prints it."""
+    """It changes the weights and defines the loss. A method of a comparison may choose it, and the card prints it."""
     WATCHING = "watching"
     """It says when a run is logged, evaluated and saved, and on which machine it runs. A step learns the same. It
     stands among the arguments of a finished run, but a run may be resumed with another value."""
@@ -41,10 +41,10 @@ class Role(Enum):
 
 
 class Metadata(dict[str, Any]):
-    """The metadata of a field that says more than a parser of command lines takes.
+    """The metadata of a field, with more names than a parser of command lines takes.
 
-    `transformers.HfArgumentParser` hands all names in the metadata to argparse, which refuses those that it does not
-    know. So `keys` lists the names of argparse alone; ``metadata["role"]`` and ``metadata.get("role")`` work.
+    `transformers.HfArgumentParser` gives all names in the metadata to argparse, which refuses unknown ones. So `keys`
+    lists the names of argparse alone. ``metadata["role"]`` and ``metadata.get("role")`` still work.
     """
 
     def keys(self) -> Any:
@@ -97,7 +97,7 @@ _OF_TRANSFORMERS = {
 
 
 def role_of(argument: Field[Any]) -> Role:
-    """The role of a dataclass field."""
+    """Return the role of a dataclass field."""
     if is_secret_name(argument.name):
         return Role.SECRET
     role = argument.metadata.get("role", _OF_TRANSFORMERS.get(argument.name, Role.EXPERIMENT))
@@ -106,22 +106,22 @@ def role_of(argument: Field[Any]) -> Role:
 
 
 def names_of(group: type, *roles: Role) -> frozenset[str]:
-    """The arguments of a dataclass that have one of these roles."""
+    """Return the names of the arguments of a dataclass that have one of these roles."""
     return frozenset(f.name for f in fields(group) if f.init and role_of(f) in roles)
 
 
 def is_experiment(argument: Field[Any]) -> bool:
-    """Whether another value makes a finished run another one."""
+    """Return whether another value of the argument makes a finished run another one."""
     return role_of(argument) in (Role.EXPERIMENT, Role.OBJECTIVE, Role.WATCHING)
 
 
 def default_of(argument: Field[Any]) -> Any:
-    """The default of a dataclass field, `dataclasses.MISSING` where it has none."""
+    """Return the default of a dataclass field. It is `dataclasses.MISSING` if there is none."""
     return argument.default if argument.default_factory is MISSING else argument.default_factory()
 
 
 def chosen_arguments(groups: Iterable[Any]) -> dict[str, Any]:
-    """Every argument of a finished run that is not its default, as JSON stores it.
+    """Return every argument of a finished run that is not its default, as JSON stores it.
 
     Args:
         groups: instances of dataclasses.

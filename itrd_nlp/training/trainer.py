@@ -20,13 +20,12 @@ from itrd_nlp.training.signals import StopOnSignal
 
 
 class BaseTrainer(ResumingTrainer):
-    """`transformers.Trainer` for runs that are long and machines that die.
+    """`transformers.Trainer` for long runs on machines that may die.
 
-    - Training batches are grouped by length in an order of their own seed; evaluation keeps the order of the data
-      set. (transformers shuffles the evaluation set too when it groups by length; predictions would then not line
-      up with the examples they belong to.)
-    - A checkpoint is written aside, sealed with sizes and hashes, and renamed. A kill at any moment leaves the ones
-      before as they were. The seal is checked whenever a checkpoint is read, the best one at the end included.
+    - Training batches are grouped by length, in an order that depends on the seed alone. The evaluation keeps the order
+      of the data set. transformers would shuffle it with the same option, and mix up the predictions.
+    - A checkpoint is written aside, sealed with sizes and hashes, and renamed. A kill at any moment leaves the
+      earlier ones as they were. The seal is checked whenever a checkpoint is read, the best one at the end included.
     - `train(resume_from_checkpoint=True)` takes the newest whole checkpoint of `output_dir`, or starts anew where
       there is none. A checkpoint of another run is refused; see `identity`.
     - A training that starts anew is refused in a folder with checkpoints, unless `overwrite_output_dir` removes them.
@@ -42,7 +41,7 @@ class BaseTrainer(ResumingTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        hide_secrets(self.args)  # which are pickled into training_args.bin
+        hide_secrets(self.args)  # transformers pickles them into training_args.bin
         self.add_callback(StopOnSignal())
 
     # ---- data ----
@@ -77,7 +76,7 @@ class BaseTrainer(ResumingTrainer):
         return super()._get_output_dir(trial) if self._staging is None else str(self._staging)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Let the base class write into a folder aside; seal and rename what it wrote."""
+        """Let the base class write into a folder aside, and then seal and rename the checkpoint."""
         run_dir = Path(self._get_output_dir(trial))
         final = run_dir / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         staging = run_dir / STAGING_NAME
