@@ -74,8 +74,8 @@ class CompareArguments:
     teacher_cache: str = field(
         default="on",
         metadata={
-            "help": "Cache of the teacher's outputs, as in `itrd-nlp distil`. All trainings share one folder, by default "
-            "one in output_dir.",
+            "help": "Cache of the teacher's outputs, as in `itrd-nlp distil`. All trainings share one folder: "
+            "that of base, else one in output_dir.",
             "choices": list(TEACHER_CACHES),
         },
     )

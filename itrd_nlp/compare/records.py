@@ -34,7 +34,7 @@ SCORES_NAME = "scores.npz"
 # Fields of a run's record that stand in the records of a comparison, too, beside its scores.
 RESULTS = (
     *("task", "metrics", "questions", "rows", "signature", "layers", "parameters"),
-    *("megabytes_fp32", "steps", "layer_pairs", "datasets", "teacher", "environment"),
+    *("megabytes_fp32", "steps", "precision", "layer_pairs", "datasets", "teacher", "environment"),
 )
 # A record must have these fields and its metrics for tables and figures.
 RECORD = {
@@ -85,8 +85,8 @@ def _record(cell: Cell, results: RunRecord, task: type[ComparedTask], cost: floa
     stored = results.as_json()
     analysis = cell.folder / ANALYSIS_NAME
     answers = read_bytes(analysis / PREDICTIONS_NAME)
-    # A training that was taken up again knows the time of its last part only.
-    whole = starts(cell) < 2
+    # Records of earlier versions hold the time of the last part of a training that was taken up again.
+    whole = results.knows_the_whole or starts(cell) < 2
     return {
         "stage": cell.stage,
         "name": cell.name,

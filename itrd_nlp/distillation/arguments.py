@@ -1,4 +1,4 @@
-"""Arguments of :class:`~itrd_nlp.ITRDTrainer`."""
+"""The arguments of `ITRDTrainer`: the training, and the weights and shapes of its objective."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 import transformers
 
 from itrd_nlp import __version__
+from itrd_nlp.distillation.peer_losses import parsed_peer_losses
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import parse_json
-from itrd_nlp.losses.peers import PeerLoss, load_peer, term_name
+from itrd_nlp.losses.peers import PeerLoss, load_peer
 from itrd_nlp.losses.views import VIEWS
 from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.ranges import Range, check_values
@@ -29,14 +29,17 @@ TEACHER_DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 @dataclass
 class ITRDTrainingArguments(FineTuningArguments):
-    """``transformers.TrainingArguments`` and the weights and shapes of the objective.
+    """`FineTuningArguments`, and the weights and shapes of the objective.
 
     The total is ``w_task * L_task + w_kd * L_kd + beta_corr * sum L_corr + beta_mi * sum L_mi`` (paper, eq. 10, with
-    the logit KD of its section 5), sums over the layer pairs, plus ``weight * L`` of each of the ``peer_losses``. A
-    term of weight 0 is not computed; where there is no distillation term at all no teacher is needed.
+    the logit KD of its section 5), with sums over the layer pairs. Each of the ``peer_losses`` adds ``weight * L``. A
+    term of weight 0 is not computed. An objective without a distillation term needs no teacher.
+
+    The class is long because every field has its help, range and role beside it. A table apart from the fields would
+    have to be kept in step with them.
 
     Raises:
-        UserError: a value that makes no sense; the sentence names it and what is allowed.
+        UserError: a value makes no sense. The sentence names it and the allowed values.
     """
 
     w_task: float = field(
@@ -245,7 +248,7 @@ class ITRDTrainingArguments(FineTuningArguments):
 
     def __post_init__(self) -> None:
         check_values(self)
-        self.peer_losses = _peer_losses(self.peer_losses)
+        self.peer_losses = parsed_peer_losses(self.peer_losses)
         if isinstance(self.layer_map, str):
             self.layer_map = [self.layer_map]
         self._check_combinations()
@@ -263,7 +266,7 @@ class ITRDTrainingArguments(FineTuningArguments):
             )
         if self.warm_start_ratio > 0 and not self.needs_hidden_states:
             raise UserError(
-                f"warm_start_ratio is {self.warm_start_ratio}, but no term reads hidden states, so that nothing would "
+                f"warm_start_ratio is {self.warm_start_ratio}, but no term reads hidden states, so nothing would "
                 "be learned in these steps; set it to 0, or beta_corr or beta_mi to more."
             )
         if self.fade_ratio > 0 and not self.needs_hidden_states:
@@ -329,12 +332,12 @@ class ITRDTrainingArguments(FineTuningArguments):
 
     @property
     def peers(self) -> dict[type[PeerLoss], float]:
-        """The classes that ``peer_losses`` names, and their weights."""
-        weights = _peer_losses(self.peer_losses)
+        """The classes that ``peer_losses`` names, with their weights."""
+        weights = parsed_peer_losses(self.peer_losses)
         return {load_peer(path): weight for path, weight in weights.items()}
 
     def resolved_teacher_dtype(self) -> torch.dtype:
-        """The dtype of the teacher's weights."""
+        """Return the dtype of the teacher's weights."""
         if self.teacher_dtype == "auto":
             if self.bf16:
                 return torch.bfloat16
@@ -343,40 +346,8 @@ class ITRDTrainingArguments(FineTuningArguments):
         return dtype
 
 
-def _peer_losses(value: Any) -> dict[str, float]:
-    """The argument ``peer_losses`` as a mapping, every class found and every weight a number > 0."""
-    given = value
-    if isinstance(value, str):
-        try:
-            value = parse_json(value)
-        except ValueError:
-            value = None
-    elif value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise UserError(
-            f"peer_losses is {given!r}, but must map dotted paths of classes to weights, on the command line as a JSON "
-            "object such as '{\"itrd_nlp.losses.peers.PatientKD\": 10}'."
-        )
-    paths: dict[str, str] = {}
-    for path, weight in value.items():
-        number = isinstance(weight, int | float) and not isinstance(weight, bool)
-        if not number or not 0 < weight < float("inf"):
-            raise UserError(
-                f"peer_losses gives {path} the weight {weight!r}, but it must be a finite number > 0."
-            )
-        name = term_name(load_peer(str(path)))
-        if name in paths:
-            raise UserError(
-                f"peer_losses names {paths[name]} and {path}, which would both be {name} in the log; one needs another "
-                "name."
-            )
-        paths[name] = path
-    return {path: float(weight) for path, weight in value.items()}
-
-
 def scalar_objective(args: ITRDTrainingArguments) -> dict[str, Any]:
-    """The arguments of the objective that are one number, text or switch, in the order of their declaration."""
+    """Return the arguments of the objective that are one number, text or switch, in their order."""
     return {
         f.name: getattr(args, f.name)
         for f in fields(args)
@@ -386,16 +357,16 @@ def scalar_objective(args: ITRDTrainingArguments) -> dict[str, Any]:
 
 
 def chosen_objective(args: ITRDTrainingArguments) -> dict[str, Any]:
-    """The arguments of the objective that are not their defaults, as JSON stores them."""
+    """Return the arguments of the objective that are not their defaults, as JSON stores them."""
     names = names_of(ITRDTrainingArguments, Role.OBJECTIVE)
     return {name: value for name, value in chosen_arguments([args]).items() if name in names}
 
 
 def with_objective(record: RunRecord) -> RunRecord:
-    """A record whose objective is known as far as it can be: version 1 of the file had no such field.
+    """Return a record with its objective, as far as that can be known. Version 1 of the file had no such field.
 
-    There the arguments that were not their defaults are recorded. The defaults are known where the versions of this
-    package and of transformers are those of today.
+    That version recorded the arguments that were not their defaults. The defaults are known if this package and
+    transformers still have the same versions.
     """
     if record.objective or record.teacher is None or record.method is not None:
         return record

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from transformers import PreTrainedModel
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.teacher_cache import TeacherCache, read_speed
+from itrd_nlp.distillation.windows import as_read
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import EncoderOutput
 from itrd_nlp.models.early_exit import (
@@ -49,6 +51,9 @@ def cache_folder(model: PreTrainedModel, args: ITRDTrainingArguments) -> Path:
 
 class Teacher:
     """A teacher that computes its outputs for batches, or reads them from its cache.
+
+    With a cache the outputs are rounded as the cache stores them, even if they were just computed. A run then learns
+    the same with a cold and with a warm cache.
 
     If the objective needs no logits (``w_kd: 0``), the teacher stops after the highest layer that the objective reads.
 
@@ -88,6 +93,8 @@ class Teacher:
             and holds_its_layers_in_a_list(model)
         )
         self._exit_is_checked = False
+        # Whether the time or the disk lets the cache be used must not change what is learned.
+        self.rounds = args.teacher_cache != "off" and not self.needs_attention
         self.cache: TeacherCache | None = None
         self._read_speed: float | None = None
         # Seconds and bytes of each batch that was timed.
@@ -128,7 +135,7 @@ class Teacher:
             self._decide(output, started)
         if self.cache is not None:
             self.cache.write(inputs, output)
-        return output
+        return as_read(inputs, output) if self.rounds else output
 
     def _check_exit(self, inputs: dict[str, Any]) -> None:
         """Run the teacher to its end from now on, if stopping early gives other hidden states."""
@@ -156,7 +163,13 @@ class Teacher:
             return
         self.cache = TeacherCache(folder, max_bytes=int(args.cache_max_gb * 1e9))
         if args.teacher_cache == "auto":
-            self._read_speed = read_speed(folder)
+            try:
+                self._read_speed = read_speed(folder)
+            except OSError as error:
+                reason = os.strerror(error.errno or 0)
+                logger.warning("No teacher cache: %s cannot be written: %s.", folder, reason)
+                self.cache = None
+                return
         if args.process_index == 0:
             logger.warning("Teacher cache: about %.1f GB in %s.", gigabytes, folder)
 

@@ -7,12 +7,13 @@
 A record holds the valid tokens of one window in one layer, or the logits of the window. Its key is a digest of the
 window's inputs. Epochs, subsets, resumed runs and runs with other layers therefore share records. Every process appends
 to its own shards and reads the shards of all processes. Records are never rewritten. A killed process may leave a
-record half-written. Such a record has no entry, or its checksum fails, and the teacher computes the window again.
+record half-written. Such a record has no entry, or its checksum fails, and the teacher computes the window again. The
+same happens where an index or a type is damaged, or a file is missing. Nothing in this folder stops a training.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import logging
 import os
 import struct
@@ -26,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from itrd_nlp.distillation.windows import KEY_BYTES, row_keys, valid_tokens
 from itrd_nlp.files import writing
 from itrd_nlp.losses.outputs import EncoderOutput
 from itrd_nlp.models.encode import LOGITS
@@ -35,9 +37,11 @@ logger = logging.getLogger(__name__)
 SHARD_BYTES = 2**30
 """A process starts a new shard when its shard is larger than this, in bytes."""
 
-_ENTRY = struct.Struct("<16sQII")  # key, offset, bytes, CRC-32
-_NO_KEY = bytes(16)
+_ENTRY = struct.Struct(f"<{KEY_BYTES}sQII")  # key, offset, bytes, CRC-32
+_NO_KEY = bytes(KEY_BYTES)
 _PROBE_BYTES = 64 * 2**20
+# The logits of a span head, and those of all other heads.
+_HEADS = ([name for name in LOGITS if name != "logits"], ["logits"])
 
 
 class TeacherCache:
@@ -86,27 +90,24 @@ class TeacherCache:
         Returns:
             The output, on the device of the inputs. It is None if a part of a window is missing or damaged.
         """
-        mask = _mask(inputs)
+        mask = valid_tokens(inputs)
         names = [name for name in LOGITS if logits and (self.folder / name).is_dir()]
         keys = row_keys(inputs)
-        records: dict[str, list[bytes]] = {}
-        if logits and not names:
+        found: dict[str, Tensor] = {}
+        complete = not logits or names in _HEADS
+        for name in [*map(_hidden, layers), *names] if complete else []:
+            value = self._stream(name).read(keys, mask)
+            if value is None:
+                complete = False
+                break
+            found[name] = value
+        if not complete:
             self.misses += len(keys)
             return None
-        for name in [*map(_hidden, layers), *names]:
-            found = [self._stream(name).get(key) for key in keys]
-            whole = [record for record in found if record is not None]
-            if len(whole) < len(keys):
-                self.misses += len(keys)
-                return None
-            records[name] = whole
         self.hits += len(keys)
         return EncoderOutput(
-            logits={name: self._stream(name).unpack(records[name], mask) for name in names},
-            hidden_states={
-                layer: self._stream(_hidden(layer)).unpack(records[_hidden(layer)], mask)
-                for layer in layers
-            },
+            logits={name: found[name] for name in names},
+            hidden_states={layer: found[_hidden(layer)] for layer in layers},
         )
 
     def write(self, inputs: dict[str, Tensor], output: EncoderOutput) -> None:
@@ -121,29 +122,33 @@ class TeacherCache:
         """
         if self._full:
             return
-        mask = _mask(inputs).cpu()
+        mask = valid_tokens(inputs).cpu()
         keys = row_keys(inputs)
         tensors = {
             _hidden(layer): z.to(torch.bfloat16) for layer, z in output.hidden_states.items()
         }
-        for name, value in (tensors | output.logits).items():
-            stream = self._stream(name)
-            stream.describe(value)
-            rows = value.detach().cpu()
-            for key, row, valid in zip(keys, rows, mask, strict=True):
-                if key in stream:
-                    continue
-                row = row[valid] if stream.per_token else row
-                data = row.contiguous().view(torch.uint8).numpy().tobytes()
-                if len(data) > self._room:
+        try:
+            for name, value in (tensors | output.logits).items():
+                if not self._put(self._stream(name), value, keys, mask):
                     self._stop(f"it has reached its limit (cache_max_gb) in {self.folder}")
                     return
-                try:
-                    stream.put(key, data)
-                except OSError as error:
-                    self._stop(f"{self.folder} cannot be written: {os.strerror(error.errno or 0)}")
-                    return
-                self._room -= len(data)
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            self._stop(f"{self.folder} cannot be written: {reason}")
+
+    def _put(self, stream: _Stream, value: Tensor, keys: list[bytes], mask: Tensor) -> bool:
+        """Append the rows of a tensor that are not stored. False means that the cache has no room for them."""
+        stream.describe(value)
+        for key, row, valid in zip(keys, value.detach().cpu(), mask, strict=True):
+            if key in stream:
+                continue
+            row = row[valid] if stream.per_token else row
+            data = row.contiguous().view(torch.uint8).numpy().tobytes()
+            if len(data) > self._room:
+                return False
+            stream.put(key, data)
+            self._room -= len(data)
+        return True
 
     def _stop(self, why: str) -> None:
         self._full = True
@@ -159,12 +164,9 @@ class _Stream:
     """The records of one tensor, found by their keys. Records are appended and never changed."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
         self.folder = folder
-        self.dtype = torch.bfloat16
-        self.per_token = True
-        # Each token has one number instead of a vector.
-        self._scalars = False
+        # Kind and dtype of the records. None: they are not known, because the file is missing or damaged.
+        self._description: tuple[str, torch.dtype] | None = None
         self._shards: list[str] = []
         self._tables: list[bytearray] = []
         self._readers: dict[int, int] = {}
@@ -179,33 +181,73 @@ class _Stream:
         return key in self._index
 
     def describe(self, value: Tensor) -> None:
-        """Write the kind and the dtype of the records, unless they are already known.
+        """Write the kind and the dtype of the records, unless they are already known to be these.
 
         Args:
             value: the tensor of a batch: vectors of tokens ``(B, L, d)``, numbers of tokens ``(B, L)``, or logits of
                 windows ``(B, C)``.
         """
-        path = self.folder / "type"
-        if path.exists():
-            return
         name = self.folder.name
         kind = "window"
         if name in ("start_logits", "end_logits"):
             kind = "token"
         elif value.dim() == 3:
             kind = "vector"
+        if self._description == (kind, value.dtype):
+            return
+        self.folder.mkdir(exist_ok=True)
+        path = self.folder / "type"
         temporary = path.with_name(f"type.{uuid.uuid4().hex}")
-        temporary.write_text(f"{kind} {str(value.dtype).removeprefix('torch.')}", encoding="utf-8")
-        temporary.replace(path)
-        self._read_description()
+        try:
+            temporary.write_text(f"{kind} {str(value.dtype).removeprefix('torch.')}", "utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        self._description = (kind, value.dtype)
+
+    @property
+    def per_token(self) -> bool:
+        """Whether a record has one part for each token, and none for padding."""
+        return self._description is not None and self._description[0] != "window"
 
     def _read_description(self) -> None:
-        path = self.folder / "type"
-        if path.exists():
-            kind, dtype = path.read_text(encoding="utf-8").split()
-            self.dtype = getattr(torch, dtype)
-            self.per_token = kind != "window"
-            self._scalars = kind == "token"
+        try:
+            kind, name = (self.folder / "type").read_text(encoding="utf-8").split()
+            dtype = getattr(torch, name)
+        except (OSError, ValueError, AttributeError):  # describe() writes it anew
+            return
+        if isinstance(dtype, torch.dtype) and (kind, dtype) in self._possible(dtype):
+            self._description = (kind, dtype)
+
+    def _possible(self, dtype: torch.dtype) -> list[tuple[str, torch.dtype]]:
+        """The descriptions that the records of this name may have."""
+        if self.folder.name.startswith("hidden-"):
+            return [("vector", torch.bfloat16)]
+        if self.folder.name in ("start_logits", "end_logits"):
+            return [("token", dtype)]
+        return [("vector", dtype), ("window", dtype)]
+
+    def read(self, keys: list[bytes], mask: Tensor) -> Tensor | None:
+        """Read the records of a batch into one tensor, with zeros where the mask ``(B, L)`` is false.
+
+        Returns:
+            The tensor on the device of the mask. It is None if a record is missing or damaged.
+        """
+        if self._description is None:
+            self._read_description()  # another process may have written it
+        if self._description is None:
+            return None
+        found = [self.get(key) for key in keys]
+        records = [record for record in found if record is not None]
+        if len(records) < len(keys):
+            return None
+        try:
+            return self.unpack(records, mask)
+        except (RuntimeError, ValueError):  # they contradict the type, so they are stored anew
+            for key in set(keys):
+                self._forget(key)
+            self._description = None
+            return None
 
     def refresh(self) -> None:
         """Read the entries that other processes have added."""
@@ -215,11 +257,14 @@ class _Stream:
                 self._tables.append(bytearray())
             shard = self._shards.index(path.stem)
             table = self._tables[shard]
-            if path.stat().st_size < len(table) + _ENTRY.size:
+            try:
+                if path.stat().st_size < len(table) + _ENTRY.size:
+                    continue
+                with path.open("rb") as file:
+                    file.seek(len(table))
+                    new = file.read()
+            except OSError:  # its windows are computed again
                 continue
-            with path.open("rb") as file:
-                file.seek(len(table))
-                new = file.read()
             first = len(table) // _ENTRY.size
             new = new[: len(new) // _ENTRY.size * _ENTRY.size]
             table += new
@@ -236,26 +281,38 @@ class _Stream:
             return None
         shard, number = place
         _, offset, size, checksum = _ENTRY.unpack_from(self._tables[shard], number * _ENTRY.size)
-        data = b""
-        if (reader := self._reader(shard)) is not None:
-            data = os.pread(reader, size, offset)
-        if len(data) == size and zlib.crc32(data) == checksum:
+        data = self._bytes(shard, offset, size)
+        if data and len(data) == size and zlib.crc32(data) == checksum:
             return data
         logger.warning(
             "A window in %s is damaged. The teacher computes it again.",
             self.folder / f"{self._shards[shard]}.bin",
         )
-        del self._index[key]
-        path = self.folder / f"{self._shards[shard]}.idx"
-        if path.exists():  # erase the entry for later runs, too
-            with path.open("r+b") as file:
-                file.seek(number * _ENTRY.size)
-                file.write(bytes(_ENTRY.size))
+        self._forget(key)
         return None
+
+    def _forget(self, key: bytes) -> None:
+        """Erase the entry of a key, for later runs, too. Where the disk refuses, they find the damage themselves."""
+        shard, number = self._index.pop(key)
+        path = self.folder / f"{self._shards[shard]}.idx"
+        with contextlib.suppress(OSError), path.open("r+b") as file:
+            file.seek(number * _ENTRY.size)
+            file.write(bytes(_ENTRY.size))
+
+    def _bytes(self, shard: int, offset: int, size: int) -> bytes:
+        """Read a part of a shard. A damaged entry may name a part that is not there; then there are no bytes."""
+        try:
+            reader = self._reader(shard)
+            if reader is None or offset + size > os.fstat(reader).st_size:
+                return b""
+            return os.pread(reader, size, offset)
+        except OSError:
+            return b""
 
     def put(self, key: bytes, data: bytes) -> None:
         """Append a record: first its bytes, and then its entry. A record without an entry does not exist."""
         if self._own is None or self._own[1].tell() > SHARD_BYTES:
+            self.folder.mkdir(exist_ok=True)
             name = uuid.uuid4().hex
             self._shards.append(name)
             self._tables.append(bytearray())
@@ -274,14 +331,16 @@ class _Stream:
 
     def unpack(self, records: list[bytes], mask: Tensor) -> Tensor:
         """Join the records of a batch into one tensor, with zeros where the mask ``(B, L)`` is false."""
-        flat = torch.frombuffer(bytearray(b"".join(records)), dtype=self.dtype)
-        if not self.per_token:
+        assert self._description is not None
+        kind, dtype = self._description
+        flat = torch.frombuffer(bytearray(b"".join(records)), dtype=dtype)
+        if kind == "window":
             return flat.view(len(records), -1).to(mask.device)
         valid = mask.cpu()
-        rows = flat.view(int(valid.sum()), -1)
+        rows = flat.view(int(valid.sum()), 1 if kind == "token" else -1)
         result = rows.new_zeros((*valid.shape, rows.shape[1]))
         result[valid] = rows
-        return (result.squeeze(-1) if self._scalars else result).to(mask.device)
+        return (result.squeeze(-1) if kind == "token" else result).to(mask.device)
 
     def _reader(self, shard: int) -> int | None:
         if shard not in self._readers:
@@ -296,29 +355,6 @@ class _Stream:
     def __del__(self) -> None:
         for reader in self._readers.values():
             os.close(reader)
-
-
-def row_keys(inputs: dict[str, Tensor]) -> list[bytes]:
-    """Return a digest of each row of a batch. It does not depend on the padded length of the batch.
-
-    Args:
-        inputs: tensors whose first dimension is the batch. Tensors of ``(B, L)`` count only where the attention mask is
-            true.
-
-    Returns:
-        One key of 16 bytes for each row.
-    """
-    valid = _mask(inputs).cpu()
-    values = {name: x.cpu() for name, x in sorted(inputs.items()) if name != "attention_mask"}
-    keys = []
-    for row, mask in enumerate(valid):
-        digest = hashlib.blake2b(digest_size=_ENTRY.size // 2)
-        for name, value in values.items():
-            part = value[row][mask] if value.shape == valid.shape else value[row]
-            digest.update(name.encode())
-            digest.update(part.contiguous().numpy().tobytes())
-        keys.append(digest.digest())
-    return keys
 
 
 def read_speed(folder: Path) -> float:
@@ -345,12 +381,6 @@ def read_speed(folder: Path) -> float:
 
 def _hidden(layer: int) -> str:
     return f"hidden-{layer}"
-
-
-def _mask(inputs: dict[str, Tensor]) -> Tensor:
-    if "attention_mask" in inputs:
-        return inputs["attention_mask"].bool()
-    return torch.ones_like(inputs["input_ids"], dtype=torch.bool)
 
 
 def _write_all(file: Any, data: bytes) -> None:

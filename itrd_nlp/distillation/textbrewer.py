@@ -72,15 +72,14 @@ def itrd_matches(
         >>> itrd_matches(3, 12, 768, 768, beta_mi=0)[0]["layer_T"]
         4
     """
-    if isinstance(layer_map, str):
-        layer_map = [layer_map]
-    pairs = layer_pairs(layer_map, student_layers=student_layers, teacher_layers=teacher_layers)
+    maps = [layer_map] if isinstance(layer_map, str) else layer_map
+    pairs = layer_pairs(maps, student_layers=student_layers, teacher_layers=teacher_layers)
     correlation, information = _register(alpha, mi_log, mi_max_samples)
     matches: list[dict[str, Any]] = []
 
     def add(pair: LayerPair, loss: str, weight: float, *, projected: bool) -> None:
-        match = {"layer_S": pair.student, "layer_T": pair.teacher, "feature": "hidden"}
-        match |= {"loss": loss, "weight": weight}
+        match: dict[str, Any] = {"layer_S": pair.student, "layer_T": pair.teacher}
+        match |= {"feature": "hidden", "loss": loss, "weight": weight}
         if projected:  # a new list, because TextBrewer appends to it
             match["proj"] = [PROJECTION, student_size, teacher_size]
         matches.append(match)

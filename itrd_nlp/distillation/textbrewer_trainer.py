@@ -1,9 +1,8 @@
-"""TextBrewer's own distiller on this package's data, to compare with: its losses, its recipe, its code.
+"""TextBrewer's own distiller on this package's data, for comparisons: its losses, its recipe and its code.
 
-`TextBrewerTrainer` hands models, batches and optimizer to TextBrewer's `GeneralDistiller` and takes over when that is
-done: evaluation, saving and the card are those of every run here. What one budget fixes (data, batches, optimizer,
-schedule, steps, initialisation) is the same as for `ITRDTrainer`; what makes TextBrewer's recipe is in
-`TextBrewerArguments`.
+`TextBrewerTrainer` gives models, batches and optimizer to TextBrewer's `GeneralDistiller`. Evaluation, saving and the
+card are then those of every run here. One budget fixes data, batches, optimizer, schedule, steps and initialisation,
+so they are those of `ITRDTrainer`. `TextBrewerArguments` hold TextBrewer's recipe.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class TextBrewerArguments(FineTuningArguments):
     matches ``L3_hidden_mse`` and ``L3_hidden_smmd``, embeddings among them) and of its `DistillationConfig`.
 
     Raises:
-        UserError: a value that makes no sense, or something that TextBrewer cannot do.
+        UserError: a value makes no sense, or TextBrewer cannot do it.
     """
 
     temperature: float = field(
@@ -115,17 +114,17 @@ class TextBrewerArguments(FineTuningArguments):
 
 
 class TextBrewerTrainer(HubTrainer):
-    """Trains a student by TextBrewer's `GeneralDistiller`.
+    """A trainer that lets TextBrewer's `GeneralDistiller` train the student.
 
-    It keeps no checkpoints to resume from: a run that is interrupted starts anew.
+    It keeps no checkpoints, so an interrupted run starts anew.
 
     Args:
         model: the student.
-        teacher: with hidden states of the same width. It keeps its dtype, because the soft cross-entropy of TextBrewer
-            reads its logits as they are.
-        args: recipe and training.
-        more_teachers: none, because TextBrewer takes one teacher.
-        **kwargs: of `transformers.Trainer`.
+        teacher: a model with hidden states of the same width. It keeps its dtype, because the soft cross-entropy of
+            TextBrewer reads its logits as they are.
+        args: arguments of the recipe and of the training.
+        more_teachers: further teachers. There may be none, because TextBrewer takes one teacher.
+        **kwargs: arguments of `transformers.Trainer`.
 
     Raises:
         UserError: TextBrewer is not installed, or the models do not fit.
@@ -165,7 +164,7 @@ class TextBrewerTrainer(HubTrainer):
         textbrewer_pairs(student, teacher, args)
 
     def known_record(self) -> RunRecord:
-        """See `HubTrainer.known_record`: with the layer pairs, and that TextBrewer trained."""
+        """See `HubTrainer.known_record`. The layer pairs and the name of TextBrewer are added."""
         record = super().known_record()
         record.method = METHOD
         record.layer_pairs = [str(pair) for pair in self.pairs]
@@ -175,24 +174,41 @@ class TextBrewerTrainer(HubTrainer):
         """Let TextBrewer train the student.
 
         Args:
-            resume_from_checkpoint: of no use here, since there is none.
-            **kwargs: of `transformers.Trainer.train`; none is read.
+            resume_from_checkpoint: it is not read, because TextBrewer leaves no checkpoints.
+            **kwargs: the arguments of `transformers.Trainer.train`. They are not read.
 
         Returns:
-            Steps, mean of the total loss, and no other metrics.
-        """
-        from textbrewer import DistillationConfig, GeneralDistiller, TrainingConfig
+            Steps, mean of the task loss, and no other metrics.
 
+        Raises:
+            UserError: `output_dir` is in use, or holds checkpoints of an earlier run.
+        """
+        with self.occupied(None):
+            batches = self.get_train_dataloader()
+            watched = self._watched(batches)
+            steps = self._steps(batches)
+            with tempfile.TemporaryDirectory() as folder:
+                distiller = self._distiller(folder, watched, steps)
+                with distiller:
+                    self._run(distiller, batches, steps)
+            self.state.global_step = watched.batches // self.args.gradient_accumulation_steps
+            self.train_loss = watched.mean()
+            self.published_model.eval()
+            return TrainOutput(self.state.global_step, self.train_loss, {})
+
+    def _steps(self, batches: Any) -> int:
+        """Return the number of optimizer steps."""
         args = self.args
-        student = self.published_model
-        student.to(args.device).train()
-        self.create_optimizer()
-        batches = self.get_train_dataloader()
-        steps = args.max_steps
-        if steps <= 0:
-            steps = len(batches) // args.gradient_accumulation_steps * int(args.num_train_epochs)
-        self.state.compute_steps(args, steps)  # a share of the steps becomes their number
-        accumulation = args.gradient_accumulation_steps
+        if args.max_steps > 0:
+            return args.max_steps
+        return len(batches) // args.gradient_accumulation_steps * int(args.num_train_epochs)
+
+    def _watched(self, batches: Any) -> _Watched:
+        """Return the student's adaptor, which logs as often as the arguments say."""
+        args, accumulation = self.args, self.args.gradient_accumulation_steps
+        self.state.compute_steps(
+            args, self._steps(batches)
+        )  # a share of the steps becomes a number
 
         def log(done: int, task: float) -> None:
             self.state.global_step = done // accumulation
@@ -200,55 +216,63 @@ class TextBrewerTrainer(HubTrainer):
             self.log({"task": task})
 
         every = self.state.logging_steps if args.logging_strategy == "steps" else 0
-        watched = _Watched(every * accumulation, log)
-        with tempfile.TemporaryDirectory() as folder:
-            distiller = GeneralDistiller(
-                train_config=TrainingConfig(
-                    output_dir=str(Path(folder) / "models"),
-                    log_dir=str(Path(folder) / "logs"),
-                    device=args.device,
-                    gradient_accumulation_steps=args.gradient_accumulation_steps,
-                    ckpt_frequency=1,
-                    ckpt_steps=steps,
-                ),
-                distill_config=DistillationConfig(
-                    temperature=args.temperature,
-                    kd_loss_weight=args.kd_loss_weight,
-                    hard_label_weight=args.hard_label_weight,
-                    intermediate_matches=textbrewer_matches(
-                        self.pairs, args.losses, args.match_weight
-                    ),
-                ),
-                model_T=_Run(self.teacher, bf16=args.bf16),
-                model_S=_Run(student, bf16=args.bf16),
-                adaptor_T=_adaptor,
-                adaptor_S=watched.adaptor,
-            )
-            length = {"num_steps": steps} if args.max_steps > 0 else {
-                "num_epochs": int(args.num_train_epochs)
-            }  # fmt: skip
-            with distiller:
-                distiller.train(
-                    self.optimizer,
-                    batches,
-                    scheduler_class=partial(_schedule, args.lr_scheduler_type),
-                    scheduler_args={
-                        "num_warmup_steps": args.get_warmup_steps(steps),
-                        "num_training_steps": steps,
-                    },
-                    max_grad_norm=args.max_grad_norm,
-                    callback=None,
-                    **length,
-                )
-        self.state.global_step = watched.batches // args.gradient_accumulation_steps
-        student.eval()
-        return TrainOutput(self.state.global_step, watched.mean(), {})
+        return _Watched(every * accumulation, log)
+
+    def _distiller(self, folder: str, watched: _Watched, steps: int) -> Any:
+        """Return TextBrewer's distiller.
+
+        Args:
+            folder: a folder for its own files.
+            watched: adaptor of the student.
+            steps: number of optimizer steps.
+        """
+        from textbrewer import DistillationConfig, GeneralDistiller, TrainingConfig
+
+        args = self.args
+        student = self.published_model.to(args.device).train()
+        return GeneralDistiller(
+            train_config=TrainingConfig(
+                output_dir=str(Path(folder) / "models"),
+                log_dir=str(Path(folder) / "logs"),
+                device=args.device,
+                gradient_accumulation_steps=args.gradient_accumulation_steps,
+                ckpt_frequency=1,
+                ckpt_steps=steps,
+            ),
+            distill_config=DistillationConfig(
+                temperature=args.temperature,
+                kd_loss_weight=args.kd_loss_weight,
+                hard_label_weight=args.hard_label_weight,
+                intermediate_matches=textbrewer_matches(self.pairs, args.losses, args.match_weight),
+            ),
+            model_T=_Run(self.teacher, bf16=args.bf16),
+            model_S=_Run(student, bf16=args.bf16),
+            adaptor_T=_adaptor,
+            adaptor_S=watched.adaptor,
+        )
+
+    def _run(self, distiller: Any, batches: Any, steps: int) -> None:
+        """Train with the optimizer and the schedule of the arguments."""
+        args = self.args
+        epochs = {"num_epochs": int(args.num_train_epochs)}
+        distiller.train(
+            self.create_optimizer(),
+            batches,
+            scheduler_class=partial(_schedule, args.lr_scheduler_type),
+            scheduler_args={
+                "num_warmup_steps": args.get_warmup_steps(steps),
+                "num_training_steps": steps,
+            },
+            max_grad_norm=args.max_grad_norm,
+            callback=None,
+            **({"num_steps": steps} if args.max_steps > 0 else epochs),
+        )
 
 
 def textbrewer_pairs(
     student: PreTrainedModel, teacher: PreTrainedModel, args: TextBrewerArguments
 ) -> list[LayerPair]:
-    """The layer pairs, empty where no loss reads hidden states.
+    """Return the layer pairs. There are none if no loss reads hidden states.
 
     Raises:
         UserError: TextBrewer is not installed, the widths differ, or a layer does not exist.
@@ -276,7 +300,7 @@ def textbrewer_pairs(
 def textbrewer_matches(
     pairs: list[LayerPair], losses: list[str], weight: float
 ) -> list[dict[str, Any]]:
-    """The recipe as TextBrewer's ``intermediate_matches``. Its ``mmd`` takes two layers of each, here one twice."""
+    """Return the recipe as TextBrewer's ``intermediate_matches``. Its ``mmd`` takes two layers, here one twice."""
     return [
         {
             "layer_T": [pair.teacher] * 2 if loss == "mmd" else pair.teacher,
@@ -291,7 +315,7 @@ def textbrewer_matches(
 
 
 class _Run(nn.Module):
-    """A model that returns its hidden states, under bf16 autocast if asked for, of which TextBrewer knows nothing."""
+    """A model that returns its hidden states, if asked for under bf16 autocast, which TextBrewer does not know."""
 
     def __init__(self, model: nn.Module, *, bf16: bool) -> None:
         super().__init__()
@@ -304,10 +328,11 @@ class _Run(nn.Module):
 
 
 class _Watched:
-    """The student's adaptor, which counts batches and sums the task loss.
+    """The student's adaptor. It counts batches and sums the task loss.
 
     Args:
-        every: this many batches hand their number and the mean task loss since the last time to ``log``; 0: never.
+        every: number of batches between two calls of ``log``. 0 stands for no call.
+        log: takes the number of batches so far, and the mean task loss since the last call.
     """
 
     def __init__(self, every: int, log: Callable[[int, float], None]) -> None:

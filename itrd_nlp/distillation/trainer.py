@@ -1,21 +1,15 @@
-"""``ITRDTrainer``: ``transformers.Trainer`` with a teacher."""
+"""`ITRDTrainer`: `transformers.Trainer` with a teacher."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel, set_seed
-from transformers.trainer_pt_utils import nested_gather
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
-from transformers.utils import SAFE_WEIGHTS_NAME
 from transformers.utils.generic import find_labels
 
 from itrd_nlp.distillation.arguments import (
@@ -23,41 +17,39 @@ from itrd_nlp.distillation.arguments import (
     chosen_objective,
     scalar_objective,
 )
-from itrd_nlp.distillation.distributed import world_size
-from itrd_nlp.distillation.layer_map import layer_pairs
+from itrd_nlp.distillation.compatibility import resolve_pairs, sizes_of
 from itrd_nlp.distillation.model import DistillationModel
-from itrd_nlp.distillation.objective import BatchShare, ITRDObjective
+from itrd_nlp.distillation.objective import ITRDObjective
+from itrd_nlp.distillation.step import StepTotals, TermWatch, counts_of
+from itrd_nlp.distillation.student_trainer import OBJECTIVE_WEIGHTS_NAME, StudentTrainer
 from itrd_nlp.distillation.teacher import Teacher
-from itrd_nlp.errors import TrainingDiverged, UserError
 from itrd_nlp.losses.correlation import mean_correlation
 from itrd_nlp.losses.logits import mean_prediction
-from itrd_nlp.losses.outputs import IGNORED, EncoderOutput, LayerPair
-from itrd_nlp.losses.peers import Sizes
-from itrd_nlp.models.attention import attention_projections
-from itrd_nlp.publish.hub_trainer import HubTrainer
+from itrd_nlp.losses.outputs import EncoderOutput
 from itrd_nlp.training.identity import weights_digest
+from itrd_nlp.training.progress import Progress
 from itrd_nlp.training.record import ModelRecord, RunRecord
 from itrd_nlp.training.results import size
-from itrd_nlp.training.roles import Role, default_of, names_of
 
-OBJECTIVE_WEIGHTS_NAME = "objective.safetensors"
+__all__ = ["OBJECTIVE_WEIGHTS_NAME", "ITRDTrainer"]
+
 _LATER_ARGUMENTS = ("peer_losses", "warm_start_ratio", "fade_ratio")
 
 
-class ITRDTrainer(HubTrainer):
-    """Distils a teacher into a student: logit KD, correlation and mutual information, besides the task loss.
+class ITRDTrainer(StudentTrainer):
+    """A trainer that distils a teacher into a student: logit KD, correlation, mutual information and the task loss.
 
-    Use it as ``transformers.Trainer``. The student is what ``save_model`` writes and the Hub gets, alone and
-    loadable without this package; projections live in ``trainer.model.objective`` and in checkpoints only.
+    Use it as ``transformers.Trainer``. It saves and pushes the student alone, which loads without this package. The
+    projections are in ``trainer.model.objective`` and in checkpoints only.
 
     Args:
         model: the student, any encoder of transformers with a head that returns logits and hidden states.
         teacher: a fine-tuned model with a head of the same kind. It is frozen, put in evaluation mode and cast to
-            ``args.teacher_dtype``. May be None where no term of the objective needs one.
-        args: see :class:`~itrd_nlp.ITRDTrainingArguments`.
-        more_teachers: further teachers, treated likewise. KD then learns from the mean of all predictions; hidden
-            states are those of ``teacher``.
-        **kwargs: as for ``transformers.Trainer``.
+            ``args.teacher_dtype``. It may be None if no term of the objective needs one.
+        args: arguments of the training and the objective.
+        more_teachers: further teachers, treated likewise. KD then learns from the mean of all predictions. Hidden
+            states are those of ``teacher``. Default: none.
+        **kwargs: arguments of ``transformers.Trainer``.
 
     Raises:
         UserError: student and teacher do not fit each other, or the layer map names a layer that does not exist.
@@ -81,7 +73,7 @@ class ITRDTrainer(HubTrainer):
         pairs = resolve_pairs(model, teacher, args, more_teachers)
         if not args.needs_teacher:
             teacher = None
-        sizes = _sizes(model, teacher if teacher is not None else model)
+        sizes = sizes_of(model, teacher if teacher is not None else model)
         set_seed(args.seed)  # before the weights of projections and peers are drawn
         objective = ITRDObjective(
             pairs,
@@ -94,7 +86,7 @@ class ITRDTrainer(HubTrainer):
         if args.label_names is None:  # transformers guesses them by the name of the model's class
             args.label_names = find_labels(type(model))
         super().__init__(model=DistillationModel(model, objective), args=args, **kwargs)
-        self.loss_is_scaled_for_ga = True  # by BatchShare
+        self.loss_is_scaled_for_ga = True  # BatchShare scales it
         self.teacher = None if teacher is None else self._frozen(teacher)
         self.more_teachers = [self._frozen(other) for other in more_teachers]
         self._run_teachers: list[Teacher] = []
@@ -118,13 +110,8 @@ class ITRDTrainer(HubTrainer):
         teacher.eval().requires_grad_(False)
         return teacher.to(device=self.args.device, dtype=self.args.resolved_teacher_dtype())
 
-    @property
-    def published_model(self) -> PreTrainedModel:
-        """See `HubTrainer.published_model`: the student."""
-        return self.student
-
     def known_record(self) -> RunRecord:
-        """See `HubTrainer.known_record`: with the objective, the layer pairs and the teachers."""
+        """See `HubTrainer.known_record`. The objective, the layer pairs and the teachers are added."""
         record = super().known_record()
         record.objective = scalar_objective(self.args)
         record.arguments |= chosen_objective(self.args)
@@ -132,15 +119,6 @@ class ITRDTrainer(HubTrainer):
         record.teacher = None if self.teacher is None else _known_of(self.teacher)
         record.more_teachers = [_known_of(other) for other in self.more_teachers]
         return record
-
-    @property
-    def student(self) -> PreTrainedModel:
-        """The student, without the projections."""
-        return self._distillation_model().student
-
-    def _distillation_model(self) -> DistillationModel:
-        """Student and objective, without the wrapper of DDP or FSDP."""
-        return self.accelerator.unwrap_model(self.model)
 
     # ---- the training step ----
 
@@ -153,7 +131,7 @@ class ITRDTrainer(HubTrainer):
         """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._watch.steps += 1
-        totals = torch.stack([_counts(batch) for batch in batches]).sum(dim=0).to(device)
+        totals = torch.stack([counts_of(batch) for batch in batches]).sum(dim=0).to(device)
         if self.args.world_size > 1:
             totals = self.accelerator.reduce(totals, reduction="sum")
         return batches, StepTotals(totals, len(batches), self.args.world_size)
@@ -165,7 +143,7 @@ class ITRDTrainer(HubTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Teacher forward, then student and objective through the wrapped model.
+        """Run the teacher, and then student and objective through the wrapped model.
 
         In evaluation only the student runs, and the loss is its task loss.
         """
@@ -199,7 +177,7 @@ class ITRDTrainer(HubTrainer):
         return dataclasses.replace(first, logits=logits)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the mean of every term since the last log; one transfer from the device for all of them.
+        """Add the mean of every term since the last log, by one transfer from the device for all of them.
 
         Raises:
             TrainingDiverged: a term was NaN or infinite.
@@ -210,7 +188,7 @@ class ITRDTrainer(HubTrainer):
         super().log(logs, start_time)
 
     def _with_correlations(self, means: dict[str, float]) -> dict[str, float]:
-        """Add the mean correlation of each layer pair, which says more to a reader than its loss."""
+        """Add the mean correlation of each layer pair, which tells a reader more than its loss does."""
         for pair in self._distillation_model().objective.pairs:
             if f"corr_{pair}" in means:
                 assert self.teacher is not None
@@ -224,7 +202,7 @@ class ITRDTrainer(HubTrainer):
         super()._save_checkpoint(model, trial)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
-        """See `BaseTrainer.train`.
+        """See `ResumingTrainer.train`.
 
         Raises:
             TrainingDiverged: a term was NaN or infinite; the checkpoints before are as they were.
@@ -244,259 +222,32 @@ class ITRDTrainer(HubTrainer):
         return output
 
     def identity(self) -> dict[str, Any]:
-        """See `BaseTrainer.identity`: with the teacher's weights, the layer pairs and the objective."""
-        objective = self._distillation_model().objective
+        """See `ResumingTrainer.identity`. It has the weights of the teachers and the layer pairs, too."""
+        identity = super().identity()
         # The layer pairs stand for the two arguments that say how they are found.
-        names = names_of(ITRDTrainingArguments, Role.OBJECTIVE) - {
-            "layer_map",
-            "include_embeddings",
-        }
+        del identity["layer_map"], identity["include_embeddings"]
+        pairs = self._distillation_model().objective.pairs
         return {
-            **super().identity(),
-            **{name: getattr(self.args, name) for name in names},
-            # None where the oldest checkpoints have no entry
-            **{name: getattr(self.args, name) or None for name in _LATER_ARGUMENTS},
-            "teacher_dtype": self.args.teacher_dtype,
-            "layer_pairs": [str(pair) for pair in objective.pairs],
+            **identity,
+            # None as in the oldest checkpoints, which have no such entries
+            **{name: identity[name] or None for name in _LATER_ARGUMENTS},
+            "layer_pairs": [str(pair) for pair in pairs],
             "teacher": weights_digest(self.teacher) if self.teacher is not None else None,
             "more_teachers": [weights_digest(other) for other in self.more_teachers] or None,
         }
 
-    def assumed_identity(self) -> dict[str, Any]:
-        """See `BaseTrainer.assumed_identity`: the defaults of the objective."""
-        return {f.name: default_of(f) for f in fields(ITRDTrainingArguments)}
+    def progress(self, before: Progress) -> Progress:
+        """See `ResumingTrainer.progress`. It has the sums of the terms, too."""
+        terms = self._watch.pending(self.args.parallel_mode)
+        return dataclasses.replace(super().progress(before), terms=terms)
 
-    # ---- what the base class asks of a model ----
-
-    def _set_signature_columns_if_needed(self) -> None:
-        if self._signature_columns is None:
-            wrapped, self.model = self.model, self.student
-            try:
-                super()._set_signature_columns_if_needed()
-            finally:
-                self.model = wrapped
-
-    def _save(
-        self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None
-    ) -> None:
-        """Write the student and its tokenizer; of the objective nothing."""
-        if not self.args.should_save:
-            return
-        output_dir = output_dir or self.args.output_dir
-        if state_dict is not None:
-            prefix = "student."
-            state_dict = {
-                name.removeprefix(prefix): value
-                for name, value in state_dict.items()
-                if name.startswith(prefix)
-            }
-        self.student.save_pretrained(output_dir, state_dict=state_dict)
-        if self.processing_class is not None:
-            self.processing_class.save_pretrained(output_dir)
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)
-        if self.is_fsdp_enabled:
-            return  # the base class has written the whole module, the objective in it
-        objective = self._distillation_model().objective
-        if self.args.should_save:
-            safetensors.torch.save_file(
-                objective.state_dict(), Path(output_dir) / OBJECTIVE_WEIGHTS_NAME
-            )
-
-    def _load_from_checkpoint(
-        self, resume_from_checkpoint: str, model: nn.Module | None = None
-    ) -> None:
-        if self.is_fsdp_enabled:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        else:
-            self._load_weights(
-                Path(resume_from_checkpoint), [SAFE_WEIGHTS_NAME, OBJECTIVE_WEIGHTS_NAME]
-            )
-
-    def _load_best_model(self) -> None:
-        assert self.state.best_model_checkpoint is not None
-        if self.is_fsdp_enabled:
-            super()._load_best_model()
-            return
-        names = [SAFE_WEIGHTS_NAME]
-        if not self.args.save_only_model:  # which keeps what is published and nothing else
-            names.append(OBJECTIVE_WEIGHTS_NAME)
-        self._load_weights(Path(self.state.best_model_checkpoint), names)
-
-    def _load_weights(self, checkpoint: Path, names: list[str]) -> None:
-        model = self._distillation_model()
-        modules = {SAFE_WEIGHTS_NAME: model.student, OBJECTIVE_WEIGHTS_NAME: model.objective}
-        for name in names:
-            path = checkpoint / name
-            if not path.is_file():
-                raise UserError(
-                    f"{path} does not exist, so {checkpoint} is no complete checkpoint of this trainer "
-                    f"(they are folders named {PREFIX_CHECKPOINT_DIR}-STEP)."
-                )
-            # by the CPU; copied into what the device holds
-            safetensors.torch.load_model(modules[name], path)
-
-
-class TermWatch:
-    """Sums the terms of the loss on their device, and remembers when one stopped being a finite number.
-
-    Nothing is read from the device before `means` or `check` ask, so a GPU is not waited for in every step.
-    """
-
-    def __init__(self) -> None:
-        self.steps = 0
-        self.names: list[str] = []
-        self.sums: Tensor | None = None
-        self.bad_since: Tensor | None = (
-            None  # the first step in which a term was not finite, 0: none
-        )
-
-    def add(self, terms: dict[str, Tensor], step: int) -> None:
-        """Add the terms of a micro-batch of optimizer step `step` (counted from 1)."""
-        values = torch.stack([value.detach().float() for value in terms.values()])
-        if self.bad_since is None:
-            self.names = list(terms)
-            self.bad_since = torch.zeros_like(values)
-        self.sums = values if self.sums is None else self.sums + values
-        first = (self.bad_since == 0) & ~values.isfinite()
-        self.bad_since = torch.where(first, step, self.bad_since)
-
-    def means(self, parallel_mode: Any) -> dict[str, float]:
-        """The mean of every term per optimizer step since the last call, over all processes."""
-        assert self.sums is not None
-        sums = (
-            nested_gather(self.sums[None], parallel_mode).reshape(-1, len(self.names)).mean(dim=0)
-        )
-        means = (sums / self.steps).tolist()
-        self.sums, self.steps = None, 0
-        return dict(zip(self.names, means, strict=True))
-
-    def check(self) -> None:
-        """Raise if a term was NaN or infinite since training began.
-
-        Raises:
-            TrainingDiverged: names the terms that were first.
-        """
-        if self.bad_since is None:
-            return
-        since = torch.where(self.bad_since > 0, self.bad_since, torch.inf)
-        if world_size() > 1:  # a term may be bad on one process alone; all must stop
-            dist.all_reduce(since, op=dist.ReduceOp.MIN)
-        steps = since.tolist()
-        step = min(steps)
-        if step == float("inf"):
-            return
-        bad = [name for name, first in zip(self.names, steps, strict=True) if first == step]
-        pairs = [name for name in bad if ":" in name]
-        raise TrainingDiverged(
-            f"the loss term {' and '.join(pairs or bad)} was NaN or infinite in step {step:.0f}; checkpoints written "
-            "before are as they were. A lower learning rate, or bf16 in place of fp16, is the usual remedy."
-        )
-
-
-class StepTotals:
-    """What the micro-batches of one optimizer step hold, over all processes.
-
-    Args:
-        counts: ``(3,)``: labels, rows, valid tokens.
-        micro_batches: micro-batches of this process.
-        world_size: number of processes; gradients are averaged over them, so shares carry it as a factor.
-    """
-
-    def __init__(self, counts: Tensor, micro_batches: int, world_size: int) -> None:
-        self.counts = counts
-        self.micro_batches = micro_batches
-        self.world_size = world_size
-
-    def share(self, inputs: dict[str, Any]) -> BatchShare:
-        """The share of one micro-batch."""
-        counts = self.counts.clamp(min=1)  # a step without labels has no task loss
-        shares = _counts(inputs).to(counts.device) / counts * self.world_size
-        per_token = "labels" in inputs and inputs["labels"].dim() == 2
-        return BatchShare(
-            task=shares[0],
-            logits=shares[2] if per_token else shares[1],
-            batch=1.0 / self.micro_batches,
-        )
-
-
-def _counts(batch: dict[str, Any]) -> Tensor:
-    # full, not tensor: that would copy a number to the device and wait for it
-    rows = torch.full((), len(batch["input_ids"]), device=batch["input_ids"].device)
-    targets = batch.get("labels", batch.get("start_positions"))
-    labels = targets.ne(IGNORED).sum() if targets is not None else rows
-    tokens = batch["attention_mask"].sum() if "attention_mask" in batch else rows
-    return torch.stack([labels, rows, tokens]).float()
+    def take_up(self, before: Progress) -> None:
+        """See `ResumingTrainer.take_up`. It continues the sums of the terms, too."""
+        super().take_up(before)
+        self._watch.take_up(before.terms, self.args.device)
 
 
 def _known_of(teacher: PreTrainedModel) -> ModelRecord:
-    """The record of a teacher that nobody has judged."""
+    """Return the record of a teacher that nobody has judged."""
     name = Path(teacher.name_or_path).name if teacher.name_or_path else None
     return ModelRecord(name=name, layers=teacher.config.num_hidden_layers, **size(teacher))
-
-
-def resolve_pairs(
-    student: PreTrainedModel,
-    teacher: PreTrainedModel | None,
-    args: ITRDTrainingArguments,
-    more_teachers: Sequence[PreTrainedModel] = (),
-) -> list[LayerPair]:
-    """The layer pairs of a distillation, empty where no term reads hidden states.
-
-    Raises:
-        UserError: the objective needs a teacher and there is none, the two do not fit each other or a peer, or the
-            layer map names a layer that does not exist; there are more teachers and no KD.
-    """
-    if more_teachers and (args.w_kd == 0 or teacher is None):
-        why = "w_kd is 0" if args.w_kd == 0 else "there is no first one"
-        raise UserError(f"more_teachers are given, but {why}; they serve logit KD alone.")
-    for other in more_teachers:
-        check_compatible(student, other)
-    if not args.needs_teacher:
-        return []
-    if teacher is None:
-        raise UserError(
-            "teacher is None, but w_kd, beta_corr or beta_mi is > 0 or there are peer_losses; give a teacher or none "
-            "of these."
-        )
-    check_compatible(student, teacher)
-    if not args.needs_hidden_states:
-        return []
-    pairs = layer_pairs(
-        args.layer_map,
-        student_layers=student.config.num_hidden_layers,
-        teacher_layers=teacher.config.num_hidden_layers,
-        include_embeddings=args.include_embeddings,
-    )
-    if args.needs_attention:
-        attention_projections(student)
-        attention_projections(teacher)
-    with torch.random.fork_rng(devices=[]):  # only to hear what a peer refuses
-        for peer in args.peers:
-            peer(_sizes(student, teacher), pairs)
-    return pairs
-
-
-def _sizes(student: PreTrainedModel, teacher: PreTrainedModel) -> Sizes:
-    return Sizes(
-        student=student.config.hidden_size,
-        teacher=teacher.config.hidden_size,
-        student_heads=student.config.num_attention_heads,
-        teacher_heads=teacher.config.num_attention_heads,
-    )
-
-
-def check_compatible(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
-    """Refuse a pair of models that cannot be distilled into each other.
-
-    Raises:
-        UserError: the vocabularies or the number of labels differ.
-    """
-    for what, name in (("vocabulary", "vocab_size"), ("labels", "num_labels")):
-        ours, theirs = getattr(student.config, name), getattr(teacher.config, name)
-        if ours != theirs:
-            raise UserError(
-                f"{name} of the student is {ours} and of the teacher {theirs}, but they must be equal: both read the "
-                f"same inputs and their {what} must mean the same."
-            )

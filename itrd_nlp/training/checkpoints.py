@@ -1,8 +1,9 @@
-"""Checkpoints that are whole or not there: written aside, sealed with a manifest, renamed."""
+"""Checkpoints are whole or not there: a trainer writes them aside, seals them with a manifest and renames them."""
 
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -25,7 +26,7 @@ STAGING_NAME = ".incomplete-checkpoint"
 
 
 def checkpoints(output_dir: Path) -> list[Path]:
-    """The checkpoints of a run, damaged ones included, the newest first."""
+    """List the checkpoints of a run, the newest first. Damaged ones are among them."""
     found = []
     for path in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
         step = path.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-")
@@ -35,10 +36,10 @@ def checkpoints(output_dir: Path) -> list[Path]:
 
 
 def last_good_checkpoint(output_dir: Path) -> Path | None:
-    """The newest checkpoint that is whole. Each damaged one that is passed over is named in a warning.
+    """Find the newest checkpoint that is whole. A warning names each damaged one that is newer.
 
     Returns:
-        None if there is no checkpoint at all.
+        The folder of the checkpoint, or None if there is no checkpoint at all.
 
     Raises:
         UserError: there are checkpoints, and every one is damaged.
@@ -48,10 +49,36 @@ def last_good_checkpoint(output_dir: Path) -> Path | None:
         reason = damage(path)
         if reason is None:
             return path
-        logger.warning("%s is damaged (%s); taking the one before.", path, reason)
+        logger.warning("%s is damaged (%s); taking the one before it.", path, reason)
         passed_over.append(f"{path.name}: {reason}")
     if passed_over:
         raise UserError(
-            f"{output_dir} holds no checkpoint that is whole ({'; '.join(passed_over)}); remove them to start anew."
+            f"{output_dir} holds no checkpoint that is whole ({'; '.join(passed_over)}); start anew with "
+            "--overwrite_output_dir true."
         )
     return None
+
+
+def rotate_checkpoints(
+    output_dir: Path, limit: int | None, *, newest: Path, best: Path | None
+) -> None:
+    """Remove checkpoints, the oldest first, until no more than `limit` are left.
+
+    A checkpoint with a higher number than the newest one was passed over when the run resumed, because it is damaged or
+    because an earlier one was named. It goes before all others.
+
+    Args:
+        output_dir: folder of the run.
+        limit: number of checkpoints to keep; None or 0 keeps all.
+        newest: the checkpoint that was just written. It stays.
+        best: the best checkpoint so far, or None. It stays.
+    """
+    if not limit or limit < 0:
+        return
+    found = checkpoints(output_dir)
+    position = found.index(newest)
+    order = found[:position] + found[:position:-1]
+    removable = [path for path in order if best is None or path.resolve() != best.resolve()]
+    protected = len(found) - len(removable)
+    for path in removable[: max(len(found) - max(limit, protected), 0)]:
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,34 +1,65 @@
-"""What makes two trainings the same one, so that a checkpoint is resumed by its own."""
+"""The identity of a training: all that a checkpoint and the run that resumes from it must have in common."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
+from datasets import Dataset
 from torch import nn
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import read_json, write_text
 
 IDENTITY_NAME = "identity.json"
+VERSION = 2
+"""Of the file. Version 1 named no version, few arguments, and 256 rows of the data."""
+
 SAMPLED_ROWS = 256
+_BATCH_ROWS = 4096
+
+
+# ---- data and weights ----
 
 
 def data_digest(dataset: Any) -> str:
-    """A digest of a map-style data set: its length and up to 256 rows spread over it."""
+    """Return a digest of every row of a map-style data set.
+
+    Equal rows give equal digests. Chunks, order of columns and format of a `datasets.Dataset` make no difference.
+    """
+    digest = hashlib.sha256(str(len(dataset)).encode())
+    if isinstance(dataset, Dataset):
+        tables = dataset.with_format("arrow").iter(batch_size=_BATCH_ROWS)
+        for table in tables:
+            for name in sorted(table.column_names):
+                digest.update(name.encode())
+                for part in _leaves(table[name].combine_chunks()):
+                    digest.update(part)
+    else:
+        for i in range(len(dataset)):
+            digest.update(_row(dataset[i], default=_plain))
+    return digest.hexdigest()[:16]
+
+
+def sampled_digest(dataset: Any) -> str:
+    """Return the digest of version 1: of the length of a map-style data set, and of up to 256 rows spread over it."""
     total = len(dataset)
     digest = hashlib.sha256(str(total).encode())
     for i in range(min(total, SAMPLED_ROWS)):
         row = dataset[i * total // min(total, SAMPLED_ROWS)]
-        digest.update(json.dumps(row, sort_keys=True, default=str).encode())
+        digest.update(_row(row, default=str))
     return digest.hexdigest()[:16]
 
 
 def weights_digest(model: nn.Module) -> str:
-    """A digest of the names and values of all weights of a model."""
+    """Return a digest of the names and values of all weights of a model."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -36,45 +67,111 @@ def weights_digest(model: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def write_identity(folder: Path, identity: dict[str, Any]) -> None:
+def _leaves(array: Any) -> Iterable[bytes]:
+    """Yield the values of an Arrow array as bytes. They do not depend on the layout of its buffers."""
+    if isinstance(array, pa.ChunkedArray):  # a column without chunks, or too large for one
+        for chunk in array.chunks:
+            yield from _leaves(chunk)
+        return
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    kind = array.type
+    yield np.packbits(array.is_valid().to_numpy(zero_copy_only=False)).tobytes()
+    if pa.types.is_dictionary(kind):
+        yield from _leaves(array.dictionary_decode())
+    elif pa.types.is_struct(kind):
+        for field, values in zip(kind, array.flatten(), strict=True):
+            yield field.name.encode()
+            yield from _leaves(values)
+    elif (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    ):
+        yield pc.list_value_length(array).fill_null(0).cast(pa.int64()).to_numpy().tobytes()
+        yield from _leaves(pc.list_flatten(array))
+    elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        yield str(kind).encode()
+        yield array.fill_null(0).to_numpy(zero_copy_only=False).tobytes()
+    else:
+        yield str(kind).encode()
+        yield _row(array.to_pylist(), default=_plain)
+
+
+def _row(row: Any, default: Any) -> bytes:
+    return json.dumps(row, sort_keys=True, default=default).encode()
+
+
+def _plain(value: Any) -> Any:
+    """Return all of a value that JSON does not know. The text of a large tensor would leave its middle out."""
+    if isinstance(value, bytes):
+        return value.hex()
+    return (
+        value.tolist() if isinstance(value, torch.Tensor | np.ndarray | np.generic) else str(value)
+    )
+
+
+# ---- the file ----
+
+
+def as_stored(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as JSON gives them back."""
+    stored: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return stored
+
+
+def write_identity(folder: Path, identity: Mapping[str, Any]) -> None:
     """Put the identity of a run into its checkpoint."""
-    text = json.dumps(identity, indent=1, sort_keys=True) + "\n"
+    text = json.dumps(identity, indent=1, sort_keys=True, default=str) + "\n"
     write_text(folder / IDENTITY_NAME, text)
 
 
 def check_identity(
-    folder: Path, identity: dict[str, Any], assumed: dict[str, Any] | None = None
+    folder: Path,
+    identity: Mapping[str, Any],
+    *,
+    defaults: Mapping[str, Any],
+    objective: Iterable[str],
+    version_1: Mapping[str, Any],
 ) -> None:
     """Refuse a checkpoint of another run.
 
+    A checkpoint of version 1 is compared in its own entries and in the arguments of the objective. The arguments that
+    it does not record had their defaults.
+
     Args:
-        folder: of the checkpoint.
-        identity: of the run that resumes.
-        assumed: the values that hold where the checkpoint does not record them, because it was written before they
-            were a part of the identity; None for all others.
+        folder: folder of the checkpoint.
+        identity: identity of the run that resumes.
+        defaults: defaults of the arguments. They hold for an argument that is younger than the checkpoint.
+        objective: names of the arguments of the objective.
+        version_1: entries of the identity that version 1 made in another way.
 
     Raises:
         UserError: names everything that differs.
     """
-    assumed = json.loads(json.dumps(assumed or {}, default=str))
-
-    def complete(values: dict[str, Any]) -> dict[str, Any]:
-        # Null stands for the default of some arguments, because the oldest checkpoints have no entry for them.
-        return assumed | {k: v for k, v in values.items() if v is not None or k not in assumed}
-
-    recorded = read_json(folder / IDENTITY_NAME)
-    if not isinstance(recorded, dict):
+    now, defaults = as_stored(identity), as_stored(defaults)
+    before = read_json(folder / IDENTITY_NAME)
+    if not isinstance(before, dict):
         raise UserError(
             f"{folder / IDENTITY_NAME} is no JSON object, so it is not as it was written."
         )
-    before, identity = complete(recorded), complete(json.loads(json.dumps(identity)))
+    if "version" in before:
+        before = {name: defaults[name] for name in now if name in defaults} | before
+    else:
+        assumed = {name: defaults[name] for name in objective if name in now}
+        before = _completed(before, assumed)
+        now = {name: value for name, value in now.items() if name in before} | as_stored(version_1)
+        now = _completed(now, assumed)
     differences = [
-        f"{name} is {identity.get(name)!r} now and was {before.get(name)!r}"
-        for name in sorted(before.keys() | identity.keys())
-        if before.get(name) != identity.get(name)
+        f"{name} is {now.get(name)!r} now and was {before.get(name)!r}"
+        for name in sorted(before.keys() | now.keys())
+        if name != "version" and before.get(name) != now.get(name)
     ]
     if differences:
         raise UserError(
-            f"{folder} belongs to another run: {'; '.join(differences)}. Resume with the same, or train into "
-            "another output_dir."
+            f"{folder} belongs to another run: {'; '.join(differences)}. Resume with the same values, train into "
+            "another output_dir, or start anew with --overwrite_output_dir true."
         )
+
+
+def _completed(values: dict[str, Any], assumed: dict[str, Any]) -> dict[str, Any]:
+    """Put defaults in the place of missing entries, and of null, by which version 1 names some defaults."""
+    return assumed | {k: v for k, v in values.items() if v is not None or k not in assumed}

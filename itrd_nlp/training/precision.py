@@ -1,38 +1,24 @@
-"""Whether bf16 pays on this machine's CPU."""
+"""The precision of a training, and whether a CPU has instructions for bf16."""
 
 from __future__ import annotations
 
-import functools
-import time
+import platform
 
 import torch
 
-# With instructions for bf16 its products take 0.2 to 1 times as long as those of fp32, without them 20 times or more.
-SLOW = 4.0
-_SIZE = 192
-_TRIES = 3
+PRECISIONS = {"no": "fp32", "bf16": "bf16", "fp16": "fp16", "fp8": "fp8"}
+"""The names that accelerate gives to precisions, and those of a record."""
 
 
-@functools.cache
-def slow_bf16_factor() -> float | None:
-    """How many times slower than fp32 this CPU multiplies matrices in bf16, None where it does not matter.
+def cpu_has_bf16() -> bool:
+    """Return whether this CPU multiplies matrices in bf16 by instructions of its own.
 
-    It is measured, once a process and in some milliseconds: which instructions make bf16 fast differs between
-    architectures and between versions of PyTorch.
-
-    Returns:
-        The factor where it is above 4, else None.
+    With them products in bf16 take 0.2 to 1 times as long as in fp32, without them 20 times or more. The CPU is asked,
+    because a measurement differs from process to process on a busy machine.
     """
-    factor = _seconds(torch.bfloat16) / _seconds(torch.float32)
-    return factor if factor > SLOW else None
-
-
-def _seconds(dtype: torch.dtype) -> float:
-    """The shortest time of a few products of square matrices, after one that is not counted."""
-    matrix = torch.ones(_SIZE, _SIZE, dtype=dtype)
-    times = []
-    for _ in range(_TRIES + 1):
-        began = time.perf_counter()
-        matrix @ matrix
-        times.append(time.perf_counter() - began)
-    return min(times[1:])
+    if not torch.backends.mkldnn.is_available():  # nothing else has fast products in bf16
+        return False
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return bool(torch.cpu._is_avx512_bf16_supported())  # a CPU with AMX has these, too
+    # On ARM the operator asks for the instructions. On x86 it is content with those that emulate bf16.
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

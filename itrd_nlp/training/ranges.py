@@ -1,4 +1,4 @@
-"""The values that an argument may have, said once in the metadata of its field.
+"""The allowed values of an argument. The metadata of its field says them once.
 
 alpha: float = field(default=1.01, metadata={"help": "...", "range": Range(above=0)})
 corr_view: str = field(default="tokens", metadata={"help": "...", "choices": ["tokens", "pooled"]})

@@ -1,8 +1,8 @@
 """`results.json`: the record that a run leaves, as one type.
 
 The file is one flat JSON object. Scores stand beside the other keys, and ``metrics`` names them, so that a reader of
-the file finds ``f1`` where it always was. Version 1 of the file had neither ``version`` nor ``metrics``. It is still
-read.
+the file finds ``f1`` where it always was. Version 1 of the file had neither ``version`` nor ``metrics``. Before version
+3, time and loss of a resumed training were those of its last part. All versions are read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.files import parse_json, read_bytes, write_json
 
 RESULTS_NAME = "results.json"
-VERSION = 2
+VERSION = 3
 
 # The scores of version 1, which did not name them: those of a span head, else those of a classifier.
 _VERSION_1 = ({"exact_match": "EM", "f1": "F1"}, {"accuracy": "accuracy", "f1": "F1"})
@@ -47,7 +47,7 @@ class DataRecord(BaseModel):
 
     @property
     def examples(self) -> int | None:
-        """The number of examples, whatever the task calls them."""
+        """The number of examples. Tasks call them questions or rows."""
         return self.questions if self.questions is not None else self.rows
 
 
@@ -90,7 +90,7 @@ class ModelRecord(BaseModel):
 
     @property
     def examples(self) -> int | None:
-        """The number of examples it was judged on, whatever the task calls them."""
+        """The number of examples that judged the model. Tasks call them questions or rows."""
         return self.questions if self.questions is not None else self.rows
 
 
@@ -104,6 +104,8 @@ class RunRecord(ModelRecord):
         teacher: the teacher of a distillation, None of a model that was fine-tuned.
         method: the library that distilled, None for this one's own objective.
         layer_pairs: ``student layer:teacher layer``.
+        train_loss: mean loss of all steps; see `knows_the_whole`.
+        precision: of the training as it really ran: ``fp32``, ``bf16``, ``fp16`` or ``fp8``. Default: not recorded.
         objective: the arguments of the objective, those with their defaults, too; empty in version 1.
         arguments: every argument of the experiment that is not its default.
 
@@ -125,6 +127,7 @@ class RunRecord(ModelRecord):
     datasets: dict[str, DataRecord] = {}
     steps: Count | None = None
     train_loss: float | None = None
+    precision: str | None = None
     objective: dict[str, Any] = {}
     arguments: dict[str, Any] = {}
     command: str | None = None
@@ -148,7 +151,7 @@ class RunRecord(ModelRecord):
 
     @classmethod
     def read(cls, folder: str | Path) -> Self | None:
-        """The record in the folder of a run, None where there is none.
+        """Read the record in the folder of a run. It is None if there is none.
 
         Raises:
             UserError: the file is no JSON object, or a field of it makes no sense.
@@ -173,7 +176,7 @@ class RunRecord(ModelRecord):
         write_json(Path(folder) / RESULTS_NAME, self.as_json())
 
     def as_json(self) -> dict[str, Any]:
-        """The content of the file: unknown fields are left out, and scores stand beside the other keys."""
+        """Return the content of the file. It leaves unknown fields out, and scores stand beside the other keys."""
         flat = _flat(self.model_dump(exclude_none=True, exclude={"teacher", "more_teachers"}))
         if self.teacher is not None:
             flat["teacher"] = _flat(self.teacher.model_dump(exclude_none=True))
@@ -186,12 +189,17 @@ class RunRecord(ModelRecord):
         said = {"layer_pairs"} if self.teacher is not None else set()
         return {k: v for k, v in flat.items() if v not in ({}, []) or k in said}
 
+    @property
+    def knows_the_whole(self) -> bool:
+        """Whether time and loss are those of the whole training, even if the training was resumed."""
+        return self.version >= 3
+
     def missing_score(self) -> str | None:
-        """The name of a metric that the record names and does not have, None where all are there."""
+        """Return the name of a metric whose score is missing. It is None if all scores are there."""
         return next((name for name in self.metrics if name not in self.scores), None)
 
     def changed(self, **changes: Any) -> Self:
-        """A copy with other values, checked as those of a file are."""
+        """Return a copy with other values, which are checked like those of a file."""
         return type(self).model_validate(self.as_json() | changes)
 
 

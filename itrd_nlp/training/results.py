@@ -20,13 +20,13 @@ PACKAGES = ("torch", "transformers", "datasets", "accelerate", "evaluate")
 
 
 def size(model: nn.Module) -> dict[str, Any]:
-    """Parameters and megabytes (1e6 bytes, as stored in fp32) of a model."""
+    """Return the parameters of a model, and its megabytes (1e6 bytes) in fp32."""
     parameters = sum(p.numel() for p in model.parameters())
     return {"parameters": parameters, "megabytes_fp32": round(parameters * 4 / 1e6, 1)}
 
 
 def environment() -> dict[str, str]:
-    """Versions and machine, without names of hosts, users or folders."""
+    """Return versions and machine, without names of hosts, users or folders."""
     return {
         "itrd_nlp": __version__,
         **{package: version(package) for package in PACKAGES},
@@ -49,8 +49,8 @@ def print_summary(
     Columns that are known of no model are left out.
 
     Args:
-        rows: the models.
-        title: above the table.
+        rows: records of the models.
+        title: text above the table.
         metrics: name of a metric to the heading of its column.
         example: the noun for one example, such as ``question``.
     """

@@ -1,10 +1,10 @@
-"""The role of an argument, said once in the metadata of its field.
+"""The role of an argument. The metadata of its field says it once.
 
     temperature: float = field(default=2.0, metadata=Metadata(help="...", role=Role.OBJECTIVE))
 
-From the role follows all that is not the training itself: which arguments the model card prints, which a checkpoint
-must have in common with the run that resumes it, which a comparison lets a method choose, which make a run another run,
-and which are never written down.
+The role decides everything outside of the training itself: which arguments the model card prints, and which a
+comparison lets a method choose. It decides which arguments a checkpoint shares with the run that resumes from it, which
+ones make a finished run another run, and which are never written down.
 """
 
 from __future__ import annotations
@@ -21,46 +21,73 @@ from itrd_nlp.training.secrets import is_secret_name
 
 
 class Role(Enum):
-    """What an argument is for."""
+    """The purpose of an argument."""
 
     EXPERIMENT = "experiment"
-    """It changes the model that comes out. The role of every argument that names none."""
+    """It changes the weights. An argument that names no role has this one."""
     OBJECTIVE = "objective"
-    """The same, and it says what is learned: a method of a comparison may choose it, and the card prints it."""
+    """It changes the weights and defines the loss. A method of a comparison may choose it, and the card prints it."""
+    WATCHING = "watching"
+    """It says when a run is logged, evaluated and saved, and on which machine it runs. A step learns the same. It
+    stands among the arguments of a finished run, but a run may be resumed with another value."""
     CACHE = "cache"
-    """How outputs of the teacher are kept. The model that comes out is the same."""
+    """It says how outputs of the teacher are kept. The model is the same."""
     LAUNCH = "launch"
-    """How the run is started, resumed and watched."""
+    """It says how the run is started and resumed, and where its progress is shown."""
     PUBLISHING = "publishing"
-    """Where the model goes."""
+    """It says where the model goes."""
     SECRET = "secret"
     """A token or password. It is written nowhere."""
 
 
 class Metadata(dict[str, Any]):
-    """The metadata of a field that says more than a parser of command lines takes.
+    """The metadata of a field, with more names than a parser of command lines takes.
 
-    `transformers.HfArgumentParser` hands all names in the metadata to argparse, which refuses those that it does not
-    know. So `keys` lists the names of argparse alone; ``metadata["role"]`` and ``metadata.get("role")`` work.
+    `transformers.HfArgumentParser` gives all names in the metadata to argparse, which refuses unknown ones. So `keys`
+    lists the names of argparse alone. ``metadata["role"]`` and ``metadata.get("role")`` still work.
     """
 
     def keys(self) -> Any:
         return {name: None for name in self if name not in ("role", "range")}.keys()
 
 
-# transformers declares these fields, so that their metadata cannot say it.
+# transformers declares these fields, so their metadata cannot name a role. The reason stands above each group. All
+# fields of transformers that stand in no group change the weights, or may do so.
+_LAUNCH = (
+    *("resume_from_checkpoint", "disable_tqdm", "logging_dir"),
+    *("report_to", "run_name", "project"),
+)
+_WATCHING = (
+    # The folder may be moved.
+    *("output_dir",),
+    # What is logged is read by people, not by the training.
+    *("logging_strategy", "logging_steps", "logging_first_step", "logging_nan_inf_filter"),
+    *("log_on_each_node", "log_level", "log_level_replica", "include_num_input_tokens_seen"),
+    *("debug", "skip_memory_metrics"),
+    # An evaluation changes no weights. `CHOOSING` names the exceptions.
+    *("eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "per_device_eval_batch_size"),
+    *("eval_accumulation_steps", "eval_do_concat_batches", "eval_use_gather_object"),
+    *("batch_eval_metrics", "include_for_metrics", "prediction_loss_only"),
+    *("bf16_full_eval", "fp16_full_eval"),
+    # A checkpoint is a copy. How a run takes one up says nothing about the steps before.
+    *("save_strategy", "save_steps", "save_total_limit", "save_only_model", "save_on_each_node"),
+    *("enable_jit_checkpoint", "restore_callback_states_from_checkpoint"),
+    # Batches are the same, however they are read and brought to the device.
+    *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers"),
+    *("dataloader_prefetch_factor", "dataloader_multiprocessing_context"),
+    # The machine, and how it divides the work: the number of processes is a part of the identity by itself.
+    *("use_cpu", "local_rank", "torch_empty_cache_steps", "parallelism_config"),
+    *("fsdp", "fsdp_config", "deepspeed", "ddp_find_unused_parameters", "ddp_bucket_cap_mb"),
+    *("ddp_broadcast_buffers", "ddp_static_graph", "ddp_backend", "ddp_timeout"),
+    # transformers leaves these to the scripts, and ours do not read them.
+    *("do_train", "do_eval", "do_predict"),
+)
+CHOOSING = ("eval_strategy", "eval_steps", "eval_delay", "save_strategy", "save_steps")
+"""Arguments that change the model where the evaluation chooses the best checkpoint, or lowers the learning rate."""
+
 _OF_TRANSFORMERS = {
-    **dict.fromkeys(
-        (
-            "resume_from_checkpoint",
-            "disable_tqdm",
-            "logging_dir",
-            "report_to",
-            "run_name",
-            "project",
-        ),
-        Role.LAUNCH,
-    ),
+    **dict.fromkeys(_LAUNCH, Role.LAUNCH),
+    **dict.fromkeys(_WATCHING, Role.WATCHING),
     **{
         f.name: Role.PUBLISHING
         for f in fields(TrainingArguments)
@@ -70,7 +97,7 @@ _OF_TRANSFORMERS = {
 
 
 def role_of(argument: Field[Any]) -> Role:
-    """The role of a dataclass field."""
+    """Return the role of a dataclass field."""
     if is_secret_name(argument.name):
         return Role.SECRET
     role = argument.metadata.get("role", _OF_TRANSFORMERS.get(argument.name, Role.EXPERIMENT))
@@ -79,22 +106,22 @@ def role_of(argument: Field[Any]) -> Role:
 
 
 def names_of(group: type, *roles: Role) -> frozenset[str]:
-    """The arguments of a dataclass that have one of these roles."""
+    """Return the names of the arguments of a dataclass that have one of these roles."""
     return frozenset(f.name for f in fields(group) if f.init and role_of(f) in roles)
 
 
 def is_experiment(argument: Field[Any]) -> bool:
-    """Whether another value makes a run another experiment."""
-    return role_of(argument) in (Role.EXPERIMENT, Role.OBJECTIVE)
+    """Return whether another value of the argument makes a finished run another one."""
+    return role_of(argument) in (Role.EXPERIMENT, Role.OBJECTIVE, Role.WATCHING)
 
 
 def default_of(argument: Field[Any]) -> Any:
-    """The default of a dataclass field, `dataclasses.MISSING` where it has none."""
+    """Return the default of a dataclass field. It is `dataclasses.MISSING` if there is none."""
     return argument.default if argument.default_factory is MISSING else argument.default_factory()
 
 
 def chosen_arguments(groups: Iterable[Any]) -> dict[str, Any]:
-    """Every argument of the experiment that is not its default, as JSON stores it.
+    """Return every argument of a finished run that is not its default, as JSON stores it.
 
     Args:
         groups: instances of dataclasses.

@@ -12,13 +12,13 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 class LengthGroupedSampler(Sampler[int]):
     """Batches of similar length, in an order that depends on the seed and the epoch alone.
 
-    transformers' sampler draws from torch's global generator, so its order depends on whatever drew before; this one
-    gives the same batches after a restart.
+    transformers' sampler draws from torch's global generator, so its order depends on all earlier draws. This one gives
+    the same batches after a restart.
 
     Args:
-        lengths: tokens of each example.
-        batch_size: examples that are to be of similar length.
-        seed: of the order.
+        lengths: number of tokens of each example.
+        batch_size: number of examples that are to be of similar length.
+        seed: seed of the order.
     """
 
     def __init__(self, lengths: list[int], batch_size: int, seed: int) -> None:

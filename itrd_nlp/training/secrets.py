@@ -1,4 +1,4 @@
-"""Which arguments are secret, and a secret that no pickle holds."""
+"""Secret arguments, and a text that no pickle holds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ENDINGS = ("token", "password", "secret")
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether an argument, an option or a key of this name holds a secret.
+    """Return whether an argument, an option or a key of this name holds a secret.
 
     Example:
         >>> is_secret_name("hub_token"), is_secret_name("--hub-token"), is_secret_name("max_tokens")
@@ -20,7 +20,7 @@ def is_secret_name(name: str) -> bool:
 
 
 class Secret(str):
-    """A text for those who use it, and None for those who pickle it.
+    """A text that becomes None when it is pickled.
 
     Trainers of transformers pickle their arguments into ``training_args.bin``, beside every model and checkpoint.
     """

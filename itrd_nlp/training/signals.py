@@ -1,4 +1,4 @@
-"""A preempted job saves a checkpoint and leaves."""
+"""`StopOnSignal`: a job that is told to stop saves a checkpoint and leaves."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class StopOnSignal(TrainerCallback):
     """On SIGTERM or SIGINT, save a checkpoint after the step that runs and raise `TrainingInterrupted`.
 
-    A second signal ends the process at once. With several processes they agree in each tenth step, so that all
-    save the same one.
+    A second signal ends the process at once. Several processes agree in every tenth step, so all of them save the same
+    checkpoint.
     """
 
     agree_every = 10
@@ -33,14 +33,12 @@ class StopOnSignal(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
         self.received, self.saving = 0, False
-        if (
-            threading.current_thread() is threading.main_thread()
-        ):  # handlers can be set nowhere else
+        if threading.current_thread() is threading.main_thread():  # no other can set handlers
             self.handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         self._restore()
-        if self.received:  # too late for a checkpoint: what was asked for still happens
+        if self.received:  # It is too late for a checkpoint, but the process still obeys.
             os.kill(os.getpid(), self.received)
 
     def on_step_end(

@@ -3,10 +3,12 @@
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import datasets
 import pytest
 import torch
+from transformers import BertForSequenceClassification, BertForTokenClassification
 
 from itrd_nlp.distillation import teacher as teacher_module
 from itrd_nlp.distillation import teacher_cache as cache_module
@@ -207,7 +209,123 @@ def test_two_processes_fill_it_together(cache, batch, output, tmp_path):
     assert_same(fresh(cache).read(batch, layers=LAYERS, logits=True), output, mask)
 
 
+def overwrite(path, at, content):
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(content)
+
+
+# Each damages a file of a stream that is no record. An entry of an index has 32 bytes: key, offset, size, checksum.
+METADATA = {
+    "an empty type": lambda folder: (folder / "type").write_bytes(b""),
+    "a type that is no text": lambda folder: (folder / "type").write_bytes(b"\xff\xfe token"),
+    "a type of another kind": lambda folder: (folder / "type").write_text("window float32"),
+    "a type of no dtype": lambda folder: (folder / "type").write_text("vector nn"),
+    "no type": lambda folder: (folder / "type").unlink(),
+    "an empty index": lambda folder: next(folder.glob("*.idx")).write_bytes(b""),
+    "an index of noise": lambda folder: next(folder.glob("*.idx")).write_bytes(bytes(range(256))),
+    "an index that lost its first bytes": lambda folder: next(folder.glob("*.idx")).write_bytes(
+        next(folder.glob("*.idx")).read_bytes()[5:]
+    ),
+    "an offset behind the end": lambda folder: overwrite(
+        next(folder.glob("*.idx")), 16, b"\xff" * 8
+    ),
+    "a size of 4 GB": lambda folder: overwrite(next(folder.glob("*.idx")), 24, b"\xff" * 4),
+    "a record of no tokens": lambda folder: overwrite(next(folder.glob("*.idx")), 24, bytes(8)),
+    "no index": lambda folder: next(folder.glob("*.idx")).unlink(),
+    "a folder in the place of an index": lambda folder: (folder / "0.idx").mkdir(),
+    "a folder in the place of a shard": lambda folder: (
+        next(folder.glob("*.bin")).unlink(),
+        folder.joinpath(f"{next(folder.glob('*.idx')).stem}.bin").mkdir(),
+    ),
+    "no folder": lambda folder: [*map(Path.unlink, folder.iterdir()), folder.rmdir()],
+}
+
+
+@pytest.mark.parametrize("name", ["hidden-4", "start_logits"])
+@pytest.mark.parametrize("damage", METADATA)
+def test_a_damaged_index_or_type_costs_a_window_and_never_a_training(
+    cache, batch, output, name, damage
+):
+    cache.write(batch, output)
+    METADATA[damage](cache.folder / name)
+    mask = batch["attention_mask"].bool()
+    again = fresh(cache)
+    read = again.read(batch, layers=LAYERS, logits=True)
+    if read is not None:
+        assert_same(read, output, mask)
+    again.write(batch, output)
+    assert_same(again.read(batch, layers=LAYERS, logits=True), output, mask)
+    assert_same(fresh(cache).read(batch, layers=LAYERS, logits=True), output, mask)
+
+
+@pytest.mark.parametrize("what", ["write_text", "mkdir", "open"])
+def test_a_full_disk_in_any_of_its_files_ends_the_writing_and_not_the_training(
+    cache, batch, output, monkeypatch, caplog, what
+):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, what, full)
+    with caplog.at_level(logging.WARNING):
+        assert cache.read(batch, layers=LAYERS, logits=True) is None
+        cache.write(batch, output)
+        cache.write(batch, output)
+    assert caplog.text.count("No space left on device") == 1
+    monkeypatch.undo()
+    again = fresh(cache)
+    again.write(batch, output)
+    mask = batch["attention_mask"].bool()
+    assert_same(fresh(cache).read(batch, layers=LAYERS, logits=True), output, mask)
+
+
 # ---- the teacher that uses it ----
+
+
+def assert_identical(one, other):
+    for name in ("hidden_states", "logits"):
+        first, second = getattr(one, name), getattr(other, name)
+        assert first.keys() == second.keys()
+        for key, value in first.items():
+            assert value.dtype == second[key].dtype
+            assert torch.equal(value, second[key]), (name, key)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_cold_warm_full_and_dropped_caches_give_the_same_bits(
+    teacher, batch, arguments, dtype, tmp_path
+):
+    teacher.eval().to(dtype)
+    cold = Teacher(teacher, LAYERS, arguments())
+    first = cold(batch)
+    assert_identical(first, cold(batch))
+    assert_identical(first, Teacher(teacher, LAYERS, arguments())(batch))
+    full = Teacher(
+        teacher, LAYERS, arguments(teacher_cache_dir=str(tmp_path / "full"), cache_max_gb=1e-9)
+    )
+    assert_identical(first, full(batch))
+    dropped = Teacher(teacher, LAYERS, arguments(teacher_cache="auto"))
+    dropped.cache = None  # because the disk is slow
+    assert_identical(first, dropped(batch))
+    assert all(z.dtype == torch.bfloat16 for z in first.hidden_states.values())
+
+
+def test_a_classifier_that_is_cold_or_warm_gives_the_same_bits(make_config, batch, arguments):
+    for head in (BertForSequenceClassification, BertForTokenClassification):
+        model = head(make_config(4, num_labels=3)).eval()
+        run = Teacher(model, LAYERS, arguments())
+        assert_identical(run(batch), run(batch))
+
+
+def test_auto_does_without_on_a_full_disk(teacher, arguments, monkeypatch, caplog):
+    def full(folder):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(teacher_module, "read_speed", full)
+    with caplog.at_level(logging.WARNING):
+        run = Teacher(teacher, LAYERS, arguments(teacher_cache="auto"))
+    assert run.cache is None
+    assert "No space left on device" in caplog.text
 
 
 def test_the_teacher_runs_once_a_window(teacher, batch, calls, arguments):

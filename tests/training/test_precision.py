@@ -1,11 +1,26 @@
-import logging
+"""bf16 is kept where the CPU has instructions for it. The CPU is asked, and nothing is measured."""
 
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
 import pytest
 import torch
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
-from itrd_nlp.training import precision
+from itrd_nlp.errors import UserError
+from itrd_nlp.training import arguments as arguments_module
+from itrd_nlp.training import resuming
 from itrd_nlp.training.arguments import FineTuningArguments, warn_of_fp32
+from itrd_nlp.training.identity import IDENTITY_NAME
+from itrd_nlp.training.precision import cpu_has_bf16
+from itrd_nlp.training.trainer import BaseTrainer
 
 pytestmark = pytest.mark.skipif(
     torch.accelerator.is_available(), reason="bf16 on a CPU is meant, and there is something better"
@@ -13,52 +28,111 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture
-def products_take(monkeypatch):
-    """Let a product in bf16 take this many times as long as one in fp32."""
+def cpu(monkeypatch):
+    """Let this CPU have instructions for bf16, or none."""
 
-    def products_take(factor):
-        seconds = {torch.bfloat16: factor * 1e-3, torch.float32: 1e-3}
-        monkeypatch.setattr(precision, "_seconds", seconds.__getitem__)
-        precision.slow_bf16_factor.cache_clear()
+    def cpu(*, bf16):
+        monkeypatch.setattr(arguments_module, "cpu_has_bf16", lambda: bf16)
         warn_of_fp32.cache_clear()
 
-    yield products_take
-    precision.slow_bf16_factor.cache_clear()
+    return cpu
 
 
-def test_this_cpu_is_measured_and_gives_the_same_answer_again():
-    factor = precision.slow_bf16_factor()
-    assert factor is None or factor > precision.SLOW
-    assert precision.slow_bf16_factor() is factor
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="Linux tells what a CPU has")
+def test_the_answer_is_that_of_the_kernel() -> None:
+    flags = Path("/proc/cpuinfo").read_text().split()
+    named = "avx512_bf16" if platform.machine() == "x86_64" else "bf16"
+    assert cpu_has_bf16() == (named in flags)
+
+
+def test_nothing_is_measured_so_that_a_busy_machine_cannot_change_the_answer(monkeypatch) -> None:
+    def refuse(*_):
+        pytest.fail("a clock was read, or matrices were multiplied")
+
+    monkeypatch.setattr("time.perf_counter", refuse)
+    monkeypatch.setattr(torch.Tensor, "__matmul__", refuse)
+    cpu_has_bf16()
+
+
+def test_processes_that_start_apart_answer_alike() -> None:
+    code = "from itrd_nlp.training.precision import cpu_has_bf16; print(cpu_has_bf16())"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    assert {process.communicate()[0].strip() for process in processes} == {str(cpu_has_bf16())}
 
 
 @pytest.mark.parametrize("arguments", [FineTuningArguments, ITRDTrainingArguments])
 def test_where_bf16_is_slow_training_is_in_fp32_and_says_so(
-    tmp_path, products_take, caplog, arguments
-):
-    products_take(50)
+    tmp_path, cpu, caplog, arguments
+) -> None:
+    cpu(bf16=False)
     with caplog.at_level(logging.WARNING, logger="itrd_nlp"):
         args, _ = (arguments(output_dir=str(tmp_path), bf16=True) for _ in range(2))
     assert (args.bf16, args.mixed_precision) == (False, "no")
     (record,) = caplog.records
-    assert "50 times slower than in fp32; training in fp32" in record.getMessage()
+    assert "has no instructions for it; training in fp32" in record.getMessage()
 
 
-def test_its_teacher_is_in_fp32_too(tmp_path, products_take):
-    products_take(50)
+def test_its_teacher_is_in_fp32_too(tmp_path, cpu) -> None:
+    cpu(bf16=False)
     args = ITRDTrainingArguments(output_dir=str(tmp_path), bf16=True)
     assert args.resolved_teacher_dtype() == torch.float32
 
 
-@pytest.mark.parametrize(("factor", "more"), [(0.2, {}), (2, {}), (50, {"emulate_bf16": True})])
-def test_bf16_stays_where_it_is_no_loss_or_asked_for(tmp_path, products_take, caplog, factor, more):
-    products_take(factor)
+@pytest.mark.parametrize(("bf16", "more"), [(True, {}), (False, {"emulate_bf16": True})])
+def test_bf16_stays_where_it_is_no_loss_or_asked_for(tmp_path, cpu, caplog, bf16, more) -> None:
+    cpu(bf16=bf16)
     args = FineTuningArguments(output_dir=str(tmp_path), bf16=True, **more)
     assert (args.bf16, args.mixed_precision) == (True, "bf16")
     assert not caplog.records
 
 
-def test_nothing_is_measured_where_nobody_asks_for_bf16(tmp_path, monkeypatch):
-    monkeypatch.setattr(precision, "_seconds", lambda _: pytest.fail("measured"))
-    precision.slow_bf16_factor.cache_clear()
+def test_nobody_is_asked_where_bf16_is_not_wanted(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(arguments_module, "cpu_has_bf16", lambda: pytest.fail("asked"))
     FineTuningArguments(output_dir=str(tmp_path))
+
+
+# ---- the run ----
+
+
+@pytest.fixture
+def make_trainer(tmp_path, make_bert, make_rows, collate):
+    def make_trainer(**kwargs):
+        defaults = {
+            "output_dir": str(tmp_path / "run"),
+            "max_steps": 2,
+            "save_strategy": "steps",
+            "save_steps": 1,
+            "report_to": "none",
+            "disable_tqdm": True,
+        }
+        return BaseTrainer(
+            model=make_bert(2, seed=1),
+            args=FineTuningArguments(**(defaults | kwargs)),
+            train_dataset=datasets.Dataset.from_list(make_rows(8)),
+            data_collator=collate,
+        )
+
+    return make_trainer
+
+
+def test_a_run_is_not_resumed_in_another_precision(make_trainer, cpu, tmp_path) -> None:
+    """As on a machine whose CPU has no instructions for bf16."""
+    cpu(bf16=True)
+    make_trainer(bf16=True).train()
+    path = tmp_path / "run" / "checkpoint-2" / IDENTITY_NAME
+    assert json.loads(path.read_text())["precision"] == "bf16"
+    cpu(bf16=False)
+    with pytest.raises(UserError, match="run: precision is 'fp32' now and was 'bf16'"):
+        make_trainer(bf16=True).train(resume_from_checkpoint=True)
+    trainer = make_trainer(bf16=True, emulate_bf16=True)
+    trainer.train(resume_from_checkpoint=True)
+    assert trainer.precision == "bf16"
+
+
+def test_processes_of_different_precisions_do_not_train_together(make_trainer, monkeypatch) -> None:
+    monkeypatch.setattr(resuming, "gather_object", lambda own: [*own, "bf16"])
+    with pytest.raises(UserError, match=r"in different precisions \(fp32, bf16\)"):
+        make_trainer().train()

@@ -46,6 +46,7 @@ from itrd_nlp.tasks.jobs.speed import milliseconds_per_question
 from itrd_nlp.tasks.task import Answers, Task, TaskData, read_answers
 from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.identity import weights_digest
+from itrd_nlp.training.output_dir import check_output_dir
 from itrd_nlp.training.record import RESULTS_NAME, ModelRecord, RunRecord
 from itrd_nlp.training.roles import chosen_arguments
 
@@ -97,7 +98,7 @@ def distil(
         The record of the run. Where output_dir holds a finished run of the same arguments, that one's.
 
     Raises:
-        UserError: something cannot be used, or output_dir holds something that would be lost.
+        UserError: something cannot be used; output_dir is in use, holds another run, or something that would be lost.
     """
     task.check_distillation(args)
     models = [model_args.teacher, model_args.student, *model_args.more_teachers]
@@ -108,6 +109,7 @@ def distil(
         show(finished, "student", f"Finished already: {args.output_dir}", task, args.output_dir)
         push_finished(args, task)
         return finished
+    check_output_dir(args)
     prepared = _prepare(task, model_args, loading, args)
     facts = {
         "license": license_of(model_args.student or model_args.teacher),

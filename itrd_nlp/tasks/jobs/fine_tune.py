@@ -28,6 +28,7 @@ from itrd_nlp.tasks.jobs.runs import (
 from itrd_nlp.tasks.task import Task, TaskData
 from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.identity import weights_digest
+from itrd_nlp.training.output_dir import check_output_dir
 from itrd_nlp.training.record import RunRecord
 from itrd_nlp.training.roles import chosen_arguments
 
@@ -52,7 +53,7 @@ def fine_tune(
         The record of the run. Where output_dir holds a finished run of the same arguments, that one's.
 
     Raises:
-        UserError: something cannot be used, or output_dir holds something that would be lost.
+        UserError: something cannot be used; output_dir is in use, holds another run, or something that would be lost.
     """
     task.check_fine_tuning()
     check_run_folder(args.output_dir, [model_args.model_name_or_path, *task.files])
@@ -62,6 +63,7 @@ def fine_tune(
         show(finished, "teacher", f"Finished already: {args.output_dir}", task, args.output_dir)
         push_finished(args, task)
         return finished
+    check_output_dir(args)
     trainer, data = _prepare(task, model_args, loading, args)
     name = model_args.model_name_or_path
     facts = {"base_model": public_name(name), "license": license_of(name), "arguments": arguments}

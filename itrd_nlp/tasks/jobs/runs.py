@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -193,16 +192,16 @@ def train(trainer: HubTrainer, record: RunRecord) -> RunRecord:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             write_text(folder / UNFINISHED_NAME, UNFINISHED)
-    started = time.perf_counter()
-    output = trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
-    seconds = time.perf_counter() - started
+    trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
     with saving(trainer):
         trainer.save_model(_internal_call=True)  # pushed later, with its record
     known = trainer.known_record()
+    seconds = trainer.train_seconds
     return record.model_copy(
         update={
-            "train_seconds": round(seconds, 1),
-            "train_loss": output.training_loss,
+            "train_seconds": round(seconds, 1) if seconds is not None else None,
+            "train_loss": trainer.train_loss,
+            "precision": trainer.precision,
             "steps": trainer.state.global_step,
             "method": known.method,
             "layer_pairs": known.layer_pairs,
