@@ -72,7 +72,7 @@ def check_compatible(student: PreTrainedModel, teacher: PreTrainedModel) -> None
     """Refuse a pair of models that cannot be distilled into each other.
 
     Raises:
-        UserError: the vocabularies or the number of labels differ.
+        UserError: the vocabularies, the number of labels or their order differ.
     """
     for what, name in (("vocabulary", "vocab_size"), ("labels", "num_labels")):
         ours, theirs = getattr(student.config, name), getattr(teacher.config, name)
@@ -81,3 +81,14 @@ def check_compatible(student: PreTrainedModel, teacher: PreTrainedModel) -> None
                 f"{name} of the student is {ours} and of the teacher {theirs}, but they must be equal: both read the "
                 f"same inputs, and their {what} must mean the same."
             )
+    ours, theirs = (_labels(model) for model in (student, teacher))
+    if ours != theirs and sorted(ours) == sorted(theirs):
+        raise UserError(
+            f"id2label of the student is {', '.join(ours)} and of the teacher {', '.join(theirs)}, but the labels must "
+            "have one order, because KD compares logit with logit."
+        )
+
+
+def _labels(model: PreTrainedModel) -> list[str]:
+    """Return the names of the labels in the order of their ids."""
+    return [str(name) for _, name in sorted(model.config.id2label.items())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,8 +13,9 @@ from transformers.utils.generic import ModelOutput
 
 from itrd_nlp.distillation.objective import BatchShare, ITRDObjective, LogitKind
 from itrd_nlp.errors import UserError
+from itrd_nlp.losses.logits import mean_bernoulli, mean_prediction
 from itrd_nlp.losses.outputs import IGNORED, EncoderOutput
-from itrd_nlp.models.encode import encode
+from itrd_nlp.models.encode import encode, own_inputs
 
 
 def span_task_loss(
@@ -63,6 +65,29 @@ def logit_kind(config: Any, labels: Tensor | None) -> LogitKind:
     return "classes"
 
 
+def mean_logits(
+    logits: Sequence[Tensor],
+    kind: LogitKind,
+    *,
+    temperature: float,
+    class_mask: Tensor | None = None,
+) -> Tensor:
+    """Return the logits that several teachers predict together.
+
+    Args:
+        logits: logits of each teacher, all of one shape.
+        kind: meaning of the logits, see `logit_kind`. Of values the mean is taken. Of labels and classes the mean of
+            the probabilities is taken.
+        temperature: temperature of the KD.
+        class_mask: see `mean_prediction`. Default: every class counts.
+    """
+    if kind == "values":
+        return torch.stack([one.detach().float() for one in logits]).mean(dim=0)
+    if kind == "labels":
+        return mean_bernoulli(logits, temperature=temperature)
+    return mean_prediction(logits, temperature=temperature, class_mask=class_mask)
+
+
 class DistillationModel(nn.Module):
     """A student and its objective.
 
@@ -106,7 +131,7 @@ class DistillationModel(nn.Module):
             UserError: ``share`` is given, but the batch holds no ``attention_mask``, or no labels for the task loss.
         """
         if share is None:
-            evaluated: ModelOutput = self.student(**inputs)
+            evaluated: ModelOutput = self.student(**own_inputs(self.student, inputs))
             return evaluated
         mask = inputs.get("attention_mask")
         if mask is None:
@@ -120,7 +145,8 @@ class DistillationModel(nn.Module):
             if name in inputs
         }
         layers = [pair.student for pair in self.objective.pairs]
-        output, student = encode(self.student, inputs, layers, attention=args.needs_attention)
+        read = own_inputs(self.student, inputs)
+        output, student = encode(self.student, read, layers, attention=args.needs_attention)
         task_loss = None
         if args.w_task > 0:
             if positions:

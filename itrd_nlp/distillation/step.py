@@ -105,7 +105,9 @@ class StepTotals:
         """Return the share of one micro-batch."""
         counts = self.counts.clamp(min=1)  # a step without labels has no task loss
         shares = counts_of(inputs).to(counts.device) / counts * self.world_size
-        per_token = "labels" in inputs and inputs["labels"].dim() == 2
+        labels = inputs.get("labels")
+        # Labels of rows that are two-dimensional, too, are floating-point numbers.
+        per_token = labels is not None and labels.dim() == 2 and not labels.is_floating_point()
         return BatchShare(
             task=shares[0],
             logits=shares[2] if per_token else shares[1],

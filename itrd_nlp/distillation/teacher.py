@@ -25,7 +25,7 @@ from itrd_nlp.models.early_exit import (
     hidden_states_up_to,
     holds_its_layers_in_a_list,
 )
-from itrd_nlp.models.encode import encode
+from itrd_nlp.models.encode import encode, own_inputs
 from itrd_nlp.training.identity import weights_digest
 
 logger = logging.getLogger(__name__)
@@ -110,11 +110,12 @@ class Teacher:
         """Return the teacher's outputs for a batch.
 
         Args:
-            inputs: keyword arguments of the teacher, without labels.
+            inputs: the batch without labels. The teacher gets the part that it reads.
 
         Returns:
             Outputs without gradients. Autograd can save the logits for a backward pass.
         """
+        inputs = own_inputs(self.model, inputs)
         if self.cache is not None:
             cached = self.cache.read(inputs, layers=self.layers, logits=self.needs_logits)
             if cached is not None:

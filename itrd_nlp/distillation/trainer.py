@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,12 @@ from itrd_nlp.distillation.arguments import (
     scalar_objective,
 )
 from itrd_nlp.distillation.compatibility import resolve_pairs, sizes_of
-from itrd_nlp.distillation.model import DistillationModel
+from itrd_nlp.distillation.model import DistillationModel, logit_kind, mean_logits
 from itrd_nlp.distillation.objective import ITRDObjective
 from itrd_nlp.distillation.step import StepTotals, TermWatch, counts_of
 from itrd_nlp.distillation.student_trainer import OBJECTIVE_WEIGHTS_NAME, StudentTrainer
 from itrd_nlp.distillation.teacher import Teacher
 from itrd_nlp.losses.correlation import mean_correlation
-from itrd_nlp.losses.logits import mean_prediction
 from itrd_nlp.losses.outputs import EncoderOutput
 from itrd_nlp.training.identity import weights_digest
 from itrd_nlp.training.progress import Progress
@@ -110,6 +110,15 @@ class ITRDTrainer(StudentTrainer):
         teacher.eval().requires_grad_(False)
         return teacher.to(device=self.args.device, dtype=self.args.resolved_teacher_dtype())
 
+    def _set_signature_columns_if_needed(self) -> None:
+        """Keep the columns that a teacher reads, too. Each model gets its own part of a batch; see `own_inputs`."""
+        if self._signature_columns is None:
+            super()._set_signature_columns_if_needed()
+            assert self._signature_columns is not None
+            for teacher in (self.teacher, *self.more_teachers):
+                if teacher is not None:
+                    self._signature_columns += list(inspect.signature(teacher.forward).parameters)
+
     def known_record(self) -> RunRecord:
         """See `HubTrainer.known_record`. The objective, the layer pairs and the teachers are added."""
         record = super().known_record()
@@ -162,15 +171,17 @@ class ITRDTrainer(StudentTrainer):
         return (loss, terms) if return_outputs else loss
 
     def _teacher_output(self, inputs: dict[str, Any]) -> EncoderOutput:
-        labels = set(self.label_names)
-        inputs = {name: value for name, value in inputs.items() if name not in labels}
+        labels = inputs.get("labels")
+        inputs = {name: value for name, value in inputs.items() if name not in self.label_names}
         first, *others = (run(inputs) for run in self._run_teachers)
         if not others:
             return first
+        kind = logit_kind(self.student.config, labels)
         logits = {}
         for name, value in first.logits.items():
-            logits[name] = mean_prediction(
+            logits[name] = mean_logits(
                 [value, *(other.logits[name] for other in others)],
+                kind,
                 temperature=self.args.temperature,
                 class_mask=None if name == "logits" else inputs.get("attention_mask"),
             )

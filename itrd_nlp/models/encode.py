@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +31,25 @@ def longest_input(model: nn.Module) -> int | None:
             skipped = 0 if module.padding_idx is None else module.padding_idx + 1
             return module.num_embeddings - skipped
     return None
+
+
+def own_inputs(model: nn.Module, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a batch that a model reads.
+
+    A student and its teacher share a batch, but one of them may read a tensor that the other does not know, such as
+    ``token_type_ids``.
+
+    Args:
+        model: any encoder of transformers.
+        inputs: the batch.
+
+    Returns:
+        The entries that ``model.forward`` names. If it does not name ``input_ids``, it is a wrapper and gets all.
+    """
+    names = inspect.signature(model.forward).parameters
+    if "input_ids" not in names:
+        return inputs
+    return {name: value for name, value in inputs.items() if name in names}
 
 
 def encode(

@@ -57,6 +57,7 @@ class HubTrainer(BaseTrainer):
             **size(model),
             steps=self.state.global_step,
             arguments={"seed": self.args.seed},
+            precision=self.precision,
             environment=environment(),
         )
 
