@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +78,45 @@ def test_the_root_holds_eight_packages_and_what_all_of_them_need() -> None:
         "files.py",
         "py.typed",
     }
+
+
+FUNCTION, CLASS, MODULE = 60, 250, 400
+# Longer than that, for a reason.
+LONG = {
+    # Half of it is declarations: a field with its role, its range and its help is one argument.
+    "itrd_nlp/distillation/arguments.py ITRDTrainingArguments": 330,
+}
+
+
+def lengths() -> Iterator[tuple[str, int, int]]:
+    """Every module, class and function: its name, its lines, and how many it may have."""
+    for folder in (PACKAGE, ROOT / "benchmarks", ROOT / "scripts"):
+        for path in sorted(folder.rglob("*.py")):
+            name = str(path.relative_to(ROOT))
+            source = path.read_text(encoding="utf-8")
+            yield name, len(source.splitlines()), MODULE
+            for node in ast.walk(ast.parse(source)):
+                if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                    most = CLASS if isinstance(node, ast.ClassDef) else FUNCTION
+                    assert node.end_lineno is not None
+                    yield f"{name} {node.name}", node.end_lineno - node.lineno + 1, most
+
+
+def test_functions_classes_and_modules_fit_a_reader() -> None:
+    found = {name: lines for name, lines, most in lengths() if lines > LONG.get(name, most)}
+    assert not found
+
+
+def test_nothing_below_the_commands_names_a_script() -> None:
+    scripts = [path.name for path in (ROOT / "scripts").glob("*.py")]
+    named = [
+        (str(path.relative_to(ROOT)), script)
+        for path in PACKAGE.rglob("*.py")
+        if path.relative_to(PACKAGE).parts[0] != "cli"
+        for script in scripts
+        if re.search(rf"(?<!\w){re.escape(script)}(?!\w)", path.read_text(encoding="utf-8"))
+    ]
+    assert not named
 
 
 @pytest.mark.parametrize("name", sorted(p.parent.name for p in PACKAGE.glob("*/__init__.py")))

@@ -1,12 +1,8 @@
 """Turn questions into windows of tokens that a BERT-like encoder can take.
 
-A context that is longer than a window is cut into several, which overlap. Every window is
-
-    [CLS] question [SEP] part of the context [SEP]
-
-with whatever special tokens the tokenizer puts there. `doc_stride` is the number of context tokens
-that two neighbouring windows share, as in the `stride` of Hugging Face tokenizers and in their
-question-answering scripts (in the first BERT code it was the step between two windows instead).
+A context that is longer than a window is cut into several, which overlap. A window is
+``[CLS] question [SEP] part of the context [SEP]``, with the special tokens of the tokenizer. Two neighbouring windows
+share `doc_stride` tokens of the context. In the first BERT code that name meant the step between two windows instead.
 """
 
 from __future__ import annotations
@@ -75,15 +71,13 @@ def evaluation_features(
 ) -> Dataset:
     """Cut questions into windows to answer, with what it takes to find the text of a span.
 
-    Arguments and errors are those of `training_features`, but the questions may come without a
-    column `answers`.
+    Arguments and errors are those of `training_features`, but the questions may come without a column `answers`.
 
     Returns:
-        The columns of `training_features`, without the positions if there are no answers (a trainer
-        needs them: without labels it has no loss and computes no metrics), and `example_id`,
-        `char_start` and `char_end`: for each token its characters in the context, `char_end`
-        exclusive, both -1 where a token is not of the context. The longest window comes first,
-        which saves padding.
+        The columns of `training_features`, `example_id`, `char_start` and `char_end`. The last two are for each token
+        its characters in the context, `char_end` exclusive, and -1 where a token is not of the context. There are no
+        positions if there are no answers: without labels a trainer has no loss. The longest window comes first, which
+        saves padding.
     """
     features = _cached_windows(
         examples, tokenizer, max_length, doc_stride, num_proc, characters=True

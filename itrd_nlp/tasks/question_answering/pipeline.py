@@ -274,7 +274,7 @@ def load_pipeline(
     """Load a pipeline from a model folder, the Hub or an ONNX folder.
 
     Args:
-        model: a folder or a model id; or a folder that `scripts/export_onnx.py` wrote.
+        model: a folder or a model id; or a folder that `itrd-nlp export-onnx` wrote.
         loading: attention implementation and revision.
         device: where the model runs; default: the first accelerator, else the CPU.
         dtype: of the weights, a name of torch's. An ONNX model runs on the CPU as it was exported.
