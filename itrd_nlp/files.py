@@ -158,7 +158,7 @@ def seal(folder: Path) -> None:
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, in a few words; None if it is as it was written."""
+    """Say in a few words why a folder cannot be used. None means that it is as it was written."""
     if not folder.is_dir():
         return "it is no folder"
     manifest = folder / MANIFEST_NAME

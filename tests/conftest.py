@@ -1,4 +1,4 @@
-"""What every test runs under: empty caches of its own and one thread."""
+"""Every test runs with empty caches of its own and with one thread."""
 
 from __future__ import annotations
 

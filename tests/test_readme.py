@@ -1,4 +1,4 @@
-"""What the README shows must run."""
+"""Everything that the README shows must run."""
 
 import importlib
 import re

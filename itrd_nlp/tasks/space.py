@@ -113,7 +113,7 @@ def _readme(models: list[str]) -> str:
 
 
 def _requirements() -> list[str]:
-    """What this package needs, without its extras; Gradio comes with the Space."""
+    """The packages that this one needs, without its extras. Gradio comes with the Space."""
     try:
         needed = requires("itrd_nlp") or []
     except PackageNotFoundError:

@@ -377,7 +377,7 @@ def test_show_config_of_what_is_none_is_one_sentence(
 
 
 def groups_of(path: Path) -> tuple[type, ...]:
-    """What the command of a packaged config fills, as `itrd_nlp.cli.commands` has it."""
+    """The dataclasses that the command of a packaged config fills, as `itrd_nlp.cli.commands` has them."""
     data = TextArguments if path.parent.name == "classification" else DataArguments
     if path.stem.endswith(("_teacher", "_teacher_subset")):
         return (TeacherArguments, LoadingArguments, data, FineTuningArguments)

@@ -1,4 +1,4 @@
-"""What a process of its own says and leaves: exit codes, the last line of stderr, closed and broken outputs."""
+"""A process of its own: exit codes, the last line of stderr, closed and broken outputs."""
 
 from __future__ import annotations
 

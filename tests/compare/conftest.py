@@ -82,7 +82,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, write_workplace: Any) ->
 def record(
     student: str, method: str, seed: int, f1: np.ndarray, *, layers: int = 3, **changes: Any
 ) -> dict[str, Any]:
-    """What `collect` says of one training, with these F1 of its questions."""
+    """The record that `collect` makes of one training, with these F1 of its questions."""
     return {
         "stage": "cells",
         "name": f"{student}/{method}/seed{seed}",

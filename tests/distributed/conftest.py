@@ -50,7 +50,7 @@ def launch() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture(scope="session")
 def found(tmp_path_factory: pytest.TempPathFactory, launch: Any) -> Callable[[int], list[Any]]:
-    """What the processes of `worker.py` found, by rank, from the number of processes.
+    """The findings of the processes of `worker.py`, by rank, from the number of processes.
 
     Each number is run once, by the test process that asks first.
     """

@@ -67,7 +67,7 @@ ROWS = 12
 
 
 def samples(name: str) -> list[dict[str, Tensor]]:
-    """What each of four ranks holds in float64; garbage where the mask is 0."""
+    """The values of each of four ranks in float64, with garbage where the mask is 0."""
     generator = torch.Generator().manual_seed(len(name))
     parts = []
     for count, valid in SAMPLES[name]:

@@ -95,7 +95,7 @@ def built_student(tmp_path_factory: pytest.TempPathFactory, make_reader: Any) ->
 
 @pytest.fixture
 def student_folder(built_student: Path, tmp_path: Path) -> Path:
-    """What a run leaves: the student, and beside it what nobody else is to get."""
+    """The folder of a run: the student, and beside it files that nobody else is to get."""
     return shutil.copytree(built_student, tmp_path / "student")
 
 

@@ -1,4 +1,4 @@
-"""What happens to a student after its training, one step after the other, on a Hub of this machine.
+"""The way of a student after its training, one step after the other, on a Hub of this machine.
 
     python tests/hub/server.py python tests/hub/demo.py runs/quickstart/student assets/squad/dev-v1.1.json
 

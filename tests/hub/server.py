@@ -108,7 +108,7 @@ class Repo:
     branches: dict[str, Commit] = field(default_factory=dict)
 
     def files(self, branch: str = "main") -> dict[str, bytes]:
-        """What a branch holds, without the .gitattributes that every repository begins with."""
+        """The files of a branch, without the .gitattributes that every repository begins with."""
         tree = self.branches[branch].tree
         return {path: blob.content for path, blob in tree.items() if path != ".gitattributes"}
 
@@ -135,7 +135,7 @@ class Repo:
 
 @dataclass
 class Fault:
-    """What happens to requests instead of their answer."""
+    """A fault that requests meet instead of their answer."""
 
     pattern: str
     status: int | str  # or "reset": the connection is cut after half of the body
@@ -269,7 +269,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """What both origins have in common: reading requests, faults, answers."""
+    """The common part of both origins: reading requests, faults, answers."""
 
     hub: HubServer
     protocol_version = "HTTP/1.1"
@@ -679,7 +679,7 @@ def _metadata(card: str) -> Any:
 
 
 def card_errors(card: str) -> list[str]:
-    """What the Hub's documentation of model cards forbids in the metadata of one."""
+    """The faults in the metadata of a card, by the Hub's documentation of model cards."""
     try:
         metadata = _metadata(card)
     except yaml.YAMLError as error:

@@ -1,4 +1,4 @@
-"""What users have on their disks is still read: files that the code before the move into packages has written.
+"""Files on the disks of users are still read: the code before the move into packages has written these.
 
 make_old_files.py says how they were made, and why they are never made again. Each test works on a copy of them. Nothing
 of the package is imported here but what users import, so that a module may move and the tests stay as they are.

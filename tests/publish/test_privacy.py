@@ -1,4 +1,4 @@
-"""What is private is nowhere: not in a card, a pushed result, a report, a record, a checkpoint or any other file."""
+"""Private things are nowhere: not in a card, a pushed result, a report, a record, a checkpoint or any other file."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ Shown = Callable[..., list[Any]]
 
 @pytest.fixture
 def show(monkeypatch: pytest.MonkeyPatch) -> Shown:
-    """What `itrd-nlp demo ...` would serve: models of student and teacher, and address."""
+    """The models of student and teacher and the address that `itrd-nlp demo` would serve."""
 
     def show(*arguments: str) -> list[Any]:
         served: list[Any] = []

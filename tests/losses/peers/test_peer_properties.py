@@ -1,4 +1,4 @@
-"""What holds for every peer, whatever its formula."""
+"""Properties that every peer has, whatever its formula."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_sequence_of_padding_alone_is_as_if_it_were_not_there(draw, pad, make_
 
 
 def test_statistics_are_in_float32_under_autocast(draw, pad, make_peer, peer_class):
-    """What comes in as bfloat16 gives the loss of the same numbers in float32."""
+    """An input in bfloat16 gives the loss of the same numbers in float32."""
     ragged_s, ragged_t = draw()
     peer = make_peer(peer_class)
     (low_s, mask), (low_t, _) = (pad(x, dtype=torch.bfloat16) for x in (ragged_s, ragged_t))

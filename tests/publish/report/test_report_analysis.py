@@ -1,4 +1,4 @@
-"""What a run leaves for its report."""
+"""The files that a run leaves for its report."""
 
 import json
 

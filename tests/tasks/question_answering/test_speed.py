@@ -19,7 +19,7 @@ from itrd_nlp.tasks.question_answering.speed import span_logits
 
 
 class Clock:
-    """What `time.perf_counter` says, and who was called when."""
+    """The time of `time.perf_counter`, and who was called when."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -48,7 +48,7 @@ def teacher(bert_tokenizer: Any, make_bert: Any, data: DataArguments, tmp_path: 
 
 @pytest.fixture
 def distilled(teacher: Path, data: DataArguments, tmp_path: Path) -> Callable[..., Any]:
-    """What the record of a new student says of its teacher."""
+    """The entry of the teacher in the record of a new student."""
 
     def distilled(name: str = "student", **cache: Any) -> Any:
         args = ITRDTrainingArguments(output_dir=str(tmp_path / name), **ONE_STEP, **cache)
