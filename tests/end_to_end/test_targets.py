@@ -175,3 +175,18 @@ def test_a_run_that_a_kill_has_ended_before_any_checkpoint_is_trained_again(
     assert getattr(done, "returncode", None) == 0, done
     assert json.loads((workplace / "student" / "results.json").read_text())["layers"] == 2
     assert not (workplace / "student" / UNFINISHED_NAME).exists()
+
+
+def test_a_run_whose_results_are_deleted_is_made_again(
+    run_script: Callable[..., object], workplace: Path
+) -> None:
+    """That is how a run is measured again; an edited card of it stays, as the run is refused then."""
+    student = workplace / "student"
+    assert getattr(run_script("train_squad.py", "student.yaml"), "returncode", None) == 0
+    (student / "results.json").unlink()
+    done = run_script("train_squad.py", "student.yaml")
+    assert getattr(done, "returncode", None) == 0, done
+    (student / "results.json").unlink()
+    (student / "README.md").write_text("somebody's")
+    refused = run_script("train_squad.py", "student.yaml")
+    assert "holds README.md, but no run of this package" in getattr(refused, "stderr", "")

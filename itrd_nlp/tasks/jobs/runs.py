@@ -82,9 +82,9 @@ def check_run_folder(output_dir: str, inputs: Iterable[Source]) -> None:
     check_target_folder(
         output_dir, option="output_dir", written=RUN_FILES, ours=_is_run, inputs=inputs
     )
-    card = Path(output_dir) / CARD_NAME
-    finished = (Path(output_dir) / RESULTS_NAME).is_file()
-    if card.is_file() and not finished and not is_generated(card.read_text("utf-8", "replace")):
+    folder = Path(output_dir)
+    finished = (folder / RESULTS_NAME).is_file()
+    if (folder / CARD_NAME).is_file() and not finished and not _has_card_of_a_run(folder):
         raise UserError(
             f"output_dir {output_dir} holds a {CARD_NAME} that somebody has written or edited, and the run would "
             "replace it; move it or name another output_dir."
@@ -92,10 +92,18 @@ def check_run_folder(output_dir: str, inputs: Iterable[Source]) -> None:
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether a folder is that of a run, finished or not."""
-    return any((folder / name).is_file() for name in (RESULTS_NAME, UNFINISHED_NAME)) or any(
-        (checkpoint / MANIFEST_NAME).is_file() for checkpoint in checkpoints(folder)
+    """Whether a folder is that of a run: finished, not finished, or without the results.json that somebody deleted."""
+    return (
+        any((folder / name).is_file() for name in (RESULTS_NAME, UNFINISHED_NAME))
+        or any((checkpoint / MANIFEST_NAME).is_file() for checkpoint in checkpoints(folder))
+        or _has_card_of_a_run(folder)
     )
+
+
+def _has_card_of_a_run(folder: Path) -> bool:
+    """Whether a folder has a card that this package has written and nobody has edited since."""
+    card = folder / CARD_NAME
+    return card.is_file() and is_generated(card.read_text("utf-8", "replace"))
 
 
 def check_lengths(model: nn.Module, data: TaskData) -> None:
