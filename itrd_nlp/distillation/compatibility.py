@@ -25,11 +25,22 @@ def resolve_pairs(
 
     Raises:
         UserError: the objective needs a teacher and there is none, the two do not fit each other or a peer, or the
-            layer map names a layer that does not exist; there are more teachers and no KD.
+            layer map names a layer that does not exist; there are more teachers and no KD; the student is a teacher,
+            too; labels are to be smoothed.
     """
     if more_teachers and (args.w_kd == 0 or teacher is None):
         why = "w_kd is 0" if args.w_kd == 0 else "there is no first one"
         raise UserError(f"more_teachers are given, but {why}; they serve logit KD alone.")
+    if any(student is other for other in (teacher, *more_teachers)):
+        raise UserError(
+            "the student and a teacher are one object, but a teacher is frozen; build the student with build_student, "
+            "or load the model twice."
+        )
+    if args.label_smoothing_factor > 0:
+        raise UserError(
+            f"label_smoothing_factor is {args.label_smoothing_factor}, but the task loss of a distillation smooths no "
+            "labels; set it to 0. The teacher's probabilities serve that purpose: see w_kd and temperature."
+        )
     for other in more_teachers:
         check_compatible(student, other)
     if not args.needs_teacher:

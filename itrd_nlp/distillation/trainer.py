@@ -24,6 +24,7 @@ from itrd_nlp.distillation.objective import ITRDObjective
 from itrd_nlp.distillation.step import StepTotals, TermWatch, counts_of
 from itrd_nlp.distillation.student_trainer import OBJECTIVE_WEIGHTS_NAME, StudentTrainer
 from itrd_nlp.distillation.teacher import Teacher
+from itrd_nlp.errors import UserError
 from itrd_nlp.losses.correlation import mean_correlation
 from itrd_nlp.losses.outputs import EncoderOutput
 from itrd_nlp.training.identity import weights_digest
@@ -52,7 +53,8 @@ class ITRDTrainer(StudentTrainer):
         **kwargs: arguments of ``transformers.Trainer``.
 
     Raises:
-        UserError: student and teacher do not fit each other, or the layer map names a layer that does not exist.
+        UserError: student and teacher do not fit each other, or the layer map names a layer that does not exist;
+            ``compute_loss_func`` is given, which would do nothing.
 
     Example:
         >>> trainer = ITRDTrainer(model=student, teacher=teacher, args=args, train_dataset=features)
@@ -70,6 +72,11 @@ class ITRDTrainer(StudentTrainer):
         more_teachers: Sequence[PreTrainedModel] = (),
         **kwargs: Any,
     ) -> None:
+        if kwargs.get("compute_loss_func") is not None:
+            raise UserError(
+                "compute_loss_func is given, but the objective makes the loss; give your own as a PeerLoss in "
+                "peer_losses."
+            )
         pairs = resolve_pairs(model, teacher, args, more_teachers)
         if not args.needs_teacher:
             teacher = None

@@ -183,3 +183,32 @@ def test_several_teachers_predict_the_mean_of_what_their_logits_mean() -> None:
     torch.testing.assert_close((labels / 2).sigmoid(), (stacked / 2).sigmoid().mean(0))
     classes = mean_logits(logits, "classes", temperature=2.0)
     torch.testing.assert_close((classes / 2).softmax(-1), (stacked / 2).softmax(-1).mean(0))
+
+
+# ---- arguments that would do nothing ----
+
+
+@pytest.mark.parametrize("role", ["teacher", "more_teachers"])
+def test_a_student_that_is_its_own_teacher_is_refused(
+    student: Any, teacher: Any, tmp_path: Path, role: str
+) -> None:
+    given = {"teacher": student} if role == "teacher" else {"teacher": teacher, role: [student]}
+    with pytest.raises(UserError, match="the student and a teacher are one object"):
+        ITRDTrainer(model=student, args=arguments(tmp_path), **given)
+    assert all(parameter.requires_grad for parameter in student.parameters())
+
+
+def test_smoothed_labels_and_a_loss_function_are_refused(
+    student: Any, teacher: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"label_smoothing_factor is 0\.1, but the task loss"):
+        ITRDTrainer(
+            model=student, teacher=teacher, args=arguments(tmp_path, label_smoothing_factor=0.1)
+        )
+    with pytest.raises(UserError, match="compute_loss_func is given, but the objective"):
+        ITRDTrainer(
+            model=student,
+            teacher=teacher,
+            args=arguments(tmp_path),
+            compute_loss_func=lambda *_: torch.zeros(()),
+        )

@@ -175,7 +175,6 @@ OTHER: dict[str, Any] = {
     "adam_epsilon": 1e-6,
     "per_device_train_batch_size": 2,
     "gradient_accumulation_steps": 2,
-    "label_smoothing_factor": 0.1,
     "neftune_noise_alpha": 1.0,
     "train_sampling_strategy": "group_by_length",
     "dataloader_drop_last": True,
