@@ -159,6 +159,8 @@ def seal(folder: Path) -> None:
 
 def damage(folder: Path) -> str | None:
     """Say in a few words why a folder cannot be used. None means that it is as it was written."""
+    if not folder.exists():
+        return "it is missing"
     if not folder.is_dir():
         return "it is no folder"
     manifest = folder / MANIFEST_NAME

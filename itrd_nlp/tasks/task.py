@@ -190,7 +190,7 @@ class Task(ABC):
 
         Args:
             args: an instance of `arguments`.
-            answers: of one model.
+            answers: of one model. An example that has none scores 0.
 
         Returns:
             Name of a metric to ``(examples,)`` numbers from 0 to 1. `main_metric` is among them. A metric that is no

@@ -131,7 +131,8 @@ class MaskedWord(Task):
     @classmethod
     def scores(cls, args: GapArguments, answers: Mapping[str, Any]) -> dict[str, Any]:
         count = len(cls.read(args.validation_file, args.max_eval_samples))
-        return {"mean_rank": np.array([answers[f"gap-{i}"]["place"] for i in range(count)])}
+        given = [answers.get(f"gap-{i}", {"place": 0.0}) for i in range(count)]
+        return {"mean_rank": np.array([answer["place"] for answer in given])}
 
     @classmethod
     def score_file(cls, args: GapArguments, path: str) -> dict[str, Any]:

@@ -96,8 +96,9 @@ def _checked_output(
 ) -> Path:
     """The folder of the export, after a look at all that can be refused before the work."""
     require_packages(*PACKAGES)
-    if max_f1_drop not in Range(least=0):  # nan would let every model pass
-        raise UserError(f"max_f1_drop is {max_f1_drop}, but must be at least 0 and finite.")
+    allowed = Range(least=0)  # nan would let every model pass
+    if max_f1_drop not in allowed:
+        raise UserError(f"max_f1_drop is {max_f1_drop}, but must be {allowed}.")
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}, but must be at least 1.")
     if output_dir is None and not Path(name).is_dir():
