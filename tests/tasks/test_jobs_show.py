@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from rich.console import Console
 
 from itrd_nlp.tasks.classification.data import TextArguments
 from itrd_nlp.tasks.classification.task import Classification
@@ -30,7 +31,8 @@ def record(**changes):
 
 @pytest.fixture
 def screen(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "120")
+    # Not os.environ: datasets puts a copy in its place when it maps with processes, and rich keeps the first one.
+    monkeypatch.setitem(Console._environ, "COLUMNS", "120")
 
     def screen(**changes):
         show(record(**changes), "student", "Distilled: runs/x", TASK, "runs/x")
