@@ -69,14 +69,15 @@ class Similarity(BaseModel):
 
 
 class Group(BaseModel):
-    """The scores of some examples, each under the name of its metric."""
+    """The scores of some examples in percent, each under the name of its metric."""
 
     model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Percent] = Field(init=False)
     questions: Count
 
     @property
     def scores(self) -> dict[str, float]:
-        return _numbers(self.model_extra)
+        return dict(self.model_extra or {})
 
 
 Groups = dict[str, dict[str, Group]]
@@ -94,6 +95,19 @@ class Breakdown(BaseModel):
         if self.teacher is not None:
             for name in self.student.keys() ^ self.teacher.keys():
                 raise ValueError(f"{name} is missing, of one of the two models")
+        return self
+
+    @model_validator(mode="after")
+    def _same_scores(self) -> Self:
+        known: set[str] | None = None
+        for groups in (self.student, self.teacher or {}):
+            for grouping, parts in groups.items():
+                for name, group in parts.items():
+                    known = group.scores.keys() if known is None else known
+                    for score in known ^ group.scores.keys():
+                        raise ValueError(
+                            f"{grouping}.{name} has other scores than the first group: {score}"
+                        )
         return self
 
 
