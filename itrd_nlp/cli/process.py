@@ -36,6 +36,7 @@ _USUAL_OS_ERRORS = (
 )
 # Seconds. A launcher ends the other processes in this time where the first one has met the same error.
 WAIT_FOR_THE_FIRST = 10.0
+LONGEST_SENTENCE = 1500
 _BROKEN_PIPE = 128 + signal.SIGPIPE
 
 
@@ -137,5 +138,13 @@ def _fail(sentence: str, code: int = 2) -> NoReturn:
     if rank != "0":
         time.sleep(WAIT_FOR_THE_FIRST)
         sentence = f"process {rank}: {sentence}"
-    print(f"error: {sentence}", file=sys.stderr)
+    print(f"error: {_readable(sentence)}", file=sys.stderr)
     sys.exit(code)
+
+
+def _readable(sentence: str) -> str:
+    """Leave out the middle of a sentence that quotes a value of thousands of characters."""
+    if len(sentence) <= LONGEST_SENTENCE:
+        return sentence
+    half = LONGEST_SENTENCE // 2
+    return f"{sentence[:half]} [...] {sentence[-half:]}"

@@ -8,10 +8,11 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from itrd_nlp.compare.plan import Cell
 from itrd_nlp.compare.runner import starts
@@ -41,6 +42,31 @@ RECORD = {
     *("stage", "name", "student", "method", "signature", "layers"),
     *("parameters", "megabytes_fp32", "teacher", "train_seconds", "cost", "curves"),
 }
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class StoredRecord(BaseModel):
+    """The fields of a line that tables and figures compute with."""
+
+    model_config = ConfigDict(extra="allow")
+    stage: str
+    name: str
+    student: str
+    method: str
+    seed: int
+    number: int
+    signature: str
+    layers: int
+    parameters: int
+    megabytes_fp32: Finite
+    teacher: dict[str, Any]
+    train_seconds: Finite | None
+    cost: Finite | None
+    curves: dict[str, list[tuple[int, Finite]]]
+    questions: int | None = None
+    rows: int | None = None
+
 
 Record = dict[str, Any]
 Scores = dict[str, NDArray[Any]]
@@ -129,6 +155,15 @@ def read_records(folder: Path) -> tuple[list[Record], Scores]:
             complete = False
         if not complete:
             raise UserError(f"{path}: line {number} is no record of a training.")
+        try:
+            StoredRecord.model_validate(record)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = ".".join(map(str, first["loc"]))
+            raise UserError(
+                f"{path}, line {number}: {field} is {str(first['input'])[:60]!r}: "
+                f"{first['msg'].replace('Input should', 'it should')}."
+            ) from None
         records.append(record)
     try:
         with np.load(folder / SCORES_NAME) as arrays:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,6 +167,7 @@ def load_tokenizer(name: str, args: LoadingArguments) -> PreTrainedTokenizerBase
         raise UserError(
             f"the tokenizer of {name} cannot be loaded: {_first_line(error)}"
         ) from error
+    _check_options(tokenizer, name)
     folder, files = Path(name), dict(tokenizer.vocab_files_names)
     if folder.is_dir() and files:
         # Without its files transformers makes a tokenizer that knows the special tokens alone.
@@ -177,6 +179,26 @@ def load_tokenizer(name: str, args: LoadingArguments) -> PreTrainedTokenizerBase
                 f"{name} has no tokenizer, such as {whole}; save it by save_pretrained."
             )
     return tokenizer
+
+
+def _check_options(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Refuse a tokenizer whose options transformers reads, but can neither use nor save.
+
+    Raises:
+        UserError: names the option.
+    """
+    longest = tokenizer.model_max_length
+    if not isinstance(longest, int | float):
+        raise UserError(
+            f"the tokenizer of {name} cannot be loaded: its model_max_length is {str(longest)[:60]!r}, but must be a "
+            "number."
+        )
+    try:
+        json.dumps(tokenizer.init_kwargs, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"the tokenizer of {name} cannot be loaded: an option has half of a character, such as \\ud800."
+        ) from None
 
 
 def load_model_and_tokenizer(
