@@ -113,3 +113,15 @@ def test_an_evaluation_prints_its_scores_before_it_writes_its_answers(
     monkeypatch.setattr(sys, "argv", [*sys.argv[:-1], str(tmp_path / "no" / "x")])
     with pytest.raises(UserError, match="there is no folder"):
         jobs.evaluate_command("", task="question-answering")
+
+
+def test_a_sentence_that_quotes_a_very_long_value_stays_readable(capsys):
+    def main():
+        raise UserError(f"teacher {'x' * 100_000} does not exist.")
+
+    with pytest.raises(SystemExit) as stop:
+        process.run(main)
+    sentence = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert len(sentence) < 1600
+    assert sentence.startswith("error: teacher xxx") and sentence.endswith("xxx does not exist.\n")

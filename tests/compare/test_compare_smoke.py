@@ -202,6 +202,27 @@ def test_damaged_records_are_named(
     assert sentence in err
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("megabytes_fp32", None, "line 1: megabytes_fp32 is 'None': it should be a valid number"),
+        ("student", {}, "line 1: student is '{}': it should be a valid string"),
+        ("curves", {"task": [[[], 1.0]]}, "line 1: curves.task.0.0 is '[]'"),
+    ],
+)
+def test_a_field_of_a_record_that_no_table_can_use_is_named(
+    finished: Path, tmp_path: Path, field: str, value: object, sentence: str
+) -> None:
+    for file in ("results.jsonl", "scores.npz"):
+        shutil.copy(finished / file, tmp_path)
+    first, *others = (tmp_path / "results.jsonl").read_text().splitlines()
+    lines = [json.dumps(json.loads(first) | {field: value}), *others]
+    (tmp_path / "results.jsonl").write_text("\n".join(lines))
+    code, _, err = run("--output_dir", str(tmp_path), "--tables_only")
+    assert code == 2
+    assert sentence in err
+
+
 def test_a_folder_belongs_to_one_comparison_and_the_trainings_it_left_behind(
     tmp_path: Path,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,21 @@ def test_a_checkpoint_that_was_changed_since_is_refused(trained: Path, role: str
 
 
 # ---- the tokenizer ----
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("model_max_length", "512", "its model_max_length is '512', but must be a number"),
+        ("name", "\ud800", "an option has half of a character"),
+    ],
+)
+def test_an_option_of_the_tokenizer_that_cannot_be_used_is_named(
+    trained: Path, option: str, value: str, sentence: str
+) -> None:
+    path = trained / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {option: value}))
+    assert sentence in refusal(trained, "teacher")
 
 
 @pytest.mark.parametrize("role", [*TRAINED, *NEW])

@@ -39,6 +39,14 @@ def change(path, *keys, value):
             "rows of a matrix must be equally long",
         ),
         ("analysis/breakdown", ["student", "question_type"], None, "question_type is missing"),
+        (
+            "analysis/breakdown",
+            ["student", "question_type", "what", "f1"],
+            None,
+            "other scores than",
+        ),
+        ("analysis/breakdown", ["student", "question_type", "what", "f1"], "x", "what.f1 is 'x'"),
+        ("analysis/breakdown", ["student", "question_type", "what", "f1"], 101, "what.f1 is '101'"),
         ("analysis/disagreements", ["examples", 0, "context"], 5, "examples.0.context is '5'"),
     ],
 )
