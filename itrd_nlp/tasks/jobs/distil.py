@@ -14,7 +14,7 @@ from itrd_nlp.distillation.teacher import cache_folder
 from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments, TextBrewerTrainer
 from itrd_nlp.distillation.trainer import ITRDTrainer
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import write_json, writing
+from itrd_nlp.files import write_json
 from itrd_nlp.models.loading import (
     LoadingArguments,
     check_same_vocabulary,
@@ -338,17 +338,21 @@ def _kept_judgement(
     if cached and args.world_size == 1:
         precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
         kept = cache_folder(teacher, args) / f"answers-{data.signature}-{precision}"
-        judged = RunRecord.read(kept)
-        if judged is not None and _is_about(judged, data):
-            _warn_without_digests(judged, kept)
-            return judged, read_answers(kept / PREDICTIONS_NAME)
+        try:
+            judged = RunRecord.read(kept)
+            if judged is not None and _is_about(judged, data):
+                answers = read_answers(kept / PREDICTIONS_NAME)
+                _warn_without_digests(judged, kept)
+                return judged, answers
+        except UserError as error:  # a cache may be lost
+            logger.warning("%s The teacher is evaluated again.", error)
     judged = evaluation.judge(task, teacher, data, args)
     answers = dict(data.judge.predictions)
     if kept is not None:
-        with writing(kept):
+        judged.weights = weights_digest(teacher)
+        with optional(f"the teacher's answers in {kept}"):
             kept.mkdir(parents=True, exist_ok=True)
             write_json(kept / PREDICTIONS_NAME, answers)
-            judged.weights = weights_digest(teacher)
             judged.write(kept)  # last: it says that both are there
     return judged, answers
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -185,3 +186,40 @@ def test_scores_in_a_cache_are_not_those_of_other_questions_and_contexts(
     path.write_text(json.dumps(content))
     assert cached("second")["exact_match"] != MARKED
     assert cached("third")["exact_match"] != MARKED
+
+
+@pytest.mark.parametrize("name", ["results.json", "predictions.json"])
+def test_a_damaged_judgement_in_the_cache_is_made_again(
+    teacher: Path,
+    distilled: Callable[..., Any],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+) -> None:
+    (teacher / "results.json").unlink()
+    cache = {"teacher_cache": "on", "teacher_cache_dir": str(tmp_path / "cache")}
+    first = distilled("first", **cache)
+    (kept,) = (tmp_path / "cache").rglob(f"answers-*/{name}")
+    whole = json.loads(kept.read_text())
+    kept.write_text("{")
+    assert distilled("second", **cache)["f1"] == first["f1"]
+    assert any("The teacher is evaluated again" in message for message in caplog.messages)
+    assert json.loads(kept.read_text()).keys() == whole.keys()
+
+
+def test_a_judgement_that_cannot_be_kept_does_not_end_the_run(
+    teacher: Path,
+    distilled: Callable[..., Any],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(path: Path, content: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    (teacher / "results.json").unlink()
+    monkeypatch.setattr("itrd_nlp.tasks.jobs.distil.write_json", full)
+    found = distilled(teacher_cache="on", teacher_cache_dir=str(tmp_path / "cache"))
+    assert 0 <= found["f1"] <= 100
+    assert any("the teacher's answers in" in message for message in caplog.messages)
+    assert (tmp_path / "student" / "results.json").is_file()
