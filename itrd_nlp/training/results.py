@@ -56,13 +56,13 @@ def print_summary(
     """
     columns: dict[str, Callable[[ModelRecord], str]] = {
         "layers": lambda row: _shown(row.layers, "d"),
-        "parameters": lambda row: "" if row.parameters is None else f"{row.parameters / 1e6:.1f} M",
+        "params": lambda row: "" if row.parameters is None else f"{row.parameters / 1e6:.1f} M",
         "MB (fp32)": lambda row: _shown(row.megabytes_fp32, ".1f"),
         **{
             label: lambda row, name=name: _shown(row.scores.get(name), ".2f")
             for name, label in metrics.items()
         },
-        f"ms/{example}": lambda row: _shown(row.ms_per_question, ".1f"),
+        f"ms a {example}": lambda row: _shown(row.ms_per_question, ".1f"),
         "training (s)": lambda row: _shown(row.train_seconds, ".0f"),
     }
     known = {name: cell for name, cell in columns.items() if any(cell(row) for row in rows)}
