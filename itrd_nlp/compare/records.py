@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from itrd_nlp.compare.plan import Cell
 from itrd_nlp.compare.runner import starts
@@ -28,7 +28,7 @@ from itrd_nlp.files import (
     writing,
 )
 from itrd_nlp.publish.report.data import ANALYSIS_NAME, HISTORY_NAME, PREDICTIONS_NAME
-from itrd_nlp.training.record import RunRecord, recorded_metrics
+from itrd_nlp.training.record import RunRecord, recorded_metrics, validated
 
 RECORDS_NAME = "results.jsonl"
 SCORES_NAME = "scores.npz"
@@ -155,15 +155,7 @@ def read_records(folder: Path) -> tuple[list[Record], Scores]:
             complete = False
         if not complete:
             raise UserError(f"{path}: line {number} is no record of a training.")
-        try:
-            StoredRecord.model_validate(record)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field = ".".join(map(str, first["loc"]))
-            raise UserError(
-                f"{path}, line {number}: {field} is {str(first['input'])[:60]!r}: "
-                f"{first['msg'].replace('Input should', 'it should')}."
-            ) from None
+        validated(f"{path}, line {number}", StoredRecord, record)
         records.append(record)
     try:
         with np.load(folder / SCORES_NAME) as arrays:

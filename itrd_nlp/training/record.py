@@ -216,11 +216,11 @@ def counted(unit: str, number: int) -> dict[str, int]:
     return {"questions" if unit == "questions" else "rows": number}
 
 
-def validated(path: Path, kind: type[T], content: Any) -> T:
+def validated(path: Path | str, kind: type[T], content: Any) -> T:
     """JSON content as a type.
 
     Args:
-        path: the file it came from, for the message.
+        path: the file it came from, and perhaps the line, for the message.
         kind: a pydantic model, or a list of one.
         content: the parsed content.
 
