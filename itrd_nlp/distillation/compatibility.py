@@ -13,6 +13,7 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import LayerPair
 from itrd_nlp.losses.peers import Sizes
 from itrd_nlp.models.attention import attention_projections
+from itrd_nlp.models.loading import label_names
 
 
 def resolve_pairs(
@@ -92,14 +93,9 @@ def check_compatible(student: PreTrainedModel, teacher: PreTrainedModel) -> None
                 f"{name} of the student is {ours} and of the teacher {theirs}, but they must be equal: both read the "
                 f"same inputs, and their {what} must mean the same."
             )
-    ours, theirs = (_labels(model) for model in (student, teacher))
+    ours, theirs = (label_names(model.config) for model in (student, teacher))
     if ours != theirs and sorted(ours) == sorted(theirs):
         raise UserError(
             f"id2label of the student is {', '.join(ours)} and of the teacher {', '.join(theirs)}, but the labels must "
             "have one order, because KD compares logit with logit."
         )
-
-
-def _labels(model: PreTrainedModel) -> list[str]:
-    """Return the names of the labels in the order of their ids."""
-    return [str(name) for _, name in sorted(model.config.id2label.items())]

@@ -346,6 +346,11 @@ def set_labels(config: Any, labels: Sequence[str]) -> None:
     config.label2id = {label: i for i, label in enumerate(labels)}
 
 
+def label_names(config: Any) -> list[str]:
+    """Return the names of the classes in a configuration, in the order of their ids."""
+    return [str(name) for _, name in sorted(config.id2label.items())]
+
+
 def _some(names: Iterable[str]) -> str:
     first, *others = sorted(names)
     return f"{first} and {len(others)} more" if others else first

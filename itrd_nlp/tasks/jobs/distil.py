@@ -19,6 +19,7 @@ from itrd_nlp.models.loading import (
     LoadingArguments,
     check_same_vocabulary,
     check_vocabulary,
+    label_names,
     load_model,
     load_model_and_tokenizer,
     load_tokenizer,
@@ -225,7 +226,7 @@ def make_student(
         args=loading,
         dropout=dropout,
         head=head,
-        labels=_labels(teacher),
+        labels=label_names(teacher.config),
     )
     check_same_vocabulary(own, tokenizer)
     return student
@@ -252,14 +253,10 @@ def load_more_teachers(
         if other.config.id2label != teacher.config.id2label:
             raise UserError(
                 f"teacher {name} has the labels {list(other.config.id2label.values())}, but the first teacher "
-                f"{_labels(teacher)}; they must be the same in the same order."
+                f"{label_names(teacher.config)}; they must be the same in the same order."
             )
         others.append(other)
     return others
-
-
-def _labels(model: PreTrainedModel) -> list[str]:
-    return [model.config.id2label[i] for i in range(model.config.num_labels)]
 
 
 # ---- the teacher's scores ----
