@@ -48,7 +48,8 @@ class CompareArguments:
         default_factory=dict,
         metadata={
             "help": "Name of a method to the arguments to try, equally many for each method. The best F1 on questions "
-            "held out of train is taken. An empty list: the method has nothing to choose."
+            "held out of train is taken. A try may set learning_rate, too. An empty list: the method has nothing to "
+            "choose."
         },
     )
     holdout_questions: int = field(

@@ -21,6 +21,9 @@ from itrd_nlp.training.yaml_files import dump_yaml, read_config
 
 COST_QUESTIONS = 16
 NO_CHOICE: dict[str, Any] = {}
+# A try of a search may set these beside its method's own arguments: the rate that suits one objective need not suit
+# another, and every method has equally many tries.
+TUNABLE = frozenset({"learning_rate"})
 
 
 @dataclass(frozen=True)
@@ -115,8 +118,9 @@ class Plan:
         self.base = read_config(args.base).values
         setting.check_search(args.search)
         for method, overrides in args.all_methods.items():
-            for chosen in (overrides, *args.search.get(method, [])):
-                self._check_method(method, chosen)
+            self._check_method(method, overrides)
+            for tried in args.search.get(method, []):
+                self._check_method(method, tried, tunable=TUNABLE)
         for student, overrides in args.students.items():
             for name in overrides:
                 if name not in setting.options:
@@ -235,9 +239,12 @@ class Plan:
             if name not in columns:
                 raise UserError(f"table names {name!r}, but its columns are {', '.join(columns)}.")
 
-    def _check_method(self, method: str, overrides: Mapping[str, Any]) -> None:
+    def _check_method(
+        self, method: str, overrides: Mapping[str, Any], tunable: frozenset[str] = frozenset()
+    ) -> None:
         training, options = self._training(method), self.setting.options
         own = self.setting.recipe if method in self.args.textbrewer else self.setting.objective
+        own |= tunable
         for name in overrides:
             if name not in options | own:
                 raise UserError(f"method {method} sets {self._unknown(name, training)}")

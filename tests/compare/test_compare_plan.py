@@ -17,7 +17,7 @@ from itrd_nlp.cli import parser
 from itrd_nlp.cli.comparison import setting_of
 from itrd_nlp.compare.arguments import CompareArguments
 from itrd_nlp.compare.comparison import choose
-from itrd_nlp.compare.plan import Plan, write_config
+from itrd_nlp.compare.plan import TUNABLE, Plan, write_config
 from itrd_nlp.compare.runner import run_cells, time_left
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json
@@ -117,8 +117,20 @@ def test_configs_are_the_base_but_for_method_student_seed_and_folder(make: Any) 
 def test_the_budget_is_not_for_a_method_to_change(make: Any, name: str) -> None:
     with pytest.raises(UserError, match=f"method itrd sets {name}, but that is part of the budget"):
         Plan(make(methods=METHODS | {"itrd": {name: 1}}), SETTING)
+    if name in TUNABLE:
+        return
     with pytest.raises(UserError, match=f"method itrd sets {name}, but that is part of the budget"):
         Plan(make(search={"kd": [{}], "itrd": [{name: 1}]}), SETTING)
+
+
+def test_a_try_of_a_search_may_have_a_learning_rate_of_its_own(make: Any) -> None:
+    tries = {"kd": [{"learning_rate": 6e-4}, {}], "itrd": [{}, {"learning_rate": 1e-4}]}
+    plan = Plan(make(search=tries), SETTING)
+    base = yaml.safe_load(Path("base.yaml").read_text())["learning_rate"]
+    rates = [cell.config["learning_rate"] for cell in plan.search()]
+    assert rates == [6e-4, base, base, 1e-4]
+    chosen = {("student", "kd"): {"learning_rate": 6e-4}, ("student", "itrd"): {}}
+    assert [c.config["learning_rate"] for c in plan.cells(chosen)][:2] == [6e-4, base]
 
 
 def test_a_method_may_choose_everything_of_the_objective() -> None:
