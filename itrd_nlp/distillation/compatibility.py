@@ -2,33 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.layer_map import layer_pairs
+from itrd_nlp.distillation.samples import common_width
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import LayerPair
 from itrd_nlp.losses.peers import Sizes
+from itrd_nlp.models.adaptor import Adaptor, check_readable
+from itrd_nlp.models.anatomy import Anatomy, Example, anatomy, first_rows
 from itrd_nlp.models.attention import attention_projections
+from itrd_nlp.models.encode import reads_tokens
 from itrd_nlp.models.loading import label_names
 
 
-def resolve_pairs(
+@dataclass(frozen=True)
+class Access:
+    """How the models are read, where they are not read as those of transformers.
+
+    Attributes:
+        student: the user's function for the student. Default: None.
+        teacher: the user's function for the teachers. Default: None.
+        example: makes a batch of some rows, which show the widths of layers. Default: None.
+        tokenizer: the tokenizer of both models, if it is known. Default: None.
+    """
+
+    student: Adaptor | None = None
+    teacher: Adaptor | None = None
+    example: Example | None = None
+    tokenizer: PreTrainedTokenizerBase | None = None
+
+
+def access_of(
+    student: Adaptor | None, teacher: Adaptor | None, of_trainer: Mapping[str, Any]
+) -> Access:
+    """Return how the models are read, by the arguments of a trainer.
+
+    Args:
+        student: the user's function for the student.
+        teacher: the user's function for the teachers.
+        of_trainer: arguments of `transformers.Trainer`, of which data, collator and tokenizer are read.
+    """
+    rows, tokenizer = of_trainer.get("train_dataset"), of_trainer.get("processing_class")
+    example = None
+    if rows is not None:
+        example = partial(first_rows, rows, of_trainer.get("data_collator"), tokenizer)
+    known = isinstance(tokenizer, PreTrainedTokenizerBase)
+    return Access(student, teacher, example, tokenizer if known else None)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The layer pairs of a distillation and their widths.
+
+    Attributes:
+        pairs: the pairs; none if no term reads hidden states.
+        student: width of the student in each pair.
+        teacher: width of the teacher in each pair.
+        heads: numbers of attention heads of student and teacher. Default: 1, for models without attention.
+    """
+
+    pairs: list[LayerPair]
+    student: list[int]
+    teacher: list[int]
+    heads: tuple[int, int] = (1, 1)
+
+
+def plan(
     student: PreTrainedModel,
-    teacher: PreTrainedModel | None,
+    teacher: nn.Module | None,
     args: ITRDTrainingArguments,
-    more_teachers: Sequence[PreTrainedModel] = (),
-) -> list[LayerPair]:
-    """Return the layer pairs of a distillation. There are none if no term reads hidden states.
+    more_teachers: Sequence[nn.Module] = (),
+    access: Access | None = None,
+) -> Plan:
+    """Find the layer pairs of a distillation, and refuse models that do not fit each other or the objective.
 
     Raises:
         UserError: the objective needs a teacher and there is none, the two do not fit each other or a peer, or the
             layer map names a layer that does not exist; there are more teachers and no KD; the student is a teacher,
-            too; labels are to be smoothed.
+            too; labels are to be smoothed; nobody knows how to read a model.
     """
+    access = access or Access()
+    check_readable(student, access.student, "student")
     if more_teachers and (args.w_kd == 0 or teacher is None):
         why = "w_kd is 0" if args.w_kd == 0 else "there is no first one"
         raise UserError(f"more_teachers are given, but {why}; they serve logit KD alone.")
@@ -43,59 +106,119 @@ def resolve_pairs(
             "labels; set it to 0. The teacher's probabilities serve that purpose: see w_kd and temperature."
         )
     for other in more_teachers:
-        check_compatible(student, other)
+        check_readable(other, access.teacher, "teacher")
+        check_compatible(student, other, access.tokenizer)
     if not args.needs_teacher:
-        return []
+        return Plan([], [], [])
     if teacher is None:
         raise UserError(
             "teacher is None, but w_kd, beta_corr or beta_mi is > 0 or there are peer_losses; give a teacher, or none "
             "of these."
         )
-    check_compatible(student, teacher)
+    check_readable(teacher, access.teacher, "teacher")
+    check_compatible(student, teacher, access.tokenizer)
     if not args.needs_hidden_states:
-        return []
+        return Plan([], [], [])
+    return _layer_plan(
+        student,
+        teacher,
+        args,
+        anatomy(student, access.student, access.example),
+        anatomy(teacher, access.teacher, access.example),
+    )
+
+
+def _layer_plan(
+    student: PreTrainedModel,
+    teacher: nn.Module,
+    args: ITRDTrainingArguments,
+    ours: Anatomy,
+    theirs: Anatomy,
+) -> Plan:
+    """Find the layer pairs, and refuse models that a peer cannot compare."""
     pairs = layer_pairs(
         args.layer_map,
-        student_layers=student.config.num_hidden_layers,
-        teacher_layers=teacher.config.num_hidden_layers,
+        student_layers=ours.layers,
+        teacher_layers=theirs.layers,
         include_embeddings=args.include_embeddings,
     )
+    widths = [(ours.widths[pair.student], theirs.widths[pair.teacher]) for pair in pairs]
     if args.needs_attention:
         attention_projections(student)
         attention_projections(teacher)
+    heads = _heads(student), _heads(teacher)
+    sizes = Sizes(*common_width(widths, args), *heads)
     # A peer refuses models in its constructor. The draws of its weights must leave no trace.
     with torch.random.fork_rng(devices=[]):
         for peer in args.peers:
-            peer(sizes_of(student, teacher), pairs)
-    return pairs
+            peer(sizes, pairs)
+    return Plan(pairs, [width for width, _ in widths], [width for _, width in widths], heads)
 
 
-def sizes_of(student: PreTrainedModel, teacher: PreTrainedModel) -> Sizes:
-    """Return the widths and the numbers of attention heads of both models."""
-    return Sizes(
-        student=student.config.hidden_size,
-        teacher=teacher.config.hidden_size,
-        student_heads=student.config.num_attention_heads,
-        teacher_heads=teacher.config.num_attention_heads,
-    )
+def _heads(model: nn.Module) -> int:
+    """Return the number of attention heads; 1 of a model that has none, or more than one number."""
+    found = getattr(getattr(model, "config", None), "num_attention_heads", None)
+    return found if isinstance(found, int) else 1
 
 
-def check_compatible(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
+def check_compatible(
+    student: PreTrainedModel,
+    teacher: nn.Module,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> None:
     """Refuse a pair of models that cannot be distilled into each other.
+
+    A module without a configuration of transformers says nothing that could be compared.
+
+    Args:
+        student: the student.
+        teacher: the teacher.
+        tokenizer: the tokenizer of both. Default: None, it is not known, so that the vocabularies must have one size.
 
     Raises:
         UserError: the vocabularies, the number of labels or their order differ.
     """
-    for what, name in (("vocabulary", "vocab_size"), ("labels", "num_labels")):
-        ours, theirs = getattr(student.config, name), getattr(teacher.config, name)
-        if ours != theirs:
-            raise UserError(
-                f"{name} of the student is {ours} and of the teacher {theirs}, but they must be equal: both read the "
-                f"same inputs, and their {what} must mean the same."
-            )
-    ours, theirs = (label_names(model.config) for model in (student, teacher))
-    if ours != theirs and sorted(ours) == sorted(theirs):
+    config = getattr(teacher, "config", None)
+    if not isinstance(config, PreTrainedConfig):
+        return
+    if reads_tokens(student) and reads_tokens(teacher):
+        _check_rows(student.config, config, tokenizer)
+    ours, theirs = student.config.num_labels, config.num_labels
+    if ours != theirs:
         raise UserError(
-            f"id2label of the student is {', '.join(ours)} and of the teacher {', '.join(theirs)}, but the labels must "
-            "have one order, because KD compares logit with logit."
+            f"num_labels of the student is {ours} and of the teacher {theirs}, but they must be equal, "
+            "because their labels must mean the same."
+        )
+    names, others = label_names(student.config), label_names(config)
+    if names != others and sorted(names) == sorted(others):
+        raise UserError(
+            f"id2label of the student is {', '.join(names)} and of the teacher {', '.join(others)}, but the labels "
+            "must have one order, because KD compares logit with logit."
+        )
+
+
+def _check_rows(
+    student: PreTrainedConfig, teacher: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase | None
+) -> None:
+    """Refuse embeddings of different numbers of tokens.
+
+    Many models have more embeddings than tokens, so that their number is a round one. The tokenizer says how many ids
+    there really are.
+
+    Raises:
+        UserError: the numbers differ, and no tokenizer says that both models know its ids.
+    """
+    ours, theirs = getattr(student, "vocab_size", None), getattr(teacher, "vocab_size", None)
+    if ours == theirs or ours is None or theirs is None:
+        return
+    sentence = f"vocab_size of the student is {ours} and of the teacher {theirs}"
+    if tokenizer is None:
+        raise UserError(
+            f"{sentence}, but both read the same token ids; if one of them is padded to a round number, give the "
+            "tokenizer of both as processing_class, which shows it."
+        )
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if largest >= min(ours, theirs):
+        raise UserError(
+            f"{sentence}, but the tokenizer has ids up to {largest}, which both models must know."
         )

@@ -15,7 +15,8 @@ from itrd_nlp.distillation.objective import BatchShare, ITRDObjective, LogitKind
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.logits import mean_bernoulli, mean_prediction
 from itrd_nlp.losses.outputs import IGNORED, EncoderOutput
-from itrd_nlp.models.encode import encode, own_inputs
+from itrd_nlp.models.adaptor import Adaptor
+from itrd_nlp.models.encode import encode, own_inputs, token_mask
 
 
 def span_task_loss(
@@ -97,12 +98,17 @@ class DistillationModel(nn.Module):
     Args:
         student: the model to train.
         objective: the loss terms and their projections.
+        adaptor: the user's function that reads the student, see `itrd_nlp.models.adaptor`. Default: None, the student
+            is read as a model of transformers.
     """
 
-    def __init__(self, student: PreTrainedModel, objective: ITRDObjective) -> None:
+    def __init__(
+        self, student: PreTrainedModel, objective: ITRDObjective, adaptor: Adaptor | None = None
+    ) -> None:
         super().__init__()
         self.student = student
         self.objective = objective
+        self.adaptor = adaptor
 
     @property
     def config(self) -> Any:
@@ -131,13 +137,7 @@ class DistillationModel(nn.Module):
             UserError: ``share`` is given, but the batch holds no ``attention_mask``, or no labels for the task loss.
         """
         if share is None:
-            evaluated: ModelOutput = self.student(**own_inputs(self.student, inputs))
-            return evaluated
-        mask = inputs.get("attention_mask")
-        if mask is None:
-            raise UserError(
-                "The batch holds no attention_mask, but the losses must know which tokens are padding."
-            )
+            return self._evaluated(inputs)
         args = self.objective.args
         positions = {
             name: inputs.pop(name)
@@ -145,11 +145,17 @@ class DistillationModel(nn.Module):
             if name in inputs
         }
         layers = [pair.student for pair in self.objective.pairs]
-        read = own_inputs(self.student, inputs)
-        output, student = encode(self.student, read, layers, attention=args.needs_attention)
+        output, student = encode(
+            self.student, inputs, layers, attention=args.needs_attention, adaptor=self.adaptor
+        )
+        mask = student.mask
+        if mask is None and self.adaptor is None:
+            mask = token_mask(self.student, inputs)
         task_loss = None
         if args.w_task > 0:
             if positions:
+                if mask is None:
+                    raise UserError("The batch has answers, but no tokens that could be answers.")
                 start, end = student.logits["start_logits"], student.logits["end_logits"]
                 task_loss = span_task_loss(start, end, **positions, mask=mask)
             else:
@@ -164,3 +170,10 @@ class DistillationModel(nn.Module):
             student, teacher_output, task_loss, mask, share, kind
         )
         return terms
+
+    def _evaluated(self, inputs: dict[str, Any]) -> ModelOutput:
+        """Return the student's own output."""
+        if self.adaptor is not None:
+            return encode(self.student, inputs, [], adaptor=self.adaptor)[0]
+        evaluated: ModelOutput = self.student(**own_inputs(self.student, inputs))
+        return evaluated

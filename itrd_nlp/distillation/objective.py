@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -12,6 +12,19 @@ from torch import Tensor, nn
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.distributed import gather_pairs, sum_over_ranks, world_size
+from itrd_nlp.distillation.samples import (
+    Views,
+    alike_together,
+    check_width,
+    common_width,
+    each_pair,
+    mask_for_peers,
+    masks_of_pair,
+    pair_by_pair,
+    stacked,
+    unless_all,
+)
+from itrd_nlp.errors import UserError
 from itrd_nlp.losses import (
     bernoulli_kd_loss,
     correlation_loss,
@@ -27,9 +40,6 @@ from itrd_nlp.losses.views import draw_samples, to_samples
 
 LogitKind = Literal["classes", "labels", "values"]
 """The meaning of logits: one of several classes, labels that may hold together, or numbers."""
-
-Views = dict[str, tuple[Tensor, Tensor]]
-"""Mapping from views to the samples of one layer and the mask of those that count."""
 
 
 @dataclass
@@ -66,8 +76,8 @@ class ITRDObjective(nn.Module):
 
     Args:
         pairs: the layer pairs.
-        student_size: width of the student's hidden states.
-        teacher_size: width of the teacher's hidden states.
+        student_size: width of the student's hidden states, or one for each pair if its layers differ.
+        teacher_size: likewise of the teacher.
         args: the training arguments with the weights and views of the terms.
         student_heads: number of attention heads of the student. Only peers that read attention need it. Default: 1.
         teacher_heads: number of attention heads of the teacher. Only peers that read attention need it. Default: 1.
@@ -80,8 +90,8 @@ class ITRDObjective(nn.Module):
         self,
         pairs: Sequence[LayerPair],
         *,
-        student_size: int,
-        teacher_size: int,
+        student_size: int | Sequence[int],
+        teacher_size: int | Sequence[int],
         args: ITRDTrainingArguments,
         student_heads: int = 1,
         teacher_heads: int = 1,
@@ -89,13 +99,25 @@ class ITRDObjective(nn.Module):
         super().__init__()
         self.pairs = list(pairs) if args.needs_hidden_states else []
         self.args = args
-        self.same_size = student_size == teacher_size
-        needs_projection = args.beta_corr > 0 or (args.beta_mi > 0 and not self.same_size)
-        self.projections = nn.ModuleList(
-            make_projection(student_size, teacher_size, init=args.projection_init)
-            for _ in (self.pairs if needs_projection else [])
+        self.widths = list(
+            zip(
+                each_pair(student_size, self.pairs),
+                each_pair(teacher_size, self.pairs),
+                strict=True,
+            )
         )
-        sizes = Sizes(student_size, teacher_size, student_heads, teacher_heads)
+        needs_projection = args.beta_corr > 0 or (
+            args.beta_mi > 0 and any(ours != theirs for ours, theirs in self.widths)
+        )
+        self.projections = nn.ModuleList(
+            make_projection(ours, theirs, init=args.projection_init)
+            if args.beta_corr > 0 or ours != theirs
+            else nn.Identity()
+            for ours, theirs in (self.widths if needs_projection else [])
+        )
+        sizes = Sizes(*common_width(self.widths, args), student_heads, teacher_heads)
+        views = ((args.beta_corr, args.corr_view), (args.beta_mi, args.mi_view))
+        self._pooled = all(view == "pooled" for beta, view in views if beta > 0)
         peers = args.peers
         self.peers = nn.ModuleDict({term_name(peer): peer(sizes, self.pairs) for peer in peers})
         self.peer_weights = {term_name(peer): weight for peer, weight in peers.items()}
@@ -105,7 +127,7 @@ class ITRDObjective(nn.Module):
         student: EncoderOutput,
         teacher: EncoderOutput | None,
         task_loss: Tensor | None,
-        mask: Tensor,
+        mask: Tensor | None,
         share: BatchShare,
         kind: LogitKind = "classes",
     ) -> dict[str, Tensor]:
@@ -115,7 +137,8 @@ class ITRDObjective(nn.Module):
             student: output of the student.
             teacher: output of the teacher on the same inputs. None if no term needs a teacher.
             task_loss: mean task loss of the micro-batch, a scalar. None if its weight is 0.
-            mask: ``(B, L)``, bool or 0/1, true where a token is no padding.
+            mask: ``(B, L)``, bool or 0/1, true where a token is no padding. None if all positions count, as those of
+                an image do.
             share: the share of this micro-batch in the optimizer step.
             kind: the meaning of the logits, which decides how KD compares them. A span head has its own way. Default:
                 ``"classes"``.
@@ -148,13 +171,24 @@ class ITRDObjective(nn.Module):
                 add(name, beta * share.hidden, value)
             for name, peer in self.peers.items():
                 weight = self.peer_weights[name] * share.hidden
-                add(name, weight, peer(student, teacher, mask) * share.batch)
+                value = peer(
+                    student, teacher, mask_for_peers(student, teacher, self.pairs[0], mask)
+                )
+                add(name, weight, value * share.batch)
         return {"loss": torch.stack(weighted).sum(), **terms}
 
     def _kd(
-        self, student: EncoderOutput, teacher: EncoderOutput, mask: Tensor, kind: LogitKind
+        self, student: EncoderOutput, teacher: EncoderOutput, mask: Tensor | None, kind: LogitKind
     ) -> Tensor:
         temperature = self.args.temperature
+        for name, value in student.logits.items():
+            other = teacher.logits.get(name)
+            if other is None or other.shape != value.shape:
+                found = "none" if other is None else str(tuple(other.shape))
+                raise UserError(
+                    f"{name} of the student have the shape {tuple(value.shape)} and of the teacher {found}, so that KD "
+                    "cannot compare them; give models with heads of one kind, or set w_kd to 0."
+                )
         if "start_logits" in student.logits:
             return span_kd_loss(
                 student.logits["start_logits"],
@@ -172,22 +206,30 @@ class ITRDObjective(nn.Module):
         return loss(logits, target, temperature=temperature, sample_mask=rows)
 
     def _layer_losses(
-        self, student: EncoderOutput, teacher: EncoderOutput, mask: Tensor
+        self, student: EncoderOutput, teacher: EncoderOutput, mask: Tensor | None
     ) -> Iterator[tuple[str, float, Tensor]]:
         """Yield name, weight and values ``(pairs,)`` of correlation and mutual information, if they have a weight."""
         args = self.args
-        drawn = self._draw(mask)
-        z_s = [self._views(student.hidden_states[pair.student], mask, drawn) for pair in self.pairs]
-        z_t = [self._views(teacher.hidden_states[pair.teacher], mask, drawn) for pair in self.pairs]
-        projected = [
-            self._projected(i, views, student.hidden_states[pair.student], mask)
-            for i, (pair, views) in enumerate(zip(self.pairs, z_s, strict=True))
-        ]
+        z_s, z_t, projected = [], [], []
+        drawn: dict[int, Tensor | None] = {}
+        for i, (pair, widths) in enumerate(zip(self.pairs, self.widths, strict=True)):
+            ours, theirs = student.hidden_states[pair.student], teacher.hidden_states[pair.teacher]
+            check_width(pair, (ours, theirs), widths)
+            mask_s, mask_t = masks_of_pair(ours, theirs, mask, teacher.mask, pooled=self._pooled)
+            length = mask_s.shape[1]
+            if length not in drawn:  # the layers of one length share their draw
+                drawn[length] = self._draw(mask_s)
+            z_s.append(self._views(ours, mask_s, drawn[length]))
+            z_t.append(self._views(theirs, mask_t, drawn[length]))
+            projected.append(self._projected(i, z_s[-1], ours, mask_s))
         if args.beta_corr > 0:
-            yield "corr", args.beta_corr, self._correlation(projected, z_t)
+            yield "corr", args.beta_corr, alike_together(self._correlation, projected, z_t)
         if args.beta_mi > 0:
-            embedded = z_s if self.same_size else projected
-            yield "mi", args.beta_mi, self._mutual_information(embedded, z_t)
+            embedded = [
+                own if ours == theirs else other
+                for own, other, (ours, theirs) in zip(z_s, projected, self.widths, strict=True)
+            ]
+            yield "mi", args.beta_mi, alike_together(self._mutual_information, embedded, z_t)
 
     def _draw(self, mask: Tensor) -> Tensor | None:
         """Draw the tokens that the losses read, valid tokens first. None means that they read all tokens or none."""
@@ -234,13 +276,13 @@ class ITRDObjective(nn.Module):
         rows = args.corr_max_samples if view == "tokens" else None
         loss = partial(correlation_loss, alpha=args.alpha, unbiased=args.unbiased_std)
         if view == "sequence":  # a sequence has its own statistics and lies on one process
-            return _pair_by_pair(loss, student, teacher, view)
+            return pair_by_pair(loss, student, teacher, view)
         synchronised = sum_over_ranks if args.sync_statistics else None
-        samples_s, samples_t, valid = _stacked(student, teacher, view, rows)
+        samples_s, samples_t, valid = stacked(student, teacher, view, rows)
         return loss(
             samples_s,
             samples_t,
-            mask=_unless_all(valid, len(self.pairs)),
+            mask=unless_all(valid, len(student)),
             reduce=synchronised,
             per_group=True,
         )
@@ -249,54 +291,16 @@ class ITRDObjective(nn.Module):
         view, rows = self.args.mi_view, self._mi_rows()
         loss = partial(mutual_information_loss, log=self.args.mi_log)
         if view == "sequence":
-            return _pair_by_pair(loss, student, teacher, view)
-        samples_s, samples_t, valid = _stacked(
+            return pair_by_pair(loss, student, teacher, view)
+        samples_s, samples_t, valid = stacked(
             student, teacher, view, rows if view == "tokens" else None
         )
         if self.args.mi_gather:
             samples_s, samples_t, valid = gather_pairs(samples_s, samples_t, valid, rows)
-        return loss(samples_s, samples_t, mask=_unless_all(valid, len(self.pairs)), per_group=True)
+        return loss(samples_s, samples_t, mask=unless_all(valid, len(student)), per_group=True)
 
     def _mi_rows(self) -> int:
         """Return the largest number of samples of this process in the MI loss."""
         if self.args.mi_view == "pooled":
             return self.args.per_device_train_batch_size
         return self.args.mi_max_samples // (world_size() if self.args.mi_gather else 1)
-
-
-def _pair_by_pair(
-    loss: Callable[..., Tensor], student: list[Views], teacher: list[Views], view: str
-) -> Tensor:
-    """Compute the loss of each layer pair by itself, because its samples are already groups."""
-    return torch.stack(
-        [
-            loss(s[view][0], t[view][0], mask=s[view][1])
-            for s, t in zip(student, teacher, strict=True)
-        ]
-    )
-
-
-def _stacked(
-    student: list[Views], teacher: list[Views], view: str, rows: int | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Stack the first ``rows`` samples of all layer pairs.
-
-    One pass over the stack starts each kernel only once, and processes exchange their statistics only once.
-
-    Returns:
-        The student's samples ``(pairs, n, d_s)``, the teacher's samples ``(pairs, n, d_t)``, and their mask ``(n,)``.
-    """
-    return (
-        torch.stack([views[view][0][:rows] for views in student]),
-        torch.stack([views[view][0][:rows] for views in teacher]),
-        student[0][view][1][:rows],
-    )
-
-
-def _unless_all(valid: Tensor, pairs: int) -> Tensor | None:
-    """Return the mask of all layer pairs, or None if every sample counts.
-
-    On a CPU, applying a mask takes longer than finding out that it is all true. On a GPU the mask stays, because the
-    test would have to wait for the GPU.
-    """
-    return None if valid.device.type == "cpu" and bool(valid.all()) else valid.expand(pairs, -1)

@@ -117,8 +117,9 @@ class StepTotals:
 
 def counts_of(batch: dict[str, Any]) -> Tensor:
     """Count the labels, rows and valid tokens of a micro-batch, as a tensor ``(3,)`` on its device."""
+    first = next(value for value in batch.values() if isinstance(value, torch.Tensor))
     # torch.tensor would copy a number to the device and wait for it.
-    rows = torch.full((), len(batch["input_ids"]), device=batch["input_ids"].device)
+    rows = torch.full((), len(first), device=first.device)
     targets = batch.get("labels", batch.get("start_positions"))
     labels = targets.ne(IGNORED).sum() if targets is not None else rows
     tokens = batch["attention_mask"].sum() if "attention_mask" in batch else rows

@@ -13,19 +13,20 @@ from typing import Any
 import torch
 from datasets import Dataset
 from huggingface_hub.constants import HF_HOME
-from transformers import PreTrainedModel
+from torch import nn
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.teacher_cache import TeacherCache, read_speed
 from itrd_nlp.distillation.windows import as_read
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import EncoderOutput
+from itrd_nlp.models.adaptor import Adaptor
 from itrd_nlp.models.early_exit import (
     early_exit_fails,
     hidden_states_up_to,
     holds_its_layers_in_a_list,
 )
-from itrd_nlp.models.encode import encode, own_inputs
+from itrd_nlp.models.encode import encode, own_inputs, reads_tokens, token_mask
 from itrd_nlp.training.identity import weights_digest
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ PROBES = 3
 """Number of batches that ``teacher_cache: auto`` times before it decides. The first one warms up."""
 
 
-def cache_folder(model: PreTrainedModel, args: ITRDTrainingArguments) -> Path:
+def cache_folder(model: nn.Module, args: ITRDTrainingArguments) -> Path:
     """Return the folder in which the cache keeps the outputs of this teacher.
 
     Teachers with different weights or dtypes have different folders.
@@ -45,8 +46,12 @@ def cache_folder(model: PreTrainedModel, args: ITRDTrainingArguments) -> Path:
             ``itrd_nlp/teacher_cache`` in ``HF_HOME``.
     """
     folder = Path(args.teacher_cache_dir or Path(HF_HOME) / "itrd_nlp" / "teacher_cache")
-    dtype = str(model.dtype).removeprefix("torch.")
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     return folder / f"{weights_digest(model)}-{dtype}"
+
+
+def _chooses(model: nn.Module) -> bool:
+    return type(model).__name__.endswith("ForMultipleChoice")
 
 
 class Teacher:
@@ -59,7 +64,7 @@ class Teacher:
 
     With ``teacher_cache: auto`` the teacher times its first batches. It then drops the cache if the disk would take
     longer than the teacher. It makes no cache if the outputs would take more than ``cache_max_gb``. It makes no cache
-    either if a peer reads queries, keys and values, because the cache does not keep them.
+    either if the cache could not keep what the teacher computes, see `_why_no_cache`.
 
     Args:
         model: the teacher, frozen, in evaluation mode and on its device.
@@ -67,42 +72,50 @@ class Teacher:
         args: training arguments. They tell whether the objective needs logits, and how to use the cache.
         train_dataset: the training data, from which the size of the cache is estimated. Default: None, without an
             estimate.
+        adaptor: the user's function that reads the model, see `itrd_nlp.models.adaptor`. Default: None, the model is
+            read as one of transformers.
 
     Attributes:
         cache: the cache, or None if there is none.
 
     Raises:
-        UserError: ``teacher_cache`` is ``on``, and the cache would be larger than ``cache_max_gb``.
+        UserError: ``teacher_cache`` is ``on``, and the cache would be larger than ``cache_max_gb`` or cannot keep what
+            this teacher computes.
     """
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: nn.Module,
         layers: Sequence[int],
         args: ITRDTrainingArguments,
         train_dataset: Any = None,
+        adaptor: Adaptor | None = None,
     ) -> None:
         self.model = model
+        self.adaptor = adaptor
+        self.dtype = next((p.dtype for p in model.parameters()), torch.float32)
         self.layers = sorted(set(layers))
         self.needs_logits = args.w_kd > 0
         self.needs_attention = args.needs_attention
         self.stops_early = (
             not self.needs_logits
             and not self.needs_attention
-            and max(self.layers) < model.config.num_hidden_layers
+            and adaptor is None
             and holds_its_layers_in_a_list(model)
+            and max(self.layers) < model.config.num_hidden_layers
         )
         self._exit_is_checked = False
         # Whether the time or the disk lets the cache be used must not change what is learned.
-        self.rounds = args.teacher_cache != "off" and not self.needs_attention
+        why_not = self._why_no_cache()
+        self.rounds = args.teacher_cache != "off" and why_not is None
         self.cache: TeacherCache | None = None
         self._read_speed: float | None = None
         # Seconds and bytes of each batch that was timed.
         self._timed: list[tuple[float, int]] = []
-        if args.teacher_cache != "off" and self.needs_attention:
-            logger.warning(
-                "No teacher cache: it does not keep the queries, keys and values that peer_losses read."
-            )
+        if args.teacher_cache == "on" and why_not is not None:
+            raise UserError(f"teacher_cache is 'on', but {why_not}; set it to off.")
+        if args.teacher_cache == "auto" and why_not is not None:
+            logger.warning("No teacher cache: %s.", why_not)
         elif args.teacher_cache != "off":
             self._open_cache(args, train_dataset)
 
@@ -115,9 +128,10 @@ class Teacher:
         Returns:
             Outputs without gradients. Autograd can save the logits for a backward pass.
         """
-        inputs = own_inputs(self.model, inputs)
+        inputs = {name: self._in_dtype(value) for name, value in inputs.items()}
+        windows = self._windows(inputs) if self.rounds else {}
         if self.cache is not None:
-            cached = self.cache.read(inputs, layers=self.layers, logits=self.needs_logits)
+            cached = self.cache.read(windows, layers=self.layers, logits=self.needs_logits)
             if cached is not None:
                 return cached
         started = time.perf_counter()
@@ -127,16 +141,47 @@ class Teacher:
             if self.stops_early:
                 output = EncoderOutput({}, hidden_states_up_to(self.model, inputs, self.layers))
             else:
-                output = encode(self.model, inputs, self.layers, attention=self.needs_attention)[1]
+                _, output = encode(
+                    self.model,
+                    inputs,
+                    self.layers,
+                    attention=self.needs_attention,
+                    adaptor=self.adaptor,
+                )
         # KD saves the teacher's probabilities for its backward pass, but autograd refuses to save
         # inference tensors.
         logits = {name: value.clone() for name, value in output.logits.items()}
-        output = dataclasses.replace(output, logits=logits)
+        mask = None if output.mask is None else output.mask.clone()
+        output = dataclasses.replace(output, logits=logits, mask=mask)
         if self.cache is not None:
             self._decide(output, started)
         if self.cache is not None:
-            self.cache.write(inputs, output)
-        return as_read(inputs, output) if self.rounds else output
+            self.cache.write(windows, output)
+        return as_read(windows, output) if self.rounds else output
+
+    def _why_no_cache(self) -> str | None:
+        """Say why a cache cannot keep the outputs of this teacher. None: it can."""
+        if self.needs_attention:
+            return "it does not keep the queries, keys and values that peer_losses read"
+        if self.adaptor is not None:
+            return "it does not know what the function teacher_adaptor computes"
+        if not reads_tokens(self.model):
+            return f"it keeps outputs for tokens, and {type(self.model).__name__} reads none"
+        if _chooses(self.model):
+            return "it keeps one window a row, and a multiple-choice question has several"
+        return None
+
+    def _in_dtype(self, value: Any) -> Any:
+        """Pixels and other floating-point numbers come in fp32, whatever the teacher computes in."""
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            return value.to(self.dtype)
+        return value
+
+    def _windows(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Return what identifies the windows of a batch: all that the teacher reads, and which tokens are padding."""
+        mask = token_mask(self.model, inputs)
+        own = own_inputs(self.model, inputs)
+        return own if mask is None else own | {"attention_mask": mask}
 
     def _check_exit(self, inputs: dict[str, Any]) -> None:
         """Run the teacher to its end from now on, if stopping early gives other hidden states."""
@@ -183,7 +228,7 @@ class Teacher:
         per_token = 2 * len(self.layers) * self.model.config.hidden_size
         if self.needs_logits:
             # The two logits of a span head. Most other heads have fewer logits for each token.
-            per_token += 2 * self.model.dtype.itemsize
+            per_token += 2 * self.dtype.itemsize
         return float(tokens * per_token)
 
     def _decide(self, output: EncoderOutput, started: float) -> None:

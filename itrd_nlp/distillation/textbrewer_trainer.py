@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, get_scheduler
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
 from transformers.trainer_utils import TrainOutput
 
+from itrd_nlp.distillation.compatibility import check_compatible
 from itrd_nlp.distillation.layer_map import layer_pairs
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import LayerPair
@@ -140,7 +141,7 @@ class TextBrewerTrainer(HubTrainer):
         more_teachers: Sequence[PreTrainedModel] = (),
         **kwargs: Any,
     ) -> None:
-        self.check_models(model, teacher, args, more_teachers)
+        self.check_models(model, teacher, args, more_teachers, kwargs.get("processing_class"))
         self.pairs = textbrewer_pairs(model, teacher, args)
         super().__init__(model=model, args=args, **kwargs)
         self.teacher = teacher.eval().requires_grad_(False).to(args.device)
@@ -151,16 +152,18 @@ class TextBrewerTrainer(HubTrainer):
         teacher: PreTrainedModel,
         args: TextBrewerArguments,
         more_teachers: Sequence[PreTrainedModel] = (),
+        tokenizer: PreTrainedTokenizerBase | None = None,
     ) -> None:
         """Refuse models that do not fit the recipe or each other, before any work begins.
 
         Raises:
-            UserError: there is more than one teacher, or see `textbrewer_pairs`.
+            UserError: there is more than one teacher, or see `textbrewer_pairs` and `check_compatible`.
         """
         if more_teachers:
             raise UserError(
                 "more_teachers are given, but TextBrewer's distiller takes one teacher."
             )
+        check_compatible(student, teacher, tokenizer)
         textbrewer_pairs(student, teacher, args)
 
     def known_record(self) -> RunRecord:

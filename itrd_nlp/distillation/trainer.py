@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.utils.generic import find_labels
 
 from itrd_nlp.distillation.arguments import (
@@ -18,7 +18,7 @@ from itrd_nlp.distillation.arguments import (
     chosen_objective,
     scalar_objective,
 )
-from itrd_nlp.distillation.compatibility import resolve_pairs, sizes_of
+from itrd_nlp.distillation.compatibility import Access, access_of, plan
 from itrd_nlp.distillation.model import DistillationModel, logit_kind, mean_logits
 from itrd_nlp.distillation.objective import ITRDObjective
 from itrd_nlp.distillation.step import StepTotals, TermWatch, counts_of
@@ -27,6 +27,7 @@ from itrd_nlp.distillation.teacher import Teacher
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.correlation import mean_correlation
 from itrd_nlp.losses.outputs import EncoderOutput
+from itrd_nlp.models.adaptor import Adaptor
 from itrd_nlp.training.identity import weights_digest
 from itrd_nlp.training.progress import Progress
 from itrd_nlp.training.record import ModelRecord, RunRecord
@@ -44,12 +45,16 @@ class ITRDTrainer(StudentTrainer):
     projections are in ``trainer.model.objective`` and in checkpoints only.
 
     Args:
-        model: the student, any encoder of transformers with a head that returns logits and hidden states.
+        model: the student, any model of transformers with a head that returns logits and hidden states: of tokens, of
+            images or of sound. Another ``PreTrainedModel`` needs ``student_adaptor``.
         teacher: a fine-tuned model with a head of the same kind. It is frozen, put in evaluation mode and cast to
             ``args.teacher_dtype``. It may be None if no term of the objective needs one.
         args: arguments of the training and the objective.
         more_teachers: further teachers, treated likewise. KD then learns from the mean of all predictions. Hidden
             states are those of ``teacher``. Default: none.
+        student_adaptor: a function that reads a student of another kind, see `itrd_nlp.models.adaptor`. The function
+            gets all columns of the data set. Default: the student is read as a model of transformers.
+        teacher_adaptor: likewise for the teachers, which may then be any ``torch.nn.Module``.
         **kwargs: arguments of ``transformers.Trainer``.
 
     Raises:
@@ -67,9 +72,11 @@ class ITRDTrainer(StudentTrainer):
     def __init__(
         self,
         model: PreTrainedModel,
-        teacher: PreTrainedModel | None,
+        teacher: nn.Module | None,
         args: ITRDTrainingArguments,
-        more_teachers: Sequence[PreTrainedModel] = (),
+        more_teachers: Sequence[nn.Module] = (),
+        student_adaptor: Adaptor | None = None,
+        teacher_adaptor: Adaptor | None = None,
         **kwargs: Any,
     ) -> None:
         if kwargs.get("compute_loss_func") is not None:
@@ -77,22 +84,25 @@ class ITRDTrainer(StudentTrainer):
                 "compute_loss_func is given, but the objective makes the loss; give your own as a PeerLoss in "
                 "peer_losses."
             )
-        pairs = resolve_pairs(model, teacher, args, more_teachers)
+        self.teacher_adaptor = teacher_adaptor
+        access = access_of(student_adaptor, teacher_adaptor, kwargs)
+        found = plan(model, teacher, args, more_teachers, access)
         if not args.needs_teacher:
             teacher = None
-        sizes = sizes_of(model, teacher if teacher is not None else model)
         set_seed(args.seed)  # before the weights of projections and peers are drawn
         objective = ITRDObjective(
-            pairs,
-            student_size=sizes.student,
-            teacher_size=sizes.teacher,
-            student_heads=sizes.student_heads,
-            teacher_heads=sizes.teacher_heads,
+            found.pairs,
+            student_size=found.student,
+            teacher_size=found.teacher,
+            student_heads=found.heads[0],
+            teacher_heads=found.heads[1],
             args=args,
         )
         if args.label_names is None:  # transformers guesses them by the name of the model's class
-            args.label_names = find_labels(type(model))
-        super().__init__(model=DistillationModel(model, objective), args=args, **kwargs)
+            args.label_names = find_labels(type(model)) or ["labels"]
+        super().__init__(
+            model=DistillationModel(model, objective, student_adaptor), args=args, **kwargs
+        )
         self.loss_is_scaled_for_ga = True  # BatchShare scales it
         self.teacher = None if teacher is None else self._frozen(teacher)
         self.more_teachers = [self._frozen(other) for other in more_teachers]
@@ -102,18 +112,19 @@ class ITRDTrainer(StudentTrainer):
     @staticmethod
     def check_models(
         student: PreTrainedModel,
-        teacher: PreTrainedModel,
+        teacher: nn.Module,
         args: ITRDTrainingArguments,
-        more_teachers: Sequence[PreTrainedModel] = (),
+        more_teachers: Sequence[nn.Module] = (),
+        tokenizer: PreTrainedTokenizerBase | None = None,
     ) -> None:
         """Refuse models that do not fit the objective or each other, before any work begins.
 
         Raises:
-            UserError: see `resolve_pairs`.
+            UserError: see `itrd_nlp.distillation.compatibility.plan`.
         """
-        resolve_pairs(student, teacher, args, more_teachers)
+        plan(student, teacher, args, more_teachers, Access(tokenizer=tokenizer))
 
-    def _frozen(self, teacher: PreTrainedModel) -> PreTrainedModel:
+    def _frozen(self, teacher: nn.Module) -> nn.Module:
         teacher.eval().requires_grad_(False)
         return teacher.to(device=self.args.device, dtype=self.args.resolved_teacher_dtype())
 
@@ -122,9 +133,15 @@ class ITRDTrainer(StudentTrainer):
         if self._signature_columns is None:
             super()._set_signature_columns_if_needed()
             assert self._signature_columns is not None
+            # Which tokens are padding must be known even where no model reads it.
+            self._signature_columns.append("attention_mask")
             for teacher in (self.teacher, *self.more_teachers):
                 if teacher is not None:
                     self._signature_columns += list(inspect.signature(teacher.forward).parameters)
+            adaptors = (self._distillation_model().adaptor, self.teacher_adaptor)
+            if any(adaptor is not None for adaptor in adaptors):  # a function may read any column
+                for rows in (self.train_dataset, self.eval_dataset):
+                    self._signature_columns += getattr(rows, "column_names", None) or []
 
     def known_record(self) -> RunRecord:
         """See `HubTrainer.known_record`. The objective, the layer pairs and the teachers are added."""
@@ -177,6 +194,9 @@ class ITRDTrainer(StudentTrainer):
         self._watch.add(terms, self.state.global_step + 1)
         return (loss, terms) if return_outputs else loss
 
+    def _run(self, teacher: nn.Module, layers: Sequence[int]) -> Teacher:
+        return Teacher(teacher, layers, self.args, self.train_dataset, self.teacher_adaptor)
+
     def _teacher_output(self, inputs: dict[str, Any]) -> EncoderOutput:
         labels = inputs.get("labels")
         inputs = {name: value for name, value in inputs.items() if name not in self.label_names}
@@ -207,11 +227,11 @@ class ITRDTrainer(StudentTrainer):
 
     def _with_correlations(self, means: dict[str, float]) -> dict[str, float]:
         """Add the mean correlation of each layer pair, which tells a reader more than its loss does."""
-        for pair in self._distillation_model().objective.pairs:
+        objective = self._distillation_model().objective
+        for pair, (_, width) in zip(objective.pairs, objective.widths, strict=True):
             if f"corr_{pair}" in means:
-                assert self.teacher is not None
                 means[f"correlation_{pair}"] = mean_correlation(
-                    means[f"corr_{pair}"], self.teacher.config.hidden_size, alpha=self.args.alpha
+                    means[f"corr_{pair}"], width, alpha=self.args.alpha
                 )
         return means
 
@@ -229,11 +249,8 @@ class ITRDTrainer(StudentTrainer):
         if self.teacher is not None:
             layers = [pair.teacher for pair in self._distillation_model().objective.pairs]
             self._run_teachers = [
-                Teacher(self.teacher, layers, self.args, self.train_dataset),
-                *(
-                    Teacher(other, [], self.args, self.train_dataset)
-                    for other in self.more_teachers
-                ),
+                self._run(self.teacher, layers),
+                *(self._run(other, []) for other in self.more_teachers),
             ]
         output = super().train(resume_from_checkpoint, **kwargs)
         self._watch.check()
@@ -252,6 +269,8 @@ class ITRDTrainer(StudentTrainer):
             "layer_pairs": [str(pair) for pair in pairs],
             "teacher": weights_digest(self.teacher) if self.teacher is not None else None,
             "more_teachers": [weights_digest(other) for other in self.more_teachers] or None,
+            "student_adaptor": _name_of(self._distillation_model().adaptor),
+            "teacher_adaptor": _name_of(self.teacher_adaptor),
         }
 
     def progress(self, before: Progress) -> Progress:
@@ -265,7 +284,13 @@ class ITRDTrainer(StudentTrainer):
         self._watch.take_up(before.terms, self.args.device)
 
 
-def _known_of(teacher: PreTrainedModel) -> ModelRecord:
+def _known_of(teacher: nn.Module) -> ModelRecord:
     """Return the record of a teacher that nobody has judged."""
-    name = Path(teacher.name_or_path).name if teacher.name_or_path else None
-    return ModelRecord(name=name, layers=teacher.config.num_hidden_layers, **size(teacher))
+    path = getattr(teacher, "name_or_path", None)
+    layers = getattr(getattr(teacher, "config", None), "num_hidden_layers", None)
+    return ModelRecord(name=Path(path).name if path else None, layers=layers, **size(teacher))
+
+
+def _name_of(adaptor: Adaptor | None) -> str | None:
+    """Return the name of a user's function, for the identity of a run."""
+    return None if adaptor is None else getattr(adaptor, "__qualname__", type(adaptor).__qualname__)

@@ -40,8 +40,8 @@ def row_keys(inputs: dict[str, Tensor]) -> list[bytes]:
     """Return a digest of each row of a batch. It does not depend on the padded length of the batch.
 
     Args:
-        inputs: tensors whose first dimension is the batch. Tensors of ``(B, L)`` count only where the attention mask is
-            true.
+        inputs: tensors whose first dimension is the batch. Tensors of ``(B, L)`` and ``(B, L, d)`` count only where the
+            attention mask is true.
 
     Returns:
         One key of `KEY_BYTES` bytes for each row.
@@ -52,7 +52,8 @@ def row_keys(inputs: dict[str, Tensor]) -> list[bytes]:
     for row, mask in enumerate(valid):
         digest = hashlib.blake2b(digest_size=KEY_BYTES)
         for name, value in values.items():
-            part = value[row][mask] if value.shape == valid.shape else value[row]
+            # A table of the tokens, such as their boxes (B, L, 4), is padded as they are.
+            part = value[row][mask] if value.shape[:2] == valid.shape else value[row]
             digest.update(name.encode())
             digest.update(part.contiguous().numpy().tobytes())
         keys.append(digest.digest())

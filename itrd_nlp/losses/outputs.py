@@ -37,11 +37,14 @@ class EncoderOutput:
             for; layer 0 is the output of the embeddings.
         attention: mapping from layers to their queries, keys and values. It is empty unless the caller asked for them.
             Layer 0, the embeddings, has none.
+        mask: ``(B, L)``, bool or 0/1, true where a position of the hidden states counts. None if the batch says it, or
+            if all positions count, as those of an image do.
     """
 
     logits: dict[str, Tensor]
     hidden_states: dict[int, Tensor]
     attention: dict[int, AttentionStates] = field(default_factory=dict)
+    mask: Tensor | None = None
 
 
 class LayerPair(NamedTuple):

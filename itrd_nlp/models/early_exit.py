@@ -10,7 +10,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.encode import encode
+from itrd_nlp.models.adaptor import as_positions
+from itrd_nlp.models.encode import encode, own_inputs, token_mask
 from itrd_nlp.models.students import encoder_layers_name
 
 
@@ -34,7 +35,7 @@ def hidden_states_up_to(
 
     Args:
         model: an encoder that holds its layers in one ``nn.ModuleList``.
-        inputs: keyword arguments of the model.
+        inputs: the batch. The model gets the part that it reads.
         layers: indices into ``hidden_states``, at least one. Index 0 is the input of the first layer. All must be below
             the model's last layer, because some architectures normalise its output once more.
 
@@ -63,13 +64,14 @@ def hidden_states_up_to(
         for index in set(layers)
     ]
     try:
-        model(**inputs)
+        model(**own_inputs(model, inputs))
     except _Enough:
         pass
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    mask, who = token_mask(model, inputs), type(model).__name__
+    return {layer: as_positions(states, mask, who) for layer, states in found.items()}
 
 
 def early_exit_fails(
@@ -90,9 +92,11 @@ def early_exit_fails(
     whole = encode(model, inputs, layers)[1].hidden_states
     try:
         early = hidden_states_up_to(model, inputs, layers)
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         return f"its layers are called in another way ({type(error).__name__})"
     for layer in layers:
+        if layer not in early:
+            return f"layer {layer} did not run by itself"
         if early[layer].shape != whole[layer].shape:
             return (
                 f"layer {layer} holds {tuple(early[layer].shape)}, not {tuple(whole[layer].shape)}"

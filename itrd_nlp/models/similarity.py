@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils.generic import find_labels
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.correlation import STD_FLOOR
 from itrd_nlp.models.encode import encode
+from itrd_nlp.models.modes import evaluating
 
 _find_labels: Callable[[type], list[str]] = find_labels
 
@@ -55,7 +55,7 @@ def layer_similarity(
         0.93
     """
     moments = None
-    with torch.inference_mode(), _evaluation(student), _evaluation(teacher):
+    with torch.inference_mode(), evaluating(student), evaluating(teacher):
         for batch in batches:
             features_s = _features(student, batch)
             features_t = _features(teacher, batch)
@@ -143,15 +143,3 @@ def _features(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
     # MPS has no float64.
     device = torch.device("cpu") if mask.device.type == "mps" else mask.device
     return torch.stack([hidden_states[layer][mask] for layer in layers]).to(device, torch.float64)
-
-
-@contextlib.contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode for the body, and restore the mode of every module afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

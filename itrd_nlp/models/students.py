@@ -188,7 +188,12 @@ def encoder_layers_name(model: PreTrainedModel) -> str:
     Raises:
         UserError: the model does not hold its layers in exactly one list. ALBERT, for example, shares one layer.
     """
-    total = model.config.num_hidden_layers
+    total = getattr(model.config, "num_hidden_layers", None)
+    if not isinstance(total, int):
+        raise UserError(
+            f"the configuration of {type(model).__name__} has no number of layers to choose from; give a student of "
+            "your own."
+        )
     names: list[str] = [
         name
         for name, module in model.named_modules()

@@ -139,7 +139,7 @@ def _prepare(
     student = make_student(model_args, loading, teacher, tokenizer, head)
     more = load_more_teachers(model_args, loading, teacher, tokenizer, head)
     trainer_class = TRAINERS[type(args)]
-    trainer_class.check_models(student, teacher, args, more)
+    trainer_class.check_models(student, teacher, args, more, tokenizer)
     with args.main_process_first(desc="tokenising"):
         data = task.load(tokenizer, teacher.config)
     for model in (teacher, student, *more):
