@@ -13,6 +13,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from itrd_nlp.distillation.model import DistillationModel
 from itrd_nlp.errors import UserError
 from itrd_nlp.publish.hub_trainer import HubTrainer
+from itrd_nlp.training.checkpoints import own_names
 
 OBJECTIVE_WEIGHTS_NAME = "objective.safetensors"
 
@@ -64,7 +65,8 @@ class StudentTrainer(HubTrainer):
                 for name, value in state_dict.items()
                 if name.startswith(prefix)
             }
-        self.student.save_pretrained(output_dir, state_dict=state_dict)
+        with own_names(self.student):
+            self.student.save_pretrained(output_dir, state_dict=state_dict)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(output_dir)
 

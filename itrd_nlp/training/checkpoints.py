@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from torch import nn
+from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from itrd_nlp.errors import UserError
@@ -17,12 +23,34 @@ __all__ = [
     "checkpoints",
     "damage",
     "last_good_checkpoint",
+    "own_names",
     "seal",
 ]
 
 logger = logging.getLogger(__name__)
 
 STAGING_NAME = ".incomplete-checkpoint"
+
+
+@contextlib.contextmanager
+def own_names(model: nn.Module) -> Iterator[None]:
+    """Let ``save_pretrained`` write the weights under the names that they have in the model.
+
+    transformers would write the names of the checkpoint that the model came from, such as ``LayerNorm.gamma`` of the
+    first BERT models. Whoever then reads the file as the state of the model would find no such weight.
+
+    Args:
+        model: the model that is saved in the body. Only one of transformers is affected.
+    """
+    if not isinstance(model, PreTrainedModel):
+        yield
+        return
+    save: Any = partial(model.save_pretrained, save_original_format=False)
+    model.save_pretrained = save  # of this object alone
+    try:
+        yield
+    finally:
+        del model.save_pretrained
 
 
 def checkpoints(output_dir: Path) -> list[Path]:

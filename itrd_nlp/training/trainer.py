@@ -7,13 +7,13 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import CONFIG_NAME
 
 from itrd_nlp.files import replace_folder, writing
-from itrd_nlp.training.checkpoints import STAGING_NAME, rotate_checkpoints, seal
+from itrd_nlp.training.checkpoints import STAGING_NAME, own_names, rotate_checkpoints, seal
 from itrd_nlp.training.identity import write_identity
 from itrd_nlp.training.resuming import ResumingTrainer
 from itrd_nlp.training.sampler import LengthGroupedSampler
@@ -79,6 +79,12 @@ class BaseTrainer(ResumingTrainer):
         super().save_model(output_dir, _internal_call)
         if self.args.should_save:
             _share_weights(Path(output_dir or self.args.output_dir))
+
+    def _save(
+        self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None
+    ) -> None:
+        with own_names(self.learner):
+            super()._save(output_dir, state_dict)
 
     def _get_output_dir(self, trial: Any) -> str:
         return super()._get_output_dir(trial) if self._staging is None else str(self._staging)
