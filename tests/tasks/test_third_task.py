@@ -249,6 +249,7 @@ BELOW = ("losses", "models", "training", "distillation", "publish", "compare")
 ALLOWED = {
     # The loss of two logits a token, which is named by what the head of transformers returns.
     "losses/outputs.py": {"start_logits", "end_logits"},
+    "models/adaptor.py": {"start_logits", "end_logits"},
     "models/encode.py": {"start_logits", "end_logits"},
     "distillation/model.py": {"start_logits", "end_logits"},
     "distillation/objective.py": {"start_logits", "end_logits"},
