@@ -63,8 +63,10 @@ def dev_set() -> tuple[Any, Any, Any, Any]:
     import numpy as np
 
     from benchmarks.windows import TOKENIZER
-    from itrd_nlp.models.loading import LoadingArguments, load_tokenizer
-    from itrd_nlp.tasks.question_answering.data import DataArguments, load_evaluation_data
+    from itrd_nlp.models.loading import load_tokenizer
+    from itrd_nlp.models.options import LoadingArguments
+    from itrd_nlp.tasks.question_answering.arguments import DataArguments
+    from itrd_nlp.tasks.question_answering.data import load_evaluation_data
 
     tokenizer = load_tokenizer(TOKENIZER, LoadingArguments())
     data = load_evaluation_data(DataArguments(validation_file=DEV_FILE), tokenizer)

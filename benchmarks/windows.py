@@ -8,7 +8,8 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from itrd_nlp.models.loading import LoadingArguments, load_tokenizer
+from itrd_nlp.models.loading import load_tokenizer
+from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.question_answering import (
     QuestionAnsweringCollator,
     read_squad,

@@ -11,9 +11,39 @@ from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors and type checkers, which do not call `__getattr__`
+    from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+    from itrd_nlp.distillation.model import DistillationModel
+    from itrd_nlp.distillation.objective import ITRDObjective
+    from itrd_nlp.distillation.trainer import ITRDTrainer
+    from itrd_nlp.errors import UserError
+    from itrd_nlp.losses import (
+        CorrelationLoss,
+        MutualInformationLoss,
+        correlation_loss,
+        mutual_information_loss,
+    )
+    from itrd_nlp.models.students import build_student
+    from itrd_nlp.tasks.question_answering.pipeline import QuestionAnsweringPipeline, load_pipeline
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "CorrelationLoss",
+    "DistillationModel",
+    "ITRDObjective",
+    "ITRDTrainer",
+    "ITRDTrainingArguments",
+    "MutualInformationLoss",
+    "QuestionAnsweringPipeline",
+    "UserError",
+    "build_student",
+    "correlation_loss",
+    "load_pipeline",
+    "mutual_information_loss",
+]
 
 _HOME = {
     "CorrelationLoss": "itrd_nlp.losses",
@@ -29,8 +59,6 @@ _HOME = {
     "load_pipeline": "itrd_nlp.tasks.question_answering.pipeline",
     "mutual_information_loss": "itrd_nlp.losses",
 }
-
-__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

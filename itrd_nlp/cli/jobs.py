@@ -11,11 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itrd_nlp.cli.configs import find_config
-from itrd_nlp.cli.parser import parse
+from itrd_nlp.cli.parser import answer_help, parse
 from itrd_nlp.cli.process import record
+from itrd_nlp.distillation.options import (
+    LayerOptions,
+    LossWeights,
+    SampleOptions,
+    TeacherOptions,
+)
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json, writing
-from itrd_nlp.tasks import DEFAULT_TASK, TASKS, task_named, task_of
+from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.tasks import DEFAULT_TASK, TASKS, options_of, task_named, task_of
+from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
+from itrd_nlp.training.options import TrainingOptions
 from itrd_nlp.training.ranges import Range
 from itrd_nlp.training.roles import Metadata
 from itrd_nlp.training.targets import check_target_file
@@ -23,6 +32,9 @@ from itrd_nlp.training.yaml_files import read_config
 
 if TYPE_CHECKING:
     from itrd_nlp.tasks.task import Task
+
+OBJECTIVE = (LossWeights, LayerOptions, SampleOptions, TeacherOptions)
+"""The groups of `ITRDTrainingArguments` that transformers does not have."""
 
 
 @dataclass
@@ -63,6 +75,12 @@ class EvaluationArguments:
     )
 
 
+def asked_name(arguments: Sequence[str]) -> str:
+    """The name of the task that a command line is about, as far as the line or its config says it."""
+    name = _value_of("task", arguments)
+    return DEFAULT_TASK if name is None else name
+
+
 def asked_task(arguments: Sequence[str], *, model_option: str | None = None) -> type[Task]:
     """The task that a command line is about, found before the line is parsed, because it decides which options exist.
 
@@ -100,9 +118,9 @@ def fine_tune_command(description: str | None, task: str | None = None) -> None:
         description: text above the options in ``--help``.
         task: the only one that the command knows; None: that which the command line names.
     """
-    from itrd_nlp.models.loading import LoadingArguments
-    from itrd_nlp.tasks.jobs.arguments import TeacherArguments
-    from itrd_nlp.training.arguments import FineTuningArguments
+    own = [TeacherArguments, _data_options(task), LoadingArguments, TrainingOptions]
+    answer_help(_with_task(task, own), description, trains=True)
+    from itrd_nlp.training.arguments import FineTuningArguments  # --help does not need it
 
     chosen, groups = _task_and_groups(task)
     groups += [TeacherArguments, LoadingArguments, chosen.arguments, FineTuningArguments]
@@ -114,7 +132,9 @@ def fine_tune_command(description: str | None, task: str | None = None) -> None:
 
 def distil_command(description: str | None, task: str | None = None) -> None:
     """Parse the arguments of a distillation, and run it. See `fine_tune_command`."""
-    from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+    own = [StudentArguments, *OBJECTIVE, _data_options(task), LoadingArguments, TrainingOptions]
+    answer_help(_with_task(task, own), description, trains=True)
+    from itrd_nlp.distillation.arguments import ITRDTrainingArguments  # --help does not need it
 
     chosen, groups = _task_and_groups(task)
     groups += distillation_groups(chosen, ITRDTrainingArguments)
@@ -126,16 +146,13 @@ def distil_command(description: str | None, task: str | None = None) -> None:
 
 def distillation_groups(task: type[Task], training: type) -> list[type]:
     """The arguments of a distillation, those of the training last."""
-    from itrd_nlp.models.loading import LoadingArguments
-    from itrd_nlp.tasks.jobs.arguments import StudentArguments
-
     return [StudentArguments, LoadingArguments, task.arguments, training]
 
 
 def evaluate_command(description: str | None, task: str | None = None) -> None:
     """Parse the arguments of an evaluation, run it, and print one JSON object. See `fine_tune_command`."""
-    from itrd_nlp.models.loading import LoadingArguments
-
+    own = [EvaluationArguments, LoadingArguments, _data_options(task)]
+    answer_help(_with_task(task, own), description)
     chosen, groups = _task_and_groups(task, model_option="model")
     groups += [EvaluationArguments, LoadingArguments, chosen.arguments]
     *_, args, loading, data_args = parse(groups, description=description)
@@ -169,6 +186,16 @@ def _evaluated(
     )
     about_the_file = ("version", "task", "metrics")
     return {k: v for k, v in found.as_json().items() if k not in about_the_file}, answers
+
+
+def _data_options(task: str | None) -> type:
+    """The dataclass of the data of the task that the help is about."""
+    return options_of(asked_name(sys.argv[1:]) if task is None else task)[0]
+
+
+def _with_task(task: str | None, groups: list[type]) -> list[type]:
+    """The groups, and `--task` in front where the command leaves the choice."""
+    return groups if task is not None else [TaskArguments, *groups]
 
 
 def _task_and_groups(

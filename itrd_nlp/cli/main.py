@@ -14,6 +14,7 @@ import importlib
 import sys
 from pathlib import Path
 
+from itrd_nlp import __version__
 from itrd_nlp.errors import did_you_mean
 
 _COMMANDS = Path(__file__).parent / "commands"
@@ -22,7 +23,7 @@ _SHORTER = {"evaluate_model": "evaluate", "fetch_offline_assets": "fetch-assets"
 
 
 def main() -> None:
-    """Run the sub-command that `sys.argv` names; without one, or with --help, list them all.
+    """Run the sub-command that `sys.argv` names; without one, or with --help, list them all. --version prints it.
 
     Exit codes are those of `itrd_nlp.cli.process.run`; 2 for a name that is none.
     """
@@ -30,6 +31,9 @@ def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):
         print(_help(commands))
+        return
+    if name in ("-V", "--version"):
+        print(f"itrd-nlp {__version__}")
         return
     if name not in commands:
         hint = did_you_mean(name, commands, "; itrd-nlp --help lists them.")
@@ -70,6 +74,7 @@ def _help(commands: dict[str, Path]) -> str:
             *lines,
             "",
             "itrd-nlp COMMAND --help explains a command and lists its options.",
+            "itrd-nlp --version prints the version.",
             "CONFIG.yaml is a file, or the name of a config of the package; itrd-nlp show-config lists them.",
         ]
     )

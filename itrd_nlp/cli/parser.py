@@ -58,7 +58,7 @@ def parse(
     Raises:
         UserError: a file, a key, a flag or a value that makes no sense. A ValueError of a ``__post_init__`` becomes
             one, too.
-        SystemExit: after ``--help``.
+        SystemExit: after ``--help`` and ``--help-all``.
 
     Example:
         >>> @dataclasses.dataclass
@@ -78,6 +78,33 @@ def parse(
     built = tuple(_build(dataclass_type, namespace) for dataclass_type in dataclass_types)
     keep_tokens_out(*built)
     return built
+
+
+def answer_help(
+    groups: Sequence[type],
+    description: str | None,
+    argv: Sequence[str] | None = None,
+    *,
+    trains: bool = False,
+) -> None:
+    """Print the help of a command and end the process, where ``--help`` asks for it; else do nothing.
+
+    A command whose arguments inherit from those of transformers, or belong to a task, calls this before it imports
+    them: their modules load torch, which takes seconds.
+
+    Args:
+        groups: dataclasses with the options of the project, in the order of the help.
+        description: as for `parse`.
+        argv: the arguments. Default: those of the process.
+        trains: whether the command takes the arguments of `transformers.TrainingArguments`, too.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if "-h" not in arguments and "--help" not in arguments:
+        return
+    parser = _Parser(groups, description)
+    parser.trains = trains
+    parser.print_help()
+    sys.exit(0)
 
 
 def _build(dataclass_type: type, namespace: argparse.Namespace) -> Any:
@@ -104,9 +131,15 @@ class _Parser(HfArgumentParser):
             usage="%(prog)s [CONFIG.yaml] [--option value ...]",
             formatter_class=_HelpFormatter,
             allow_abbrev=False,
+            add_help=False,
         )
+        self.add_argument("-h", "--help", action=_Help)
+        self.add_argument("--help-all", action=_Help, dest=argparse.SUPPRESS)
         self.hints: dict[str, Any] = {}
         self.owners: dict[str, type] = {}
+        self.trains = any(
+            _foreign(c) for dataclass_type in self.dataclass_types for c in dataclass_type.__mro__
+        )
         for dataclass_type in self.dataclass_types:
             for name, hint in get_type_hints(dataclass_type).items():
                 self.hints[name] = hint
@@ -119,6 +152,7 @@ class _Parser(HfArgumentParser):
             # argparse formats the text: a % must be doubled, which not every author knows.
             action.help = re.sub("%%?", "%%", action.help or "")
             if action.nargs == 0:
+                action.help = f"Set {action.dest} to false."
                 continue
             if action.choices:
                 action.metavar = "NAME" if len(list(action.choices)) > 8 else None
@@ -163,26 +197,82 @@ class _Parser(HfArgumentParser):
         # argparse names both spellings, --field_name/--field-name; one is enough.
         raise UserError(re.sub(r"(--\w+)/--[\w-]+", r"\1", message) + ".")
 
-    def format_help(self) -> str:
-        """Options by the class that declares them, those of transformers at the end."""
+    def format_help(self, *, whole: bool = False) -> str:
+        """What the command does, its options by the class that declares them, and its examples.
+
+        Args:
+            whole: the options of transformers, too.
+        """
         groups: dict[type, list[argparse.Action]] = {}
         for action in self._actions:
             groups.setdefault(self.owners.get(action.dest, argparse.Action), []).append(action)
         groups.pop(argparse.Action)  # --help itself
+        text, examples = _split(self.description or "")
         formatter = self._get_formatter()
         formatter.add_usage(self.usage, [], [])
-        formatter.add_text(self.description)
-        for owner in sorted(groups, key=lambda c: c.__module__.startswith("transformers.")):
-            foreign = owner.__module__.startswith("transformers.")
-            formatter.start_section(f"transformers.{owner.__name__}" if foreign else owner.__name__)
-            if not foreign:
-                formatter.add_text((owner.__doc__ or "").partition("\n\n")[0])
+        formatter.add_text(text)
+        for owner in sorted(groups, key=_foreign):
+            if _foreign(owner) and not whole:
+                continue
+            title, about = _title(owner)
+            formatter.start_section(title)
+            formatter.add_text(about)
             formatter.add_arguments(groups[owner])
+            formatter.end_section()
+        if self.trains and not whole:
+            formatter.add_text(_OF_TRANSFORMERS)
+        if examples:
+            formatter.start_section("examples")
+            formatter.add_text(examples)
             formatter.end_section()
         return formatter.format_help()
 
 
+_OF_TRANSFORMERS = """The options of transformers.TrainingArguments go here, too. --help-all lists them. The usual ones:
+  --output_dir DIR, --num_train_epochs N or --max_steps N, --learning_rate R, --per_device_train_batch_size N,
+  --bf16, --seed N, --resume_from_checkpoint true, --report_to tensorboard and --push_to_hub."""
+
+
+class _Help(argparse.Action):
+    """``--help``, and ``--help-all`` with the options of transformers."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(nargs=0, default=argparse.SUPPRESS, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        assert isinstance(parser, _Parser)
+        whole = "--help-all" in self.option_strings
+        sys.stdout.write(parser.format_help(whole=whole))
+        sys.exit(0)
+
+
+def _foreign(owner: type) -> bool:
+    return owner.__module__.startswith("transformers.")
+
+
+def _title(owner: type) -> tuple[str, str]:
+    """The heading of a group and the text below it: the first paragraph of the class's docstring."""
+    if _foreign(owner):
+        return f"transformers.{owner.__name__}", ""
+    paragraph = (owner.__doc__ or "").partition("\n\n")[0]
+    title, _, about = " ".join(paragraph.split()).partition(". ")
+    return title.removesuffix("."), about
+
+
+def _split(description: str) -> tuple[str, str]:
+    """A description without its examples, which are indented by four spaces, and the examples."""
+    paragraphs = description.split("\n\n")
+    examples = [p for p in paragraphs if p.startswith("    ")]
+    text = "\n\n".join(p for p in paragraphs if p not in examples)
+    return text, "\n".join(inspect.cleandoc(example) for example in examples)
+
+
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        # Where nothing is the default, the help says what happens then, and an opposite has none.
+        says_nothing = action.nargs == 0 or action.default is None or action.required
+        return action.help if says_nothing else super()._get_help_string(action)
+
     def _format_action_invocation(self, action: argparse.Action) -> str:
         # One spelling and one metavar: `--field_name INT`, not `--field_name INT, --field-name INT`.
         values = "" if action.nargs == 0 else self._format_args(action, action.dest.upper())

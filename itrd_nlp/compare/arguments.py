@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from itrd_nlp.compare.tables import COLUMNS
-from itrd_nlp.distillation.arguments import TEACHER_CACHES
+from itrd_nlp.distillation.options import TEACHER_CACHES
 from itrd_nlp.errors import UserError
 
 

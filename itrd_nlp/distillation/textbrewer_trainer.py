@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,20 +21,19 @@ from transformers.trainer_utils import TrainOutput
 
 from itrd_nlp.distillation.compatibility import check_compatible
 from itrd_nlp.distillation.layer_map import layer_pairs
+from itrd_nlp.distillation.textbrewer_options import TextBrewerOptions
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import LayerPair
 from itrd_nlp.publish.hub_trainer import HubTrainer
 from itrd_nlp.training.arguments import FineTuningArguments
-from itrd_nlp.training.ranges import Range, check_values
+from itrd_nlp.training.ranges import check_values
 from itrd_nlp.training.record import RunRecord
-from itrd_nlp.training.roles import Metadata, Role
 
-LOSSES = ("hidden_mse", "mmd")
 METHOD = "TextBrewer"
 
 
 @dataclass
-class TextBrewerArguments(FineTuningArguments):
+class TextBrewerArguments(TextBrewerOptions, FineTuningArguments):
     """The recipe: TextBrewer's temperature, weights and losses between layers.
 
     The defaults are those of its scripts for reading comprehension (``run_cmrc2018_distill_T3.sh``: temperature 8, the
@@ -43,61 +42,6 @@ class TextBrewerArguments(FineTuningArguments):
     Raises:
         UserError: a value makes no sense, or TextBrewer cannot do it.
     """
-
-    temperature: float = field(
-        default=8.0,
-        metadata=Metadata(
-            role=Role.OBJECTIVE,
-            range=Range(above=0),
-            help="Of the soft cross-entropy, > 0. TextBrewer has no factor T^2.",
-        ),
-    )
-    kd_loss_weight: float = field(
-        default=1.0,
-        metadata=Metadata(
-            role=Role.OBJECTIVE,
-            range=Range(least=0),
-            help="Weight of the soft cross-entropy. >= 0.",
-        ),
-    )
-    hard_label_weight: float = field(
-        default=0.0,
-        metadata=Metadata(
-            role=Role.OBJECTIVE,
-            range=Range(least=0),
-            help="Weight of the task's own loss. >= 0.",
-        ),
-    )
-    losses: list[str] = field(
-        default_factory=lambda: list(LOSSES),
-        metadata=Metadata(
-            role=Role.OBJECTIVE,
-            help="Losses between hidden states.",
-            choices=list(LOSSES),
-        ),
-    )
-    match_weight: float = field(
-        default=1.0,
-        metadata=Metadata(
-            role=Role.OBJECTIVE,
-            range=Range(least=0),
-            help="Weight of each of them. >= 0.",
-        ),
-    )
-    layer_map: list[str] = field(
-        default_factory=lambda: ["uniform"],
-        metadata=Metadata(
-            role=Role.OBJECTIVE,
-            help="Student layer <- teacher layer, as in ITRDTrainingArguments.",
-        ),
-    )
-    include_embeddings: bool = field(
-        default=True,
-        metadata=Metadata(
-            role=Role.OBJECTIVE,
-            help="Add the pair 0:0, the outputs of both embedding layers.",
-        ),
-    )
 
     def __post_init__(self) -> None:
         check_values(self)

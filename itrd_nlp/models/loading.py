@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +18,10 @@ from transformers import (
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import MANIFEST_NAME, damage
 from itrd_nlp.models.fast_attention import check_fast_attention
+from itrd_nlp.models.options import LoadingArguments
 
 NEW_HEAD = ("encoder", "student")
 """Roles of models that are trained, so that their checkpoints may lack the weights of the head."""
-
-
-@dataclass
-class LoadingArguments:
-    """Options for loading models."""
-
-    attn_implementation: str | None = field(
-        default=None,
-        metadata={
-            "help": "Attention: eager, sdpa, flash_attention_2 or fast. fast is sdpa, except in bf16 training on a "
-            "CPU, where it is faster than sdpa and eager. Default: transformers chooses.",
-        },
-    )
-    model_revision: str | None = field(
-        default=None, metadata={"help": "Branch, tag or commit of models that come from the Hub."}
-    )
 
 
 def load_model(

@@ -18,7 +18,8 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHT
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import is_plain_name, parse_json, read_json, read_text
-from itrd_nlp.models.loading import LoadingArguments, load_model, load_tokenizer
+from itrd_nlp.models.loading import load_model, load_tokenizer
+from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.publish.hub_errors import one_line
 from itrd_nlp.publish.licenses import CARD_NAME
 from itrd_nlp.publish.model_card import is_generated, model_card

@@ -20,6 +20,20 @@ TASKS = {
     "question-answering": ("itrd_nlp.tasks.question_answering.task", "QuestionAnswering"),
     "classification": ("itrd_nlp.tasks.classification.task", "Classification"),
 }
+# Name to the module that declares the task's options, and to the dataclasses of its data and of its answers there. The
+# help of a command takes them from here, so that it need not import the task.
+OPTIONS = {
+    "question-answering": (
+        "itrd_nlp.tasks.question_answering.arguments",
+        "DataArguments",
+        "AnswerArguments",
+    ),
+    "classification": (
+        "itrd_nlp.tasks.classification.arguments",
+        "TextArguments",
+        "LabelArguments",
+    ),
+}
 DEFAULT_TASK = "question-answering"
 
 
@@ -36,6 +50,20 @@ def task_named(name: str) -> type[Task]:
     module, cls = TASKS[name]
     task: type[Task] = getattr(importlib.import_module(module), cls)
     return task
+
+
+def options_of(name: str) -> tuple[type, type]:
+    """The dataclasses of a task's data and of its answers, without its libraries where `OPTIONS` names them.
+
+    Raises:
+        UserError: there is no such task.
+    """
+    if name not in OPTIONS:
+        task = task_named(name)
+        return task.arguments, task.answer_arguments
+    module, data, answers = OPTIONS[name]
+    options = importlib.import_module(module)
+    return getattr(options, data), getattr(options, answers)
 
 
 def task_of(folder: str | Path, *, hub: bool = False) -> type[Task]:

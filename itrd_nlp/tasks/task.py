@@ -18,7 +18,7 @@ from transformers import EvalPrediction, PreTrainedConfig, PreTrainedTokenizerBa
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import parse_json, read_bytes, read_json
-from itrd_nlp.models.loading import LoadingArguments
+from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.training.record import DataRecord, RunRecord
 

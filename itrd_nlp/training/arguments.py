@@ -6,16 +6,16 @@ import functools
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from transformers import TrainingArguments
 
 from itrd_nlp.errors import UserError, did_you_mean
+from itrd_nlp.training.options import TrainingOptions
 from itrd_nlp.training.precision import cpu_has_bf16
 from itrd_nlp.training.ranges import Range, check_values
-from itrd_nlp.training.roles import Metadata, Role
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ OF_TRANSFORMERS = {
 
 
 @dataclass
-class FineTuningArguments(TrainingArguments):
+class FineTuningArguments(TrainingOptions, TrainingArguments):
     """`transformers.TrainingArguments` that take the CPU where there is nothing better.
 
     transformers refuses `bf16` on a machine without a GPU unless `use_cpu` says that the CPU is meant. A loss that is
@@ -51,33 +51,6 @@ class FineTuningArguments(TrainingArguments):
     copied to the GPU without waiting, unless `accelerator_config` or `dataloader_pin_memory` say otherwise. DDP does
     not search for unused parameters, because there are none.
     """
-
-    logging_nan_inf_filter: bool = field(
-        default=False,
-        metadata={
-            "help": "Log the mean of the earlier losses in place of one that is NaN or infinite."
-        },
-    )
-    ddp_find_unused_parameters: bool | None = field(
-        default=False,
-        metadata={"help": "Let DDP search in every step for parameters without a gradient."},
-    )
-    emulate_bf16: bool = field(
-        default=False,
-        metadata={
-            "help": "Keep bf16 on a CPU that has no instructions for it. By default fp32 is taken there, which is tens "
-            "of times as fast."
-        },
-    )
-
-    overwrite_output_dir: bool = field(
-        default=False,
-        metadata=Metadata(
-            role=Role.LAUNCH,
-            help="Remove the checkpoints of an earlier run from output_dir and start anew. By default a folder with "
-            "checkpoints is refused, unless resume_from_checkpoint takes one up.",
-        ),
-    )
 
     def __post_init__(self) -> None:
         check_values(self, OF_TRANSFORMERS)

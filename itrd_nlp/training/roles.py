@@ -9,13 +9,12 @@ ones make a finished run another run, and which are never written down.
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields
 from enum import Enum
 from typing import Any
-
-from transformers import TrainingArguments
 
 from itrd_nlp.training.secrets import is_secret_name
 
@@ -85,22 +84,30 @@ _WATCHING = (
 CHOOSING = ("eval_strategy", "eval_steps", "eval_delay", "save_strategy", "save_steps")
 """Arguments that change the model where the evaluation chooses the best checkpoint, or lowers the learning rate."""
 
-_OF_TRANSFORMERS = {
-    **dict.fromkeys(_LAUNCH, Role.LAUNCH),
-    **dict.fromkeys(_WATCHING, Role.WATCHING),
-    **{
-        f.name: Role.PUBLISHING
-        for f in fields(TrainingArguments)
-        if "hub" in f.name or "trackio" in f.name
-    },
-}
+
+@functools.cache
+def _of_transformers() -> Mapping[str, Role]:
+    """Return the roles of the fields of transformers."""
+    from transformers import TrainingArguments  # it loads torch, which --help does not need
+
+    return {
+        **dict.fromkeys(_LAUNCH, Role.LAUNCH),
+        **dict.fromkeys(_WATCHING, Role.WATCHING),
+        **{
+            f.name: Role.PUBLISHING
+            for f in fields(TrainingArguments)
+            if "hub" in f.name or "trackio" in f.name
+        },
+    }
 
 
 def role_of(argument: Field[Any]) -> Role:
     """Return the role of a dataclass field."""
     if is_secret_name(argument.name):
         return Role.SECRET
-    role = argument.metadata.get("role", _OF_TRANSFORMERS.get(argument.name, Role.EXPERIMENT))
+    role = argument.metadata.get("role")
+    if role is None:
+        role = _of_transformers().get(argument.name, Role.EXPERIMENT)
     assert isinstance(role, Role)
     return role
 

@@ -21,10 +21,10 @@ from itrd_nlp.compare.arguments import CompareArguments
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.loading import LoadingArguments
-from itrd_nlp.tasks.classification.data import TextArguments
+from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.tasks.classification.arguments import TextArguments
 from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
-from itrd_nlp.tasks.question_answering.data import DataArguments
+from itrd_nlp.tasks.question_answering.arguments import DataArguments
 from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.yaml_files import dump_yaml, read_config, read_yaml
 

@@ -268,14 +268,16 @@ def test_help_has_our_options_first_and_those_of_transformers_last(
         temperature: float = field(default=2.0, metadata={"help": "Of the logits."})
 
     with pytest.raises(SystemExit) as caught:
-        parser.parse([OurTrainingArguments, DataArguments], ["--help"], description="What it does.")
+        parser.parse(
+            [OurTrainingArguments, DataArguments], ["--help-all"], description="What it does."
+        )
     assert caught.value.code == 0
     text = capsys.readouterr().out
     order = [
         "What it does.",
-        "OurTrainingArguments:\n  Ours, and theirs.",
+        "Ours, and theirs:",
         "--temperature FLOAT",
-        "DataArguments:\n  Which data.",
+        "Which data:",
         "--samples INT",
         "100% of the dirt. (default: False)",
         "transformers.TrainingArguments:",
@@ -291,7 +293,7 @@ def test_every_option_of_transformers_has_its_line_in_help(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit):
-        parser.parse([TrainingArguments], ["--help"])
+        parser.parse([TrainingArguments], ["--help-all"])
     text = capsys.readouterr().out
     assert "%%" not in text
     for name in ("output_dir", "gradient_accumulation_steps", "bf16", "resume_from_checkpoint"):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from transformers import BertTokenizerFast
 
-from itrd_nlp.models.loading import LoadingArguments
-from itrd_nlp.tasks.question_answering.data import DataArguments
+from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.tasks.question_answering.arguments import DataArguments
 from itrd_nlp.tasks.question_answering.workflows import evaluate_checkpoint
 
 ROOT = Path(__file__).parents[2]

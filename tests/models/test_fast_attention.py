@@ -20,7 +20,8 @@ from transformers import (
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.fast_attention import fast_attention
-from itrd_nlp.models.loading import LoadingArguments, load_model
+from itrd_nlp.models.loading import load_model
+from itrd_nlp.models.options import LoadingArguments
 
 SIZES = {
     "vocab_size": 64,

@@ -14,7 +14,8 @@ from transformers import AutoModelForQuestionAnswering
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models import loading
-from itrd_nlp.models.loading import LoadingArguments, load_model, load_tokenizer
+from itrd_nlp.models.loading import load_model, load_tokenizer
+from itrd_nlp.models.options import LoadingArguments
 
 DEEP = "[" * 100_000
 

@@ -35,12 +35,12 @@ from transformers import (
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import seal
 from itrd_nlp.models.loading import (
-    LoadingArguments,
     check_vocabulary,
     load_model,
     load_model_and_tokenizer,
     load_tokenizer,
 )
+from itrd_nlp.models.options import LoadingArguments
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 64,

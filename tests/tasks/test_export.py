@@ -30,11 +30,12 @@ from transformers import (
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models import onnx_export as export
-from itrd_nlp.models.loading import LoadingArguments
 from itrd_nlp.models.onnx_export import export_onnx, logit_difference, quantize_int8
+from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.jobs import export as export_job
 from itrd_nlp.tasks.question_answering import decode_spans
-from itrd_nlp.tasks.question_answering.data import DataArguments, collator, load_evaluation_data
+from itrd_nlp.tasks.question_answering.arguments import DataArguments
+from itrd_nlp.tasks.question_answering.data import collator, load_evaluation_data
 from itrd_nlp.tasks.question_answering.onnx_model import OnnxQuestionAnsweringModel
 from itrd_nlp.tasks.question_answering.pipeline import load_pipeline
 from itrd_nlp.tasks.question_answering.speed import span_logits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
-from itrd_nlp.tasks.classification.data import TextArguments
+from itrd_nlp.tasks.classification.arguments import TextArguments
 from itrd_nlp.tasks.classification.task import Classification
 from itrd_nlp.tasks.jobs.runs import show
 from itrd_nlp.training.record import ModelRecord, RunRecord

@@ -20,8 +20,9 @@ from transformers import AutoModelForMaskedLM, DataCollatorForTokenClassificatio
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import file_record
 from itrd_nlp.losses.outputs import IGNORED
-from itrd_nlp.models.loading import LoadingArguments, load_model, load_tokenizer
+from itrd_nlp.models.loading import load_model, load_tokenizer
 from itrd_nlp.models.onnx_model import OnnxModel, is_onnx_folder
+from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.tasks.lines import read_lines
 from itrd_nlp.tasks.task import Answers, Task, TaskData, read_answers

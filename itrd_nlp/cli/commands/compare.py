@@ -11,17 +11,17 @@ import sys
 
 from itrd_nlp.cli.parser import parse
 from itrd_nlp.cli.process import command_line
+from itrd_nlp.compare.arguments import CompareArguments
 
 
 def main() -> None:
+    (args,) = parse([CompareArguments], description=__doc__)
     from rich.console import Console
 
-    from itrd_nlp.cli.comparison import setting_of
-    from itrd_nlp.compare.arguments import CompareArguments
+    from itrd_nlp.cli.comparison import setting_of  # --help does not need it
     from itrd_nlp.compare.comparison import compare
     from itrd_nlp.compare.runner import Stopped
 
-    (args,) = parse([CompareArguments], description=__doc__)
     program = [sys.executable, "-m", "itrd_nlp"]
     try:
         outcome = compare(args, program, setting_of(args.task), Console())

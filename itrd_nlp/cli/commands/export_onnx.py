@@ -9,9 +9,11 @@ int8 model that loses more than max_f1_drop points of F1 is removed, and the exi
 import sys
 from dataclasses import dataclass, field
 
-from itrd_nlp.cli.jobs import TaskArguments, asked_task
-from itrd_nlp.cli.parser import parse
+from itrd_nlp.cli.jobs import TaskArguments, asked_name, asked_task
+from itrd_nlp.cli.parser import answer_help, parse
 from itrd_nlp.cli.process import command_line
+from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.tasks import options_of
 
 
 @dataclass
@@ -32,7 +34,8 @@ class ExportArguments:
 
 
 def main() -> None:
-    from itrd_nlp.models.loading import LoadingArguments
+    data, _ = options_of(asked_name(sys.argv[1:]))
+    answer_help([TaskArguments, ExportArguments, LoadingArguments, data], __doc__)
     from itrd_nlp.tasks.jobs.export import export
 
     task = asked_task(sys.argv[1:], model_option="model")

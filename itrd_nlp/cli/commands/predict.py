@@ -19,11 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from itrd_nlp.cli.jobs import TaskArguments, asked_task
-from itrd_nlp.cli.parser import parse
+from itrd_nlp.cli.jobs import TaskArguments, asked_name, asked_task
+from itrd_nlp.cli.parser import answer_help, parse
 from itrd_nlp.errors import UserError
+from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.tasks import options_of
 from itrd_nlp.training.ranges import Range
 from itrd_nlp.training.roles import Metadata
+from itrd_nlp.training.targets import check_target_file
 
 
 @dataclass
@@ -54,10 +57,10 @@ class PredictionArguments:
 
 
 def main() -> None:
+    _, answers_of_task = options_of(asked_name(sys.argv[1:]))
+    own = [TaskArguments, PredictionArguments, answers_of_task, LoadingArguments]
+    answer_help(own, __doc__)
     from tqdm import tqdm
-
-    from itrd_nlp.models.loading import LoadingArguments
-    from itrd_nlp.training.targets import check_target_file
 
     task = asked_task(sys.argv[1:], model_option="model")
     groups = (TaskArguments, PredictionArguments, task.answer_arguments, LoadingArguments)

@@ -41,12 +41,12 @@ class PushArguments:
 
 
 def main() -> None:
+    (args,) = parse([PushArguments], description=__doc__)
     from rich.console import Console
     from rich.table import Table
 
-    from itrd_nlp.tasks.jobs.push import push_student
+    from itrd_nlp.tasks.jobs.push import push_student  # --help does not need it
 
-    (args,) = parse([PushArguments], description=__doc__)
     report = push_student(
         args.model,
         args.repo_id,

@@ -20,10 +20,10 @@ class ReportArguments:
 
 
 def main() -> None:
-    from itrd_nlp.tasks.jobs.report import write_report
-
     arguments = sys.argv[1:]
     if arguments and not arguments[0].startswith("-"):
         arguments.insert(0, "--run")  # where other scripts take a config
     (args,) = parse([ReportArguments], arguments, description=__doc__)
+    from itrd_nlp.tasks.jobs.report import write_report  # --help does not need it
+
     print(write_report(args.run))

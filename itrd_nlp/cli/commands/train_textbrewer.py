@@ -7,11 +7,19 @@ is interrupted starts anew.
 """
 
 from itrd_nlp.cli.jobs import distillation_groups
-from itrd_nlp.cli.parser import parse
+from itrd_nlp.cli.parser import answer_help, parse
 from itrd_nlp.cli.process import record
+from itrd_nlp.distillation.textbrewer_options import TextBrewerOptions
+from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.tasks import DEFAULT_TASK, options_of
+from itrd_nlp.tasks.jobs.arguments import StudentArguments
+from itrd_nlp.training.options import TrainingOptions
 
 
 def main() -> None:
+    data, _ = options_of(DEFAULT_TASK)
+    own = [StudentArguments, TextBrewerOptions, data, LoadingArguments, TrainingOptions]
+    answer_help(own, __doc__, trains=True)
     from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
     from itrd_nlp.tasks import task_named
     from itrd_nlp.tasks.jobs.distil import distil

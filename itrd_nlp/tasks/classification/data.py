@@ -5,46 +5,16 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import open_file, parse_json
 
+# It was declared here, and users import it from here.
+from itrd_nlp.tasks.classification.arguments import TextArguments as TextArguments
+
 Row = dict[str, Any]
-
-
-@dataclass
-class TextArguments:
-    """Which texts."""
-
-    train_file: str | None = field(
-        default=None,
-        metadata={
-            "help": 'JSON lines: {"text": ..., "label": ...}, with "text_pair" where there are two texts; or '
-            '{"tokens": [...], "labels": [...]} for a label a token, null where none is judged. A label is a string, '
-            "an integer or true or false."
-        },
-    )
-    validation_file: str | None = field(
-        default=None, metadata={"help": "The same, to evaluate on."}
-    )
-    max_length: int = field(
-        default=384, metadata={"help": "Most tokens of a text; longer ones are cut."}
-    )
-    max_train_samples: int | None = field(
-        default=None, metadata={"help": "Train on the first so many rows."}
-    )
-    max_eval_samples: int | None = field(
-        default=None, metadata={"help": "Evaluate on the first so many rows."}
-    )
-
-    def __post_init__(self) -> None:
-        for name in ("max_length", "max_train_samples", "max_eval_samples"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name} is {value}, but must be at least 1.")
 
 
 def read_rows(path: str | Path, max_samples: int | None = None) -> list[Row]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,33 +12,13 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.loading import (
-    LoadingArguments,
-    check_vocabulary,
-    load_model,
-    load_tokenizer,
-)
+from itrd_nlp.models.loading import check_vocabulary, load_model, load_tokenizer
 from itrd_nlp.models.onnx_model import OnnxModel, is_onnx_folder
+from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.tasks.classification.arguments import LabelArguments
 from itrd_nlp.tasks.classification.data import is_text, is_words
 from itrd_nlp.tasks.classification.features import encode, first_parts, longest_input
 from itrd_nlp.tasks.lines import Line, read_lines
-
-
-@dataclass
-class LabelArguments:
-    """Which text."""
-
-    text: str | None = field(default=None, metadata={"help": "One text."})
-    text_pair: str | None = field(
-        default=None, metadata={"help": "The second text, for a model of pairs."}
-    )
-    max_length: int = field(
-        default=384, metadata={"help": "Most tokens of a text; longer ones are cut."}
-    )
-
-    def __post_init__(self) -> None:
-        if self.max_length < 1:
-            raise UserError(f"max_length is {self.max_length}, but must be at least 1.")
 
 
 def predict(

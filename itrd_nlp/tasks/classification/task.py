@@ -23,7 +23,7 @@ from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import file_record
 from itrd_nlp.losses.outputs import IGNORED
-from itrd_nlp.models.loading import LoadingArguments
+from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.tasks.classification.analysis import (
     breakdown,
@@ -32,13 +32,8 @@ from itrd_nlp.tasks.classification.analysis import (
     row_accuracy,
     score_answers,
 )
-from itrd_nlp.tasks.classification.data import (
-    Row,
-    TextArguments,
-    is_tokens,
-    label_names,
-    read_rows,
-)
+from itrd_nlp.tasks.classification.arguments import LabelArguments, TextArguments
+from itrd_nlp.tasks.classification.data import Row, is_tokens, label_names, read_rows
 from itrd_nlp.tasks.classification.features import (
     classification_features,
     collator,
@@ -46,7 +41,7 @@ from itrd_nlp.tasks.classification.features import (
     longest_input,
 )
 from itrd_nlp.tasks.classification.metrics import ClassificationMetrics, best_class
-from itrd_nlp.tasks.classification.prediction import LabelArguments, predict
+from itrd_nlp.tasks.classification.prediction import predict
 from itrd_nlp.tasks.task import Answers, Task, TaskData, architecture_of, read_answers
 from itrd_nlp.training.record import DataRecord
 

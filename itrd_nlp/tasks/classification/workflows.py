@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
-from itrd_nlp.models.loading import LoadingArguments
-from itrd_nlp.tasks.classification.data import TextArguments
+from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.tasks.classification.arguments import TextArguments
 from itrd_nlp.tasks.classification.task import Classification
 from itrd_nlp.tasks.jobs import distil as distillation
 from itrd_nlp.tasks.jobs import fine_tune as fine_tuning

@@ -16,7 +16,6 @@ from itrd_nlp.distillation.trainer import ITRDTrainer
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json
 from itrd_nlp.models.loading import (
-    LoadingArguments,
     check_same_vocabulary,
     check_vocabulary,
     label_names,
@@ -24,6 +23,7 @@ from itrd_nlp.models.loading import (
     load_model_and_tokenizer,
     load_tokenizer,
 )
+from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.models.similarity import layer_similarity
 from itrd_nlp.models.students import build_student
 from itrd_nlp.publish.licenses import license_of

@@ -8,7 +8,8 @@ import tempfile
 import torch
 from transformers import PreTrainedModel, Trainer
 
-from itrd_nlp.models.loading import LoadingArguments, load_model_and_tokenizer
+from itrd_nlp.models.loading import load_model_and_tokenizer
+from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.jobs.runs import check_lengths
 from itrd_nlp.tasks.task import Answers, Task, TaskData
 from itrd_nlp.training.arguments import FineTuningArguments

@@ -15,9 +15,10 @@ from transformers import EvalPrediction
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json, writing
-from itrd_nlp.models.loading import LoadingArguments, load_model_and_tokenizer
+from itrd_nlp.models.loading import load_model_and_tokenizer
 from itrd_nlp.models.onnx_export import OPSET, PACKAGES, aside, export_onnx, write_int8
 from itrd_nlp.models.onnx_model import FP32_NAME, INT8_NAME, OnnxModel, require_packages
+from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.jobs.runs import check_lengths
 from itrd_nlp.tasks.jobs.speed import AnyModel, milliseconds_per_question, model_logits
 from itrd_nlp.tasks.task import Task, TaskData

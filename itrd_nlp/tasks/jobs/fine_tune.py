@@ -7,7 +7,8 @@ from typing import Any
 
 from transformers import set_seed
 
-from itrd_nlp.models.loading import LoadingArguments, load_model, load_model_and_tokenizer
+from itrd_nlp.models.loading import load_model, load_model_and_tokenizer
+from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.publish.hub_trainer import HubTrainer
 from itrd_nlp.publish.licenses import license_of
 from itrd_nlp.tasks.jobs.arguments import TeacherArguments

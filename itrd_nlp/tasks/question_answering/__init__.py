@@ -1,20 +1,26 @@
-"""The SQuAD 1.1 task: read, cut into windows, decode spans, score."""
+"""The SQuAD 1.1 task: read, cut into windows, decode spans, score. The names are loaded on first use."""
 
-from itrd_nlp.tasks.question_answering.decoding import Span, best_answers, decode_spans
-from itrd_nlp.tasks.question_answering.evaluation import (
-    SquadMetrics,
-    evaluate_predictions,
-    load_predictions,
-    load_squad_metric,
-)
-from itrd_nlp.tasks.question_answering.features import (
-    QuestionAnsweringCollator,
-    evaluation_features,
-    training_features,
-)
-from itrd_nlp.tasks.question_answering.pipeline import QuestionAnsweringPipeline, load_pipeline
-from itrd_nlp.tasks.question_answering.read import read_squad
-from itrd_nlp.tasks.question_answering.scoring import exact_match, f1, normalize_answer, score
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from itrd_nlp.tasks.question_answering.decoding import Span, best_answers, decode_spans
+    from itrd_nlp.tasks.question_answering.evaluation import (
+        SquadMetrics,
+        evaluate_predictions,
+        load_predictions,
+        load_squad_metric,
+    )
+    from itrd_nlp.tasks.question_answering.features import (
+        QuestionAnsweringCollator,
+        evaluation_features,
+        training_features,
+    )
+    from itrd_nlp.tasks.question_answering.pipeline import QuestionAnsweringPipeline, load_pipeline
+    from itrd_nlp.tasks.question_answering.read import read_squad
+    from itrd_nlp.tasks.question_answering.scoring import exact_match, f1, normalize_answer, score
 
 __all__ = [
     "QuestionAnsweringCollator",
@@ -35,3 +41,20 @@ __all__ = [
     "score",
     "training_features",
 ]
+
+_HOME = {
+    **dict.fromkeys(("Span", "best_answers", "decode_spans"), "decoding"),
+    **dict.fromkeys(("SquadMetrics", "evaluate_predictions"), "evaluation"),
+    **dict.fromkeys(("load_predictions", "load_squad_metric"), "evaluation"),
+    **dict.fromkeys(("QuestionAnsweringCollator", "evaluation_features"), "features"),
+    **dict.fromkeys(("QuestionAnsweringPipeline", "load_pipeline"), "pipeline"),
+    **dict.fromkeys(("exact_match", "f1", "normalize_answer", "score"), "scoring"),
+    "read_squad": "read",
+    "training_features": "features",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,12 +19,8 @@ from transformers.pipelines.base import ChunkPipeline
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.encode import longest_input
-from itrd_nlp.models.loading import (
-    LoadingArguments,
-    check_vocabulary,
-    load_model,
-    load_tokenizer,
-)
+from itrd_nlp.models.loading import check_vocabulary, load_model, load_tokenizer
+from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.question_answering.decoding import Span, decode_question
 from itrd_nlp.tasks.question_answering.features import (
     Window,

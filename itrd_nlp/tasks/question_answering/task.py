@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -12,11 +11,11 @@ from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerBase
 
 from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.loading import LoadingArguments
+from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.question_answering.analysis import disagreements
+from itrd_nlp.tasks.question_answering.arguments import AnswerArguments, DataArguments
 from itrd_nlp.tasks.question_answering.breakdown import breakdown
 from itrd_nlp.tasks.question_answering.data import (
-    DataArguments,
     collator,
     data_record,
     load_evaluation_data,
@@ -33,32 +32,6 @@ from itrd_nlp.tasks.task import Task, TaskData
 from itrd_nlp.training.record import DataRecord
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class AnswerArguments:
-    """The questions to answer, and how."""
-
-    question: str | None = field(default=None, metadata={"help": "One question."})
-    context: str | None = field(default=None, metadata={"help": "The text that has its answer."})
-    top_k: int = field(default=1, metadata={"help": "Answers per question."})
-    max_answer_length: int = field(default=30, metadata={"help": "Longest answer, in tokens."})
-    max_length: int | None = field(
-        default=None,
-        metadata={"help": "Tokens of a window; default: 384, or less if the model takes less."},
-    )
-    doc_stride: int | None = field(
-        default=None,
-        metadata={
-            "help": "Tokens that two windows of a context have in common; default: a third of the window, at most 128."
-        },
-    )
-    handle_impossible_answer: bool = field(
-        default=False,
-        metadata={
-            "help": 'Answer "" where no answer is likelier than any, for a model trained with such questions.'
-        },
-    )
 
 
 class QuestionAnswering(Task):

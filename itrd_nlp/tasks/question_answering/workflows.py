@@ -6,12 +6,13 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from itrd_nlp.models.loading import LoadingArguments
+from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.jobs import distil as distillation
 from itrd_nlp.tasks.jobs import evaluate as evaluation_job
 from itrd_nlp.tasks.jobs import fine_tune as fine_tuning
 from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
-from itrd_nlp.tasks.question_answering.data import DataArguments, EvaluationData, collator
+from itrd_nlp.tasks.question_answering.arguments import DataArguments
+from itrd_nlp.tasks.question_answering.data import EvaluationData, collator
 from itrd_nlp.tasks.question_answering.task import QuestionAnswering
 from itrd_nlp.tasks.task import TaskData
 from itrd_nlp.training.arguments import FineTuningArguments

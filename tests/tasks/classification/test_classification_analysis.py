@@ -15,7 +15,7 @@ from itrd_nlp.tasks.classification.analysis import (
     row_accuracy,
     score_answers,
 )
-from itrd_nlp.tasks.classification.data import TextArguments
+from itrd_nlp.tasks.classification.arguments import TextArguments
 from itrd_nlp.tasks.classification.task import Classification, ClassificationJudge
 
 TEXTS = [

@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from itrd_nlp.cli.main import subcommands
-from itrd_nlp.tasks.classification.data import TextArguments
+from itrd_nlp.tasks.classification.arguments import TextArguments
 from itrd_nlp.tasks.classification.task import Classification
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "hub"))  # test folders are no packages

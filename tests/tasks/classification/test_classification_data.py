@@ -3,7 +3,8 @@ import json
 import pytest
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.classification.data import TextArguments, is_tokens, label_names, read_rows
+from itrd_nlp.tasks.classification.arguments import TextArguments
+from itrd_nlp.tasks.classification.data import is_tokens, label_names, read_rows
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from transformers import (
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.loading import LoadingArguments
-from itrd_nlp.tasks.classification.data import TextArguments
+from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.tasks.classification.arguments import TextArguments
 from itrd_nlp.tasks.classification.workflows import distil_classifier, fine_tune_classifier
 from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
 from itrd_nlp.training.arguments import FineTuningArguments

@@ -13,11 +13,8 @@ import pytest
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.tasks.question_answering import read, read_squad
-from itrd_nlp.tasks.question_answering.data import (
-    DataArguments,
-    load_training_data,
-    load_validation_examples,
-)
+from itrd_nlp.tasks.question_answering.arguments import DataArguments
+from itrd_nlp.tasks.question_answering.data import load_training_data, load_validation_examples
 from itrd_nlp.tasks.question_answering.read import hold_out
 
 

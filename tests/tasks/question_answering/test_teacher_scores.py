@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
-from itrd_nlp.models.loading import LoadingArguments
+from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
-from itrd_nlp.tasks.question_answering.data import DataArguments
+from itrd_nlp.tasks.question_answering.arguments import DataArguments
 from itrd_nlp.tasks.question_answering.workflows import distil, fine_tune
 from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.identity import weights_digest

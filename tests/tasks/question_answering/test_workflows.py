@@ -9,11 +9,12 @@ from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json
-from itrd_nlp.models.loading import LoadingArguments
+from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.jobs import distil as distillation
 from itrd_nlp.tasks.jobs import evaluate as evaluation
 from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
-from itrd_nlp.tasks.question_answering.data import DataArguments, load_evaluation_data
+from itrd_nlp.tasks.question_answering.arguments import DataArguments
+from itrd_nlp.tasks.question_answering.data import load_evaluation_data
 from itrd_nlp.tasks.question_answering.workflows import distil, evaluate_model, fine_tune
 from itrd_nlp.training.arguments import FineTuningArguments
 

@@ -1,0 +1,21 @@
+"""The options for loading models. No import here loads torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class LoadingArguments:
+    """How models are loaded."""
+
+    attn_implementation: str | None = field(
+        default=None,
+        metadata={
+            "help": "Attention: eager, sdpa, flash_attention_2 or fast. fast is sdpa, except in bf16 training on a "
+            "CPU, where it is faster than sdpa and eager. Default: transformers chooses.",
+        },
+    )
+    model_revision: str | None = field(
+        default=None, metadata={"help": "Branch, tag or commit of models that come from the Hub."}
+    )

@@ -1,0 +1,118 @@
+"""The options of questions and their answers. No import here loads torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from itrd_nlp.errors import UserError
+
+
+@dataclass
+class DataArguments:
+    """The questions, the windows that they are cut into, and the decoding of the answers."""
+
+    train_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "SQuAD 1.1 JSON to train on, or a data set of the Hub such as rajpurkar/squad."
+        },
+    )
+    unlabelled_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "More questions to distil on, in the same format; answers are not needed and not read, so that the "
+            "teacher alone teaches there. Those of the train_file are left out."
+        },
+    )
+    validation_file: str | None = field(
+        default=None, metadata={"help": "SQuAD 1.1 JSON to evaluate on, or a data set of the Hub."}
+    )
+    max_train_samples: int | None = field(
+        default=None,
+        metadata={"help": "Train on this many questions, drawn with data_subset_seed."},
+    )
+    max_unlabelled_samples: int | None = field(
+        default=None,
+        metadata={
+            "help": "Take this many questions of unlabelled_file, drawn with data_subset_seed."
+        },
+    )
+    max_eval_samples: int | None = field(
+        default=None,
+        metadata={"help": "Evaluate on this many questions, drawn with data_subset_seed."},
+    )
+    data_subset_seed: int = field(
+        default=0,
+        metadata={
+            "help": "Seed of the draws of max_train_samples, max_unlabelled_samples, max_eval_samples and "
+            "holdout_questions."
+        },
+    )
+    holdout_questions: int | None = field(
+        default=None,
+        metadata={
+            "help": "Set aside at least this many questions of the train file, whole articles, drawn with "
+            "data_subset_seed; they are never trained on."
+        },
+    )
+    evaluate_on_holdout: bool = field(
+        default=False,
+        metadata={"help": "Evaluate on the questions set aside, not on validation_file."},
+    )
+    max_length: int = field(
+        default=384, metadata={"help": "Tokens of a window: question, context and special tokens."}
+    )
+    doc_stride: int = field(
+        default=128, metadata={"help": "Tokens that two windows of a context have in common."}
+    )
+    max_answer_length: int = field(default=30, metadata={"help": "Longest answer, in tokens."})
+    preprocessing_num_workers: int | None = field(
+        default=None,
+        metadata={"help": "Processes that tokenise; default: one, whose tokenizer uses all cores."},
+    )
+
+    def __post_init__(self) -> None:
+        names = ("max_train_samples", "max_unlabelled_samples", "max_eval_samples")
+        for name in (*names, "holdout_questions", "max_answer_length"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} is {value}, but must be at least 1.")
+        if self.max_unlabelled_samples is not None and self.unlabelled_file is None:
+            raise UserError(
+                "max_unlabelled_samples is set, but unlabelled_file is not, so there is nothing to draw from."
+            )
+        if self.evaluate_on_holdout and self.holdout_questions is None:
+            raise UserError(
+                "evaluate_on_holdout is true, but holdout_questions is not set, so nothing is set aside."
+            )
+
+    @property
+    def evaluation_file(self) -> str | None:
+        """The file that the questions to be judged on come from."""
+        return self.train_file if self.evaluate_on_holdout else self.validation_file
+
+
+@dataclass
+class AnswerArguments:
+    """The questions to answer, and how."""
+
+    question: str | None = field(default=None, metadata={"help": "One question."})
+    context: str | None = field(default=None, metadata={"help": "The text that has its answer."})
+    top_k: int = field(default=1, metadata={"help": "Answers per question."})
+    max_answer_length: int = field(default=30, metadata={"help": "Longest answer, in tokens."})
+    max_length: int | None = field(
+        default=None,
+        metadata={"help": "Tokens of a window; default: 384, or less if the model takes less."},
+    )
+    doc_stride: int | None = field(
+        default=None,
+        metadata={
+            "help": "Tokens that two windows of a context have in common; default: a third of the window, at most 128."
+        },
+    )
+    handle_impossible_answer: bool = field(
+        default=False,
+        metadata={
+            "help": 'Answer "" where no answer is likelier than any, for a model trained with such questions.'
+        },
+    )
