@@ -1,12 +1,19 @@
 """Everything that the README shows must run."""
 
 import importlib
+import json
 import re
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from transformers import BertForSequenceClassification, BertTokenizerFast
+
+from itrd_nlp.tasks.jobs.runs import show
+from itrd_nlp.tasks.question_answering.arguments import DataArguments
+from itrd_nlp.tasks.question_answering.task import QuestionAnswering
+from itrd_nlp.training.record import RunRecord
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -43,6 +50,53 @@ def test_the_loss_example_runs():
     scope: dict = {}
     exec(example("losses"), scope)
     assert torch.isfinite(scope["student"].grad).all()
+
+
+def test_the_last_screen_of_the_quickstart_is_that_of_its_record(capsys, monkeypatch):
+    monkeypatch.setitem(Console._environ, "COLUMNS", "80")
+    record = RunRecord.read(ROOT / "docs" / "results" / "quickstart")
+    folder = "runs/quickstart/student"
+    show(record, "student", f"Distilled: {folder}", QuestionAnswering(DataArguments()), folder)
+    printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert "\n".join(printed) in README
+
+
+# Row of the table to the record: a file of docs/results, and a cell of a comparison or its teacher.
+ROWS = {
+    ("MiniLM-L6, the teacher", 6): ("minilm_full", "teacher"),
+    ("its student by ITRD (`minilm_t3`)", 3): ("minilm_full", "first/itrd_sequence/seed0"),
+    ("MiniLM-L6: its student by KD alone", 3): ("minilm_full", "first/kd/seed0"),
+    ("MPNet-base, the teacher", 12): ("mpnet_best_rates", "teacher"),
+    ("its student by ITRD (`mpnet_t6`)", 6): ("mpnet_best_rates", "T6/itrd/seed0"),
+    ("MPNet-base: its student by KD alone", 6): ("mpnet_best_rates", "T6/kd/seed0"),
+    ("its student by ITRD (`mpnet_t3`)", 3): ("mpnet_best_rates", "T3/itrd/seed0"),
+    ("MPNet-base: its student by KD alone", 3): ("mpnet_best_rates", "T3/kd/seed0"),
+}
+
+
+def test_every_figure_of_the_table_is_that_of_a_record():
+    """Scores and sizes are those of the comparisons, times those of the quickstart's models of the same shape."""
+    results = ROOT / "docs" / "results"
+    quickstart = RunRecord.read(results / "quickstart")
+    times = {quickstart.layers: quickstart.ms_per_question}
+    times[quickstart.teacher.layers] = quickstart.teacher.ms_per_question
+    (table,) = re.findall(r"\| model on SQuAD.*?\n\n", README, re.DOTALL)
+    found, model = {}, ""
+    for line in table.strip().splitlines()[2:]:
+        label, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        model = label.partition(",")[0] if "teacher" in label else model
+        name = f"{model}: {label}" if label.endswith("alone") else label
+        found[name, int(cells[0])] = cells[1:]
+    assert found.keys() == ROWS.keys()
+    for (label, layers), (f1, ms, megabytes) in found.items():
+        folder, cell = ROWS[label, layers]
+        lines = (results / folder / "results.jsonl").read_text().splitlines()
+        records = [json.loads(line) for line in lines]
+        record = next(r for r in records if cell in ("teacher", r["name"]))
+        record = record["teacher"] if cell == "teacher" else record
+        shown = (record["layers"], f"{record['f1']:.1f}", f"{record['megabytes_fp32']:.0f}")
+        assert shown == (layers, f1, megabytes), label
+        assert ms == (f"{times[layers]:.1f}" if folder == "minilm_full" else ""), label
 
 
 def test_every_file_that_the_readme_names_exists():

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from huggingface_hub import constants
+
 from itrd_nlp.cli.configs import find_config
+from itrd_nlp.cli.local_paths import arguments_of, check_local_paths
 from itrd_nlp.cli.parser import answer_help, parse
 from itrd_nlp.cli.process import record
 from itrd_nlp.distillation.options import (
@@ -125,8 +128,10 @@ def fine_tune_command(description: str | None, task: str | None = None) -> None:
     chosen, groups = _task_and_groups(task)
     groups += [TeacherArguments, LoadingArguments, chosen.arguments, FineTuningArguments]
     *_, model_args, loading, data_args, args = parse(groups, description=description)
+    check_local_paths(arguments_of([model_args, data_args]))
     from itrd_nlp.tasks.jobs.fine_tune import fine_tune  # --help does not need it
 
+    hide_short_bars()
     fine_tune(chosen(data_args), model_args, loading, args, record())
 
 
@@ -139,9 +144,21 @@ def distil_command(description: str | None, task: str | None = None) -> None:
     chosen, groups = _task_and_groups(task)
     groups += distillation_groups(chosen, ITRDTrainingArguments)
     *_, model_args, loading, data_args, args = parse(groups, description=description)
+    check_local_paths(arguments_of([model_args, data_args]))
     from itrd_nlp.tasks.jobs.distil import distil  # --help does not need it
 
+    hide_short_bars()
     distil(chosen(data_args), model_args, loading, args, record())
+
+
+def hide_short_bars() -> None:
+    """Leave out the bars of transformers for weights, which are read in an instant. Downloads keep theirs."""
+    from huggingface_hub.utils import enable_progress_bars
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    if not constants.HF_HUB_DISABLE_PROGRESS_BARS:
+        enable_progress_bars()
 
 
 def distillation_groups(task: type[Task], training: type) -> list[type]:
@@ -156,6 +173,7 @@ def evaluate_command(description: str | None, task: str | None = None) -> None:
     chosen, groups = _task_and_groups(task, model_option="model")
     groups += [EvaluationArguments, LoadingArguments, chosen.arguments]
     *_, args, loading, data_args = parse(groups, description=description)
+    check_local_paths(arguments_of([args, data_args]))
     if (args.model is None) == (args.predictions_file is None):
         raise UserError("give either --model or --predictions_file, one of the two.")
     if args.output_file is not None:
@@ -180,6 +198,7 @@ def _evaluated(
     """The scores of a model, and its answers."""
     from itrd_nlp.tasks.jobs.evaluate import evaluate
 
+    hide_short_bars()
     assert args.model is not None
     found, answers = evaluate(
         task, args.model, loading, batch_size=args.batch_size, bf16=args.bf16, dtype=args.dtype

@@ -78,7 +78,7 @@ def run_cells(
 
     Raises:
         Stopped: a signal came.
-        UserError: a folder holds a finished training of another config; or several methods were refused with the same
+        UserError: a folder holds a finished training of another config; or several methods ended with the same
             sentence, so that the others would be, too.
     """
     waiting = deque(cell for cell in cells if cell.results() is None)
@@ -194,18 +194,21 @@ class _Run:
 
 
 def _refuse_alike(failures: Sequence[Failure], waiting: int) -> None:
-    """Refuse to go on where no training has ended well and several methods were refused with the same sentence.
+    """Refuse to go on where no training has ended well and several methods ended with the same code and sentence.
+
+    They were refused, or an error of Python ended them. One that a signal ended says nothing about the others.
 
     Raises:
         UserError: has the sentence.
     """
     sentences = {failure.sentence for failure in failures}
     methods = {failure.cell.method for failure in failures}
-    refused = all(failure.code == _REFUSED for failure in failures)
-    if refused and len(sentences) == 1 and len(methods) > 1:
+    codes = {failure.code for failure in failures}
+    if len(codes) == len(sentences) == 1 and min(codes) > 0 and len(methods) > 1:
         reason = sentences.pop().removeprefix("error: ")
+        how = "were refused" if codes == {_REFUSED} else "failed"
         raise UserError(
-            f"{len(failures)} trainings were refused alike, so the other {waiting} are not started: {reason}"
+            f"{len(failures)} trainings {how} alike, so the other {waiting} are not started: {reason}"
         )
 
 

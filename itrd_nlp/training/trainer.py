@@ -15,6 +15,7 @@ from transformers.utils import CONFIG_NAME
 from itrd_nlp.files import replace_folder, writing
 from itrd_nlp.training.checkpoints import STAGING_NAME, own_names, rotate_checkpoints, seal
 from itrd_nlp.training.identity import write_identity
+from itrd_nlp.training.log_lines import with_readable_lines
 from itrd_nlp.training.resuming import ResumingTrainer
 from itrd_nlp.training.sampler import LengthGroupedSampler
 from itrd_nlp.training.secrets import hide_secrets
@@ -35,6 +36,7 @@ class BaseTrainer(ResumingTrainer):
     - Time, losses and history of a resumed training are those of the whole.
     - SIGTERM and SIGINT save a checkpoint and raise `TrainingInterrupted`.
     - The file training_args.bin, which lies beside every model and checkpoint, holds no token.
+    - A row of the log is printed as one line; see `itrd_nlp.training.log_lines`.
     - With fp16 the log counts the steps that the gradient scaler skipped, as `skipped_steps`.
     """
 
@@ -45,6 +47,8 @@ class BaseTrainer(ResumingTrainer):
         super().__init__(*args, **kwargs)
         hide_secrets(self.args)  # transformers pickles them into training_args.bin
         self.add_callback(StopOnSignal())
+        handler = self.callback_handler
+        handler.callbacks = with_readable_lines(handler.callbacks)
 
     # ---- data ----
 

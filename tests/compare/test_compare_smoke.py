@@ -279,4 +279,9 @@ def test_trainings_that_are_refused_alike_end_a_comparison(tmp_path: Path) -> No
     _refuse_alike([alike[0], failed("kd", words, tmp_path)], 5)
     _refuse_alike([alike[0], failed("itrd", "error: another.\n", tmp_path)], 5)
     _refuse_alike([alike[0], failed("itrd", words, tmp_path, code=1)], 5)  # no refusal
+    crashed = [failed(m, "ImportError: no module\n", tmp_path, code=1) for m in ("kd", "itrd")]
+    with pytest.raises(UserError, match=r"2 trainings failed alike, so .* ImportError: no module$"):
+        _refuse_alike(crashed, 5)
+    killed = [failed(m, "step 3\n", tmp_path, code=-9) for m in ("kd", "itrd")]
+    _refuse_alike(killed, 5)  # by a signal, which says nothing about the others
     _refuse_alike([], 5)

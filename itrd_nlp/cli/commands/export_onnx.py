@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass, field
 
 from itrd_nlp.cli.jobs import TaskArguments, asked_name, asked_task
+from itrd_nlp.cli.local_paths import arguments_of, check_local_paths
 from itrd_nlp.cli.parser import answer_help, parse
 from itrd_nlp.cli.process import command_line
 from itrd_nlp.models.options import LoadingArguments
@@ -41,6 +42,7 @@ def main() -> None:
     task = asked_task(sys.argv[1:], model_option="model")
     groups = (TaskArguments, ExportArguments, LoadingArguments, task.arguments)
     _, args, loading, data_args = parse(groups, description=__doc__)
+    check_local_paths(arguments_of([args, data_args]))
     export(
         task(data_args),
         args.model,

@@ -27,6 +27,8 @@ def main() -> None:
     parser.prog = "itrd-nlp launch"
     args = parser.parse_args(arguments or ["--help"])
     _name_command(args, set(subcommands()))
+    # It would warn of every option that nobody gave and that has its usual value.
+    logging.getLogger("accelerate.commands.launch").setLevel(logging.ERROR)
     # It would print a table of its processes behind their own last words.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from itrd_nlp.cli.jobs import TaskArguments, asked_name, asked_task
+from itrd_nlp.cli.local_paths import arguments_of, check_local_paths
 from itrd_nlp.cli.parser import answer_help, parse
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.options import LoadingArguments
@@ -65,6 +66,7 @@ def main() -> None:
     task = asked_task(sys.argv[1:], model_option="model")
     groups = (TaskArguments, PredictionArguments, task.answer_arguments, LoadingArguments)
     _, args, options, loading = parse(groups, description=__doc__)
+    check_local_paths(arguments_of([args]))
     if args.output != "-":
         check_target_file(args.output, option="output", inputs=[args.model, args.input])
     answers = task.predict(

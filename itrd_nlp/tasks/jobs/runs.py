@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -306,10 +307,12 @@ def show(record: RunRecord, own: str, title: str, task: Task, folder: str) -> No
     if teacher is not None and teacher.ms_per_question and record.ms_per_question:
         times = teacher.ms_per_question / record.ms_per_question
         print(f"The student is {times:.2f} times as fast as its teacher at batch size 1.")
+    shown = shlex.quote(folder)
     print(
-        f"Report:   {Path(folder) / REPORT_NAME}\n"
-        f"Predict:  itrd-nlp predict --model {folder} --input FILE\n"
-        f"Publish:  itrd-nlp push-to-hub --model {folder} --repo_id USER/NAME --dry_run"
+        f"Report:    {Path(folder) / REPORT_NAME}\n"
+        f"Evaluate:  itrd-nlp evaluate --model {shown} --validation_file FILE\n"
+        f"Predict:   itrd-nlp predict --model {shown} --input FILE\n"
+        f"Push:      itrd-nlp push-to-hub --model {shown} --repo_id USER/NAME --dry_run"
     )
 
 

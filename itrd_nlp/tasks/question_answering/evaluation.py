@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import evaluate
 from datasets import Dataset
 from transformers import EvalPrediction
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.question_answering.decoding import best_answers
 from itrd_nlp.tasks.question_answering.read import read_json
-from itrd_nlp.tasks.question_answering.squad_em_f1.squad_em_f1 import SquadEMF1
+from itrd_nlp.tasks.question_answering.scoring import score
+
+if TYPE_CHECKING:
+    from evaluate import Metric
 
 
-def load_squad_metric() -> evaluate.Metric:
-    """The metric module `squad_em_f1` of this package.
+def load_squad_metric() -> Metric:
+    """The metric module `squad_em_f1` of this package, for those who use the library `evaluate`.
 
-    Works without a network and without files in a cache, so also in several processes at once.
+    The package itself calls `itrd_nlp.tasks.question_answering.scoring.score`, which gives these numbers, because to
+    import `evaluate` takes seconds. The metric works without a network and without files in a cache, so also in
+    several processes at once.
     `evaluate.load` on the folder of the module gives the same metric.
 
     Example:
@@ -30,6 +34,8 @@ def load_squad_metric() -> evaluate.Metric:
         ... )
         {'exact_match': 0.0, 'f1': 66.66666666666666}
     """
+    from itrd_nlp.tasks.question_answering.squad_em_f1.squad_em_f1 import SquadEMF1
+
     return SquadEMF1(keep_in_memory=True)
 
 
@@ -54,12 +60,10 @@ def evaluate_predictions(predictions: Mapping[str, str], examples: Dataset) -> d
             f"None of the {len(predictions)} predictions has the id of one of the"
             f" {len(identifiers)} questions."
         )
-    result = load_squad_metric().compute(
-        predictions=[{"id": i, "prediction_text": predictions.get(i)} for i in identifiers],
-        references=[
-            {"id": i, "answers": answers}
-            for i, answers in zip(identifiers, examples["answers"][:], strict=True)
-        ],
+    answers = zip(identifiers, examples["answers"][:], strict=True)
+    result = score(
+        {i: predictions[i] for i in identifiers if predictions.get(i) is not None},
+        {i: answer["text"] for i, answer in answers},
     )
     return {**result, "questions": len(identifiers), "missing": missing}
 

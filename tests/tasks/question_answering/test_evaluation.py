@@ -54,6 +54,22 @@ def test_the_metric_of_evaluate_has_the_official_numbers() -> None:
     assert load_squad_metric().compute(**_rows()) == pytest.approx(EXPECTED, abs=1e-12)
 
 
+def test_the_scores_of_a_run_are_those_of_the_metric_and_do_not_import_its_library() -> None:
+    code = f"""
+import json, sys
+from datasets import Dataset
+from itrd_nlp.tasks.question_answering.evaluation import evaluate_predictions, load_squad_metric
+import itrd_nlp.tasks.question_answering.task
+rows = {_rows()!r}
+answers = {{row["id"]: row["prediction_text"] for row in rows["predictions"]}}
+result = evaluate_predictions(answers, Dataset.from_list(rows["references"]))
+assert "evaluate" not in sys.modules
+assert {{name: result[name] for name in ("exact_match", "f1")}} == load_squad_metric().compute(**rows)
+assert "evaluate" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 _LOAD_TWICE = """
 import json, multiprocessing, socket, sys
 import evaluate
