@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from itrd_nlp import __version__
+from itrd_nlp.distillation.inert import refuse_inert, refuse_reentrant
 from itrd_nlp.distillation.options import (
     LayerOptions,
     LossWeights,
@@ -41,15 +42,20 @@ class ITRDTrainingArguments(
         UserError: a value makes no sense. The sentence names it and the allowed values.
     """
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """See `FineTuningArguments.check`."""
+        super().check()
         check_values(self)
         self.peer_losses = parsed_peer_losses(self.peer_losses)
         if isinstance(self.layer_map, str):
             self.layer_map = [self.layer_map]
         self._check_combinations()
-        if self.w_task == self.w_kd == 0:
-            self.ddp_find_unused_parameters = True  # the head gets no gradient then
+        refuse_inert(self)
+
+    def __post_init__(self) -> None:
         super().__post_init__()
+        if self.needs_hidden_states:
+            refuse_reentrant(self)
         self._check_processes()
         self._warn_of_accumulation()
 

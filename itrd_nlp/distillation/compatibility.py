@@ -88,7 +88,7 @@ def plan(
     Raises:
         UserError: the objective needs a teacher and there is none, the two do not fit each other or a peer, or the
             layer map names a layer that does not exist; there are more teachers and no KD; the student is a teacher,
-            too; labels are to be smoothed; nobody knows how to read a model.
+            too; nobody knows how to read a model.
     """
     access = access or Access()
     check_readable(student, access.student, "student")
@@ -99,11 +99,6 @@ def plan(
         raise UserError(
             "the student and a teacher are one object, but a teacher is frozen; build the student with build_student, "
             "or load the model twice."
-        )
-    if args.label_smoothing_factor > 0:
-        raise UserError(
-            f"label_smoothing_factor is {args.label_smoothing_factor}, but the task loss of a distillation smooths no "
-            "labels; set it to 0. The teacher's probabilities serve that purpose: see w_kd and temperature."
         )
     for other in more_teachers:
         check_readable(other, access.teacher, "teacher")

@@ -95,6 +95,10 @@ class DistillationModel(nn.Module):
     The teacher is not part of this module, because it must not be trained, wrapped or saved. The batch brings the
     teacher's output.
 
+    Trainers and callbacks of transformers ask a model for its ``config``, ``device``, ``num_parameters``,
+    ``get_input_embeddings``, ``save_pretrained`` and more. The student answers each question that this module does not
+    answer itself, as in PEFT. Parameters, state and mode are those of student and objective together.
+
     Args:
         student: the model to train.
         objective: the loss terms and their projections.
@@ -112,8 +116,21 @@ class DistillationModel(nn.Module):
 
     @property
     def config(self) -> Any:
-        """Return the student's configuration, which the trainer and its callbacks read."""
+        """The student's configuration. A tracker that sets another one sets the student's."""
         return self.student.config
+
+    @config.setter
+    def config(self, value: Any) -> None:
+        self.student.config = value
+
+    def __getattr__(self, name: str) -> Any:
+        """Look up a name that this module does not have in the student."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "student":  # it is not there yet, or not any more
+                raise
+            return getattr(self.student, name)
 
     def forward(
         self,

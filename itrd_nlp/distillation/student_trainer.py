@@ -12,6 +12,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from itrd_nlp.distillation.model import DistillationModel
 from itrd_nlp.errors import UserError
+from itrd_nlp.models.adapters import has_adapters, load_adapters
 from itrd_nlp.publish.hub_trainer import HubTrainer
 from itrd_nlp.training.checkpoints import own_names
 
@@ -67,8 +68,9 @@ class StudentTrainer(HubTrainer):
             }
         with own_names(self.student):
             self.student.save_pretrained(output_dir, state_dict=state_dict)
-        if self.processing_class is not None:
-            self.processing_class.save_pretrained(output_dir)
+        tokenizer = self.processing_class or getattr(self.data_collator, "tokenizer", None)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(output_dir)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
@@ -76,9 +78,8 @@ class StudentTrainer(HubTrainer):
             return  # the base class has written the whole module, and so the objective
         objective = self._distillation_model().objective
         if self.args.should_save:
-            safetensors.torch.save_file(
-                objective.state_dict(), Path(output_dir) / OBJECTIVE_WEIGHTS_NAME
-            )
+            # Not save_file: a loss of one's own may share tensors.
+            safetensors.torch.save_model(objective, str(Path(output_dir) / OBJECTIVE_WEIGHTS_NAME))
 
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: nn.Module | None = None
@@ -104,6 +105,9 @@ class StudentTrainer(HubTrainer):
         model = self._distillation_model()
         modules = {SAFE_WEIGHTS_NAME: model.student, OBJECTIVE_WEIGHTS_NAME: model.objective}
         for name in names:
+            if name == SAFE_WEIGHTS_NAME and has_adapters(model.student):
+                load_adapters(model.student, checkpoint)
+                continue
             path = checkpoint / name
             if not path.is_file():
                 raise UserError(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
-from transformers.utils.generic import find_labels
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from itrd_nlp.distillation.arguments import (
     ITRDTrainingArguments,
@@ -20,11 +18,16 @@ from itrd_nlp.distillation.arguments import (
 )
 from itrd_nlp.distillation.compatibility import Access, access_of, plan
 from itrd_nlp.distillation.model import DistillationModel, logit_kind, mean_logits
-from itrd_nlp.distillation.objective import ITRDObjective
+from itrd_nlp.distillation.preparing import (
+    check_optimizer,
+    checked_arguments,
+    frozen,
+    inputs_of,
+    with_objective,
+)
 from itrd_nlp.distillation.step import StepTotals, TermWatch, counts_of
 from itrd_nlp.distillation.student_trainer import OBJECTIVE_WEIGHTS_NAME, StudentTrainer
 from itrd_nlp.distillation.teacher import Teacher
-from itrd_nlp.errors import UserError
 from itrd_nlp.losses.correlation import mean_correlation
 from itrd_nlp.losses.outputs import EncoderOutput
 from itrd_nlp.models.adaptor import Adaptor
@@ -46,7 +49,8 @@ class ITRDTrainer(StudentTrainer):
 
     Args:
         model: the student, any model of transformers with a head that returns logits and hidden states: of tokens, of
-            images or of sound. Another ``PreTrainedModel`` needs ``student_adaptor``.
+            images or of sound. Another ``PreTrainedModel`` needs ``student_adaptor``. None with ``model_init``, a
+            function that makes it.
         teacher: a fine-tuned model with a head of the same kind. It is frozen, put in evaluation mode and cast to
             ``args.teacher_dtype``. It may be None if no term of the objective needs one.
         args: arguments of the training and the objective.
@@ -58,8 +62,8 @@ class ITRDTrainer(StudentTrainer):
         **kwargs: arguments of ``transformers.Trainer``.
 
     Raises:
-        UserError: student and teacher do not fit each other, or the layer map names a layer that does not exist;
-            ``compute_loss_func`` is given, which would do nothing.
+        UserError: student and teacher do not fit each other, or the layer map names a layer that does not exist; the
+            student cannot be trained or saved as a whole; an argument is missing or would do nothing.
 
     Example:
         >>> trainer = ITRDTrainer(model=student, teacher=teacher, args=args, train_dataset=features)
@@ -71,43 +75,36 @@ class ITRDTrainer(StudentTrainer):
 
     def __init__(
         self,
-        model: PreTrainedModel,
-        teacher: nn.Module | None,
-        args: ITRDTrainingArguments,
+        model: PreTrainedModel | None = None,
+        teacher: nn.Module | None = None,
+        args: ITRDTrainingArguments | None = None,
         more_teachers: Sequence[nn.Module] = (),
         student_adaptor: Adaptor | None = None,
         teacher_adaptor: Adaptor | None = None,
         **kwargs: Any,
     ) -> None:
-        if kwargs.get("compute_loss_func") is not None:
-            raise UserError(
-                "compute_loss_func is given, but the objective makes the loss; give your own as a PeerLoss in "
-                "peer_losses."
-            )
+        args = checked_arguments(model, args, kwargs)
+        self.args, self.teacher, self.more_teachers = args, teacher, list(more_teachers)
         self.teacher_adaptor = teacher_adaptor
-        access = access_of(student_adaptor, teacher_adaptor, kwargs)
-        found = plan(model, teacher, args, more_teachers, access)
-        if not args.needs_teacher:
-            teacher = None
-        set_seed(args.seed)  # before the weights of projections and peers are drawn
-        objective = ITRDObjective(
-            found.pairs,
-            student_size=found.student,
-            teacher_size=found.teacher,
-            student_heads=found.heads[0],
-            teacher_heads=found.heads[1],
-            args=args,
-        )
-        if args.label_names is None:  # transformers guesses them by the name of the model's class
-            args.label_names = find_labels(type(model)) or ["labels"]
-        super().__init__(
-            model=DistillationModel(model, objective, student_adaptor), args=args, **kwargs
-        )
+        self._access = access_of(student_adaptor, teacher_adaptor, kwargs)
+        wrapped = None if model is None else self._with_objective(model)
+        if model is not None and not args.needs_teacher:  # a trial of a search may need one
+            self.teacher = None
+        super().__init__(model=wrapped, args=args, **kwargs)
+        check_optimizer(self.optimizer, self._distillation_model().objective)
         self.loss_is_scaled_for_ga = True  # BatchShare scales it
-        self.teacher = None if teacher is None else self._frozen(teacher)
-        self.more_teachers = [self._frozen(other) for other in more_teachers]
+        self.teacher = None if self.teacher is None else frozen(self.teacher, args)
+        self.more_teachers = [frozen(other, args) for other in more_teachers]
         self._run_teachers: list[Teacher] = []
         self._watch = TermWatch()
+
+    def call_model_init(self, trial: Any = None) -> DistillationModel:
+        """Return a new student, with an objective that fits the arguments, those of a trial included."""
+        made = super().call_model_init(trial)
+        return made if isinstance(made, DistillationModel) else self._with_objective(made)
+
+    def _with_objective(self, student: PreTrainedModel) -> DistillationModel:
+        return with_objective(student, self.teacher, self.args, self.more_teachers, self._access)
 
     @staticmethod
     def check_models(
@@ -124,10 +121,6 @@ class ITRDTrainer(StudentTrainer):
         """
         plan(student, teacher, args, more_teachers, Access(tokenizer=tokenizer))
 
-    def _frozen(self, teacher: nn.Module) -> nn.Module:
-        teacher.eval().requires_grad_(False)
-        return teacher.to(device=self.args.device, dtype=self.args.resolved_teacher_dtype())
-
     def _set_signature_columns_if_needed(self) -> None:
         """Keep the columns that a teacher reads, too. Each model gets its own part of a batch; see `own_inputs`."""
         if self._signature_columns is None:
@@ -135,9 +128,7 @@ class ITRDTrainer(StudentTrainer):
             assert self._signature_columns is not None
             # Which tokens are padding must be known even where no model reads it.
             self._signature_columns.append("attention_mask")
-            for teacher in (self.teacher, *self.more_teachers):
-                if teacher is not None:
-                    self._signature_columns += list(inspect.signature(teacher.forward).parameters)
+            self._signature_columns += inputs_of(self.teacher, *self.more_teachers)
             adaptors = (self._distillation_model().adaptor, self.teacher_adaptor)
             if any(adaptor is not None for adaptor in adaptors):  # a function may read any column
                 for rows in (self.train_dataset, self.eval_dataset):
@@ -163,6 +154,8 @@ class ITRDTrainer(StudentTrainer):
         The counts take the place of transformers' ``num_items_in_batch``, which knows only ``labels``.
         """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if not batches:  # the end of a pass over a stream
+            return batches, None
         self._watch.steps += 1
         totals = torch.stack([counts_of(batch) for batch in batches]).sum(dim=0).to(device)
         if self.args.world_size > 1:
@@ -182,7 +175,7 @@ class ITRDTrainer(StudentTrainer):
         """
         if not isinstance(num_items_in_batch, StepTotals):
             return super().compute_loss(model, inputs, return_outputs, None)
-        teacher_output = self._teacher_output(inputs) if self.teacher is not None else None
+        teacher_output = self._teacher_output(inputs) if self._run_teachers else None
         share = num_items_in_batch.share(inputs)
         done, fade = self.state.global_step / self.state.max_steps, self.args.fade_ratio
         if done < self.args.warm_start_ratio:
@@ -239,22 +232,37 @@ class ITRDTrainer(StudentTrainer):
         self._watch.check()  # weights made of NaN must not become the last good checkpoint
         super()._save_checkpoint(model, trial)
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
-        """See `ResumingTrainer.train`.
-
-        Raises:
-            TrainingDiverged: a term was NaN or infinite; the checkpoints before are as they were.
-        """
+    def prepare(self, trial: Any) -> None:
+        """See `FreshModelTrainer.prepare`. It opens the teachers and their caches, too."""
+        super().prepare(trial)
         self._watch = TermWatch()
-        if self.teacher is not None:
+        self._run_teachers = []
+        if self.teacher is not None and self.args.needs_teacher:
             layers = [pair.teacher for pair in self._distillation_model().objective.pairs]
             self._run_teachers = [
                 self._run(self.teacher, layers),
                 *(self._run(other, []) for other in self.more_teachers),
             ]
-        output = super().train(resume_from_checkpoint, **kwargs)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """See `ResumingTrainer.train`.
+
+        Raises:
+            TrainingDiverged: a term was NaN or infinite; the checkpoints before are as they were.
+        """
+        output = super().train(*args, **kwargs)
         self._watch.check()
         return output
+
+    def loss_of_a_step(self, inputs: dict[str, Any]) -> Tensor:
+        """See `BaseTrainer.loss_of_a_step`. The log does not count it."""
+        watch, self._watch = self._watch, TermWatch()
+        try:
+            totals = StepTotals(counts_of(inputs), 1, 1)
+            loss: Tensor = self.compute_loss(self.model, inputs, num_items_in_batch=totals)
+            return loss
+        finally:
+            self._watch = watch
 
     def identity(self) -> dict[str, Any]:
         """See `ResumingTrainer.identity`. It has the weights of the teachers and the layer pairs, too."""
@@ -281,6 +289,7 @@ class ITRDTrainer(StudentTrainer):
     def take_up(self, before: Progress) -> None:
         """See `ResumingTrainer.take_up`. It continues the sums of the terms, too."""
         super().take_up(before)
+        self._watch = TermWatch()  # auto_find_batch_size begins twice
         self._watch.take_up(before.terms, self.args.device)
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 import torch
@@ -48,12 +49,40 @@ class FineTuningArguments(TrainingOptions, TrainingArguments):
 
     transformers refuses `bf16` on a machine without a GPU unless `use_cpu` says that the CPU is meant. A loss that is
     NaN is logged as it is. transformers hides it by default, and waits for the GPU in every step for that. Batches are
-    copied to the GPU without waiting, unless `accelerator_config` or `dataloader_pin_memory` say otherwise. DDP does
-    not search for unused parameters, because there are none.
+    copied to the GPU without waiting, unless `accelerator_config` or `dataloader_pin_memory` say otherwise. DDP
+    searches for parameters without a gradient in every step only if one step before the first finds some.
+
+    Raises:
+        UserError: a value is not allowed, or asks for what no training of this package does.
     """
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse values that are not allowed, alone or together.
+
+        Raises:
+            UserError: names the argument and says what is allowed.
+        """
         check_values(self, OF_TRANSFORMERS)
+        if self.enable_jit_checkpoint:
+            raise UserError(
+                "enable_jit_checkpoint is true, but SIGTERM saves a checkpoint and ends the training in any case; set "
+                "it to false."
+            )
+        for name in ("do_train", "do_predict"):
+            if getattr(self, name):
+                raise UserError(
+                    f"{name} is true, but only scripts of transformers read it; leave it out. The command, or the "
+                    "method of the trainer, says what is done."
+                )
+        name = self.optim.value if isinstance(self.optim, Enum) else self.optim
+        if self.optim_target_modules is not None and not name.startswith(("galore", "apollo")):
+            raise UserError(
+                f"optim_target_modules is given, but optim is {name}, which reads none; leave it out, or take an "
+                "optim of GaLore or APOLLO."
+            )
+
+    def __post_init__(self) -> None:
+        self.check()
         if not torch.accelerator.is_available():
             self.use_cpu = True
         if self.bf16 and self.use_cpu and not self.emulate_bf16 and not cpu_has_bf16():
@@ -62,6 +91,11 @@ class FineTuningArguments(TrainingOptions, TrainingArguments):
         if self.accelerator_config is None and self.dataloader_pin_memory and not self.use_cpu:
             self.accelerator_config = {"non_blocking": True}
         super().__post_init__()
+        if self.fsdp and self.world_size == 1:
+            raise UserError(
+                "fsdp is given, but there is one process and nothing to shard; start several by accelerate launch with "
+                "configs/accelerate/fsdp2.yaml, or leave it out."
+            )
         _check_trackers(self.report_to)
         if self.run_name is None and self.output_dir is not None:
             # A tracker would make up a name, and another one when the run is resumed.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 from torch import nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import read_json, write_text
@@ -24,6 +26,9 @@ VERSION = 2
 
 SAMPLED_ROWS = 256
 _BATCH_ROWS = 4096
+
+# From a model with weights of integers to its digest. bitsandbytes packs them in another way when they are first used.
+_packed: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
 # ---- data and weights ----
@@ -60,11 +65,34 @@ def sampled_digest(dataset: Any) -> str:
 
 def weights_digest(model: nn.Module) -> str:
     """Return a digest of the names and values of all weights of a model."""
+    if model in _packed:
+        return _packed[model]
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
-        digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
+        for part in _weight(value):
+            digest.update(part)
+    found = digest.hexdigest()[:16]
+    if any(not p.is_floating_point() for p in model.parameters()):
+        _packed[model] = found
+    return found
+
+
+def _weight(value: Any) -> Iterator[Any]:
+    """Yield an entry of a model's state as bytes. Weights that are quantised may be no plain tensors."""
+    if isinstance(value, tuple | list):  # dynamic quantisation of torch packs weight and bias
+        for part in value:
+            yield from _weight(part)
+    elif not isinstance(value, torch.Tensor):
+        yield repr(value).encode()
+    elif is_traceable_wrapper_subclass(value):  # torchao keeps integers and scales in one tensor
+        names, context = value.__tensor_flatten__()
+        yield repr((type(value).__name__, context)).encode()
+        for name in names:
+            yield from _weight(getattr(value, name))
+    else:
+        plain = value.dequantize() if value.is_quantized else value
+        yield plain.detach().cpu().flatten().view(torch.uint8).numpy().data
 
 
 def _leaves(array: Any) -> Iterable[bytes]:

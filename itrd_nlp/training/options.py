@@ -18,8 +18,11 @@ class TrainingOptions:
         },
     )
     ddp_find_unused_parameters: bool | None = field(
-        default=False,
-        metadata={"help": "Let DDP search in every step for parameters without a gradient."},
+        default=None,
+        metadata={
+            "help": "Let DDP search in every step for parameters without a gradient. By default one step before the "
+            "first finds out whether there are any."
+        },
     )
     emulate_bf16: bool = field(
         default=False,

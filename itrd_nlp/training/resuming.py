@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
-from transformers import Trainer, TrainerCallback, TrainerState
+from transformers import TrainerCallback, TrainerState
 from transformers.trainer_callback import TrainerControl
 from transformers.trainer_pt_utils import nested_gather
 from transformers.trainer_utils import TrainOutput
@@ -21,6 +21,7 @@ from transformers.trainer_utils import TrainOutput
 from itrd_nlp.errors import UserError
 from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.checkpoints import damage
+from itrd_nlp.training.fresh_model import FreshModelTrainer
 from itrd_nlp.training.identity import (
     VERSION,
     check_identity,
@@ -44,7 +45,7 @@ logger = logging.getLogger(__name__)
 _initial: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
-class ResumingTrainer(Trainer):
+class ResumingTrainer(FreshModelTrainer):
     """`transformers.Trainer` that resumes from a checkpoint of its own run only, and then reports the whole run.
 
     It holds `output_dir` while it trains; see `itrd_nlp.training.output_dir`.
@@ -152,12 +153,15 @@ class ResumingTrainer(Trainer):
 
     # ---- training ----
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
+    def train(
+        self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, **kwargs: Any
+    ) -> TrainOutput:
         """Train as `transformers.Trainer.train` does.
 
         Args:
             resume_from_checkpoint: a checkpoint, or True (or "true") for the newest whole one of `output_dir`. Default:
-                start anew.
+                the argument of the same name among ``args``; None there starts anew.
+            trial: the trial of `hyperparameter_search`. It trains in a folder of its own. Default: none.
             **kwargs: other arguments of that method.
 
         Returns:
@@ -168,12 +172,15 @@ class ResumingTrainer(Trainer):
                 of an earlier run, or the best checkpoint is damaged.
             TrainingInterrupted: a signal came, and a checkpoint is saved.
         """
-        with self.occupied(resume_from_checkpoint) as checkpoint:
-            if checkpoint is None:
-                output = super().train(None, **kwargs)
-            else:
+        if resume_from_checkpoint is None and trial is None:
+            resume_from_checkpoint = self.args.resume_from_checkpoint
+        self.prepare(trial)
+        folder = Path(self._get_output_dir(trial))
+        with self.occupied(resume_from_checkpoint, folder) as checkpoint:
+            if checkpoint is not None:
                 logger.info("Resuming from %s.", checkpoint)
-                output = super().train(str(checkpoint), **kwargs)
+            taken = None if checkpoint is None else str(checkpoint)
+            output = super().train(taken, trial=trial, **kwargs)
             if self._before is not None:
                 self.train_loss = self._total_loss_scalar / max(self.state.global_step, 1)
                 logged = self.state.log_history[-1]  # of the whole, unlike the output
@@ -182,16 +189,20 @@ class ResumingTrainer(Trainer):
             return output
 
     @contextlib.contextmanager
-    def occupied(self, wanted: str | bool | None) -> Iterator[Path | None]:
-        """Hold `output_dir` for one training, and measure its time.
+    def occupied(
+        self, wanted: str | bool | None, folder: Path | None = None
+    ) -> Iterator[Path | None]:
+        """Hold the folder of one training, and measure its time.
 
         Args:
             wanted: see `train`.
+            folder: the folder. Default: `output_dir`.
 
         Yields:
             The checkpoint to resume from, or None to start anew.
         """
-        folder, args = Path(self.args.output_dir), self.args
+        args = self.args
+        folder = folder or Path(args.output_dir)
         overwrite = isinstance(args, FineTuningArguments) and args.overwrite_output_dir
         with locked(folder) if args.process_index == 0 else contextlib.nullcontext():
             self._began = time.perf_counter()

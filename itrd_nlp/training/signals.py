@@ -33,11 +33,12 @@ class StopOnSignal(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
         self.received, self.saving = 0, False
+        self.restore()  # auto_find_batch_size begins twice
         if threading.current_thread() is threading.main_thread():  # no other can set handlers
             self.handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
-        self._restore()
+        self.restore()
         if self.received:  # It is too late for a checkpoint, but the process still obeys.
             os.kill(os.getpid(), self.received)
 
@@ -53,7 +54,7 @@ class StopOnSignal(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
         if self.saving:
-            self._restore()
+            self.restore()
             raise TrainingInterrupted(
                 self.received, os.path.join(args.output_dir, f"checkpoint-{state.global_step}")
             )
@@ -69,9 +70,10 @@ class StopOnSignal(TrainerCallback):
 
     def _receive(self, signum: int, _: FrameType | None) -> None:
         self.received = signum
-        self._restore()
+        self.restore()
 
-    def _restore(self) -> None:
+    def restore(self) -> None:
+        """Give the handlers back that were there before the training."""
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
         self.handlers = {}

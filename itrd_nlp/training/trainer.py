@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import shutil
 import stat
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler, SequentialSampler
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 from transformers.utils import CONFIG_NAME
 
+from itrd_nlp.errors import UserError
 from itrd_nlp.files import replace_folder, writing
 from itrd_nlp.training.checkpoints import STAGING_NAME, own_names, rotate_checkpoints, seal
 from itrd_nlp.training.identity import write_identity
@@ -20,6 +25,16 @@ from itrd_nlp.training.resuming import ResumingTrainer
 from itrd_nlp.training.sampler import LengthGroupedSampler
 from itrd_nlp.training.secrets import hide_secrets
 from itrd_nlp.training.signals import StopOnSignal
+from itrd_nlp.training.unused_parameters import drops_layers, unused_parameters
+
+logger = logging.getLogger(__name__)
+
+STATES = (
+    *("hidden_states", "encoder_hidden_states", "decoder_hidden_states"),
+    *("attentions", "encoder_attentions", "decoder_attentions", "cross_attentions"),
+    "encoder_last_hidden_state",
+)
+"""Names of outputs that are no predictions."""
 
 
 class BaseTrainer(ResumingTrainer):
@@ -38,17 +53,43 @@ class BaseTrainer(ResumingTrainer):
     - The file training_args.bin, which lies beside every model and checkpoint, holds no token.
     - A row of the log is printed as one line; see `itrd_nlp.training.log_lines`.
     - With fp16 the log counts the steps that the gradient scaler skipped, as `skipped_steps`.
+    - Several processes find out before the first step whether it leaves parameters without a gradient, and tell DDP.
+    - An evaluation gathers predictions, and no hidden states or attentions that a configuration asks for.
     """
 
     _staging: Path | None = None
     _sampler: LengthGroupedSampler | None = None
+    neftune_hook_handle: Any = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         hide_secrets(self.args)  # transformers pickles them into training_args.bin
-        self.add_callback(StopOnSignal())
+        self._stop = StopOnSignal()
+        self.add_callback(self._stop)
         handler = self.callback_handler
         handler.callbacks = with_readable_lines(handler.callbacks)
+
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """See `ResumingTrainer.train`. A training that is cut short leaves no handler and no noise behind."""
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self._stop.restore()
+            if self.is_in_train:
+                self.is_in_train = False
+                if self.neftune_hook_handle is not None:
+                    self.neftune_hook_handle.remove()
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """See `transformers.Trainer.create_optimizer`.
+
+        Raises:
+            UserError: the package of ``optim`` is not installed, or it needs other arguments.
+        """
+        try:
+            return super().create_optimizer(model)
+        except (ImportError, ValueError) as error:
+            raise UserError(f"optim is {self.args.optim.value}, but: {error}") from None
 
     # ---- data ----
 
@@ -75,6 +116,51 @@ class BaseTrainer(ResumingTrainer):
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler | None:
         return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
+
+    # ---- steps ----
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        handler = self.accelerator.ddp_handler
+        unknown = self.args.ddp_find_unused_parameters is None and self.args.world_size > 1
+        if unknown and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            found = torch.tensor([self._leaves_parameters_out()], device=self.args.device)
+            handler.find_unused_parameters = bool(self.accelerator.gather(found).any())
+        return super()._prepare_for_training(*args, **kwargs)
+
+    def _leaves_parameters_out(self) -> bool:
+        """Return whether a step of this process leaves trainable parameters without a gradient."""
+        inputs = self._prepare_inputs(self._first_batch())
+        unused = unused_parameters(self.model.train(), lambda: self.loss_of_a_step(inputs))
+        if unused:
+            logger.info("A step gives no gradient to %s.", ", ".join(unused))
+        return bool(unused) or drops_layers(self.model.config)
+
+    def _first_batch(self) -> Any:
+        """Collate the first rows of the training data, as a data loader without shuffling would."""
+        data, size = self.train_dataset, self.args.per_device_train_batch_size
+        if isinstance(data, Sized):
+            rows = [data[i] for i in range(min(size, len(data)))]
+        else:
+            rows = list(itertools.islice(iter(data), size))
+        return self._get_collator_with_removed_columns(self.data_collator)(rows)
+
+    def loss_of_a_step(self, inputs: dict[str, Any]) -> Tensor:
+        """Return the loss of a step whose only micro-batch is this one. All processes call this together."""
+        loss: Tensor = self.compute_loss(self.model, inputs)
+        return loss
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Tensor | None, Any, Any]:
+        """See `transformers.Trainer.prediction_step`. Without ``ignore_keys`` only predictions are returned."""
+        if ignore_keys is None:
+            known = getattr(self.model.config, "keys_to_ignore_at_inference", [])
+            ignore_keys = [*known, *STATES]
+        return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
 
     # ---- checkpoints ----
 

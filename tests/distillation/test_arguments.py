@@ -120,16 +120,6 @@ def test_samples_of_all_processes_need_a_view_that_can_be_gathered(tmp_path, mon
         arguments(mi_max_samples=7)
 
 
-def test_ddp_searches_for_unused_parameters_only_where_the_head_has_no_loss(tmp_path):
-    def searches(**kwargs):
-        args = ITRDTrainingArguments(output_dir=str(tmp_path), **kwargs)
-        return args.ddp_find_unused_parameters
-
-    assert searches() is False
-    assert searches(w_task=0.0) is False
-    assert searches(w_task=0.0, w_kd=0.0) is True
-
-
 def test_one_process_with_several_gpus_is_told_to_start_by_accelerate(tmp_path, monkeypatch):
     monkeypatch.setattr(ITRDTrainingArguments, "n_gpu", 2)
     with pytest.raises(UserError, match=r"2 GPUs are in sight of one process.*accelerate launch"):

@@ -102,6 +102,20 @@ def test_without_a_loss_on_the_logits_ddp_is_told_that_the_head_is_unused(found)
 
 
 @several
+def test_a_layer_that_no_loss_reads_is_found_before_the_first_step(found, processes):
+    """DDP would stop in the second step. The run is that of one process, and the layer stays as it was."""
+    ours, one = found(processes)[0]["an unused layer"], found(1)[0]["an unused layer"]
+    assert ours["find_unused"] is True
+    assert len(ours["logs"]) == 3
+    unused = [name for name, gradient in one["gradients"].items() if gradient is None]
+    assert unused == [f"student.bert.pooler.dense.{name}" for name in ("weight", "bias")]
+    for mine, expected in zip(ours["logs"], one["logs"], strict=True):
+        assert mine["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    for name, value in one["weights"].items():
+        torch.testing.assert_close(ours["weights"][name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@several
 @pytest.mark.parametrize(
     "case", ["uneven", "a rank without a valid sample", "a rank without a row"]
 )

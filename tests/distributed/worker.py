@@ -24,6 +24,7 @@ from accelerate.utils import DistributedType
 from accelerate.utils.launch import prepare_multi_gpu_env
 from torch import Tensor
 from transformers import AutoModelForQuestionAnswering, EarlyStoppingCallback, TrainerCallback
+from transformers.models.bert.modeling_bert import BertPooler
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.distributed import gather_samples, sum_over_ranks, world_size
@@ -132,7 +133,7 @@ def whole(tensor: Tensor | None) -> Tensor | None:
 
 
 def make_trainer(
-    folder: Path, *, narrow: bool = False, double: bool = False, **kwargs: Any
+    folder: Path, *, narrow: bool = False, double: bool = False, pooled: bool = False, **kwargs: Any
 ) -> ITRDTrainer:
     defaults = {
         "output_dir": str(folder / "run"),
@@ -151,8 +152,11 @@ def make_trainer(
         "mi_max_samples": 512,  # more than the batch has, so that every token is taken
         "mi_gather": True,
     }
+    student = tiny.tiny_bert(2, seed=1, hidden_size=16 if narrow else 32)
+    if pooled:  # as heads that are loaded with the layer of another head
+        student.bert.pooler = BertPooler(student.config)
     trainer = ITRDTrainer(
-        model=tiny.tiny_bert(2, seed=1, hidden_size=16 if narrow else 32),
+        model=student,
         teacher=tiny.tiny_bert(4, seed=0),
         args=ITRDTrainingArguments(**(defaults | kwargs)),
         train_dataset=datasets.Dataset.from_list(tiny.span_rows(96)),
@@ -249,11 +253,12 @@ def main(folder: Path) -> None:
         "one step": {name: train(folder, **kwargs) for name, kwargs in ONE_STEP.items()},
         "exact": {name: train(folder, double=True, **kwargs) for name, kwargs in EXACT.items()},
         "20 steps": train(folder, max_steps=20, max_grad_norm=1.0, narrow=True),
+        "an unused layer": train(folder, max_steps=3, pooled=True),
         "evaluated": evaluated(folder),
     }
     if processes > 1:
         with exchanged() as found["exchanged"]:
-            train(folder)
+            train(folder, ddp_find_unused_parameters=False)  # without the step that finds out
         found["on samples"] = on_samples(rank)
     if processes == 2:
         found["sharded"] = sharded(folder)

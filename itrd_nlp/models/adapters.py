@@ -1,0 +1,66 @@
+"""Models with adapters of PEFT, wrapped by `peft.PeftModel` or given one by `add_adapter` of transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from itrd_nlp.errors import UserError
+
+_PREFIX = "base_model.model."
+"""PEFT puts this before the names of a file. Names in a model without its wrapper have none."""
+
+
+def has_adapters(model: nn.Module) -> bool:
+    """Return whether a model has adapters of PEFT. `save_pretrained` then saves the adapters alone."""
+    return bool(getattr(model, "peft_config", None))
+
+
+def check_adapters(model: nn.Module) -> None:
+    """Refuse a model that trains parameters which its adapters do not save.
+
+    Raises:
+        UserError: names the parameters and says how to save them.
+    """
+    from peft import get_peft_model_state_dict  # with adapters there is PEFT
+
+    saved: set[int] = set()
+    for name in _names(model):
+        state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+        saved |= {value.data_ptr() for value in state.values()}
+    lost = [n for n, p in model.named_parameters() if p.requires_grad and p.data_ptr() not in saved]
+    if lost:
+        raise UserError(
+            f"the student trains {', '.join(lost[:3])}{' and more' if len(lost) > 3 else ''}, but PEFT saves the "
+            "adapters alone; freeze them, or name them in modules_to_save of the adapter's configuration."
+        )
+
+
+def load_adapters(model: nn.Module, folder: Path) -> None:
+    """Read the adapters that `save_pretrained` of this model has written.
+
+    Args:
+        model: a model with the same adapters.
+        folder: the folder with the files.
+
+    Raises:
+        UserError: the files of an adapter are missing.
+    """
+    from peft import PeftModel, set_peft_model_state_dict
+    from peft.utils import load_peft_weights
+
+    for name in _names(model):
+        wrapped = isinstance(model, PeftModel)
+        place = folder / name if wrapped and name != "default" else folder
+        if not any(place.glob("adapter_model.*")):
+            raise UserError(f"{place} does not hold the adapter {name!r} of the student.")
+        weights = load_peft_weights(str(place), device="cpu")
+        if not wrapped:
+            weights = {n.removeprefix(_PREFIX): value for n, value in weights.items()}
+        set_peft_model_state_dict(model, weights, adapter_name=name)
+
+
+def _names(model: Any) -> list[str]:
+    return list(model.peft_config)

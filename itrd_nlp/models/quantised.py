@@ -1,0 +1,19 @@
+"""Whether a model is quantised, by torch, torchao, bitsandbytes or another library."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+
+def is_quantised(model: nn.Module) -> bool:
+    """Return whether a model holds weights of fewer bits than floating-point numbers have.
+
+    Such a weight is a tensor of integers (bitsandbytes), a tensor around others (torchao), or packed into an object
+    that is no tensor (dynamic quantisation of torch).
+    """
+    if any(
+        not p.is_floating_point() or is_traceable_wrapper_subclass(p) for p in model.parameters()
+    ):
+        return True
+    return any(not isinstance(value, Tensor) for value in model.state_dict().values())
