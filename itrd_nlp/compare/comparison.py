@@ -21,6 +21,7 @@ from itrd_nlp.compare.records import (
     Scores,
     collect,
     data_arguments,
+    has_sources,
     read_records,
     write_records,
 )
@@ -196,6 +197,7 @@ def _publish(
             args.table,
             reference=args.reference,
             unit=setting.task.page.unit,
+            sources=setting.task.page.sources if has_sources(scores) else None,
         )
 
 

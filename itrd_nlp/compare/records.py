@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from itrd_nlp.compare.plan import Cell
 from itrd_nlp.compare.runner import starts
 from itrd_nlp.compare.setting import ComparedTask
+from itrd_nlp.compare.tables import SOURCES
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import (
     parse_json,
@@ -85,6 +86,7 @@ def collect(
     Returns:
         One record a training, and of those of the stage `cells` the scores of every example in their order:
         ``NAME/METRIC``, from 0 to 1, as float16; as uint8 where all are 0 or 1 of a metric that is not the main one.
+        Beside them ``STUDENT/sources``, the source of every example, where the task knows it.
 
     Raises:
         UserError: predictions and results of a training contradict each other.
@@ -103,6 +105,10 @@ def collect(
                 _check(cell, name, 100 * values.mean(), results)
                 exact = name != task.main_metric and np.isin(values, (0, 1)).all()
                 scores[f"{cell.name}/{name}"] = values.astype(np.uint8 if exact else np.float16)
+            if f"{cell.student}/{SOURCES}" not in scores:
+                sources = task.sources(data_arguments(cell, task))
+                if sources is not None:
+                    scores[f"{cell.student}/{SOURCES}"] = sources.astype(np.int32)
     return records, scores
 
 
@@ -127,6 +133,11 @@ def _record(cell: Cell, results: RunRecord, task: type[ComparedTask], cost: floa
         "predictions_sha256": hashlib.sha256(answers).hexdigest(),
         "curves": _curves(analysis / HISTORY_NAME, ("task", f"eval_{task.main_metric}")),
     }
+
+
+def has_sources(scores: Scores) -> bool:
+    """Whether the sources of the examples are known. Files of earlier versions lack them."""
+    return any(name.endswith(f"/{SOURCES}") for name in scores)
 
 
 def write_records(folder: Path, records: Sequence[Record], scores: Scores) -> None:

@@ -30,6 +30,10 @@ class ComparedTask(Protocol):
     def scores(cls, args: Any, answers: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         """Scores of every example by itself."""
 
+    @classmethod
+    def sources(cls, args: Any) -> NDArray[Any] | None:
+        """The number of the source of every example."""
+
 
 @dataclass(frozen=True)
 class Training:

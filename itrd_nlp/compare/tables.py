@@ -22,6 +22,7 @@ from itrd_nlp.files import write_text
 from itrd_nlp.training.record import recorded_metrics
 
 TEACHER = "teacher"
+SOURCES = "sources"
 _NOTHING = "-"
 
 
@@ -98,7 +99,7 @@ def summarise(
 
     Args:
         records: as `collect` returns them; those of a search are passed over.
-        scores: of every example of every training, as `collect` returns them.
+        scores: of every example of every training, and the sources of the examples, as `collect` returns them.
         reference: the method that differences are taken to. Where a student was not trained with it there is none.
         main_metric: the metric of the differences.
 
@@ -119,7 +120,8 @@ def summarise(
             )
         metrics = recorded_metrics(everything[0])
         rows.append(_teacher_row(student, everything[0]["teacher"], metrics, main_metric))
-        differences = _differences(methods, scores, reference, main_metric)
+        sources = scores.get(f"{student}/{SOURCES}")
+        differences = _differences(methods, scores, sources, reference, main_metric)
         rows += [
             _row(group, metrics, main_metric, differences.get(method))
             for method, group in methods.items()
@@ -166,22 +168,25 @@ def csv(rows: Sequence[Row]) -> str:
     return str(pandas.DataFrame(lines).to_csv(index=False))
 
 
-def note(rows: Sequence[Row], *, examples: int, unit: str, reference: str) -> str:
+def note(
+    rows: Sequence[Row], *, examples: int, unit: str, sources: str | None, reference: str
+) -> str:
     """Sentences about the figures of the table.
 
     Args:
         rows: of the table.
         examples: number of examples that were judged.
         unit: the noun for them, such as ``questions``.
+        sources: the noun for their sources, such as ``articles``; None where each is a source by itself.
         reference: the method that differences are taken to.
     """
+    drawn = unit if sources is None else f"{sources} of the {unit}"
     main = rows[0].heading
     sentences = [
         f"{' and '.join(rows[0].metrics.values())} in percent on {examples:,} {unit}, mean ± standard deviation over "
         "seeds.",
-        f"Interval and p of the {main} difference to {reference}: paired bootstrap over the {unit}, each "
-        f"{unit.removesuffix('s')}'s {main} averaged first over the seeds that both have, {RESAMPLES:,} resamples; the "
-        "chance of the seeds is not in it.",
+        f"Interval and p of the {main} difference to {reference}: paired bootstrap over the seeds that both have and "
+        f"over the {drawn}, {RESAMPLES:,} resamples. With one seed the chance of the seeds is not in it.",
         "Seconds: the whole training, which may have read the teacher's outputs from a cache.",
     ]
     if any(row.cost is not None for row in rows):
@@ -199,6 +204,7 @@ def write_tables(
     *,
     reference: str,
     unit: str = "questions",
+    sources: str | None = None,
 ) -> str:
     """Write `table.md`, `table.tex` and `table.csv`; return the markdown.
 
@@ -209,10 +215,11 @@ def write_tables(
         columns: the columns; all where it is empty.
         reference: the method that differences are taken to.
         unit: the noun for the examples, in the plural.
+        sources: the noun for their sources, in the plural; None where each is a source by itself.
     """
     judged = next(r for r in records if r["stage"] == "cells")
     examples = judged["questions"] if "questions" in judged else judged["rows"]
-    text = note(rows, examples=examples, unit=unit, reference=reference)
+    text = note(rows, examples=examples, unit=unit, sources=sources, reference=reference)
     columns = columns or all_columns(rows[0].metrics)
     table = markdown(rows, columns, reference=reference) + f"\n{text}\n"
     comment = f"% {text.replace('±', '+-')}\n"
@@ -229,6 +236,7 @@ def write_tables(
 def _differences(
     methods: Mapping[str, Sequence[Mapping[str, Any]]],
     scores: Mapping[str, NDArray[Any]],
+    sources: NDArray[Any] | None,
     reference: str,
     main_metric: str,
 ) -> dict[str, Difference]:
@@ -237,21 +245,22 @@ def _differences(
         method: {record["name"].rpartition("/")[2]: record["name"] for record in group}
         for method, group in methods.items()
     }
-    gains = {}
-    for method in methods:
-        both = sorted(seeds[method].keys() & seeds.get(reference, {}).keys())
+    found = {}
+    for method, of_method in seeds.items():
+        of_reference = seeds.get(reference, {})
+        both = sorted(of_method.keys() & of_reference.keys())
         if method != reference and both:
-            of_method, of_reference = (
-                np.mean(
-                    [scores[f"{seeds[m][s]}/{main_metric}"] for s in both], axis=0, dtype=np.float64
-                )
-                for m in (method, reference)
+            found[method] = paired_bootstrap(
+                np.stack(
+                    [
+                        100.0 * scores[f"{of_method[s]}/{main_metric}"].astype(np.float64)
+                        - 100.0 * scores[f"{of_reference[s]}/{main_metric}"].astype(np.float64)
+                        for s in both
+                    ]
+                ),
+                sources,
             )
-            gains[method] = 100 * of_method - 100 * of_reference
-    if not gains:
-        return {}
-    differences = paired_bootstrap(np.stack(list(gains.values())))
-    return dict(zip(gains, differences, strict=True))
+    return found
 
 
 def _row(

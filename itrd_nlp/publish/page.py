@@ -39,6 +39,7 @@ class TaskPage:
         pipeline_tag: the Hub's name of the task, such as ``token-classification``; None: that of the model's head.
         title: how people call it, such as ``token classification``.
         unit: the noun for its examples, in the plural.
+        sources: the noun for the sources of its examples, in the plural; None where each is a source by itself.
         tags: further tags of the Hub.
         data: the public data sets that a record is searched for.
         use: from the model's name and its record to the section of the card that shows how to call it; None: the lines
@@ -51,6 +52,7 @@ class TaskPage:
     pipeline_tag: str | None = None
     title: str | None = None
     unit: str = "rows"
+    sources: str | None = None
     tags: tuple[str, ...] = ()
     data: tuple[KnownData, ...] = ()
     use: Callable[[str, RunRecord], str] | None = None

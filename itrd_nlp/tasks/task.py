@@ -198,6 +198,21 @@ class Task(ABC):
         """
 
     @classmethod
+    def sources(cls, args: Any) -> NDArray[Any] | None:
+        """The source of every example, such as the article of a question, for the intervals of a comparison.
+
+        Examples of one source are alike, so the intervals draw sources.
+
+        Args:
+            args: an instance of `arguments`.
+
+        Returns:
+            ``(examples,)`` integers, equal for examples of one source, in the order of `scores`; None where each
+            example is a source by itself. `page.sources` is the noun for them.
+        """
+        return None
+
+    @classmethod
     @abstractmethod
     def score_file(cls, args: Any, path: str) -> dict[str, Any]:
         """The metrics of a file of answers, one JSON object as `read_answers` reads it.

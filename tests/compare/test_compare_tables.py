@@ -39,18 +39,22 @@ def test_a_row_is_mean_and_deviation_over_the_seeds(make_outcome: Any) -> None:
     assert [row.seeds for row in (teacher, kd, corr_mi)] == [0, 3, 3]
 
 
-def test_the_difference_is_that_of_each_question_averaged_over_the_seeds(make_outcome: Any) -> None:
+def test_the_difference_is_that_of_each_question_and_seed(make_outcome: Any) -> None:
     records, scores = make_outcome(METHODS)
     _, kd, corr_mi = summarise(records, scores, reference="kd")
     assert kd.difference is None
-    average = {
-        method: (scores[f"T3/{method}/seed0/f1"] + scores[f"T3/{method}/seed1/f1"]).astype(float)
-        / 2
+    f1 = {
+        method: np.stack([100 * scores[f"T3/{method}/seed{n}/f1"].astype(float) for n in (0, 1)])
         for method in METHODS
     }
-    (expected,) = paired_bootstrap(100 * (average["corr_mi"] - average["kd"])[None])
-    assert corr_mi.difference == expected
+    assert corr_mi.difference == paired_bootstrap(f1["corr_mi"] - f1["kd"])
     assert corr_mi.difference.mean == pytest.approx(corr_mi.main - kd.main)
+    scores["T3/sources"] = np.arange(40) // 10
+    _, _, of_articles = summarise(records, scores, reference="kd")
+    assert of_articles.difference == paired_bootstrap(
+        f1["corr_mi"] - f1["kd"], scores["T3/sources"]
+    )
+    assert of_articles.difference != corr_mi.difference
 
 
 def test_a_difference_takes_the_seeds_that_both_have(make_outcome: Any) -> None:
@@ -104,7 +108,7 @@ def test_a_training_that_was_interrupted_does_not_count_in_the_seconds(make_outc
 def test_markdown_has_the_columns_asked_for_and_says_what_they_are(
     make_outcome: Any, tmp_path: Any
 ) -> None:
-    records, scores = make_outcome(METHODS)
+    records, scores = make_outcome(METHODS, seeds=5)
     rows = summarise(records, scores, reference="kd")
     columns = ["f1", "difference", "p_value"]
     text = write_tables(tmp_path, records, rows, columns, reference="kd")
@@ -117,6 +121,9 @@ def test_markdown_has_the_columns_asked_for_and_says_what_they_are(
     assert corr_mi[3] == f"{difference.mean:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}]"
     assert corr_mi[4] == "< 0.001"
     assert "40 questions" in text and "10,000 resamples" in text
+    assert "over the seeds that both have and over the questions, 10" in text
+    text = write_tables(tmp_path, records, rows, columns, reference="kd", sources="articles")
+    assert "over the seeds that both have and over the articles of the questions, 10" in text
 
 
 def test_one_seed_has_no_deviation(make_outcome: Any) -> None:
@@ -128,7 +135,7 @@ def test_one_seed_has_no_deviation(make_outcome: Any) -> None:
 def test_latex_has_booktabs_and_no_character_that_latex_would_take_for_a_command(
     make_outcome: Any,
 ) -> None:
-    records, scores = make_outcome(METHODS)
+    records, scores = make_outcome(METHODS, seeds=5)
     rows = summarise(records, scores, reference="kd")
     text = tables.latex(rows, COLUMNS, reference="kd")
     assert text.count(r"\toprule") == text.count(r"\midrule") == text.count(r"\bottomrule") == 1

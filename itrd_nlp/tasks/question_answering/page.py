@@ -69,6 +69,7 @@ PAGE = TaskPage(
     pipeline_tag="question-answering",
     title="extractive question answering",
     unit="questions",
+    sources="articles",
     tags=("extractive-question-answering",),
     data=(SQUAD,),
     use=use,

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerBase
 
@@ -134,6 +135,13 @@ class QuestionAnswering(Task):
         """See `Task.scores`: each the best over the true answers of a question."""
         f1, exact_match = question_scores(answers, load_validation_examples(args))
         return {"f1": f1, "exact_match": exact_match}
+
+    @classmethod
+    def sources(cls, args: Any) -> NDArray[Any]:
+        """See `Task.sources`: the article, or the passage where the file names no articles."""
+        examples = load_validation_examples(args)
+        names = [t or c for t, c in zip(examples["title"], examples["context"], strict=True)]
+        return np.unique(names, return_inverse=True)[1]
 
     @classmethod
     def score_file(cls, args: Any, path: str) -> dict[str, Any]:

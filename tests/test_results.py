@@ -1,0 +1,95 @@
+"""Every table and every interval of docs/results.md is that of a recorded comparison."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from itrd_nlp.compare.comparison import read_records
+from itrd_nlp.compare.statistics import Difference, paired_bootstrap
+from itrd_nlp.compare.tables import all_columns, markdown, summarise
+
+ROOT = Path(__file__).parents[1]
+RECORDED = sorted(path.parent for path in (ROOT / "docs/results").glob("*/scores.npz"))
+INTERVAL = re.compile(r"\[([+-]?\d+\.\d+)(?:,| to) ([+-]?\d+\.\d+)\]")
+DRAWN = ("f1_difference", "f1_difference_low", "f1_difference_high")
+
+
+def named(path: Path) -> str:
+    return path.name
+
+
+@pytest.mark.parametrize("folder", RECORDED, ids=named)
+def test_a_table_is_that_of_its_records(folder: Path) -> None:
+    config = yaml.safe_load((ROOT / f"configs/compare/{folder.name}.yaml").read_text())
+    reference = config.get("reference", "kd")
+    rows = summarise(*read_records(folder), reference=reference)
+    columns = config.get("table") or all_columns(rows[0].metrics)
+    table = markdown(rows, columns, reference=reference)
+    assert (folder / "table.md").read_text().startswith(table)
+
+
+@pytest.mark.parametrize("folder", RECORDED, ids=named)
+def test_the_articles_of_the_questions_are_known(folder: Path) -> None:
+    _, scores = read_records(folder)
+    sources = [values for name, values in scores.items() if name.endswith("/sources")]
+    assert sources and all(len(np.unique(values)) == 48 for values in sources)
+
+
+@pytest.mark.slow
+def test_every_interval_of_the_pages_is_that_of_a_record() -> None:
+    """Each is the difference of two methods, or of two students with one method, in one comparison."""
+    missing = {
+        (page, match[0], match[1], match[2])
+        for page in ("README.md", "docs/results.md", "docs/recipes.md")
+        for match in INTERVAL.finditer((ROOT / page).read_text())
+    }
+    assert len(missing) > 80
+    for found in itertools.chain(in_the_tables(), of_all_pairs()):
+        if not missing:
+            break
+        missing = {m for m in missing if not is_shown(found, m[2], m[3])}
+    assert not {(page, shown) for page, shown, *_ in missing}
+
+
+def is_shown(found: Difference, low: str, high: str) -> bool:
+    """Whether an interval of a page is this one, with the digits and the signs of the page."""
+    decimals = len(low.partition(".")[2])
+    return any(
+        abs(float(low) - a) <= 0.5001 * 10**-decimals
+        and abs(float(high) - b) <= 0.5001 * 10**-decimals
+        for a, b in ((found.low, found.high), (-found.high, -found.low))
+    )
+
+
+def in_the_tables() -> Iterator[Difference]:
+    for folder in RECORDED:
+        with (folder / "table.csv").open() as file:
+            for row in csv.DictReader(file):
+                if row.get("f1_difference"):
+                    yield Difference(*(float(row[name]) for name in DRAWN), p_value=1.0)
+
+
+def of_all_pairs() -> Iterator[Difference]:
+    """Those that no table shows, because neither of the two is its reference."""
+    for folder in RECORDED:
+        records, scores = read_records(folder)
+        trained: dict[tuple[str, str], dict[str, Any]] = {}
+        for record in records:
+            if record["stage"] == "cells":
+                key = (record["student"], record["method"])
+                values = scores[f"{record['name']}/f1"].astype(np.float64)
+                trained.setdefault(key, {})[record["name"].rpartition("/")[2]] = 100 * values
+        for (a, of_a), (b, of_b) in itertools.combinations(trained.items(), 2):
+            both = sorted(of_a.keys() & of_b.keys())
+            if both and (a[0] == b[0] or a[1] == b[1]):
+                gains = np.stack([of_a[seed] - of_b[seed] for seed in both])
+                yield paired_bootstrap(gains, scores[f"{a[0]}/sources"])
