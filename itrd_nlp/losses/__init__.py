@@ -1,10 +1,12 @@
 """Distillation losses on plain tensors. This package needs torch, but not transformers.
 
 - `correlation_loss` and `mutual_information_loss` compare features. Each also exists as a module with a projection.
+- `alignment_loss` compares Gram matrices, and its minimum is the teacher.
 - `kd_loss` and `span_kd_loss` compare logits.
 - `matrix_entropy` and its relatives compute Rényi entropies of any order, for analysis.
 """
 
+from itrd_nlp.losses.alignment import alignment_loss
 from itrd_nlp.losses.correlation import (
     CorrelationLoss,
     correlation_loss,
@@ -26,6 +28,7 @@ from itrd_nlp.losses.renyi import gram_matrix, joint_entropy, matrix_entropy, mu
 __all__ = [
     "CorrelationLoss",
     "MutualInformationLoss",
+    "alignment_loss",
     "bernoulli_kd_loss",
     "correlation_loss",
     "feature_correlations",

@@ -40,8 +40,9 @@ def to_samples(hidden: Tensor, mask: Tensor, view: str) -> tuple[Tensor, Tensor]
     if view == "sequence":
         return hidden, mask
     if view == "pooled":
-        # float32, because a sum of up to 512 tokens in bf16 would lose the mean.
-        kept = torch.where(mask.unsqueeze(-1), hidden.float(), 0.0)
+        # At least float32, because a sum of up to 512 tokens in bf16 would lose the mean.
+        at_least = torch.promote_types(hidden.dtype, torch.float32)
+        kept = torch.where(mask.unsqueeze(-1), hidden.to(at_least), 0.0)
         count = mask.sum(dim=1, keepdim=True)
         return kept.sum(dim=1) / count.clamp(min=1), count.squeeze(1) > 0
     raise UserError(f"view is {view!r}, but must be one of {', '.join(VIEWS)}.")

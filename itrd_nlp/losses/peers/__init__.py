@@ -4,6 +4,7 @@ Each loss is a `PeerLoss`. ``ITRDTrainingArguments.peer_losses`` names it by its
 table of all of them.
 """
 
+from itrd_nlp.losses.peers.alignment import PooledAlignment, SequenceAlignment, TokenAlignment
 from itrd_nlp.losses.peers.base import LayerStates, PeerLoss, Sizes, load_peer, term_name
 from itrd_nlp.losses.peers.cc import CC
 from itrd_nlp.losses.peers.crd import CRD
@@ -16,9 +17,11 @@ from itrd_nlp.losses.peers.patient_kd import PatientKD
 from itrd_nlp.losses.peers.pkt import PKT
 from itrd_nlp.losses.peers.rkd import RKD
 from itrd_nlp.losses.peers.sp import SP
+from itrd_nlp.losses.peers.srd import SRD
 from itrd_nlp.losses.peers.textbrewer_similarity import TextBrewerSimilarity
 from itrd_nlp.losses.peers.tinybert import TinyBERT
 from itrd_nlp.losses.peers.vid import VID
+from itrd_nlp.losses.peers.vkd import VkD
 
 __all__ = [
     "CC",
@@ -27,6 +30,7 @@ __all__ = [
     "PKT",
     "RKD",
     "SP",
+    "SRD",
     "VID",
     "DistilBertCosine",
     "FitNet",
@@ -35,9 +39,13 @@ __all__ = [
     "MiniLMv2",
     "PatientKD",
     "PeerLoss",
+    "PooledAlignment",
+    "SequenceAlignment",
     "Sizes",
     "TextBrewerSimilarity",
     "TinyBERT",
+    "TokenAlignment",
+    "VkD",
     "load_peer",
     "term_name",
 ]

@@ -83,6 +83,57 @@ def fitnet(peer, index, s, t):
     return mean((linear(project, a) - b).norm() ** 2 / 2 for a, b in tokens(s, t))
 
 
+def divergence(samples_s, samples_t):
+    """``log2 ||G_s||² + log2 ||G_t||² - 2 log2 <G_s, G_t>`` of centred rows, pair by pair."""
+
+    def similarities(samples):
+        middle = mean(samples)
+        return [cosine(x - middle, y - middle) for x, y in product(samples, repeat=2)]
+
+    def inner(a, b):
+        return sum(x * y for x, y in zip(a, b, strict=True)) / len(samples_s) ** 2
+
+    g_s, g_t = similarities(samples_s), similarities(samples_t)
+    return (inner(g_s, g_s) * inner(g_t, g_t) / inner(g_s, g_t) ** 2).log2()
+
+
+@formula_of(peers.TokenAlignment)
+def token_alignment(peer, index, s, t):
+    samples = zip(*tokens(s, t), strict=True)
+    return divergence(*map(list, samples))
+
+
+@formula_of(peers.SequenceAlignment)
+def sequence_alignment(peer, index, s, t):
+    both = zip(s, t, strict=True)
+    return mean(
+        divergence(list(a["hidden"]), list(b["hidden"])) for a, b in both if len(a["hidden"]) > 1
+    )
+
+
+@formula_of(peers.PooledAlignment)
+def pooled_alignment(peer, index, s, t):
+    return divergence(averages(s), averages(t))
+
+
+@formula_of(peers.SRD)
+def srd(peer, index, s, t):
+    """The lines of the authors' code, with torch's own batch normalisation."""
+    norm = nn.BatchNorm1d(8, eps=1e-4, affine=False).double()
+    pairs_of_tokens = list(tokens(s, t))
+    z_s = norm(torch.stack([linear(peer.projections[index], a) for a, _ in pairs_of_tokens]))
+    z_t = norm(torch.stack([b for _, b in pairs_of_tokens]))
+    distances = (z_s - z_t).flatten()
+    return (sum(abs(x) ** 4 for x in distances) + 1e-5).log()
+
+
+@formula_of(peers.VkD)
+def vkd(peer, index, s, t):
+    weight = peer.projections[index].weight.double()
+    norm = nn.LayerNorm(8, eps=1e-5, elementwise_affine=False)
+    return mean(mean(huber(x) for x in weight @ a - norm(b)) for a, b in tokens(s, t))
+
+
 @formula_of(peers.TinyBERT)
 def tinybert(peer, index, s, t):
     def score(sequence, head, i, j):

@@ -155,8 +155,10 @@ def test_a_teacher_in_inference_mode_will_do(draw, pad, make_peer, peer_class):
 
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(draw, pad, make_peer, peer_class):
-    if peer_class in (peers.FitNet, peers.CRD, peers.VID):
+    if peer_class in (peers.FitNet, peers.CRD, peers.VID, peers.VkD):
         pytest.skip("has a regressor that must be learned first")
+    if peer_class is peers.SRD:
+        pytest.skip("has a logarithm whose minimum is below 0")
     ragged, _ = draw()
     student, mask = pad(ragged)
     teacher, _ = pad({2: ragged[1], 4: ragged[2]})
