@@ -23,6 +23,7 @@ from itrd_nlp.distillation.samples import (
     pair_by_pair,
     stacked,
     unless_all,
+    zeros_unless,
 )
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses import (
@@ -262,14 +263,15 @@ class ITRDObjective(nn.Module):
         if not len(self.projections):
             return views
         project = self.projections[index]
-        # Pooled samples are float32 means. The projection must read the hidden states in their own
-        # dtype, so it comes before the mean.
-        return {
-            view: (project(samples), valid)
-            if view == "tokens"
-            else to_samples(project(hidden), mask, view)
-            for view, (samples, valid) in views.items()
-        }
+        projected: Views = {}
+        for view, (samples, valid) in views.items():
+            if view == "tokens":
+                projected[view] = project(zeros_unless(valid, samples)), valid
+            else:
+                # Pooled samples are float32 means. The projection must read the hidden states in their own dtype, so
+                # it comes before the mean.
+                projected[view] = to_samples(project(zeros_unless(mask, hidden)), mask, view)
+        return projected
 
     def _correlation(self, student: list[Views], teacher: list[Views]) -> Tensor:
         view, args = self.args.corr_view, self.args

@@ -165,3 +165,14 @@ def unless_all(valid: Tensor, pairs: int) -> Tensor | None:
     test would have to wait for the GPU.
     """
     return None if valid.device.type == "cpu" and bool(valid.all()) else valid.expand(pairs, -1)
+
+
+def zeros_unless(mask: Tensor, hidden: Tensor) -> Tensor:
+    """Return ``hidden (..., d)`` with zeros in the rows that ``mask (...)`` leaves out.
+
+    A layer that reads NaN in a row that does not count has a gradient of NaN, because 0 * NaN is NaN. On a CPU the copy
+    is made only if a row does not count, see `unless_all`.
+    """
+    if mask.device.type == "cpu" and bool(mask.all()):
+        return hidden
+    return torch.where(mask.bool().unsqueeze(-1), hidden, 0)

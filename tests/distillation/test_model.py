@@ -227,6 +227,74 @@ def test_both_losses_read_the_tokens_drawn_and_no_others(make, teacher_output, s
         torch.testing.assert_close(terms[f"mi_{pair}"], mutual_information_loss(z_s[:5], z_t[:5]))
 
 
+@pytest.mark.parametrize("view", ["tokens", "sequence", "pooled"])
+def test_nan_in_padding_reaches_neither_loss_nor_gradient(
+    tmp_path, teacher, narrow_student, teacher_output, span_batch, view
+):
+    """A kernel for unpadded sequences leaves anything in the rows of padding."""
+    args = ITRDTrainingArguments(output_dir=str(tmp_path), corr_view=view, mi_view=view)
+    results = []
+    padding = span_batch["attention_mask"] == 0
+    assert padding.any()
+    _, found = encode(narrow_student, inputs_only(span_batch), [1, 2])
+    for fill in (0.0, float("nan")):
+        torch.manual_seed(0)
+        objective = ITRDObjective(PAIRS, student_size=16, teacher_size=32, args=args)
+        hidden = {
+            layer: states.detach().masked_fill(padding.unsqueeze(-1), fill).requires_grad_()
+            for layer, states in found.hidden_states.items()
+        }
+        student = EncoderOutput({n: x.detach() for n, x in found.logits.items()}, hidden)
+        terms = objective(student, teacher_output, None, span_batch["attention_mask"], BatchShare())
+        terms["loss"].backward()
+        grads = [p.grad for p in objective.parameters()] + [h.grad for h in hidden.values()]
+        assert all(grad.isfinite().all() for grad in grads)
+        results.append((terms["corr"], terms["mi"], *grads))
+    torch.testing.assert_close(results[0], results[1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "options"),
+    [
+        ({"alpha": 1.5}, {"alpha": 1.5}),
+        ({"unbiased_std": True}, {"unbiased": True}),
+    ],
+)
+def test_the_settings_of_the_correlation_loss_reach_it(
+    make, teacher_output, student, span_batch, settings, options
+):
+    model = make(beta_corr=1.0, beta_mi=0.0, **settings)
+    terms = model(teacher_output=teacher_output, share=BatchShare(), **span_batch)
+    mask = span_batch["attention_mask"].flatten()
+    hidden = student(**inputs_only(span_batch), output_hidden_states=True).hidden_states
+    for pair in model.objective.pairs:
+        z_s = hidden[pair.student].flatten(0, 1)
+        z_t = teacher_output.hidden_states[pair.teacher].flatten(0, 1)
+        expected = correlation_loss(z_s, z_t, mask=mask, **options)
+        torch.testing.assert_close(terms[f"corr_{pair}"], expected)
+        assert (expected - correlation_loss(z_s, z_t, mask=mask)).abs() > 1e-4
+
+
+def test_the_form_of_the_mi_loss_reaches_it(make, teacher_output, student, span_batch):
+    mask = span_batch["attention_mask"].flatten()
+    hidden = student(**inputs_only(span_batch), output_hidden_states=True).hidden_states
+    for log in (False, True):
+        model = make(beta_corr=0.0, beta_mi=1.0, mi_log=log)
+        terms = model(teacher_output=teacher_output, share=BatchShare(), **span_batch)
+        for pair in model.objective.pairs:
+            z_s = hidden[pair.student].flatten(0, 1)
+            z_t = teacher_output.hidden_states[pair.teacher].flatten(0, 1)
+            expected = mutual_information_loss(z_s, z_t, mask=mask, log=log)
+            torch.testing.assert_close(terms[f"mi_{pair}"], expected)
+
+
+@pytest.mark.parametrize(("init", "identity"), [("auto", True), ("default", False)])
+def test_the_start_of_the_projections_reaches_them(make, init, identity):
+    eye = torch.eye(32)
+    for projection in make(beta_corr=1.0, projection_init=init).objective.projections:
+        assert torch.equal(projection.weight, eye) == identity
+
+
 def test_mi_reads_the_student_itself_where_the_widths_agree(make, teacher_output, span_batch):
     model = make(beta_corr=1.0, mi_max_samples=10_000)
     before = model(teacher_output=teacher_output, share=BatchShare(), **span_batch)

@@ -98,6 +98,17 @@ def test_a_run_counts_its_steps_and_leaves_the_teacher_alone(make_trainer, teach
     assert (known.method, known.layer_pairs) == ("TextBrewer", ["0:0", "1:2", "2:4"])
 
 
+def test_the_student_trains_in_the_mode_of_training_and_the_teacher_does_not(make_trainer):
+    """Else a student would learn without the dropout of its configuration, or a teacher would teach with it."""
+    trainer = make_trainer()
+    modes = {"student": set(), "teacher": set()}
+    trainer.published_model.eval()
+    for name, model in (("student", trainer.published_model), ("teacher", trainer.teacher)):
+        model.register_forward_pre_hook(lambda m, _, seen=modes[name]: seen.add(m.training))
+    trainer.train()
+    assert modes == {"student": {True}, "teacher": {False}}
+
+
 def test_a_run_logs_its_task_loss_as_often_as_it_is_asked_to(make_trainer):
     trainer = make_trainer(
         num_train_epochs=2, gradient_accumulation_steps=2, logging_steps=0.25, disable_tqdm=True
