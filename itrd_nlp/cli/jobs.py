@@ -167,7 +167,12 @@ def distillation_groups(task: type[Task], training: type) -> list[type]:
 
 
 def evaluate_command(description: str | None, task: str | None = None) -> None:
-    """Parse the arguments of an evaluation, run it, and print one JSON object. See `fine_tune_command`."""
+    """Parse the arguments of an evaluation, run it, and print one JSON object. See `fine_tune_command`.
+
+    Raises:
+        UserError: an argument, the model or the data cannot be used. Or the model could not answer an example; then the
+            scores are printed and the answers are written.
+    """
     own = [EvaluationArguments, LoadingArguments, _data_options(task)]
     answer_help(_with_task(task, own), description)
     chosen, groups = _task_and_groups(task, model_option="model")
@@ -190,6 +195,18 @@ def evaluate_command(description: str | None, task: str | None = None) -> None:
     if args.output_file is not None and args.model is not None:
         with writing(Path(args.output_file)):
             write_json(Path(args.output_file), answers)
+    if args.model is not None:
+        _check_answered(len(answers), scores, chosen.page.unit)
+
+
+def _check_answered(answers: int, scores: dict[str, Any], unit: str) -> None:
+    """Name it in a sentence that a model could not read some examples, when the scores are out."""
+    count = next(scores[name] for name in ("questions", "rows") if name in scores)
+    if answers < count:
+        raise UserError(
+            f"{count - answers} of the {count} {unit} are too long for a window and count 0; the warnings name them, "
+            "and a larger max_length may hold them."
+        )
 
 
 def _evaluated(

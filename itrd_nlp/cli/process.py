@@ -15,7 +15,13 @@ from typing import Any, NoReturn
 from itrd_nlp.cli.configs import find_config
 from itrd_nlp.cli.memory import keep_freed_memory
 from itrd_nlp.errors import TrainingDiverged, TrainingInterrupted, UserError
-from itrd_nlp.publish.privacy import local_command, local_config
+from itrd_nlp.files import keep_out
+from itrd_nlp.publish.privacy import (
+    local_command,
+    local_config,
+    secrets_of_command,
+    without_tokens,
+)
 from itrd_nlp.training.yaml_files import read_config
 
 _USUAL_OS_ERRORS = (
@@ -55,6 +61,7 @@ def run(main: Callable[[], object]) -> None:
     Memory is kept from the kernel for the whole process, see `itrd_nlp.cli.memory`.
     """
     keep_freed_memory()
+    keep_out(*secrets_of_command(sys.argv))  # before a sentence about a wrong argument quotes it
     try:
         _check_process()
         main()
@@ -138,7 +145,7 @@ def _fail(sentence: str, code: int = 2) -> NoReturn:
     if rank != "0":
         time.sleep(WAIT_FOR_THE_FIRST)
         sentence = f"process {rank}: {sentence}"
-    print(f"error: {_readable(sentence)}", file=sys.stderr)
+    print(f"error: {_readable(without_tokens(sentence))}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 from itrd_nlp.compare.tables import COLUMNS
 from itrd_nlp.distillation.options import TEACHER_CACHES
 from itrd_nlp.errors import UserError
+from itrd_nlp.training.ranges import COUNT, COUNT_FROM_0, SEED, check_values
+from itrd_nlp.training.roles import Metadata
 
 
 @dataclass
@@ -42,7 +44,7 @@ class CompareArguments:
     )
     seeds: list[int] = field(
         default_factory=lambda: [0, 1, 2],
-        metadata={"help": "Seeds. Each method is trained with each of them."},
+        metadata=Metadata(help="Seeds. Each method is trained with each of them.", range=SEED),
     )
     search: dict[str, list[dict[str, Any]]] = field(
         default_factory=dict,
@@ -54,7 +56,9 @@ class CompareArguments:
     )
     holdout_questions: int = field(
         default=2000,
-        metadata={"help": "Questions of train that are set aside where there is a search."},
+        metadata=Metadata(
+            help="Questions of train that are set aside where there is a search.", range=COUNT
+        ),
     )
     reference: str = field(
         default="kd", metadata={"help": "Method that the others are compared with."}
@@ -67,10 +71,11 @@ class CompareArguments:
     )
     cost_steps: int = field(
         default=0,
-        metadata={
-            "help": "Steps of a short training of each method, with no other beside it. It measures the seconds that a "
-            "step takes with its teacher. 0: nothing is measured."
-        },
+        metadata=Metadata(
+            help="Steps of a short training of each method, with no other beside it. It measures the seconds that a "
+            "step takes with its teacher. 0: nothing is measured.",
+            range=COUNT_FROM_0,
+        ),
     )
     teacher_cache: str = field(
         default="on",
@@ -81,7 +86,10 @@ class CompareArguments:
         },
     )
     jobs: int = field(
-        default=1, metadata={"help": "Number of trainings at the same time. They share the cores."}
+        default=1,
+        metadata=Metadata(
+            help="Number of trainings at the same time. They share the cores.", range=COUNT
+        ),
     )
     tables_only: bool = field(
         default=False,
@@ -91,9 +99,7 @@ class CompareArguments:
     )
 
     def __post_init__(self) -> None:
-        for name, least in (("holdout_questions", 1), ("cost_steps", 0), ("jobs", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} is {getattr(self, name)}, but must be at least {least}.")
+        check_values(self)
         if not self.methods or not self.students or not self.seeds:
             empty = next(n for n in ("methods", "students", "seeds") if not getattr(self, n))
             raise UserError(f"{empty} is empty, but must name at least one.")

@@ -86,6 +86,7 @@ class LossWeights:
         default_factory=dict,
         metadata=Metadata(
             role=Role.OBJECTIVE,
+            range=Range(above=0),
             help="Losses of other papers: dotted path of a class -> its weight, > 0. On the command line a JSON "
             "object such as '{\"itrd_nlp.losses.peers.PatientKD\": 10}'. docs/method.md lists them.",
         ),

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from itrd_nlp.distillation.windows import KEY_BYTES, row_keys, valid_tokens
-from itrd_nlp.files import writing
+from itrd_nlp.files import read_text, writing
 from itrd_nlp.losses.outputs import EncoderOutput
 from itrd_nlp.models.encode import LOGITS
 
@@ -40,6 +40,11 @@ SHARD_BYTES = 2**30
 _ENTRY = struct.Struct(f"<{KEY_BYTES}sQII")  # key, offset, bytes, CRC-32
 _NO_KEY = bytes(KEY_BYTES)
 _PROBE_BYTES = 64 * 2**20
+# The types that outputs of a teacher may have, by their names on disk.
+_DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+}
 # The logits of a span head, and those of all other heads.
 _HEADS = ([name for name in LOGITS if name != "logits"], ["logits"])
 
@@ -212,11 +217,11 @@ class _Stream:
 
     def _read_description(self) -> None:
         try:
-            kind, name = (self.folder / "type").read_text(encoding="utf-8").split()
-            dtype = getattr(torch, name)
-        except (OSError, ValueError, AttributeError):  # describe() writes it anew
+            kind, name = read_text(self.folder / "type").split()
+            dtype = _DTYPES[name]
+        except (ValueError, KeyError):  # missing, or damaged: describe() writes it anew
             return
-        if isinstance(dtype, torch.dtype) and (kind, dtype) in self._possible(dtype):
+        if (kind, dtype) in self._possible(dtype):
             self._description = (kind, dtype)
 
     def _possible(self, dtype: torch.dtype) -> list[tuple[str, torch.dtype]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -262,9 +263,9 @@ def check_model_folder(name: str, role: str) -> None:
             checkpoint is damaged.
     """
     path = Path(name)
-    if path.is_file():
+    if os.path.lexists(name) and not path.is_dir():  # a pipe or a broken link, too
         raise UserError(
-            f"{role} {name} is a file, but must be a model folder or a model id of the Hub."
+            f"{role} {name} is no folder, but must be a model folder or a model id of the Hub."
         )
     if path.is_dir() and not (path / "config.json").is_file():
         raise UserError(f"{role} {name} is a folder without config.json, so it holds no model.")
@@ -276,9 +277,9 @@ def check_model_folder(name: str, role: str) -> None:
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UserError(f"{role} {name} does not exist.")
     # `runs/my_studnet`: without a network the Hub would be asked again and again before this is refused.
-    if "/" in name and path.parent.is_dir():
+    if "/" in name and path.parent.exists():
         raise UserError(
-            f"{role} {name} does not exist, but the folder {path.parent} does; to take a model of this name from the "
+            f"{role} {name} does not exist, but {path.parent} does; to take a model of this name from the "
             "Hub, start in another folder."
         )
 

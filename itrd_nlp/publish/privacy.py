@@ -31,7 +31,16 @@ from typing import Any
 import yaml
 from huggingface_hub import constants
 
-from itrd_nlp.files import MASK, SHORTEST_SECRET, keep_out, kept_out, parse_json, without
+from itrd_nlp.errors import UserError
+from itrd_nlp.files import (
+    MASK,
+    SHORTEST_SECRET,
+    keep_out,
+    kept_out,
+    parse_json,
+    read_text,
+    without,
+)
 from itrd_nlp.training.secrets import is_secret_name, secret_fields
 from itrd_nlp.training.yaml_files import dump_yaml, parse_yaml
 
@@ -87,8 +96,8 @@ def tokens_in_use(*arguments: Any) -> frozenset[str]:
     """
     found = {os.environ.get(name, "") for name in TOKEN_VARIABLES}
     # get_token() of huggingface_hub would renew a token that ends soon, and ask a notebook for leave.
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        found.add(Path(constants.HF_TOKEN_PATH).read_text(encoding="utf-8"))
+    with contextlib.suppress(UserError):  # missing; or a pipe, which would never end
+        found.add(read_text(constants.HF_TOKEN_PATH))
     found.update(value for group in arguments for _, value in secret_fields(group))
     stripped = (token.strip() for token in found)
     return kept_out() | {token for token in stripped if len(token) >= SHORTEST_SECRET}
@@ -178,11 +187,24 @@ def local_config(config: Mapping[str, Any]) -> str:
 
     The text of the file is not kept. A secret has many spellings there, and its comments may hold another.
     """
-    return dump_yaml(_without_secrets(config, _long_enough(_secret_values(config))))
+    return dump_yaml(without_secrets(config))
+
+
+def without_secrets(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a configuration without its secret keys, and without their values anywhere else."""
+    cleaned: dict[str, Any] = _without_secrets(config, _long_enough(_secret_values(config)))
+    return cleaned
 
 
 def _without_secret_options(words: Sequence[str]) -> list[str]:
     """The words of a command, with `MASK` for the value of every secret option, however it is spelled."""
+    secrets, masked = _secret_options(words)
+    again = _long_enough(iter(secrets))
+    return [without_tokens(without(word, again)) for word in masked]
+
+
+def _secret_options(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The values of the secret options of a command, and its words with `MASK` in their places."""
     secrets, masked = [], []
     follows = False
     for word in words:
@@ -197,8 +219,17 @@ def _without_secret_options(words: Sequence[str]) -> list[str]:
         else:
             masked.append(_without_secrets_in_json(word))
             follows = word.startswith("-") and is_secret_name(word)
-    again = _long_enough(iter(secrets))
-    return [without_tokens(without(word, again)) for word in masked]
+    return secrets, masked
+
+
+def secrets_of_command(words: Sequence[str]) -> list[str]:
+    """The values of the secret options of a command, as it was typed and before it is parsed.
+
+    Example:
+        >>> secrets_of_command(["train.py", "--hub-token", "abc", "--other_token=d", "--seed", "1"])
+        ['abc', 'd']
+    """
+    return _secret_options(words)[0]
 
 
 def _without_secrets_in_json(word: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.question_answering.pipeline import QuestionAnsweringPipeline
-from itrd_nlp.training.record import RunRecord
+from itrd_nlp.training.record import RESULTS_NAME, RunRecord
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 Segments = list[tuple[str, str | None]]
 """A context in pieces, each with the label of its highlight or None."""
 
-LONGEST_CONTEXT = 10_000
-"""Most characters of a context. A longer one would hold the page for everybody who waits behind it."""
+LONGEST_TEXT = 10_000
+"""Most characters of a question or a context. A longer one would hold the page for everybody who waits behind it."""
 
 LABEL = "answer"
 COLOUR = {LABEL: "#f59e0b"}
@@ -136,13 +136,14 @@ def ask(
         For each in turn the context, in segments, and a line with score and milliseconds of this one run.
 
     Raises:
-        UserError: question or context is empty, or the context is longer than `LONGEST_CONTEXT`.
+        UserError: question or context is empty, or the one is longer than `LONGEST_TEXT`.
     """
-    if len(context) > LONGEST_CONTEXT:
-        raise UserError(
-            f"The context has {len(context):,} characters, but this page takes {LONGEST_CONTEXT:,} at most; "
-            "`itrd-nlp predict` reads texts of any length."
-        )
+    for name, text in (("question", question), ("context", context)):
+        if len(text) > LONGEST_TEXT:
+            raise UserError(
+                f"The {name} has {len(text):,} characters, but this page takes {LONGEST_TEXT:,} at most; "
+                "`itrd-nlp predict` reads texts of any length."
+            )
     shown: list[Segments | str] = []
     for qa in pipelines:
         started = time.perf_counter()
@@ -167,7 +168,11 @@ def recorded_teacher(folder: str | Path) -> str | None:
     """
     record = RunRecord.read(folder)
     teacher = None if record is None else record.arguments.get("teacher")
-    return teacher if teacher is not None and Path(teacher).is_dir() else None
+    if teacher is not None and not isinstance(teacher, str):
+        raise UserError(
+            f"{Path(folder) / RESULTS_NAME}: teacher in arguments is a {type(teacher).__name__}, but must be a text."
+        )
+    return teacher if teacher is not None and os.path.isdir(teacher) else None
 
 
 def _gradio() -> Any:

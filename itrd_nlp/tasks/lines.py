@@ -1,10 +1,10 @@
-"""JSON lines from a file or a pipe, one at a time."""
+"""JSON lines from a file or a pipe, one at a time: the one reader of them."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -24,40 +24,81 @@ class Line(NamedTuple):
     row: dict[str, Any]
 
 
-def read_lines(source: str | Path, *, needs: str) -> Iterator[Line]:
+Refuse = Callable[[UserError], None]
+"""Takes the sentence about an example that cannot be used. The reader then goes on with the next."""
+
+
+NAMED = 10
+"""So many examples that cannot be used are named by a warning; the others are counted."""
+
+
+def stop(error: UserError) -> None:
+    """A `Refuse` that lets nothing pass."""
+    raise error
+
+
+def read_lines(source: str | Path, *, needs: str, refuse: Refuse = stop) -> Iterator[Line]:
     """Read a file with one JSON object in each line. Empty lines are skipped.
+
+    A line may begin with a byte order mark, as some editors write it. Its texts may hold half of a surrogate pair:
+    who uses a field looks at it by `is_text`, and names it.
 
     Args:
         source: a file, or ``-`` for stdin.
         needs: the keys of an object, for the sentence about a line that is none.
+        refuse: takes the sentence about a line that is no object, when it is its turn. Default: it is raised.
 
     Raises:
-        UserError: the file cannot be read (at once), or a line is no object (when it is its turn).
+        UserError: the file cannot be read (at once).
     """
     if str(source) == "-":
         if sys.stdin is None:
             raise UserError("the standard input is closed, but - names it as the source.")
-        return _lines(sys.stdin.buffer, "stdin", needs)
+        return _lines(sys.stdin.buffer, "stdin", needs, refuse)
     if not os.path.lexists(source):
         raise UserError(f"{source}: there is no such file.")
-    return _lines(open_file(source), str(source), needs)
+    return _lines(open_file(source), str(source), needs, refuse)
 
 
-def _lines(file: BinaryIO, name: str, needs: str) -> Iterator[Line]:
+def is_text(value: Any) -> bool:
+    """Whether a value from JSON is text that a tokenizer can read, which half of a surrogate pair is not."""
+    return isinstance(value, str) and (
+        value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)
+    )
+
+
+def _lines(file: BinaryIO, name: str, needs: str, refuse: Refuse) -> Iterator[Line]:
     with file:
-        for number, line in enumerate(file, start=1):
-            where = f"{name}:{number}"
+        number = 0
+        while True:
             try:
-                text = line.decode("utf-8-sig")  # some editors put a byte order mark in front
-                row = parse_json(text, halves=True) if text.strip() else None
-            except UnicodeDecodeError:
-                raise UserError(f"{where}: the line is not UTF-8 text.") from None
-            except (ValueError, RecursionError) as error:
-                raise UserError(f"{where}: the line is not JSON ({error}).") from None
-            if not text.strip():
+                line = file.readline()
+            except OSError as error:
+                raise UserError(f"{name} cannot be read: {error.strerror}.") from None
+            if not line:
+                return
+            number += 1
+            try:
+                row = _object(line, f"{name}:{number}", needs)
+            except UserError as error:
+                refuse(error)
                 continue
-            if not isinstance(row, dict):
-                raise UserError(
-                    f"{where}: the line is a {type(row).__name__}, but must be an object with {needs}."
-                )
-            yield Line(where, row)
+            if row is not None:
+                yield Line(f"{name}:{number}", row)
+
+
+def _object(line: bytes, where: str, needs: str) -> dict[str, Any] | None:
+    """The object of a line, None where it is empty."""
+    try:
+        text = line.decode("utf-8-sig")
+        if not text.strip():
+            return None
+        row = parse_json(text, halves=True)
+    except UnicodeDecodeError:
+        raise UserError(f"{where}: the line is not UTF-8 text.") from None
+    except ValueError as error:
+        raise UserError(f"{where}: the line is not JSON ({error}).") from None
+    if not isinstance(row, dict):
+        kind = "null" if row is None else f"a {type(row).__name__}"
+        raise UserError(f"{where}: the line is {kind}, but must be an object with {needs}.")
+    return row

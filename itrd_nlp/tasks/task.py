@@ -18,8 +18,10 @@ from transformers import EvalPrediction, PreTrainedConfig, PreTrainedTokenizerBa
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import parse_json, read_bytes, read_json
+from itrd_nlp.models.loading import check_model_folder
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.publish.page import TaskPage
+from itrd_nlp.tasks.lines import Line, Refuse
 from itrd_nlp.training.record import DataRecord, RunRecord
 
 Answers = dict[str, Any]
@@ -37,6 +39,20 @@ class Judge(Protocol):
 
     def __call__(self, outputs: EvalPrediction) -> dict[str, float]:
         """Every metric of the task in percent."""
+
+
+class Answerer(Protocol):
+    """A model that answers examples one after the other."""
+
+    def check(self, line: Line) -> None:
+        """Refuse an example that cannot be answered, without running the model.
+
+        Raises:
+            UserError: says where it stands.
+        """
+
+    def answer(self, lines: Iterator[Line]) -> Iterator[dict[str, Any]]:
+        """The answers to examples that `check` lets pass, in their order; read no further than a batch ahead."""
 
 
 @dataclass
@@ -237,31 +253,42 @@ class Task(ABC):
 
     @classmethod
     @abstractmethod
-    def predict(
+    def asked(cls, source: str | None, options: Any, refuse: Refuse) -> Iterator[Line]:
+        """The examples that a prediction is asked for.
+
+        Args:
+            source: a file, or ``-`` for stdin; None where `options` holds the only example.
+            options: an instance of `answer_arguments`.
+            refuse: takes the sentence about an example that cannot be read.
+
+        Raises:
+            UserError: the source cannot be read, or does not go with an option (at once).
+        """
+
+    @classmethod
+    @abstractmethod
+    def answerer(
         cls,
         model: str,
-        source: str | None,
         options: Any,
         *,
         loading: LoadingArguments,
         device: str | None,
         dtype: str,
-        batch_size: int | None,
-    ) -> Iterator[dict[str, Any]]:
-        """Answer examples from a file or a pipe, in constant memory.
+        batch_size: int,
+    ) -> Answerer:
+        """Load a model that answers examples, for `itrd_nlp.tasks.jobs.predict`.
 
         Args:
             model: folder, ONNX folder or model id.
-            source: a file, or ``-`` for stdin; None where `options` holds the only example.
             options: an instance of `answer_arguments`.
             loading: how the model is loaded.
             device: where it runs; default: the first accelerator.
             dtype: of the weights.
-            batch_size: number of examples at a time. Default: 1 from stdin, so that each line is answered at once, and
-                16 from a file.
+            batch_size: number of examples at a time.
 
         Raises:
-            UserError: the model, the source or an option cannot be used, or an example cannot be answered.
+            UserError: the model or an option cannot be used.
         """
 
 
@@ -291,13 +318,20 @@ def architecture_of(
         folder: of the model.
         hub: look on the Hub where there is no such folder.
         revision: branch, tag or commit there.
+
+    Raises:
+        UserError: the Hub is to be asked, and the name is that of something here which is no model, or the Hub does not
+            know it or cannot be reached.
     """
     path = Path(folder)
+    if hub:
+        check_model_folder(str(folder), "model")
     if hub and not path.exists() and re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", str(folder)):
         try:
             content, _ = PreTrainedConfig.get_config_dict(str(folder), revision=revision)
-        except (OSError, ValueError):  # the job that loads the model has a sentence
-            return None
+        except (OSError, ValueError) as error:  # nobody asks a second time
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(f"model {folder} cannot be loaded: {reason}") from error
     elif (path / "config.json").is_file():
         try:
             content = read_json(path / "config.json")

@@ -16,27 +16,27 @@ from transformers import TrainingArguments
 from itrd_nlp.errors import UserError, did_you_mean
 from itrd_nlp.training.options import TrainingOptions
 from itrd_nlp.training.precision import cpu_has_bf16
-from itrd_nlp.training.ranges import Range, check_values
+from itrd_nlp.training.ranges import COUNT, COUNT_FROM_0, SEED, Range, check_values
 
 logger = logging.getLogger(__name__)
 
 
 _POSITIVE, _NOT_NEGATIVE = Range(above=0), Range(least=0)
-_COUNT, _COUNT_FROM_0 = Range(least=1, whole=True), Range(least=0, whole=True)
 _BELOW_1 = Range(least=0, below=1)
-_SEED = Range(least=0, most=2**32 - 1, whole=True)  # numpy takes no other
 
 OF_TRANSFORMERS = {
-    **dict.fromkeys(("seed", "data_seed"), _SEED),
+    **dict.fromkeys(("seed", "data_seed"), SEED),
     **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm"), _NOT_NEGATIVE),
     **dict.fromkeys(("num_train_epochs", "warmup_steps", "eval_delay"), _NOT_NEGATIVE),
     **dict.fromkeys(("logging_steps", "eval_steps", "save_steps", "adam_epsilon"), _POSITIVE),
     **dict.fromkeys(("adam_beta1", "adam_beta2", "label_smoothing_factor"), _BELOW_1),
-    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), _COUNT),
-    **dict.fromkeys(("gradient_accumulation_steps", "eval_accumulation_steps"), _COUNT),
-    "torch_empty_cache_steps": _COUNT,
-    **dict.fromkeys(("ddp_bucket_cap_mb", "dataloader_prefetch_factor", "ddp_timeout"), _COUNT),
-    **dict.fromkeys(("save_total_limit", "dataloader_num_workers"), _COUNT_FROM_0),
+    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), COUNT),
+    **dict.fromkeys(("gradient_accumulation_steps", "eval_accumulation_steps"), COUNT),
+    "torch_empty_cache_steps": COUNT,
+    **dict.fromkeys(("ddp_bucket_cap_mb", "dataloader_prefetch_factor", "ddp_timeout"), COUNT),
+    "save_total_limit": COUNT_FROM_0,
+    "dataloader_num_workers": Range(least=0, most=1024, whole=True),
+    "local_rank": Range(least=-1, whole=True),
     "neftune_noise_alpha": _NOT_NEGATIVE,
     "max_steps": Range(least=-1, whole=True),
 }

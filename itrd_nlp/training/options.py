@@ -35,7 +35,8 @@ class TrainingOptions:
         default=False,
         metadata=Metadata(
             role=Role.LAUNCH,
-            help="Remove the checkpoints of an earlier run from output_dir and start anew. By default a folder with "
-            "checkpoints is refused, unless resume_from_checkpoint takes one up.",
+            help="Remove the checkpoints and the results of an earlier run from output_dir and start anew. By default "
+            "a folder with checkpoints is refused, unless resume_from_checkpoint takes one up, and a finished run of "
+            "the same arguments is shown and not made again.",
         ),
     )

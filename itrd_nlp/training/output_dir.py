@@ -56,10 +56,15 @@ def check_output_dir(args: FineTuningArguments) -> None:
         args: arguments of the training.
 
     Raises:
-        UserError: another process trains in the folder; or see `check_checkpoints`.
+        UserError: another process trains in the folder, or the checkpoint to resume from is missing or damaged; or see
+            `check_checkpoints`.
     """
     folder, wanted = Path(args.output_dir), args.resume_from_checkpoint
-    if args.process_index > 0 or not folder.is_dir():
+    if args.process_index > 0:
+        return
+    if wanted not in (*NOTHING, *NEWEST):
+        find_checkpoint(folder, wanted)
+    if not folder.is_dir():
         return
     resumed: Path | None = Path(str(wanted))
     if wanted in NOTHING:

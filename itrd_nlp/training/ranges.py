@@ -7,11 +7,14 @@ corr_view: str = field(default="tokens", metadata={"help": "...", "choices": ["t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from itrd_nlp.errors import UserError
+
+LARGEST = 2**31 - 1
+"""The largest whole number where a range names none: libraries keep numbers in 32 bits, or make as many of a thing."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Range:
         above: the values are larger than this one.
         most: the largest value, included.
         below: the values are smaller than this one.
-        whole: the number is an integer.
+        whole: the number is an integer, and no larger than `LARGEST` where ``most`` and ``below`` are None.
     """
 
     least: float | None = None
@@ -40,11 +43,17 @@ class Range:
         return (
             finite
             and (not self.whole or value == int(value))
+            and (not self.whole or self.is_bounded or abs(value) <= LARGEST)
             and (self.least is None or value >= self.least)
             and (self.above is None or value > self.above)
             and (self.most is None or value <= self.most)
             and (self.below is None or value < self.below)
         )
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the range names a largest value."""
+        return self.most is not None or self.below is not None
 
     def __str__(self) -> str:
         if self.below is not None:
@@ -56,8 +65,14 @@ class Range:
         return f"at least {self.least:g}" if self.whole else f"a finite number >= {self.least:g}"
 
 
+COUNT = Range(least=1, whole=True)
+COUNT_FROM_0 = Range(least=0, whole=True)
+SEED = Range(least=0, most=2**32 - 1, whole=True)  # numpy takes no other
+PROCESSES = Range(least=1, most=1024, whole=True)
+
+
 def check_values(args: Any, more: Mapping[str, Range] | None = None) -> None:
-    """Refuse a value outside of the range or the choices that its field names.
+    """Refuse a value outside of the range or the choices that its field names, also one in a list or a mapping.
 
     Args:
         args: an instance of a dataclass.
@@ -69,8 +84,8 @@ def check_values(args: Any, more: Mapping[str, Range] | None = None) -> None:
     for f in fields(args):
         value = getattr(args, f.name)
         allowed = f.metadata.get("range", (more or {}).get(f.name))
-        if allowed is not None and isinstance(value, int | float) and value not in allowed:
-            raise UserError(f"{f.name} is {value}, but must be {allowed}.")
+        if allowed is not None:
+            _check_number(f.name, value, allowed)
         choices = f.metadata.get("choices")
         if choices is None or value is None:  # None stands for a default that is found later
             continue
@@ -80,3 +95,24 @@ def check_values(args: Any, more: Mapping[str, Range] | None = None) -> None:
                     raise UserError(f"{f.name} name {one!r}, but must be of {', '.join(choices)}.")
         elif value not in choices:
             raise UserError(f"{f.name} is {value!r}, but must be one of {', '.join(choices)}.")
+
+
+def _check_number(name: str, value: Any, allowed: Range) -> None:
+    parts: Iterable[Any] = value if isinstance(value, list | tuple) else [value]
+    if isinstance(value, Mapping):
+        parts = value.values()
+    for one in parts:
+        if isinstance(one, int | float) and one not in allowed:
+            bounds = str(allowed)
+            if allowed.whole and not allowed.is_bounded and one > LARGEST:
+                bounds += f" and at most {LARGEST}"
+            are = "is" if one is value else "has"
+            raise UserError(f"{name} {are} {_short(one)}, but must be {bounds}.")
+
+
+def _short(number: float) -> str:
+    """A number as a sentence quotes it: Python refuses to write whole numbers of thousands of digits."""
+    try:
+        return str(number)
+    except ValueError:
+        return "a number of thousands of digits"

@@ -158,12 +158,10 @@ def test_a_bad_line_is_named_and_the_answers_to_the_others_are_kept(
     arguments = ["--input", str(source), "--output", str(target), "--batch_size", batch_size]
     code, _, err = run(*arguments)
     assert code == 2
-    # Behind a line that is no object nothing more is read.
-    ids = [1, 3] if line.startswith('{"question') else [1]
     error = err.splitlines()[-1]
     assert error.startswith("error: ") and f"{source}{message}" in error
-    assert error.endswith(f" {target} has {len(ids)} answer{'s' if len(ids) > 1 else ''}.")
-    assert [row["id"] for row in records(target.read_text())] == ids
+    assert error.endswith(f" {target} has 2 answers.")
+    assert [row["id"] for row in records(target.read_text())] == [1, 3]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
 
 
@@ -189,6 +187,29 @@ def test_every_question_without_an_answer_is_counted(
     assert [f"{source}:{n}: " in m for n, m in zip((1, 3, 4), caplog.messages, strict=True)] == [
         True
     ] * 3
+
+
+def test_of_many_bad_lines_ten_are_named_and_all_are_counted(
+    run: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text("no JSON\n" * 500 + json.dumps(ROW) + "\n")
+    code, out, err = run("--input", str(source))
+    assert (code, len(records(out)), len(caplog.messages)) == (2, 1, 10)
+    assert err.splitlines()[-1].endswith("499 more could not be answered. stdout has 1 answer.")
+
+
+def test_a_part_of_a_squad_file_that_is_damaged_costs_no_other(run: Any, tmp_path: Path) -> None:
+    good = {"id": "a", "question": "where"}
+    content = squad(good, {"id": "b"}, {"id": "c", "question": "where " * 60}, {**good, "id": "d"})
+    content["data"][0]["paragraphs"].append({"qas": [good]})
+    content["data"] += [{"title": "no paragraphs"}, *squad({**good, "id": "e"})["data"]]
+    source = tmp_path / "dev.json"
+    source.write_text(json.dumps(content))
+    code, out, err = run("--input", str(source))
+    assert (code, [row["id"] for row in records(out)]) == (2, ["a", "d", "e"])
+    assert "data[0].paragraphs[0].qas[1].question is missing or not a text" in err.splitlines()[-1]
+    assert err.splitlines()[-1].endswith("3 more could not be answered. stdout has 3 answers.")
 
 
 @pytest.mark.parametrize(("line", "message"), BAD_LINES)

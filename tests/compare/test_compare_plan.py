@@ -310,7 +310,8 @@ def test_the_configs_of_the_repository_are_plans(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # they find their base from any folder
     (args,) = parser.parse([CompareArguments], [str(path)])
-    assert Plan(args, SETTING).cells(Plan(args, SETTING).nothing_chosen())
+    plan = Plan(args, setting_of(args.task))
+    assert plan.cells(plan.nothing_chosen())
 
 
 def test_the_time_left_is_that_of_the_mean_training() -> None:

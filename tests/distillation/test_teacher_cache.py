@@ -221,6 +221,7 @@ METADATA = {
     "a type that is no text": lambda folder: (folder / "type").write_bytes(b"\xff\xfe token"),
     "a type of another kind": lambda folder: (folder / "type").write_text("window float32"),
     "a type of no dtype": lambda folder: (folder / "type").write_text("vector nn"),
+    "a type that no teacher has": lambda folder: (folder / "type").write_text("token int8"),
     "no type": lambda folder: (folder / "type").unlink(),
     "an empty index": lambda folder: next(folder.glob("*.idx")).write_bytes(b""),
     "an index of noise": lambda folder: next(folder.glob("*.idx")).write_bytes(bytes(range(256))),

@@ -7,16 +7,9 @@ seed, and `make test-slow` takes all of it.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import importlib
-import io
 import json
 import os
 import random
-import shutil
-import signal
-import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,12 +18,11 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from itrd_nlp.cli import process
-from itrd_nlp.cli.main import subcommands
+sys.path.insert(0, str(Path(__file__).parent))  # test folders are no packages
 
-OLD = Path(__file__).parents[1] / "old_files"
+from workshop import OLD, content, make_workshop, outcome
+
 FAST = 40
-SECONDS = 120
 
 
 FIELDS_PER_FILE = 12
@@ -291,46 +283,6 @@ def test_the_table_has_hundreds_of_faults_with_names_of_their_own() -> None:
     assert len({fault.name for fault in ALL}) == len(ALL)
 
 
-def content(root: Path, but: list[str]) -> dict[str, str]:
-    """A digest of every file of the workshop."""
-    found = {}
-    for path in sorted(root.rglob("*")):
-        name = path.relative_to(root).as_posix()
-        if any(name == part or name.startswith(f"{part}/") for part in but):
-            continue
-        if path.is_symlink():
-            found[name] = "link"
-        elif stat.S_ISREG(path.stat().st_mode):
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-        else:
-            found[name] = "folder" if path.is_dir() else "pipe"
-    return found
-
-
-def outcome(arguments: list[str]) -> tuple[int, str]:
-    """The exit code of a command, and the last line of stderr."""
-
-    def too_long(*_: Any) -> None:
-        raise TimeoutError(f"it takes longer than {SECONDS} seconds")
-
-    name, *rest = arguments
-    module = importlib.import_module(f"itrd_nlp.cli.commands.{subcommands()[name].stem}")
-    errors = io.StringIO()
-    before = signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(SECONDS)
-    try:
-        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(errors):
-            patch.setattr(sys, "argv", [f"itrd-nlp {name}", *rest])
-            try:
-                process.run(module.main)
-            except SystemExit as stop:
-                return int(stop.code or 0), errors.getvalue().strip().splitlines()[-1]
-        return 0, ""
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
 @pytest.mark.parametrize(
     "fault",
     [
@@ -342,7 +294,7 @@ def test_it_works_or_says_in_one_sentence_why_not(
     fault: Fault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "workshop"
-    shutil.copytree(OLD, root, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    make_workshop(root)
     monkeypatch.chdir(root)
     fault.apply(root / fault.file)
     command = COMMANDS[fault.command]

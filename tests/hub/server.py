@@ -162,6 +162,7 @@ class HubServer:
         token: the only one that is accepted. It belongs to `user`, who may write below `user/` and `team/`.
         repos: by id; those of Spaces begin with `spaces/`.
         requests: each as "METHOD /path?query", in the order of their arrival. Of the storage: "METHOD storage/...".
+        sent: of each request all that was sent, but for the header that is meant to hold the token.
         part_size: bytes of a part where large files are to be uploaded in parts; None: in one piece.
     """
 
@@ -172,6 +173,7 @@ class HubServer:
         self.token = f"hf_{secrets.token_hex(17)}"
         self.repos: dict[str, Repo] = {}
         self.requests: list[str] = []
+        self.sent: list[bytes] = []
         self.part_size: int | None = None
         self.objects: dict[str, bytes] = {}  # LFS: sha256 to content, as it was claimed
         self.parts: dict[tuple[str, int], bytes] = {}
@@ -288,6 +290,8 @@ class Handler(BaseHTTPRequestHandler):
             self._reset()
             return
         self.body = self._read()
+        headers = [f"{k}: {v}" for k, v in self.headers.items() if k.lower() != "authorization"]
+        self.hub.sent.append("\n".join([request, *headers, ""]).encode() + self.body)
         try:
             if fault is not None:
                 self._fail(int(fault.status), fault.headers)

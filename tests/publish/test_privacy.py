@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import pickle
 import shlex
 import sys
@@ -383,6 +384,17 @@ def test_the_tokens_in_use_are_found_wherever_they_come_from(
     assert tokens_in_use(Arguments("of-the-arguments")) == {
         *("of-the-environment", "of-old-times", "of-the-login", "of-somebody", "of-the-arguments")
     }
+
+
+def test_a_token_file_that_is_none_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe would keep every command waiting for somebody who writes."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "latin").write_bytes(b"\xfftoken-of-somebody")
+    for name in ("pipe", "latin", ".", "none/below"):
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / name))
+        assert tokens_in_use() == frozenset()
 
 
 def test_a_short_token_is_none() -> None:

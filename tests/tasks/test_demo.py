@@ -34,13 +34,41 @@ def test_each_model_highlights_its_answer_in_the_context(qa: QuestionAnsweringPi
     assert facts.endswith(" ms")
 
 
-def test_a_context_that_would_hold_the_page_is_refused(
+def test_a_text_that_would_hold_the_page_is_refused(
     qa: QuestionAnsweringPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    demo.ask([qa], "flows", "a" * demo.LONGEST_CONTEXT)
+    demo.ask([qa], "flows", "a" * demo.LONGEST_TEXT)
     monkeypatch.setattr(qa, "model", None)  # it is not asked
-    with pytest.raises(UserError, match="has 10,001 characters, but this page takes 10,000 at"):
-        demo.ask([qa], "flows", "a" * (demo.LONGEST_CONTEXT + 1))
+    long = "a" * (demo.LONGEST_TEXT + 1)
+    for name, pair in (("context", ("flows", long)), ("question", (long, "flows"))):
+        with pytest.raises(UserError, match=f"The {name} has 10,001 characters, but this page"):
+            demo.ask([qa], *pair)
+
+
+def test_a_question_that_is_too_long_for_the_model_is_a_sentence_on_the_page(
+    qa: QuestionAnsweringPipeline,
+) -> None:
+    with pytest.raises(UserError, match=r"its 900 tokens leave room for 0 tokens"):
+        demo.ask([qa], "flows " * 900, CONTEXT)
+
+
+@pytest.mark.parametrize("teacher", [3, ["a"], {"a": 1}, True])
+def test_a_recorded_teacher_that_is_no_text_is_a_sentence(teacher: Any, tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(json.dumps({"arguments": {"teacher": teacher}}))
+    with pytest.raises(
+        UserError, match=r"results\.json: teacher in arguments is a .*must be a text"
+    ):
+        demo.recorded_teacher(tmp_path)
+
+
+@pytest.mark.parametrize("teacher", ["a\0b", "x" * 5000, "\ud800"])
+def test_a_recorded_teacher_that_no_folder_can_be_is_none(teacher: str, tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(json.dumps({"arguments": {"teacher": teacher}}))
+    if teacher == "\ud800":
+        with pytest.raises(UserError, match="half of a character"):
+            demo.recorded_teacher(tmp_path)
+    else:
+        assert demo.recorded_teacher(tmp_path) is None
 
 
 @pytest.mark.parametrize(

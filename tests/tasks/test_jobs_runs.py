@@ -17,29 +17,71 @@ from transformers import (
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json
 from itrd_nlp.models.encode import longest_input
+from itrd_nlp.publish.model_card import model_card
 from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.tasks.jobs import runs
-from itrd_nlp.tasks.jobs.runs import check_lengths, finished_run, public_name
+from itrd_nlp.tasks.jobs.runs import check_lengths, check_run_folder, finished_run, public_name
 from itrd_nlp.tasks.task import Task, TaskData
 from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.record import RunRecord
 from itrd_nlp.training.roles import chosen_arguments
 
 
+def into(folder, **changes):
+    return FineTuningArguments(output_dir=str(folder), report_to="none", **changes)
+
+
 def test_a_finished_run_is_known_by_its_arguments(tmp_path):
-    assert finished_run(str(tmp_path), {"seed": 1}) is None
+    assert finished_run(into(tmp_path), {"seed": 1}) is None
     write_json(tmp_path / "results.json", {"f1": 50.0, "arguments": {"seed": 1}})
-    assert finished_run(str(tmp_path), {"seed": 1}).scores["f1"] == 50.0
+    assert finished_run(into(tmp_path), {"seed": 1}).scores["f1"] == 50.0
     with pytest.raises(UserError, match="holds a finished run with seed = 1, not 2"):
-        finished_run(str(tmp_path), {"seed": 2})
+        finished_run(into(tmp_path), {"seed": 2})
     with pytest.raises(UserError, match="with beta_mi = None, not 0"):
-        finished_run(str(tmp_path), {"seed": 1, "beta_mi": 0})
+        finished_run(into(tmp_path), {"seed": 1, "beta_mi": 0})
+
+
+def test_a_finished_run_that_may_be_overwritten_is_made_anew_whatever_its_arguments(tmp_path):
+    write_json(tmp_path / "results.json", {"f1": 50.0, "arguments": {"seed": 1}})
+    for arguments in ({"seed": 1}, {"seed": 2}):
+        assert finished_run(into(tmp_path, overwrite_output_dir=True), arguments) is None
+
+
+def test_results_of_a_run_that_is_overwritten_go_when_the_new_training_begins(tmp_path):
+    """They never stand beside other weights, and they are there as long as something can still be refused."""
+    args = into(tmp_path, overwrite_output_dir=True)
+    write_json(tmp_path / "results.json", {"f1": 50.0})
+    for name in ("report.html", "model.safetensors"):
+        (tmp_path / name).write_text("of the earlier run")
+    (tmp_path / "README.md").write_text(str(model_card(RunRecord(), tmp_path, page=TaskPage())))
+    (tmp_path / "analysis").mkdir()
+    write_json(tmp_path / "analysis" / "predictions.json", {})
+    check_run_folder(args, [])
+    assert finished_run(args, {}) is None
+    assert (tmp_path / "results.json").is_file()
+
+    def stopped(**_):
+        raise KeyboardInterrupt
+
+    trainer = SimpleNamespace(args=args, is_world_process_zero=lambda: True, train=stopped)
+    with pytest.raises(KeyboardInterrupt):
+        runs.train(trainer, RunRecord())
+    assert {path.name for path in tmp_path.iterdir()} == {".unfinished-run", "model.safetensors"}
+    check_run_folder(args, [])  # the same command again
+
+
+def test_a_card_that_somebody_has_edited_is_not_overwritten_with_its_run(tmp_path):
+    write_json(tmp_path / "results.json", {"f1": 50.0})
+    (tmp_path / "README.md").write_text("My own words.")
+    check_run_folder(into(tmp_path), [])  # it is shown, and nothing is written
+    with pytest.raises(UserError, match=r"holds a README\.md that somebody has written or edited"):
+        check_run_folder(into(tmp_path, overwrite_output_dir=True), [])
 
 
 def test_results_that_cannot_be_read_are_named(tmp_path):
     (tmp_path / "results.json").write_text("{")
     with pytest.raises(UserError, match=r"results\.json is no JSON object"):
-        finished_run(str(tmp_path), {})
+        finished_run(into(tmp_path), {})
 
 
 def test_arguments_are_those_that_are_not_their_defaults_and_make_another_experiment(tmp_path):
@@ -100,7 +142,7 @@ class OfWords(Task):
     metrics = {"f1": "F1"}  # noqa: RUF012
     main_metric = "f1"
     page = TaskPage()
-    head = load = scores = score_file = predict = head_for = None
+    head = load = scores = score_file = asked = answerer = head_for = None
 
     def breakdown(self, answers, data):
         return {"length": {"short": {"questions": len(answers), "f1": 100.0}}}
@@ -196,18 +238,18 @@ def test_a_fact_that_no_record_or_card_can_hold_is_refused_before_the_training(t
 def test_a_folder_in_the_place_of_a_file_of_the_end_is_refused_at_the_start(name, tmp_path):
     (tmp_path / name).mkdir()
     with pytest.raises(UserError, match=f"{re.escape(name)} is no file, but the run writes"):
-        finished_run(str(tmp_path), {})
+        finished_run(into(tmp_path), {})
 
 
 def test_an_output_dir_that_takes_no_files_is_refused_at_the_start(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file is a file, but must be a folder"):
-        finished_run(str(tmp_path / "file"), {})
+        finished_run(into(tmp_path / "file"), {})
     with pytest.raises(UserError, match="does not let you write"):
-        finished_run(str(tmp_path / "file" / "below"), {})
+        finished_run(into(tmp_path / "file" / "below"), {})
     (tmp_path / "analysis").write_text("")
     with pytest.raises(UserError, match="analysis is a file"):
-        finished_run(str(tmp_path), {})
+        finished_run(into(tmp_path), {})
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ from itrd_nlp.models.loading import load_model, load_tokenizer
 from itrd_nlp.models.onnx_model import OnnxModel, is_onnx_folder
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.publish.page import TaskPage
-from itrd_nlp.tasks.lines import read_lines
-from itrd_nlp.tasks.task import Answers, Task, TaskData, read_answers
+from itrd_nlp.tasks.lines import Line, Refuse, is_text, read_lines
+from itrd_nlp.tasks.task import Answerer, Answers, Task, TaskData, read_answers
 from itrd_nlp.training.record import DataRecord
 
 NEEDS = '"text" with one [MASK], and "word"'
@@ -179,17 +179,22 @@ class MaskedWord(Task):
         return {"questions": len(data.examples), **counts, "examples": examples}
 
     @classmethod
-    def predict(
+    def asked(cls, source: str | None, options: AskedArguments, refuse: Refuse) -> Iterator[Line]:
+        if source is None:
+            return iter([Line("--text", {"text": options.text})])
+        return read_lines(source, needs=NEEDS, refuse=refuse)
+
+    @classmethod
+    def answerer(
         cls,
         model: str,
-        source: str | None,
         options: AskedArguments,
         *,
         loading: LoadingArguments,
         device: str | None,
         dtype: str,
-        batch_size: int | None,
-    ) -> Iterator[dict[str, Any]]:
+        batch_size: int,
+    ) -> Answerer:
         network: Any
         if is_onnx_folder(model):
             network = OnnxModel.from_pretrained(model)
@@ -197,15 +202,25 @@ class MaskedWord(Task):
             network = load_model(
                 model, role="model", args=loading, head=AutoModelForMaskedLM
             ).eval()
-        tokenizer = load_tokenizer(model, loading)
-        rows = (
-            [{"text": options.text}]
-            if source is None
-            else (line.row for line in read_lines(source, needs=NEEDS))
-        )
-        for row in rows:
-            inputs = tokenizer(row["text"], return_tensors="pt")
+        return Filler(network, load_tokenizer(model, loading))
+
+
+class Filler:
+    """Fills the gap of one sentence after the other."""
+
+    def __init__(self, network: Any, tokenizer: Any) -> None:
+        self.network, self.tokenizer = network, tokenizer
+
+    def check(self, line: Line) -> None:
+        text = line.row.get("text")
+        if not is_text(text) or text.count("[MASK]") != 1:
+            raise UserError(f'{line.where}: "text" must be a sentence with one [MASK].')
+
+    def answer(self, lines: Iterator[Line]) -> Iterator[dict[str, Any]]:
+        for line in lines:
+            inputs = self.tokenizer(line.row["text"], return_tensors="pt")
             with torch.inference_mode():
-                logits = network(**inputs).logits[0]
-            at = int((inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero()[0, 0])
-            yield {"text": row["text"], "word": tokenizer.decode(logits[at].argmax())}
+                logits = self.network(**inputs).logits[0]
+            at = int((inputs["input_ids"][0] == self.tokenizer.mask_token_id).nonzero()[0, 0])
+            word = self.tokenizer.decode(logits[at].argmax())
+            yield {"text": line.row["text"], "word": word}

@@ -37,7 +37,7 @@ KINDS = [FineTuningArguments, ITRDTrainingArguments, TextBrewerArguments]
         ("per_device_train_batch_size", 0, "at least 1"),
         ("per_device_eval_batch_size", -8, "at least 1"),
         ("gradient_accumulation_steps", 0, "at least 1"),
-        ("dataloader_num_workers", -1, "at least 0"),
+        ("dataloader_num_workers", -1, "from 0 to 1024"),
         ("max_steps", -2, "at least -1"),
         ("logging_steps", 0, "a finite number > 0"),
         ("save_steps", -1, "a finite number > 0"),

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from itrd_nlp.cli.parser import parse
 from itrd_nlp.errors import UserError
+from itrd_nlp.training.ranges import Range
+from itrd_nlp.training.roles import Metadata
 
 
 @dataclass
@@ -39,7 +41,10 @@ class DemoArguments:
     )
     port: int | None = field(
         default=None,
-        metadata={"help": "Port of the page. Default: the first free one from 7860 on."},
+        metadata=Metadata(
+            help="Port of the page. Default: the first free one from 7860 on.",
+            range=Range(least=1, most=65535, whole=True),
+        ),
     )
     device: str | None = field(
         default=None,

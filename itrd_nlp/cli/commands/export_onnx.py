@@ -15,6 +15,8 @@ from itrd_nlp.cli.parser import answer_help, parse
 from itrd_nlp.cli.process import command_line
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks import options_of
+from itrd_nlp.training.ranges import COUNT, Range
+from itrd_nlp.training.roles import Metadata
 
 
 @dataclass
@@ -28,10 +30,19 @@ class ExportArguments:
     int8: bool = field(default=True, metadata={"help": "Quantize the model, too."})
     max_f1_drop: float = field(
         default=1.0,
-        metadata={"help": "Largest loss of int8 in points of F1 (of a classifier: accuracy)."},
+        metadata=Metadata(
+            help="Largest loss of int8 in points of F1 (of a classifier: accuracy).",
+            range=Range(least=0),
+        ),
     )
-    opset: int = field(default=20, metadata={"help": "Version of the ONNX operators, 18 to 23."})
-    batch_size: int = field(default=32, metadata={"help": "Windows in a batch."})
+    opset: int = field(
+        default=20,
+        metadata=Metadata(
+            help="Version of the ONNX operators, 18 to 23.",
+            range=Range(least=18, most=23, whole=True),
+        ),
+    )
+    batch_size: int = field(default=32, metadata=Metadata(help="Windows in a batch.", range=COUNT))
 
 
 def main() -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from itrd_nlp.cli.parser import parse
 from itrd_nlp.files import replacing, writing
+from itrd_nlp.training.ranges import COUNT
+from itrd_nlp.training.roles import Metadata
 
 
 @dataclass
@@ -29,7 +31,10 @@ class MakeArguments:
         default="assets/classification", metadata={"help": "Folder of the four files."}
     )
     max_samples: int | None = field(
-        default=None, metadata={"help": "Questions of each file, drawn at random. Default: all."}
+        default=None,
+        metadata=Metadata(
+            help="Questions of each file, drawn at random. Default: all.", range=COUNT
+        ),
     )
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from itrd_nlp.cli.parser import parse
 from itrd_nlp.errors import UserError
+from itrd_nlp.training.ranges import COUNT, SEED
+from itrd_nlp.training.roles import Metadata
 
 
 @dataclass
@@ -24,19 +26,23 @@ class MakeArguments:
     )
     max_samples: int | None = field(
         default=None,
-        metadata={
-            "help": "Number of questions, the same that max_train_samples takes. Default: all."
-        },
+        metadata=Metadata(
+            help="Number of questions, the same that max_train_samples takes. Default: all.",
+            range=COUNT,
+        ),
     )
     per_question: int = field(
         default=1,
-        metadata={"help": "Number of contexts of its article that each question is asked about."},
+        metadata=Metadata(
+            help="Number of contexts of its article that each question is asked about.", range=COUNT
+        ),
     )
     seed: int = field(
         default=0,
-        metadata={
-            "help": "Seed of both draws. Give the training the same as its data_subset_seed."
-        },
+        metadata=Metadata(
+            help="Seed of both draws. Give the training the same as its data_subset_seed.",
+            range=SEED,
+        ),
     )
 
 

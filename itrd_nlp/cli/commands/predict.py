@@ -63,13 +63,16 @@ def main() -> None:
     answer_help(own, __doc__)
     from tqdm import tqdm
 
+    from itrd_nlp.tasks.jobs.predict import predict
+
     task = asked_task(sys.argv[1:], model_option="model")
     groups = (TaskArguments, PredictionArguments, task.answer_arguments, LoadingArguments)
     _, args, options, loading = parse(groups, description=__doc__)
     check_local_paths(arguments_of([args]))
     if args.output != "-":
         check_target_file(args.output, option="output", inputs=[args.model, args.input])
-    answers = task.predict(
+    answers = predict(
+        task,
         args.model,
         args.input,
         options,
@@ -88,7 +91,7 @@ def main() -> None:
                 file.write(_line(record))
                 file.flush()
                 written += 1
-        except UserError as error:  # about a line: the answers before it are kept
+        except UserError as error:  # about lines: the answers to the others are kept
             if not written:
                 raise
             refused = error

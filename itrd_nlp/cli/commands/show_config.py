@@ -3,7 +3,8 @@
     itrd-nlp show-config minilm_t3
     itrd-nlp show-config my_experiment.yaml > whole.yaml
 
-What a base says has the name of that base behind it. The output is a config itself, which needs no other file.
+What a base says has the name of that base behind it. The output is a config itself, which needs no other file. A token
+or a password is left out.
 """
 
 import itertools
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from itrd_nlp.cli.configs import find_base, find_config, packaged_configs, summary
 from itrd_nlp.cli.parser import parse
+from itrd_nlp.publish.privacy import without_secrets
 from itrd_nlp.training.yaml_files import dump_yaml, read_config, read_yaml
 
 
@@ -41,7 +43,7 @@ def main() -> None:
 def _whole(file: str) -> Iterator[str]:
     # A comparison is the one kind of config in which `base` is an option. It alone has methods.
     config = read_config(file, inherits="methods" not in read_yaml(file))
-    for key, value in config.values.items():
+    for key, value in without_secrets(config.values).items():
         if key == "base":
             value = find_base(value, file)
         first, *others = dump_yaml({key: value}).splitlines()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from itrd_nlp.errors import UserError
+from itrd_nlp.training.ranges import COUNT, check_values
+from itrd_nlp.training.roles import Metadata
 
 
 @dataclass
@@ -23,20 +24,29 @@ class TextArguments:
         default=None, metadata={"help": "The same, to evaluate on."}
     )
     max_length: int = field(
-        default=384, metadata={"help": "Most tokens of a text; longer ones are cut."}
+        default=384,
+        metadata=Metadata(
+            help="Most tokens of a text; longer ones are cut.",
+            range=COUNT,
+        ),
     )
     max_train_samples: int | None = field(
-        default=None, metadata={"help": "Train on the first so many rows."}
+        default=None,
+        metadata=Metadata(
+            help="Train on the first so many rows.",
+            range=COUNT,
+        ),
     )
     max_eval_samples: int | None = field(
-        default=None, metadata={"help": "Evaluate on the first so many rows."}
+        default=None,
+        metadata=Metadata(
+            help="Evaluate on the first so many rows.",
+            range=COUNT,
+        ),
     )
 
     def __post_init__(self) -> None:
-        for name in ("max_length", "max_train_samples", "max_eval_samples"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name} is {value}, but must be at least 1.")
+        check_values(self)
 
 
 @dataclass
@@ -48,9 +58,12 @@ class LabelArguments:
         default=None, metadata={"help": "The second text, for a model of pairs."}
     )
     max_length: int = field(
-        default=384, metadata={"help": "Most tokens of a text; longer ones are cut."}
+        default=384,
+        metadata=Metadata(
+            help="Most tokens of a text; longer ones are cut.",
+            range=COUNT,
+        ),
     )
 
     def __post_init__(self) -> None:
-        if self.max_length < 1:
-            raise UserError(f"max_length is {self.max_length}, but must be at least 1.")
+        check_values(self)

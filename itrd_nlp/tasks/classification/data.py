@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import codecs
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import open_file, parse_json
 
 # It was declared here, and users import it from here.
 from itrd_nlp.tasks.classification.arguments import TextArguments as TextArguments
+from itrd_nlp.tasks.lines import is_text, read_lines
 
 Row = dict[str, Any]
 
@@ -32,19 +32,14 @@ def read_rows(path: str | Path, max_samples: int | None = None) -> list[Row]:
         UserError: names the file, the line and the field that is missing or wrong.
     """
     rows: list[Row] = []
-    with open_file(path) as lines:
-        for number, line in enumerate(lines, start=1):
-            if max_samples is not None and len(rows) == max_samples:
-                break
-            line = line.removeprefix(codecs.BOM_UTF8)  # some editors put it in front
-            if line.strip():
-                where = f"{path}, line {number}"
-                rows.append(_row(_parsed(line, where), where))
-                if is_tokens(rows) != ("tokens" in rows[-1]):
-                    raise UserError(
-                        f"{path}, line {number} is of another kind than the lines before; a file holds texts with a "
-                        '"label" or "tokens" with "labels", not both.'
-                    )
+    lines = read_lines(path, needs='"text" and "label", or "tokens" and "labels"')
+    for where, row in itertools.islice(lines, max_samples):
+        rows.append(_row(row, where))
+        if is_tokens(rows) != ("tokens" in rows[-1]):
+            raise UserError(
+                f"{where} is of another kind than the lines before; a file holds texts with a "
+                '"label" or "tokens" with "labels", not both.'
+            )
     if not rows:
         raise UserError(f"{path} holds no row.")
     return rows
@@ -67,26 +62,12 @@ def label_text(label: Any) -> Any:
     return json.dumps(label) if isinstance(label, int) else label  # a bool is an int, too
 
 
-def is_text(value: Any) -> bool:
-    """Whether a value from JSON is text that a tokenizer can read, which half of a surrogate pair is not."""
-    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
-
-
 def is_words(values: Any) -> bool:
     """Whether a value from JSON is a list of texts."""
     return isinstance(values, list) and all(map(is_text, values))
 
 
-def _parsed(line: bytes, where: str) -> Any:
-    try:
-        return parse_json(line, halves=True)  # the field is named later
-    except ValueError as error:
-        raise UserError(f"{where} is no JSON: {error}.") from None
-
-
-def _row(row: Any, where: str) -> Row:
-    if not isinstance(row, dict):
-        raise UserError(f"{where} is no JSON object.")
+def _row(row: Row, where: str) -> Row:
     if "tokens" not in row:
         return _text_row(row, where)
     tokens, labels = row["tokens"], row.get("labels")

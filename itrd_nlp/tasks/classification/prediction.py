@@ -9,65 +9,110 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.loading import check_vocabulary, load_model, load_tokenizer
 from itrd_nlp.models.onnx_model import OnnxModel, is_onnx_folder
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.classification.arguments import LabelArguments
-from itrd_nlp.tasks.classification.data import is_text, is_words
+from itrd_nlp.tasks.classification.data import is_words
 from itrd_nlp.tasks.classification.features import encode, first_parts, longest_input
-from itrd_nlp.tasks.lines import Line, read_lines
+from itrd_nlp.tasks.lines import Line, Refuse, is_text, read_lines
 
 
-def predict(
-    model: str,
-    source: str | None,
-    options: LabelArguments,
-    *,
-    head: type,
-    loading: LoadingArguments,
-    device: str | None,
-    dtype: str,
-    batch_size: int,
-) -> Iterator[dict[str, Any]]:
-    """Label texts or tokens as they come.
+def read_texts(source: str | None, options: LabelArguments, refuse: Refuse) -> Iterator[Line]:
+    """The texts or tokens to label.
 
     Args:
-        model: folder, ONNX folder or model id.
         source: JSON lines as `TextArguments` describes them, labels not needed; ``-`` for stdin; None: the text of
             `options`.
-        options: the text, and the longest input.
-        head: the class of transformers that loads the model.
-        loading: how it is loaded.
-        device: where it runs; default: the first accelerator, else the CPU.
-        dtype: of the weights.
-        batch_size: texts at a time.
-
-    Yields:
-        The fields of each line, and for a text its ``label`` and ``score``, the probability of the label; for tokens
-        ``labels`` and ``scores``, one a token, null where the model has not read the token.
+        options: the text.
+        refuse: takes the sentence about a line that is no object.
 
     Raises:
-        UserError: the model, the source or a line cannot be used.
+        UserError: the source cannot be read, or there are two.
     """
     if (options.text is None) == (source is None):
         raise UserError("give either --text or --input.")
     if options.text_pair is not None and options.text is None:
         raise UserError("text_pair is set, but belongs to --text; a line of --input has its own.")
-    if batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}, but must be at least 1.")
     if source is None:
         row = {"text": options.text, "text_pair": options.text_pair}
         given = {name: value for name, value in row.items() if value is not None}
-        lines: Iterator[Line] = iter([Line("--text", given)])
-    else:
-        lines = read_lines(source, needs="text, or with tokens")
-    network = _network(model, head, loading, device, dtype)
-    tokenizer = load_tokenizer(model, loading)
-    check_vocabulary(tokenizer, network.config.vocab_size, model)
-    return _labelled(network, tokenizer, lines, batch_size, options.max_length)
+        return iter([Line("--text", given)])
+    return read_lines(source, needs="text, or with tokens", refuse=refuse)
+
+
+class Labeller:
+    """A model that labels texts or tokens, see `itrd_nlp.tasks.task.Answerer`.
+
+    Args:
+        model: folder, ONNX folder or model id.
+        head: the class of transformers that loads the model.
+        loading: how it is loaded.
+        device: where it runs; default: the first accelerator, else the CPU.
+        dtype: of the weights.
+        batch_size: texts at a time.
+        max_length: most tokens of a text; longer ones are cut.
+
+    Raises:
+        UserError: the model cannot be used.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        head: type,
+        loading: LoadingArguments,
+        device: str | None,
+        dtype: str,
+        batch_size: int,
+        max_length: int,
+    ) -> None:
+        self.network = _network(model, head, loading, device, dtype)
+        self.tokenizer = load_tokenizer(model, loading)
+        check_vocabulary(self.tokenizer, self.network.config.vocab_size, model)
+        self.batch_size = batch_size
+        self.longest = longest_input(max_length, self.network.config)
+        self.token_head = _labels_tokens(self.network)
+
+    def check(self, line: Line) -> None:
+        """Refuse a line that the head cannot label.
+
+        Raises:
+            UserError: names the line and the field.
+        """
+        _check(line, self.token_head)
+
+    def answer(self, lines: Iterator[Line]) -> Iterator[dict[str, Any]]:
+        """The fields of each line and what was found.
+
+        Yields:
+            For a text its ``label`` and ``score``, the probability of the label; for tokens ``labels`` and ``scores``,
+            one a token, null where the model has not read the token.
+        """
+        while batch := list(itertools.islice(lines, self.batch_size)):
+            rows = [line.row for line in batch]
+            encoded = encode(rows, self.tokenizer, self.longest, padding=True, return_tensors="pt")
+            probabilities = _probabilities(self.network, encoded)
+            for i, row in enumerate(rows):
+                words = first_parts(encoded.word_ids(i)) if self.token_head else None
+                yield row | self._found(row, probabilities[i], words)
+
+    def _found(
+        self, row: dict[str, Any], probabilities: Tensor, words: dict[int, int] | None
+    ) -> dict[str, Any]:
+        names = self.network.config.id2label
+        if words is None:
+            best = int(probabilities.argmax())
+            return {"label": names[best], "score": float(probabilities[best])}
+        labels: list[str | None] = [None] * len(row["tokens"])
+        scores: list[float | None] = [None] * len(labels)
+        for word, position in words.items():
+            best = int(probabilities[position].argmax())
+            labels[word], scores[word] = names[best], float(probabilities[position, best])
+        return {"labels": labels, "scores": scores}
 
 
 def _network(
@@ -93,36 +138,6 @@ def _accelerator() -> str:
     """The first accelerator, else the CPU."""
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return "cpu" if found is None else str(found)
-
-
-def _labelled(
-    network: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    lines: Iterator[Line],
-    batch_size: int,
-    max_length: int,
-) -> Iterator[dict[str, Any]]:
-    names = network.config.id2label
-    token_head = _labels_tokens(network)
-    longest = longest_input(max_length, network.config)
-    while batch := list(itertools.islice(lines, batch_size)):
-        for line in batch:
-            _check(line, token_head)
-        encoded = encode(
-            [line.row for line in batch], tokenizer, longest, padding=True, return_tensors="pt"
-        )
-        probabilities = _probabilities(network, encoded)
-        for i, line in enumerate(batch):
-            if not token_head:
-                best = int(probabilities[i].argmax())
-                yield line.row | {"label": names[best], "score": float(probabilities[i, best])}
-                continue
-            labels: list[str | None] = [None] * len(line.row["tokens"])
-            scores: list[float | None] = [None] * len(labels)
-            for word, position in first_parts(encoded.word_ids(i)).items():
-                best = int(probabilities[i, position].argmax())
-                labels[word], scores[word] = names[best], float(probabilities[i, position, best])
-            yield line.row | {"labels": labels, "scores": scores}
 
 
 def _labels_tokens(network: Any) -> bool:

@@ -41,8 +41,9 @@ from itrd_nlp.tasks.classification.features import (
     longest_input,
 )
 from itrd_nlp.tasks.classification.metrics import ClassificationMetrics, best_class
-from itrd_nlp.tasks.classification.prediction import predict
-from itrd_nlp.tasks.task import Answers, Task, TaskData, architecture_of, read_answers
+from itrd_nlp.tasks.classification.prediction import Labeller, read_texts
+from itrd_nlp.tasks.lines import Line, Refuse
+from itrd_nlp.tasks.task import Answerer, Answers, Task, TaskData, architecture_of, read_answers
 from itrd_nlp.training.record import DataRecord
 
 
@@ -225,26 +226,29 @@ class Classification(Task):
         return disagreements(student, teacher, data.examples)
 
     @classmethod
-    def predict(
+    def asked(cls, source: str | None, options: Any, refuse: Refuse) -> Iterator[Line]:
+        """See `Task.asked` and `itrd_nlp.tasks.classification.prediction.read_texts`."""
+        return read_texts(source, options, refuse)
+
+    @classmethod
+    def answerer(
         cls,
         model: str,
-        source: str | None,
         options: Any,
         *,
         loading: LoadingArguments,
         device: str | None,
         dtype: str,
-        batch_size: int | None,
-    ) -> Iterator[dict[str, Any]]:
-        """See `Task.predict` and `itrd_nlp.tasks.classification.prediction.predict`."""
+        batch_size: int,
+    ) -> Answerer:
+        """See `Task.answerer`."""
         architecture = architecture_of(model, hub=True, revision=loading.model_revision)
-        return predict(
+        return Labeller(
             model,
-            source,
-            options,
             head=cls.head_for(architecture or ""),
             loading=loading,
             device=device,
             dtype=dtype,
-            batch_size=(1 if source == "-" else 16) if batch_size is None else batch_size,
+            batch_size=batch_size,
+            max_length=options.max_length,
         )

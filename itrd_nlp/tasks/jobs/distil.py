@@ -103,9 +103,9 @@ def distil(
     """
     task.check_distillation(args)
     models = [model_args.teacher, model_args.student, *model_args.more_teachers]
-    check_run_folder(args.output_dir, [*models, *task.files])
+    check_run_folder(args, [*models, *task.files])
     arguments = chosen_arguments((model_args, loading, task.args, args))
-    finished = finished_run(args.output_dir, arguments)
+    finished = finished_run(args, arguments)
     if finished is not None:
         show(finished, "student", f"Finished already: {args.output_dir}", task, args.output_dir)
         push_finished(args, task)

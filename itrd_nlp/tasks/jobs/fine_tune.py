@@ -57,9 +57,9 @@ def fine_tune(
         UserError: something cannot be used; output_dir is in use, holds another run, or something that would be lost.
     """
     task.check_fine_tuning()
-    check_run_folder(args.output_dir, [model_args.model_name_or_path, *task.files])
+    check_run_folder(args, [model_args.model_name_or_path, *task.files])
     arguments = chosen_arguments((model_args, loading, task.args, args))
-    finished = finished_run(args.output_dir, arguments)
+    finished = finished_run(args, arguments)
     if finished is not None:
         show(finished, "teacher", f"Finished already: {args.output_dir}", task, args.output_dir)
         push_finished(args, task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -49,15 +50,21 @@ RUN_FILES = (
 logger = logging.getLogger(__name__)
 
 
-def finished_run(output_dir: str, arguments: dict[str, Any]) -> RunRecord | None:
-    """The record of the run in output_dir if it is finished, None if there is none.
+def finished_run(args: FineTuningArguments, arguments: dict[str, Any]) -> RunRecord | None:
+    """The record of the run in output_dir if it is finished, None if there is none, or if it is to be made anew.
+
+    Args:
+        args: of the training. With ``overwrite_output_dir`` a finished run is nothing to keep; `train` removes its
+            results when all that can be refused was looked at.
+        arguments: that are not their default, see `chosen_arguments`.
 
     Raises:
         UserError: output_dir cannot take the files of a run, or holds a finished run of other arguments, which must not
             be overwritten.
     """
+    output_dir = str(args.output_dir)
     _check_output_dir(Path(output_dir))
-    record = RunRecord.read(output_dir)
+    record = None if args.overwrite_output_dir else RunRecord.read(output_dir)
     if record is None:
         return None
     before = record.arguments
@@ -65,29 +72,27 @@ def finished_run(output_dir: str, arguments: dict[str, Any]) -> RunRecord | None
         if arguments.get(name) != before.get(name):
             raise UserError(
                 f"output_dir {output_dir} holds a finished run with {name} = {before.get(name)!r}, not "
-                f"{arguments.get(name)!r}; remove it or name another output_dir."
+                f"{arguments.get(name)!r}; name another output_dir, or replace that run by --overwrite_output_dir true."
             )
     return record
 
 
-def check_run_folder(output_dir: str, inputs: Iterable[Source]) -> None:
+def check_run_folder(args: FineTuningArguments, inputs: Iterable[Source]) -> None:
     """Refuse to train into a folder where something would be lost.
 
     Args:
-        output_dir: missing, empty, of a finished run, or of one that was interrupted.
+        args: their output_dir is missing, empty, of a finished run, or of one that was interrupted.
         inputs: the models and the files that the run reads.
 
     Raises:
         UserError: the folder is one of the inputs, or holds files that no run of this package has written.
     """
-    check_target_folder(
-        output_dir, option="output_dir", written=RUN_FILES, ours=_is_run, inputs=inputs
-    )
-    folder = Path(output_dir)
-    finished = (folder / RESULTS_NAME).is_file()
+    folder = Path(str(args.output_dir))
+    check_target_folder(folder, option="output_dir", written=RUN_FILES, ours=_is_run, inputs=inputs)
+    finished = (folder / RESULTS_NAME).is_file() and not args.overwrite_output_dir
     if (folder / CARD_NAME).is_file() and not finished and not _has_card_of_a_run(folder):
         raise UserError(
-            f"output_dir {output_dir} holds a {CARD_NAME} that somebody has written or edited, and the run would "
+            f"output_dir {folder} holds a {CARD_NAME} that somebody has written or edited, and the run would "
             "replace it; move it or name another output_dir."
         )
 
@@ -201,6 +206,8 @@ def train(trainer: HubTrainer, record: RunRecord) -> RunRecord:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             write_text(folder / UNFINISHED_NAME, UNFINISHED)
+            if trainer.args.overwrite_output_dir:
+                _remove_results(folder)
     trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
     with saving(trainer):
         trainer.save_model(_internal_call=True)  # pushed later, with its record
@@ -218,6 +225,14 @@ def train(trainer: HubTrainer, record: RunRecord) -> RunRecord:
             "more_teachers": known.more_teachers,
         }
     )
+
+
+def _remove_results(folder: Path) -> None:
+    """Remove what says how good the model of an earlier run is, so that it never stands beside another model."""
+    for name in (RESULTS_NAME, REPORT_NAME, CARD_NAME):
+        (folder / name).unlink(missing_ok=True)
+    if (folder / ANALYSIS_NAME).is_dir():
+        shutil.rmtree(folder / ANALYSIS_NAME)
 
 
 def saving(trainer: HubTrainer) -> AbstractContextManager[None]:

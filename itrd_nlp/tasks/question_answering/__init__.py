@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from itrd_nlp.tasks.question_answering.collator import QuestionAnsweringCollator
     from itrd_nlp.tasks.question_answering.decoding import Span, best_answers, decode_spans
     from itrd_nlp.tasks.question_answering.evaluation import (
         SquadMetrics,
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
         load_squad_metric,
     )
     from itrd_nlp.tasks.question_answering.features import (
-        QuestionAnsweringCollator,
         evaluation_features,
         training_features,
     )
@@ -46,11 +46,11 @@ _HOME = {
     **dict.fromkeys(("Span", "best_answers", "decode_spans"), "decoding"),
     **dict.fromkeys(("SquadMetrics", "evaluate_predictions"), "evaluation"),
     **dict.fromkeys(("load_predictions", "load_squad_metric"), "evaluation"),
-    **dict.fromkeys(("QuestionAnsweringCollator", "evaluation_features"), "features"),
+    **dict.fromkeys(("evaluation_features", "training_features"), "features"),
     **dict.fromkeys(("QuestionAnsweringPipeline", "load_pipeline"), "pipeline"),
     **dict.fromkeys(("exact_match", "f1", "normalize_answer", "score"), "scoring"),
+    "QuestionAnsweringCollator": "collator",
     "read_squad": "read",
-    "training_features": "features",
 }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.training.ranges import COUNT, COUNT_FROM_0, PROCESSES, SEED, check_values
+from itrd_nlp.training.roles import Metadata
 
 
 @dataclass
@@ -29,54 +31,77 @@ class DataArguments:
     )
     max_train_samples: int | None = field(
         default=None,
-        metadata={"help": "Train on this many questions, drawn with data_subset_seed."},
+        metadata=Metadata(
+            help="Train on this many questions, drawn with data_subset_seed.",
+            range=COUNT,
+        ),
     )
     max_unlabelled_samples: int | None = field(
         default=None,
-        metadata={
-            "help": "Take this many questions of unlabelled_file, drawn with data_subset_seed."
-        },
+        metadata=Metadata(
+            help="Take this many questions of unlabelled_file, drawn with data_subset_seed.",
+            range=COUNT,
+        ),
     )
     max_eval_samples: int | None = field(
         default=None,
-        metadata={"help": "Evaluate on this many questions, drawn with data_subset_seed."},
+        metadata=Metadata(
+            help="Evaluate on this many questions, drawn with data_subset_seed.",
+            range=COUNT,
+        ),
     )
     data_subset_seed: int = field(
         default=0,
-        metadata={
-            "help": "Seed of the draws of max_train_samples, max_unlabelled_samples, max_eval_samples and "
-            "holdout_questions."
-        },
+        metadata=Metadata(
+            help="Seed of the draws of max_train_samples, max_unlabelled_samples, max_eval_samples and "
+            "holdout_questions.",
+            range=SEED,
+        ),
     )
     holdout_questions: int | None = field(
         default=None,
-        metadata={
-            "help": "Set aside at least this many questions of the train file, whole articles, drawn with "
-            "data_subset_seed; they are never trained on."
-        },
+        metadata=Metadata(
+            help="Set aside at least this many questions of the train file, whole articles, drawn with "
+            "data_subset_seed; they are never trained on.",
+            range=COUNT,
+        ),
     )
     evaluate_on_holdout: bool = field(
         default=False,
         metadata={"help": "Evaluate on the questions set aside, not on validation_file."},
     )
     max_length: int = field(
-        default=384, metadata={"help": "Tokens of a window: question, context and special tokens."}
+        default=384,
+        metadata=Metadata(
+            help="Tokens of a window: question, context and special tokens.",
+            range=COUNT,
+        ),
     )
     doc_stride: int = field(
-        default=128, metadata={"help": "Tokens that two windows of a context have in common."}
+        default=128,
+        metadata=Metadata(
+            help="Tokens that two windows of a context have in common.",
+            range=COUNT_FROM_0,
+        ),
     )
-    max_answer_length: int = field(default=30, metadata={"help": "Longest answer, in tokens."})
+    max_answer_length: int = field(
+        default=30,
+        metadata=Metadata(
+            help="Longest answer, in tokens.",
+            range=COUNT,
+        ),
+    )
     preprocessing_num_workers: int | None = field(
         default=None,
-        metadata={"help": "Processes that tokenise; default: one, whose tokenizer uses all cores."},
+        metadata=Metadata(
+            help="Processes that tokenise; default: one, whose tokenizer uses all cores.",
+            range=PROCESSES,
+        ),
     )
 
     def __post_init__(self) -> None:
-        names = ("max_train_samples", "max_unlabelled_samples", "max_eval_samples")
-        for name in (*names, "holdout_questions", "max_answer_length"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name} is {value}, but must be at least 1.")
+        check_values(self)
+        check_window_size(self.max_length, self.doc_stride)
         if self.max_unlabelled_samples is not None and self.unlabelled_file is None:
             raise UserError(
                 "max_unlabelled_samples is set, but unlabelled_file is not, so there is nothing to draw from."
@@ -98,17 +123,33 @@ class AnswerArguments:
 
     question: str | None = field(default=None, metadata={"help": "One question."})
     context: str | None = field(default=None, metadata={"help": "The text that has its answer."})
-    top_k: int = field(default=1, metadata={"help": "Answers per question."})
-    max_answer_length: int = field(default=30, metadata={"help": "Longest answer, in tokens."})
+    top_k: int = field(
+        default=1,
+        metadata=Metadata(
+            help="Answers per question.",
+            range=COUNT,
+        ),
+    )
+    max_answer_length: int = field(
+        default=30,
+        metadata=Metadata(
+            help="Longest answer, in tokens.",
+            range=COUNT,
+        ),
+    )
     max_length: int | None = field(
         default=None,
-        metadata={"help": "Tokens of a window; default: 384, or less if the model takes less."},
+        metadata=Metadata(
+            help="Tokens of a window; default: 384, or less if the model takes less.",
+            range=COUNT,
+        ),
     )
     doc_stride: int | None = field(
         default=None,
-        metadata={
-            "help": "Tokens that two windows of a context have in common; default: a third of the window, at most 128."
-        },
+        metadata=Metadata(
+            help="Tokens that two windows of a context have in common; default: a third of the window, at most 128.",
+            range=COUNT_FROM_0,
+        ),
     )
     handle_impossible_answer: bool = field(
         default=False,
@@ -116,3 +157,15 @@ class AnswerArguments:
             "help": 'Answer "" where no answer is likelier than any, for a model trained with such questions.'
         },
     )
+
+
+def check_window_size(max_length: int, doc_stride: int) -> None:
+    """Refuse windows that would overlap entirely.
+
+    Raises:
+        UserError: `doc_stride` is negative or not below `max_length`.
+    """
+    if not 0 <= doc_stride < max_length:
+        raise UserError(
+            f"doc_stride is {doc_stride}, but must be at least 0 and below max_length={max_length}."
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,14 +18,17 @@ from transformers import PreTrainedTokenizerBase
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import file_record
 from itrd_nlp.losses.outputs import IGNORED
+from itrd_nlp.tasks.lines import NAMED
 from itrd_nlp.tasks.question_answering.arguments import DataArguments
+from itrd_nlp.tasks.question_answering.collator import QuestionAnsweringCollator
 from itrd_nlp.tasks.question_answering.evaluation import SquadMetrics
 from itrd_nlp.tasks.question_answering.features import (
-    QuestionAnsweringCollator,
     evaluation_features,
     training_features,
 )
 from itrd_nlp.tasks.question_answering.read import draw, hold_out, read_squad
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -154,11 +158,18 @@ def _split_train_file(args: DataArguments) -> tuple[Dataset, Dataset | None]:
     return hold_out(examples, args.holdout_questions, seed=args.data_subset_seed)
 
 
-def load_evaluation_data(args: DataArguments, tokenizer: PreTrainedTokenizerBase) -> EvaluationData:
+def load_evaluation_data(
+    args: DataArguments, tokenizer: PreTrainedTokenizerBase, *, skip_long: bool = False
+) -> EvaluationData:
     """Validation questions, their windows and the metric.
 
+    Args:
+        args: which questions.
+        tokenizer: of the model.
+        skip_long: leave questions without an answer that are too long for a window. A warning names them.
+
     Raises:
-        UserError: ``validation_file`` is missing or cannot be used.
+        UserError: ``validation_file`` is missing or cannot be used, or no question has a window.
     """
     examples = load_validation_examples(args)
     features = evaluation_features(
@@ -167,12 +178,36 @@ def load_evaluation_data(args: DataArguments, tokenizer: PreTrainedTokenizerBase
         max_length=args.max_length,
         doc_stride=args.doc_stride,
         num_proc=args.preprocessing_num_workers,
+        skip_long=skip_long,
     )
+    if skip_long:
+        _name_long_questions(examples, features, args)
     metrics = SquadMetrics(examples, features, max_answer_length=args.max_answer_length)
     settings = [args.max_length, args.doc_stride, args.max_answer_length]
     content = json.dumps([settings, examples["id"][:], examples["answers"][:]])
     signature = hashlib.sha256(content.encode()).hexdigest()[:16]
     return EvaluationData(examples, features, metrics, signature)
+
+
+def _name_long_questions(examples: Dataset, features: Dataset, args: DataArguments) -> None:
+    """Warn of the questions without a window.
+
+    Raises:
+        UserError: all of them are.
+    """
+    known = set(features["example_id"][:])
+    long = [name for name in examples["id"][:] if name not in known]
+    if len(long) == len(examples):
+        raise UserError(
+            f"{args.evaluation_file}: no question leaves room for its context in a window of max_length="
+            f"{args.max_length} with doc_stride={args.doc_stride}."
+        )
+    for name in long[:NAMED]:
+        logger.warning(
+            "question %s: it leaves no room for its context in a window of max_length=%d. It counts 0.",
+            name,
+            args.max_length,
+        )
 
 
 def data_record(source: str | None, questions: int) -> dict[str, Any]:

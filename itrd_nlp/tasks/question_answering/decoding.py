@@ -104,11 +104,13 @@ def best_answers(
     Arguments and errors are those of `decode_spans`.
 
     Returns:
-        Question id to answer, in the order of `examples`; "" where there is no span at all.
+        Question id to answer, in the order of `examples`; "" where there is no span at all, and no
+        answer to a question without windows.
     """
     best = _best_spans(start_logits, end_logits, features, examples, 1, max_answer_length)
     identifiers, contexts = examples["id"][:], examples["context"][:]  # rows one by one are slow
-    answers = dict.fromkeys(identifiers, "")
+    in_windows = set(features["example_id"][:])
+    answers = dict.fromkeys((name for name in identifiers if name in in_windows), "")
     for example, start, end in zip(
         best.example.tolist(), best.start.tolist(), best.end.tolist(), strict=True
     ):
@@ -138,8 +140,9 @@ def decode_question(
         start_logits: `(W, L)`, one row per window of the question.
         end_logits: `(W, L)`.
         char_start: `(W, L)`, the first character of each token in the context, -1 where a token is
-            not of the context. The logits of such a token never count.
-        char_end: `(W, L)`, the character after the last one, -1 likewise.
+            not of the context.
+        char_end: `(W, L)`, the character after the last one, -1 likewise. The logits of a token
+            without characters never count.
         context: the text that the characters are of.
         n_best: most spans.
         max_answer_length: most tokens per span.
@@ -153,7 +156,7 @@ def decode_question(
         UserError: a logit inside the context is NaN.
     """
     window, first, last, logit = _best_of_windows(
-        start_logits, end_logits, char_start >= 0, n_best, max_answer_length
+        start_logits, end_logits, char_end > char_start, n_best, max_answer_length
     )
     question = np.zeros(len(window), dtype=np.int64)
     spans = _Candidates(question, char_start[window, first], char_end[window, last], logit)
@@ -183,9 +186,11 @@ def _log_total(
     behind = ((0, 0), (0, max_answer_length - 1))
     dtype = np.result_type(start.dtype, np.float32)  # that of `_best_of_windows`
     ends = np.pad(end.astype(dtype), behind)
-    stops = np.pad(char_end.astype(np.int64), behind, constant_values=-1)
+    in_context = char_end > char_start
+    stops = np.where(in_context, char_end.astype(np.int64), -1)
+    stops = np.pad(stops, behind, constant_values=-1)
 
-    window, first = np.nonzero(char_start >= 0)
+    window, first = np.nonzero(in_context)
     last = first[:, None] + np.arange(max_answer_length)
     stop = stops[window[:, None], last]
     legal = stop >= 0
@@ -258,7 +263,7 @@ def _best_spans(
         window, first, last, logit = _best_of_windows(
             start_logits[rows, :width],
             end_logits[rows, :width],
-            char_start >= 0,
+            char_end > char_start,
             n_best,
             max_answer_length,
         )

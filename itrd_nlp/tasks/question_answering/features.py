@@ -15,14 +15,16 @@ from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
-import torch
 from datasets import Dataset, Features, Value
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.tasks.question_answering.arguments import check_window_size
+from itrd_nlp.tasks.question_answering.characters import whole_characters
 
 # Part of the key of the cache: raise it whenever the functions below compute something else.
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
+_OF_TOKENS = ("input_ids", "offset_mapping")
 
 
 def training_features(
@@ -68,63 +70,26 @@ def evaluation_features(
     max_length: int = 384,
     doc_stride: int = 128,
     num_proc: int | None = None,
+    skip_long: bool = False,
 ) -> Dataset:
     """Cut questions into windows to answer, with what it takes to find the text of a span.
 
-    Arguments and errors are those of `training_features`, but the questions may come without a column `answers`.
+    Arguments and errors are those of `training_features`, but the questions may come without a column `answers`, and
+    with `skip_long` a question that is too long has no window and is no error.
 
     Returns:
         The columns of `training_features`, `example_id`, `char_start` and `char_end`. The last two are for each token
-        its characters in the context, `char_end` exclusive, and -1 where a token is not of the context. There are no
-        positions if there are no answers: without labels a trainer has no loss. The longest window comes first, which
-        saves padding.
+        its characters in the context as `whole_characters` says, `char_end` exclusive, and -1 where a token is not of
+        the context. There are no positions if there are no answers: without labels a trainer has no loss. The longest
+        window comes first, which saves padding.
     """
     features = _cached_windows(
-        examples, tokenizer, max_length, doc_stride, num_proc, characters=True
+        *(examples, tokenizer, max_length, doc_stride, num_proc),
+        characters=True,
+        skip_long=skip_long,
     )
     order = np.argsort(-np.array(features["length"][:]), kind="stable")
     return features.select(order, keep_in_memory=True)
-
-
-class QuestionAnsweringCollator:
-    """Pad windows to the longest of a batch.
-
-    Args:
-        tokenizer: gives the id that pads.
-        pad_to_multiple_of: pad to a multiple of this length. If `max_length` is the longest input
-            of the model, it must be a multiple of this number too.
-
-    Returns:
-        When called with a list of rows: the tensors `input_ids`, `attention_mask` and, where the
-        rows have them, `token_type_ids` (all `(B, L)`), `start_positions` and `end_positions`
-        (`(B,)`), all int64. Other columns are dropped.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, pad_to_multiple_of: int = 8) -> None:
-        if pad_to_multiple_of < 1:
-            raise UserError(f"pad_to_multiple_of is {pad_to_multiple_of}, but must be at least 1.")
-        if tokenizer.pad_token_id is None:
-            raise UserError("The tokenizer has no padding token.")
-        self.pad_to_multiple_of = pad_to_multiple_of
-        self._pad_values = {
-            "input_ids": tokenizer.pad_token_id,
-            "token_type_ids": tokenizer.pad_token_type_id,
-        }
-
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        lengths = np.array([len(row["input_ids"]) for row in rows])
-        longest = -(-lengths.max() // self.pad_to_multiple_of) * self.pad_to_multiple_of
-        mask = np.arange(longest) < lengths[:, None]
-        batch = {"attention_mask": torch.from_numpy(mask.astype(np.int64))}
-        for name, value in self._pad_values.items():
-            if name in rows[0]:
-                padded = np.full(mask.shape, value, dtype=np.int64)
-                padded[mask] = np.concatenate([row[name] for row in rows])
-                batch[name] = torch.from_numpy(padded)
-        for name in ("start_positions", "end_positions"):
-            if name in rows[0]:
-                batch[name] = torch.tensor([int(row[name]) for row in rows])
-        return batch
 
 
 class WindowLayout(NamedTuple):
@@ -149,7 +114,7 @@ class Window(NamedTuple):
         ids: `(L,)`, the tokens.
         types: `(L,)`, the token types.
         first: where its part of the context begins.
-        char_start: `(C,)`, the first character of each of its C tokens of the context.
+        char_start: `(C,)`, the first character of each of its C tokens of the context, see `whole_characters`.
         char_end: `(C,)`, the character after the last one.
     """
 
@@ -169,6 +134,7 @@ def _cached_windows(
     num_proc: int | None,
     *,
     characters: bool,
+    skip_long: bool = False,
 ) -> Dataset:
     check_window_size(max_length, doc_stride)
     layout = window_layout(tokenizer)
@@ -188,6 +154,7 @@ def _cached_windows(
     # what is left of the tokenizer decides the result.
     backend = tokenizer.backend_tokenizer.to_str()
     key = [examples._fingerprint, backend, sorted(columns), max_length, doc_stride, _CACHE_VERSION]
+    key += ["skip_long"] if skip_long else []
     fingerprint = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
     cache_file = None
     if datasets.is_caching_enabled():
@@ -203,6 +170,7 @@ def _cached_windows(
             "max_length": max_length,
             "doc_stride": doc_stride,
             "columns": list(columns),
+            "skip_long": skip_long,
         },
         batched=True,
         remove_columns=examples.column_names,
@@ -212,18 +180,6 @@ def _cached_windows(
         cache_file_name=cache_file,
         desc="Tokenising",
     )
-
-
-def check_window_size(max_length: int, doc_stride: int) -> None:
-    """Refuse windows that would overlap entirely.
-
-    Raises:
-        UserError: `doc_stride` is negative or not below `max_length`.
-    """
-    if not 0 <= doc_stride < max_length:
-        raise UserError(
-            f"doc_stride is {doc_stride}, but must be at least 0 and below max_length={max_length}."
-        )
 
 
 def window_layout(tokenizer: PreTrainedTokenizerBase) -> WindowLayout:
@@ -276,9 +232,11 @@ def _batch_of_windows(
     max_length: int,
     doc_stride: int,
     columns: list[str],
+    skip_long: bool,
 ) -> dict[str, list[Any]]:
     result: dict[str, list[Any]] = {name: [] for name in columns}
-    for window in cut_windows(batch, tokenizer, layout, max_length, doc_stride):
+    windows = cut_windows(batch, tokenizer, layout, max_length, doc_stride, skip_long=skip_long)
+    for window in windows:
         result["input_ids"].append(window.ids)
         result["length"].append(len(window.ids))
         if "token_type_ids" in columns:
@@ -303,6 +261,8 @@ def cut_windows(
     layout: WindowLayout,
     max_length: int,
     doc_stride: int,
+    *,
+    skip_long: bool = False,
 ) -> Iterator[Window]:
     """Cut a batch of questions into windows.
 
@@ -312,20 +272,20 @@ def cut_windows(
         layout: its `window_layout`.
         max_length: most tokens in a window.
         doc_stride: context tokens that two neighbouring windows share.
+        skip_long: make no window of a question that is too long.
 
     Yields:
         The windows of each question from the begin of its context to the end, in the order of the
         batch. A context without tokens has one window.
 
     Raises:
-        UserError: a question is too long; the message names its id.
+        UserError: a question is too long and must not be skipped; the message names its id.
     """
-
     place = {context: i for i, context in enumerate(dict.fromkeys(batch["context"]))}
     encoded = _tokenized(tokenizer, list(place))
     contexts = [
-        (np.array(ids, dtype=np.int32), np.array(offsets, dtype=np.int32).reshape(-1, 2))
-        for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        (np.array(ids, np.int32), whole_characters(text, np.array(pairs, np.int32).reshape(-1, 2)))
+        for text, ids, pairs in zip(place, *(encoded[k] for k in _OF_TOKENS), strict=True)
     ]
     questions = _tokenized(tokenizer, batch["question"])["input_ids"]
     for row, question in enumerate(questions):
@@ -333,6 +293,8 @@ def cut_windows(
         head, head_types = _head(question, layout)
         room = max_length - len(head) - len(layout.suffix)
         if room < 1 or (len(ids) > room and room <= doc_stride):
+            if skip_long:
+                continue
             needed = "" if room < 1 else f", and doc_stride={doc_stride} must be smaller than that"
             raise UserError(
                 f"question {batch['id'][row]}: its {len(question)} tokens leave room for"

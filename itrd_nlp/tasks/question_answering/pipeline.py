@@ -21,10 +21,10 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.models.encode import longest_input
 from itrd_nlp.models.loading import check_vocabulary, load_model, load_tokenizer
 from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.tasks.question_answering.arguments import check_window_size
 from itrd_nlp.tasks.question_answering.decoding import Span, decode_question
 from itrd_nlp.tasks.question_answering.features import (
     Window,
-    check_window_size,
     cut_windows,
     window_layout,
 )
@@ -46,7 +46,8 @@ class QuestionAnsweringPipeline(ChunkPipeline):
 
     An answer is a dict of
 
-    - `answer`: the text, `context[start:end]`;
+    - `answer`: the text, `context[start:end]`, without white space at its ends, and with whole
+      grapheme clusters: what a reader sees as one character is not cut;
     - `score`: its probability among all answers that are possible: the softmax of start logit plus
       end logit over every span of at most `max_answer_len` tokens in all windows of the context. It
       depends neither on `top_k` nor on how the windows are batched, and over all spans it sums to
@@ -132,7 +133,9 @@ class QuestionAnsweringPipeline(ChunkPipeline):
             )
         rows = (_checked(row, number) for number, row in enumerate(inputs, start=1))
         if isinstance(inputs, list | tuple):
-            checked = list(rows)  # all of them, before the first is answered
+            checked = list(rows)
+            for row in checked:  # all of them, before the first is answered
+                self.check(row, **options)
             return super().__call__(checked, batch_size=batch_size, **options) if checked else []
         return iter(super().__call__(rows, batch_size=batch_size, **options))
 

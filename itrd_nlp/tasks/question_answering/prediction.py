@@ -2,43 +2,78 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.lines import Line, read_lines
+from itrd_nlp.tasks.jobs.predict import answered
+from itrd_nlp.tasks.lines import Line, Refuse, read_lines, stop
 from itrd_nlp.tasks.question_answering.pipeline import QuestionAnsweringPipeline
 from itrd_nlp.tasks.question_answering.read import read_field, read_json
-
-logger = logging.getLogger(__name__)
 
 Question = Line
 """One question: where it stands, and a row with `question`, `context` and, if it has one, `id`."""
 
 
-def read_questions(source: str | Path) -> Iterator[Question]:
+def read_questions(source: str | Path, refuse: Refuse = stop) -> Iterator[Question]:
     """Read questions, with or without answers, which are not looked at.
 
     Args:
         source: a file that ends in `.json`: the nesting of SQuAD, 1.1 or 2.0, read as a whole. Any
             other file, or `-` for stdin: JSON lines, one object with `question`, `context` and
             perhaps `id` per line, read one at a time. Empty lines are skipped.
+        refuse: takes the sentence about a line, an article, a paragraph or a question that is not
+            of this form, when it is its turn. Default: it is raised.
 
     Returns:
         The questions, in their order.
 
     Raises:
-        UserError: the file cannot be read (at once), or a line is not such an object (when it is
-            its turn).
+        UserError: the file cannot be read (at once).
     """
     path = Path(source)
     if path.suffix == ".json":
         content, _ = read_json(path)
-        return _read_squad(content, path)
-    return read_lines(source, needs="question and context")
+        articles = read_field(content, "data", list, f"{path}: ")
+        return _read_squad(articles, path, refuse)
+    return read_lines(source, needs="question and context", refuse=refuse)
+
+
+class QuestionAnswerer:
+    """A pipeline that answers lines, see `itrd_nlp.tasks.task.Answerer`.
+
+    Args:
+        qa: the pipeline.
+        options: those of a call of it.
+    """
+
+    def __init__(self, qa: QuestionAnsweringPipeline, **options: Any) -> None:
+        self.qa, self.options = qa, options
+
+    def check(self, line: Line) -> None:
+        """Refuse a question without text, or one that leaves no room for its context.
+
+        Raises:
+            UserError: says where it stands.
+        """
+        about_windows = {k: v for k, v in self.options.items() if k != "batch_size"}
+        self.qa.check({**line.row, "id": line.where}, **about_windows)
+
+    def answer(self, lines: Iterator[Line]) -> Iterator[dict[str, Any]]:
+        """For each question `id` (if it has one), `question` and the answer, see `predict`."""
+        waiting: deque[dict[str, Any]] = deque()
+
+        def inputs() -> Iterator[dict[str, Any]]:
+            for where, row in lines:
+                waiting.append(row)
+                yield {**row, "id": where}
+
+        for answer in self.qa(inputs(), **self.options):
+            row = waiting.popleft()
+            asked = {name: row[name] for name in ("id", "question") if name in row}
+            yield {**asked, **({"answers": answer} if isinstance(answer, list) else answer)}
 
 
 def predict(
@@ -46,8 +81,7 @@ def predict(
 ) -> Iterator[dict[str, Any]]:
     """Answer questions as they come.
 
-    A question that cannot be answered is named in a warning and passed over. A line that cannot be read ends the
-    questions. Both are raised when all others are answered.
+    A question that cannot be answered is named in a warning and passed over. It is raised when all others are answered.
 
     Args:
         qa: the pipeline.
@@ -61,41 +95,35 @@ def predict(
     Raises:
         UserError: a question could not be answered or read; the message says where it stands.
     """
-    waiting: deque[dict[str, Any]] = deque()
-    refused: list[UserError] = []
-    about_windows = {name: value for name, value in options.items() if name != "batch_size"}
+    return answered(questions, QuestionAnswerer(qa, **options))
 
-    def inputs() -> Iterator[dict[str, Any]]:
+
+def _read_squad(articles: list[Any], path: Path, refuse: Refuse) -> Iterator[Question]:
+    for paragraph, at_paragraph in _paragraphs(articles, path, refuse):
         try:
-            for where, row in questions:
-                named = {**row, "id": where}
-                try:
-                    qa.check(named, **about_windows)
-                except UserError as error:
-                    logger.warning("%s It is passed over.", error)
-                    refused.append(error)
-                    continue
-                waiting.append(row)
-                yield named
-        except UserError as error:  # of the reader, which has no further question then
-            refused.append(error)
-
-    for answer in qa(inputs(), **options):
-        row = waiting.popleft()
-        asked = {name: row[name] for name in ("id", "question") if name in row}
-        yield {**asked, **({"answers": answer} if isinstance(answer, list) else answer)}
-    if refused:
-        more = f" {len(refused) - 1} more could not be answered." if len(refused) > 1 else ""
-        raise UserError(f"{refused[0]}{more}")
-
-
-def _read_squad(content: Any, path: Path) -> Iterator[Question]:
-    for a, article in enumerate(read_field(content, "data", list, f"{path}: ")):
-        at_article = f"{path}: data[{a}]."
-        for p, paragraph in enumerate(read_field(article, "paragraphs", list, at_article)):
-            at_paragraph = f"{at_article}paragraphs[{p}]."
             context = read_field(paragraph, "context", str, at_paragraph)
-            for q, qa in enumerate(read_field(paragraph, "qas", list, at_paragraph)):
-                at_question = f"{at_paragraph}qas[{q}]."
+            qas = read_field(paragraph, "qas", list, at_paragraph)
+        except UserError as error:
+            refuse(error)
+            continue
+        for q, qa in enumerate(qas):
+            at_question = f"{at_paragraph}qas[{q}]."
+            try:
                 row = {name: read_field(qa, name, str, at_question) for name in ("id", "question")}
-                yield Question(f"{path}:{row['id']}", {**row, "context": context})
+            except UserError as error:
+                refuse(error)
+                continue
+            yield Question(f"{path}:{row['id']}", {**row, "context": context})
+
+
+def _paragraphs(articles: list[Any], path: Path, refuse: Refuse) -> Iterator[tuple[Any, str]]:
+    """Each paragraph with its place."""
+    for a, article in enumerate(articles):
+        at_article = f"{path}: data[{a}]."
+        try:
+            paragraphs = read_field(article, "paragraphs", list, at_article)
+        except UserError as error:
+            refuse(error)
+            continue
+        for p, paragraph in enumerate(paragraphs):
+            yield paragraph, f"{at_article}paragraphs[{p}]."

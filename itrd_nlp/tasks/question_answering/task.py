@@ -13,6 +13,7 @@ from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerBase
 from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.tasks.lines import Line, Refuse
 from itrd_nlp.tasks.question_answering.analysis import disagreements
 from itrd_nlp.tasks.question_answering.arguments import AnswerArguments, DataArguments
 from itrd_nlp.tasks.question_answering.breakdown import breakdown
@@ -27,9 +28,9 @@ from itrd_nlp.tasks.question_answering.data import (
 from itrd_nlp.tasks.question_answering.evaluation import evaluate_predictions, load_predictions
 from itrd_nlp.tasks.question_answering.page import PAGE
 from itrd_nlp.tasks.question_answering.pipeline import load_pipeline
-from itrd_nlp.tasks.question_answering.prediction import Question, predict, read_questions
+from itrd_nlp.tasks.question_answering.prediction import QuestionAnswerer, read_questions
 from itrd_nlp.tasks.question_answering.scoring import question_scores
-from itrd_nlp.tasks.task import Task, TaskData
+from itrd_nlp.tasks.task import Answerer, Task, TaskData
 from itrd_nlp.training.record import DataRecord
 
 logger = logging.getLogger(__name__)
@@ -106,7 +107,8 @@ class QuestionAnswering(Task):
                 datasets["train"] = data_record(args.train_file, read.questions)
             if read.unlabelled:
                 datasets["unlabelled"] = data_record(args.unlabelled_file, read.unlabelled)
-        evaluation = load_evaluation_data(args, tokenizer)
+        # Before a training a question that is too long is refused; a model that is there answers all others.
+        evaluation = load_evaluation_data(args, tokenizer, skip_long=not training)
         datasets["validation"] = data_record(args.evaluation_file, len(evaluation.examples))
         return TaskData(
             examples=evaluation.examples,
@@ -159,28 +161,28 @@ class QuestionAnswering(Task):
         return disagreements(student, teacher, data.examples)
 
     @classmethod
-    def predict(
-        cls,
-        model: str,
-        source: str | None,
-        options: Any,
-        *,
-        loading: LoadingArguments,
-        device: str | None,
-        dtype: str,
-        batch_size: int | None,
-    ) -> Iterator[dict[str, Any]]:
-        """See `Task.predict` and `itrd_nlp.tasks.question_answering.prediction.predict`."""
+    def asked(cls, source: str | None, options: Any, refuse: Refuse) -> Iterator[Line]:
+        """See `Task.asked` and `itrd_nlp.tasks.question_answering.prediction.read_questions`."""
         pair = (options.question is not None, options.context is not None)
         if pair != (source is None, source is None):
             raise UserError("give either --question and --context or --input.")
         if source is None:
             row = {"question": options.question, "context": options.context}
-            questions = iter([Question("--question", row)])
-        else:
-            questions = read_questions(source)
-        if batch_size is None:
-            batch_size = 1 if source == "-" else 16
+            return iter([Line("--question", row)])
+        return read_questions(source, refuse)
+
+    @classmethod
+    def answerer(
+        cls,
+        model: str,
+        options: Any,
+        *,
+        loading: LoadingArguments,
+        device: str | None,
+        dtype: str,
+        batch_size: int,
+    ) -> Answerer:
+        """See `Task.answerer`."""
         qa = load_pipeline(
             model,
             loading=loading,
@@ -193,4 +195,4 @@ class QuestionAnswering(Task):
             doc_stride=options.doc_stride,
             handle_impossible_answer=options.handle_impossible_answer,
         )
-        return predict(qa, questions)
+        return QuestionAnswerer(qa)

@@ -446,6 +446,23 @@ def test_lines_that_are_no_json_are_named(here, line):
     assert says.startswith("stdin:1: the line is not ")
 
 
+def test_a_bad_line_is_named_and_the_others_are_answered(kind, tmp_path, caplog):
+    """As for questions: the batch of a bad line is not lost, and nothing behind it."""
+    asked = lines_without_labels(kind)[:5]
+    source, target = tmp_path / "asked.jsonl", tmp_path / "labels.jsonl"
+    good = [json.dumps(row) for row in asked]
+    source.write_text("\n".join([*good[:2], "{", good[2], "[]", '{"text": 3}', *good[3:]]))
+    arguments = ("predict", "--model", f"{kind}-student", "--input", str(source))
+    for size in ("1", "4", "16"):
+        says = refused(*arguments, "--output", str(target), "--batch_size", size)
+        assert says.startswith(f"{source}:3: the line is not JSON")
+        assert says.endswith(f" 2 more could not be answered. {target} has 5 answers.")
+        assert [row["id"] for row in rows_of(str(target))] == [0, 1, 2, 3, 4]
+    assert [f"{source}:{n}: " in m for n, m in zip((3, 5, 6), caplog.messages, strict=False)] == [
+        True
+    ] * 3
+
+
 # ---- report, card, Hub ----
 
 

@@ -60,7 +60,7 @@ def test_byte_order_marks_are_no_part_of_the_text(tmp_path, count):
 def test_other_encodings_than_utf_8_are_named_by_file_and_line(tmp_path, encoding):
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"text": "Zürich", "label": "x"}, ensure_ascii=False), encoding)
-    with pytest.raises(UserError, match=r"rows\.jsonl, line 1 is no JSON: byte \d+ is not UTF-8"):
+    with pytest.raises(UserError, match=r"rows\.jsonl:1: the line is not UTF-8"):
         read_rows(path)
 
 
@@ -71,9 +71,9 @@ def test_max_samples_reads_the_first_rows_and_no_further(write):
 @pytest.mark.parametrize(
     ("lines", "sentence"),
     [
-        (["{"], r"rows\.jsonl, line 1 is no JSON"),
-        (["[1]"], "line 1 is no JSON object"),
-        ([{"text": "a", "label": "x"}, {"text": "b"}], 'line 2: "label" is None, but must be'),
+        (["{"], r"rows\.jsonl:1: the line is not JSON"),
+        (["[1]"], ":1: the line is a list, but must be an object with"),
+        ([{"text": "a", "label": "x"}, {"text": "b"}], ':2: "label" is None, but must be'),
         ([{"text": " ", "label": "x"}], "\"text\" is ' ', but must be a string that is not empty"),
         ([{"text": "a", "text_pair": 3, "label": "x"}], '"text_pair" is 3'),
         ([{"tokens": [], "labels": []}], '"tokens" must be a list of words, at least one'),
@@ -84,14 +84,17 @@ def test_max_samples_reads_the_first_rows_and_no_further(write):
         ([{"text": "a", "label": 1.5}], "an integer, true or false"),
         ([{"text": "a", "label": None}], '"label" is None, but must be'),
         ([{"text": 3, "label": "x"}], '"text" is 3, but must be a string'),
-        (["null"], "line 1 is no JSON object"),
-        (['{"text": "\\ud800", "label": "x"}'], r"line 1: \"text\" is '\\ud800', but must be"),
-        (['{"text": "a", "label": "\\ud800"}'], r"line 1: \"label\" is '\\ud800', but must be"),
+        (["null"], ":1: the line is null, but must be an object with"),
+        (['{"text": "\\ud800", "label": "x"}'], r":1: \"text\" is '\\ud800', but must be"),
+        (['{"text": "a", "label": "\\ud800"}'], r":1: \"label\" is '\\ud800', but must be"),
         (['{"text": "a", "label": "x", "text_pair": "\\udfff"}'], r"\"text_pair\" is '\\udfff'"),
         (['{"tokens": ["\\ud800"], "labels": ["x"]}'], '"tokens" must be a list of words'),
         (['{"tokens": ["a"], "labels": ["\\ud800"]}'], r"'\\ud800' is among \"labels\""),
-        ([{"text": "a", "label": "x"}, "[" * 100_000], "line 2 is no JSON: it is nested too deep"),
-        ([{"text": "a", "label": "x"}, {"tokens": ["a"], "labels": ["x"]}], "line 2 is of another"),
+        (
+            [{"text": "a", "label": "x"}, "[" * 100_000],
+            r":2: the line is not JSON \(it is nested too deep\)",
+        ),
+        ([{"text": "a", "label": "x"}, {"tokens": ["a"], "labels": ["x"]}], ":2 is of another"),
         ([""], "holds no row"),
     ],
 )
@@ -101,7 +104,7 @@ def test_what_is_wrong_is_named_by_file_line_and_field(write, lines, sentence):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"none\.jsonl does not exist"):
+    with pytest.raises(UserError, match=r"none\.jsonl: there is no such file"):
         read_rows(tmp_path / "none.jsonl")
 
 

@@ -113,6 +113,9 @@ def test_predictions_are_counted_and_scored(write_squad: Callable[..., Path]) ->
     half = dict(list(answers.items())[::2])
     result = evaluate_predictions(half | {"unknown": "x"}, examples)
     assert result["missing"] == len(answers) - len(half)
+    first = next(iter(answers))
+    others = {name: text for name, text in answers.items() if name != first}
+    assert evaluate_predictions(others, examples)["missing"] == 1
     assert result["exact_match"] == pytest.approx(100 * len(half) / len(answers))
 
 

@@ -399,3 +399,13 @@ def test_a_bad_row_of_a_stream_comes_after_the_answers_before_it(
 def test_an_unknown_option_is_an_error(qa: QuestionAnsweringPipeline) -> None:
     with pytest.raises(TypeError, match="max_answer_length"):
         qa(PAIR, max_answer_length=3)
+
+
+def test_a_list_is_looked_at_before_the_first_of_it_is_answered(
+    qa: QuestionAnsweringPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one question that is too long would cost the answers to all before it."""
+    monkeypatch.setattr(qa.model, "forward", None)  # it is not asked
+    long = {"question": "the " * 500, "context": "the river", "id": "last"}
+    with pytest.raises(UserError, match="question last: its 500 tokens leave room for 0 tokens"):
+        qa([{"question": "the", "context": "the river"}] * 3 + [long])
