@@ -78,7 +78,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def logged_steps(done: Done) -> int:
-    return sum(line.startswith("{'loss'") for line in done.out.splitlines())
+    return sum(
+        re.match(r"step +\d+/\d+ +loss ", line) is not None for line in done.out.splitlines()
+    )
 
 
 def refusal(done: Done) -> str:
