@@ -170,7 +170,7 @@ class DistillationModel(nn.Module):
             mask = token_mask(self.student, inputs)
         task_loss = None
         if args.w_task > 0:
-            if positions:
+            if len(positions) == 2:  # one of them alone is a misnamed column
                 if mask is None:
                     raise UserError("The batch has answers, but no tokens that could be answers.")
                 start, end = student.logits["start_logits"], student.logits["end_logits"]

@@ -88,6 +88,11 @@ class FineTuningArguments(TrainingOptions, TrainingArguments):
         if self.bf16 and self.use_cpu and not self.emulate_bf16 and not cpu_has_bf16():
             self.bf16 = False
             warn_of_fp32()
+        if self.fsdp_config is not None and not self.fsdp:
+            raise UserError(
+                "fsdp_config is given, but fsdp is not, so that it would do nothing; leave it out, or shard by "
+                "accelerate launch with configs/accelerate/fsdp2.yaml."
+            )
         if self.accelerator_config is None and self.dataloader_pin_memory and not self.use_cpu:
             self.accelerator_config = {"non_blocking": True}
         super().__post_init__()

@@ -20,6 +20,7 @@ from transformers import (
 
 # `step` and `lr` say these. The norm of the gradient is for trackers.
 _NOT_SHOWN = ("epoch", "learning_rate", "grad_norm", "total_flos", "loss")
+_TIMES = ("_runtime", "_per_second", "_time")
 
 
 def log_line(logs: Mapping[str, Any], state: TrainerState) -> str:
@@ -37,14 +38,18 @@ def log_line(logs: Mapping[str, Any], state: TrainerState) -> str:
         >>> log_line({"loss": 3.25, "kd": 0.5, "corr_1:2": 7.0, "corr": 7.0, "learning_rate": 3e-4}, state)
         'step   50/250  loss      3.25  kd       0.5  corr         7  lr    0.0003'
     """
-    if "train_runtime" in logs:
+    if "train_loss" in logs:  # include_num_input_tokens_seen puts a time into every row
         seconds = logs["train_runtime"]
         return f"{state.global_step} steps in {seconds:.0f} s, mean loss {logs['train_loss']:.4g}"
     width = len(str(state.max_steps))
     step = f"step {state.global_step:>{width}}/{state.max_steps}"
     if "loss" not in logs:
         return "  ".join([step, *_metrics(logs)])
-    terms = {n: v for n, v in logs.items() if n not in _NOT_SHOWN and ":" not in n}
+    terms = {
+        n: v
+        for n, v in logs.items()
+        if n not in _NOT_SHOWN and ":" not in n and not n.endswith(_TIMES)
+    }
     shown = {"loss": logs["loss"], **terms, "lr": logs.get("learning_rate")}
     cells = [f"{name} {value:>9.4g}" for name, value in shown.items() if value is not None]
     return "  ".join([step, *cells])
@@ -52,8 +57,7 @@ def log_line(logs: Mapping[str, Any], state: TrainerState) -> str:
 
 def _metrics(logs: Mapping[str, Any]) -> list[str]:
     """The metrics of an evaluation, without its times."""
-    times = ("_runtime", "_per_second", "_time")
-    shown = {n: v for n, v in logs.items() if n not in _NOT_SHOWN and not n.endswith(times)}
+    shown = {n: v for n, v in logs.items() if n not in _NOT_SHOWN and not n.endswith(_TIMES)}
     return [f"{n} {v:.4g}" if isinstance(v, float) else f"{n} {v}" for n, v in shown.items()]
 
 
