@@ -80,6 +80,16 @@ class ITRDTrainingArguments(
                 f"fade_ratio is {self.fade_ratio}, but w_task and w_kd are 0, so that nothing would be learned in the "
                 "end; set it to 0, or one of them to more."
             )
+        if self.hidden_share > 0 and not (self.needs_hidden_states and self.w_task + self.w_kd > 0):
+            raise UserError(
+                f"hidden_share is {self.hidden_share}, but it needs a loss between hidden states (beta_corr, beta_mi "
+                "or peer_losses) and another loss beside it (w_task or w_kd); set it to 0."
+            )
+        if self.hidden_share > 0 and (self.fsdp or self.deepspeed):
+            raise UserError(
+                f"hidden_share is {self.hidden_share}, but under FSDP and DeepSpeed no gradient of a single state can "
+                "be measured; set it to 0."
+            )
         if self.mi_gather and self.mi_view == "sequence":
             raise UserError(
                 "mi_gather is true and mi_view is 'sequence', but each sequence has its own loss there and nothing to "

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.distributed import gather_pairs, sum_over_ranks, world_size
+from itrd_nlp.distillation.gradient_share import GradientShare
 from itrd_nlp.distillation.samples import (
     Views,
     alike_together,
@@ -55,12 +56,14 @@ class BatchShare:
         logits: share of the rows, for KD. If each token has logits, it is the share of the valid tokens. Default: 1.
         batch: one divided by the number of micro-batches, for terms that are statistics of a batch. Default: 1.
         hidden: factor of the weights of all terms that read hidden states. It is 1 unless they fade. Default: 1.
+        measure: whether to measure the gradients for ``hidden_share``. Default: false.
     """
 
     task: Tensor | float = 1.0
     logits: Tensor | float = 1.0
     batch: float = 1.0
     hidden: float = 1.0
+    measure: bool = False
 
 
 class ITRDObjective(nn.Module):
@@ -122,6 +125,7 @@ class ITRDObjective(nn.Module):
         peers = args.peers
         self.peers = nn.ModuleDict({term_name(peer): peer(sizes, self.pairs) for peer in peers})
         self.peer_weights = {term_name(peer): weight for peer, weight in peers.items()}
+        self.balance = GradientShare(args.hidden_share) if args.hidden_share > 0 else None
 
     def forward(
         self,
@@ -147,64 +151,48 @@ class ITRDObjective(nn.Module):
         Returns:
             Scalars by name. ``loss`` is the weighted total with its gradient. The terms are detached and have no
             weight: ``task``, ``kd``, ``corr`` and ``mi`` over all pairs, ``corr_1:4`` and ``mi_1:4`` and so on for
-            single pairs, and peers by their own names, such as ``patient_kd``. Every value is multiplied by its share.
+            single pairs, peers by their own names, such as ``patient_kd``, and ``hidden_scale`` with ``hidden_share``.
+            Every value is multiplied by its share.
         """
         args = self.args
         terms: dict[str, Tensor] = {}
-        weighted: list[Tensor] = []
+        of_answers: list[Tensor] = []
+        of_hidden: list[Tensor] = []
 
-        def add(name: str, weight: float, value: Tensor) -> None:
+        def add(name: str, weight: float, value: Tensor, weighted: list[Tensor]) -> None:
             terms[name] = value.detach()
             weighted.append(weight * value)
 
         if task_loss is not None:
             part = torch.as_tensor(share.task, device=task_loss.device)
             # The mean over no labels is NaN. A process without labels adds 0 while other processes have some.
-            add("task", args.w_task, torch.where(part > 0, task_loss.float() * part, 0))
+            add("task", args.w_task, torch.where(part > 0, task_loss.float() * part, 0), of_answers)
         if teacher is not None and args.w_kd > 0:
-            add("kd", args.w_kd, self._kd(student, teacher, mask, kind) * share.logits)
+            kd = _logit_loss(student, teacher, mask, kind, args.temperature)
+            add("kd", args.w_kd, kd * share.logits, of_answers)
         if teacher is not None and self.pairs:
             for name, beta, values in self._layer_losses(student, teacher, mask):
                 values = values * share.batch
                 for pair, value in zip(self.pairs, values.detach(), strict=True):
                     terms[f"{name}_{pair}"] = value
                 value = values.sum() if args.layer_reduction == "sum" else values.mean()
-                add(name, beta * share.hidden, value)
-            for name, peer in self.peers.items():
-                weight = self.peer_weights[name] * share.hidden
-                value = peer(
-                    student, teacher, mask_for_peers(student, teacher, self.pairs[0], mask)
-                )
-                add(name, weight, value * share.batch)
-        return {"loss": torch.stack(weighted).sum(), **terms}
+                add(name, beta * share.hidden, value, of_hidden)
+            for name, weight, value in self._peer_losses(student, teacher, mask):
+                add(name, weight * share.hidden, value * share.batch, of_hidden)
+        if self.balance is not None and of_hidden:
+            state = student.hidden_states[max(pair.student for pair in self.pairs)]
+            scale = self.balance(of_answers, of_hidden, state, share.hidden, measure=share.measure)
+            terms["hidden_scale"] = scale * share.batch
+            of_hidden = [scale * value for value in of_hidden]
+        return {"loss": torch.stack([*of_answers, *of_hidden]).sum(), **terms}
 
-    def _kd(
-        self, student: EncoderOutput, teacher: EncoderOutput, mask: Tensor | None, kind: LogitKind
-    ) -> Tensor:
-        temperature = self.args.temperature
-        for name, value in student.logits.items():
-            other = teacher.logits.get(name)
-            if other is None or other.shape != value.shape:
-                found = "none" if other is None else str(tuple(other.shape))
-                raise UserError(
-                    f"{name} of the student have the shape {tuple(value.shape)} and of the teacher {found}, so that KD "
-                    "cannot compare them; give models with heads of one kind, or set w_kd to 0."
-                )
-        if "start_logits" in student.logits:
-            return span_kd_loss(
-                student.logits["start_logits"],
-                student.logits["end_logits"],
-                teacher.logits["start_logits"],
-                teacher.logits["end_logits"],
-                temperature=temperature,
-                mask=mask,
-            )
-        logits, target = student.logits["logits"], teacher.logits["logits"]
-        rows = mask if logits.dim() == 3 else None
-        if kind == "values":
-            return value_kd_loss(logits, target, sample_mask=rows)
-        loss = bernoulli_kd_loss if kind == "labels" else kd_loss
-        return loss(logits, target, temperature=temperature, sample_mask=rows)
+    def _peer_losses(
+        self, student: EncoderOutput, teacher: EncoderOutput, mask: Tensor | None
+    ) -> Iterator[tuple[str, float, Tensor]]:
+        """Yield name, weight and value of each loss of another paper."""
+        for name, peer in self.peers.items():
+            valid = mask_for_peers(student, teacher, self.pairs[0], mask)
+            yield name, self.peer_weights[name], peer(student, teacher, valid)
 
     def _layer_losses(
         self, student: EncoderOutput, teacher: EncoderOutput, mask: Tensor | None
@@ -306,3 +294,36 @@ class ITRDObjective(nn.Module):
         if self.args.mi_view == "pooled":
             return self.args.per_device_train_batch_size
         return self.args.mi_max_samples // (world_size() if self.args.mi_gather else 1)
+
+
+def _logit_loss(
+    student: EncoderOutput,
+    teacher: EncoderOutput,
+    mask: Tensor | None,
+    kind: LogitKind,
+    temperature: float,
+) -> Tensor:
+    """Return the KD loss of the logits, by what they mean."""
+    for name, value in student.logits.items():
+        other = teacher.logits.get(name)
+        if other is None or other.shape != value.shape:
+            found = "none" if other is None else str(tuple(other.shape))
+            raise UserError(
+                f"{name} of the student have the shape {tuple(value.shape)} and of the teacher {found}, so that KD "
+                "cannot compare them; give models with heads of one kind, or set w_kd to 0."
+            )
+    if "start_logits" in student.logits:
+        return span_kd_loss(
+            student.logits["start_logits"],
+            student.logits["end_logits"],
+            teacher.logits["start_logits"],
+            teacher.logits["end_logits"],
+            temperature=temperature,
+            mask=mask,
+        )
+    logits, target = student.logits["logits"], teacher.logits["logits"]
+    rows = mask if logits.dim() == 3 else None
+    if kind == "values":
+        return value_kd_loss(logits, target, sample_mask=rows)
+    loss = bernoulli_kd_loss if kind == "labels" else kd_loss
+    return loss(logits, target, temperature=temperature, sample_mask=rows)

@@ -109,6 +109,16 @@ class LossWeights:
             "states fall evenly to 0. From 0 (they stay) to 1 (they fall from the first step on).",
         ),
     )
+    hidden_share: float = field(
+        default=0.0,
+        metadata=Metadata(
+            role=Role.OBJECTIVE,
+            range=Range(least=0, below=1),
+            help="Share of the gradient that all losses between hidden states hold together, measured every 20 steps "
+            "at the student's last hidden state of layer_map. Their weights then count only among themselves. 0: the "
+            "weights stay as they are.",
+        ),
+    )
 
 
 @dataclass

@@ -101,8 +101,8 @@ class StepTotals:
         self.micro_batches = micro_batches
         self.world_size = world_size
 
-    def share(self, inputs: dict[str, Any]) -> BatchShare:
-        """Return the share of one micro-batch."""
+    def share(self, inputs: dict[str, Any], *, measure: bool = False) -> BatchShare:
+        """Return the share of one micro-batch, see `BatchShare` for ``measure``."""
         counts = self.counts.clamp(min=1)  # a step without labels has no task loss
         shares = counts_of(inputs).to(counts.device) / counts * self.world_size
         labels = inputs.get("labels")
@@ -112,6 +112,7 @@ class StepTotals:
             task=shares[0],
             logits=shares[2] if per_token else shares[1],
             batch=1.0 / self.micro_batches,
+            measure=measure,
         )
 
 

@@ -17,6 +17,7 @@ from itrd_nlp.distillation.arguments import (
     scalar_objective,
 )
 from itrd_nlp.distillation.compatibility import Access, access_of, plan
+from itrd_nlp.distillation.gradient_share import EVERY
 from itrd_nlp.distillation.model import DistillationModel, logit_kind, mean_logits
 from itrd_nlp.distillation.preparing import (
     check_optimizer,
@@ -38,7 +39,7 @@ from itrd_nlp.training.results import size
 
 __all__ = ["OBJECTIVE_WEIGHTS_NAME", "ITRDTrainer"]
 
-_LATER_ARGUMENTS = ("peer_losses", "warm_start_ratio", "fade_ratio")
+_LATER_ARGUMENTS = ("peer_losses", "warm_start_ratio", "fade_ratio", "hidden_share")
 
 
 class ITRDTrainer(StudentTrainer):
@@ -176,7 +177,7 @@ class ITRDTrainer(StudentTrainer):
         if not isinstance(num_items_in_batch, StepTotals):
             return super().compute_loss(model, inputs, return_outputs, None)
         teacher_output = self._teacher_output(inputs) if self._run_teachers else None
-        share = num_items_in_batch.share(inputs)
+        share = num_items_in_batch.share(inputs, measure=self.state.global_step % EVERY == 0)
         done, fade = self.state.global_step / self.state.max_steps, self.args.fade_ratio
         if done < self.args.warm_start_ratio:
             share = dataclasses.replace(share, task=0.0, logits=0.0)
