@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -96,3 +97,24 @@ def test_every_config_is_a_mapping(path: Path) -> None:
 
 def test_the_entry_of_continuous_integration_is_executable() -> None:
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_the_workflow_tests_every_python_that_is_allowed_by_the_command_of_this_machine() -> None:
+    text = (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
+    jobs = yaml.safe_load(text)["jobs"]
+    pythons = jobs["pinned"]["strategy"]["matrix"]["python"]
+    assert PROJECT["requires-python"] == f">={pythons[0]}"
+    assert jobs["pinned"]["steps"][-1]["run"] == "make test PYTHON=python"
+    assert not jobs["pinned"].get("continue-on-error")
+    (extras,) = re.findall(r"\[([\w,]+)\]", jobs["newest"]["steps"][2]["run"])
+    assert set(extras.split(",")) == PROJECT["optional-dependencies"].keys()
+
+
+def test_the_citation_is_that_of_the_readme_and_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == itrd_nlp.__version__
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    paper = citation["preferred-citation"]
+    assert f"title     = {{{paper['title']}}}" in readme
+    authors = (f"{a['family-names']}, {a['given-names']}" for a in paper["authors"])
+    assert f"author    = {{{' and '.join(authors)}}}" in readme

@@ -103,14 +103,14 @@ def asked_task(arguments: Sequence[str], *, model_option: str | None = None) -> 
 
 def _value_of(option: str, arguments: Sequence[str]) -> str | None:
     """The value of an option on the command line, else in the config that comes first or in its bases."""
-    found = None
+    found: str | None = None
     for i, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
         if flag == f"--{option}":
             found = value if equals else next(iter(arguments[i + 1 :]), None)
     if found is None and arguments and not arguments[0].startswith("-"):
-        value = read_config(find_config(arguments[0])).values.get(option)
-        found = None if value is None else str(value)
+        named = read_config(find_config(arguments[0])).values.get(option)
+        found = None if named is None else str(named)
     return found
 
 

@@ -12,7 +12,8 @@ from matplotlib.ticker import MaxNLocator
 
 from itrd_nlp.compare.tables import TEACHER, Row
 
-_PAIRS = matplotlib.colormaps["tab20"].colors  # a dark one, a light one, ...
+_TAB20 = matplotlib.colormaps["tab20"]
+_PAIRS = [_TAB20(i) for i in range(_TAB20.N)]  # a dark one, a light one, ...
 _COLOURS = (*_PAIRS[::2], *_PAIRS[1::2])
 _MARKERS = "oDs^vP*X"
 _STYLE: Any = {
@@ -70,8 +71,8 @@ def score_against_cost(rows: Sequence[Row]) -> Figure | None:
     """F1 over the seconds of a training step, or of the whole training where steps were not measured (cf. figure 2 of
     the paper, which has images a second)."""
     measured = all(row.cost is not None for row in rows)
-    points = [(row, row.cost if measured else row.seconds) for row in rows]
-    points = [(row, x) for row, x in points if x is not None]
+    found = [(row, row.cost if measured else row.seconds) for row in rows]
+    points = [(row, x) for row, x in found if x is not None]
     if not points:
         return None
     figure = Figure(figsize=(6.5, 4.0), layout="constrained")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from numpy.typing import NDArray
 
@@ -20,11 +20,11 @@ Parse = Callable[[Sequence[type], Sequence[str]], Any]
 class ComparedTask(Protocol):
     """The part of a task that a comparison uses; see `itrd_nlp.tasks.task.Task`."""
 
-    name: str
-    arguments: type
-    metrics: Mapping[str, str]
-    main_metric: str
-    page: TaskPage
+    name: ClassVar[str]
+    arguments: ClassVar[type]
+    metrics: ClassVar[Mapping[str, str]]
+    main_metric: ClassVar[str]
+    page: ClassVar[TaskPage]
 
     @classmethod
     def scores(cls, args: Any, answers: Mapping[str, Any]) -> dict[str, NDArray[Any]]:

@@ -160,7 +160,7 @@ def _reference(model: PreTrainedModel) -> PreTrainedModel:
     A deep copy would take along the autocast that accelerate puts around the forward of a model in training.
     """
     with torch.random.fork_rng(devices=[]):  # its first weights are random
-        reference = type(model)._from_config(
+        reference: PreTrainedModel = type(model)._from_config(
             copy.deepcopy(model.config), attn_implementation="eager", dtype=torch.float32
         )
     reference.load_state_dict(model.state_dict())
@@ -168,7 +168,8 @@ def _reference(model: PreTrainedModel) -> PreTrainedModel:
         raise UserError(
             "the model has more than 2 GB of weights in fp32, which one ONNX file cannot hold."
         )
-    return reference.eval()
+    reference.eval()
+    return reference
 
 
 def _write_graph(

@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from itrd_nlp.cli.local_paths import arguments_of, check_local_paths
 from itrd_nlp.cli.parser import parse
 from itrd_nlp.errors import UserError
 from itrd_nlp.training.ranges import Range
@@ -81,25 +82,26 @@ def main() -> None:
         arguments = ["--model", *arguments]
     args, space = parse((DemoArguments, SpaceArguments), arguments, description=__doc__)
     if space.push_space is not None:
-        _push(args, space)
+        _push(space.push_space, args, space)
     elif space != SpaceArguments():
         raise UserError("student_repo, teacher_repo and private need --push_space USER/NAME.")
     elif args.model is None:
         raise UserError("give the folder of a student, as in `itrd-nlp demo runs/my_student`.")
     else:
-        _serve(args)
+        _serve(args.model, args)
 
 
-def _serve(args: DemoArguments) -> None:
+def _serve(model: str, args: DemoArguments) -> None:
+    check_local_paths(arguments_of([args]))
     from itrd_nlp.tasks.demo import build_demo, launch, recorded_teacher
     from itrd_nlp.tasks.question_answering.pipeline import load_pipeline
 
-    teacher = args.teacher or recorded_teacher(args.model)
-    pipelines = [load_pipeline(name, device=args.device) for name in (args.model, teacher) if name]
+    teacher = args.teacher or recorded_teacher(model)
+    pipelines = [load_pipeline(name, device=args.device) for name in (model, teacher) if name]
     launch(build_demo(*pipelines), host=args.host, port=args.port)
 
 
-def _push(args: DemoArguments, space: SpaceArguments) -> None:
+def _push(name: str, args: DemoArguments, space: SpaceArguments) -> None:
     from itrd_nlp.tasks.space import push_space
 
     student = space.student_repo
@@ -109,4 +111,4 @@ def _push(args: DemoArguments, space: SpaceArguments) -> None:
         raise UserError(
             "a Space loads its models from the Hub: push the student first, and give its id by --student_repo."
         )
-    print(push_space(space.push_space, student, space.teacher_repo, private=space.private))
+    print(push_space(name, student, space.teacher_repo, private=space.private))

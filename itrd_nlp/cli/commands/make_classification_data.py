@@ -10,6 +10,7 @@ import itertools
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from itrd_nlp.cli.parser import parse
 from itrd_nlp.files import replacing, writing
@@ -55,10 +56,11 @@ def main() -> None:
             inputs=[args.train_file, args.validation_file],
             ours=holds_rows("label", "labels"),
         )
-    for split, name, source in (
+    sources: tuple[tuple[Literal["train", "validation"], str, str], ...] = (
         ("train", "train", args.train_file),
         ("validation", "dev", args.validation_file),
-    ):
+    )
+    for split, name, source in sources:
         examples = read_squad(source, split=split, max_samples=args.max_samples).to_list()
         for task, make in (("sentences", sentence_pairs), ("punctuation", punctuation_marks)):
             path = folder / f"{task}-{name}.jsonl"

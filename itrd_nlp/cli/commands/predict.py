@@ -11,13 +11,14 @@ grow with the number of lines.
 """
 
 import contextlib
+import io
 import json
 import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from itrd_nlp.cli.jobs import TaskArguments, asked_name, asked_task
 from itrd_nlp.cli.local_paths import arguments_of, check_local_paths
@@ -115,12 +116,13 @@ def _shown(output: str) -> str:
 
 
 @contextlib.contextmanager
-def _writing(output: str) -> Iterator[TextIO]:
+def _writing(output: str) -> Iterator[IO[str]]:
     """Stdout, or a file that is under its name only when it is complete."""
     from itrd_nlp.files import replacing, writing
 
     if output == "-":
-        sys.stdout.reconfigure(encoding="utf-8")
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")
         try:
             yield sys.stdout
         except BrokenPipeError:  # such as `| head`, which has what it wants

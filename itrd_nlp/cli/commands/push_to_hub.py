@@ -10,6 +10,7 @@ HF_TOKEN; there is no option for a token, which other users of the machine could
 
 from dataclasses import dataclass, field
 
+from itrd_nlp.cli.local_paths import arguments_of, check_local_paths
 from itrd_nlp.cli.parser import parse
 
 
@@ -42,6 +43,7 @@ class PushArguments:
 
 def main() -> None:
     (args,) = parse([PushArguments], description=__doc__)
+    check_local_paths(arguments_of([args]))
     from rich.console import Console
     from rich.table import Table
 
