@@ -115,7 +115,7 @@ def test_help_names_our_options_before_those_of_transformers(run_script):
     done = run_script("train_squad.py", "--help")
     assert done.returncode == 0
     order = [
-        done.stdout.index(f) for f in ("--teacher", "--train_file", "--w_kd", "--learning_rate")
+        done.stdout.index(f) for f in ("--teacher", "--w_kd", "--train_file", "--learning_rate")
     ]
     assert order == sorted(order)
 
