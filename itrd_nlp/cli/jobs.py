@@ -28,7 +28,7 @@ from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks import DEFAULT_TASK, TASKS, options_of, task_named, task_of
 from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
 from itrd_nlp.training.options import TrainingOptions
-from itrd_nlp.training.ranges import Range
+from itrd_nlp.training.ranges import BATCH
 from itrd_nlp.training.roles import Metadata
 from itrd_nlp.training.targets import check_target_file
 from itrd_nlp.training.yaml_files import read_config
@@ -66,7 +66,7 @@ class EvaluationArguments:
     )
     batch_size: int = field(
         default=64,
-        metadata=Metadata(help="Windows a process and step.", range=Range(least=1, whole=True)),
+        metadata=Metadata(help="Windows a process and step.", range=BATCH),
     )
     bf16: bool = field(default=False, metadata={"help": "Run the model under bf16 autocast."})
     dtype: str = field(

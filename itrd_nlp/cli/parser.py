@@ -25,7 +25,7 @@ from transformers.hf_argparser import HfArgumentParser
 from itrd_nlp.cli.configs import find_base, find_config
 from itrd_nlp.errors import UserError, did_you_mean
 from itrd_nlp.files import MASK
-from itrd_nlp.publish.privacy import keep_tokens_out
+from itrd_nlp.publish.privacy import keep_secrets_out, keep_tokens_out
 from itrd_nlp.training.ranges import check_values
 from itrd_nlp.training.secrets import is_secret_name
 from itrd_nlp.training.yaml_files import read_config
@@ -109,6 +109,9 @@ def answer_help(
 
 def _build(dataclass_type: type, namespace: argparse.Namespace) -> Any:
     fields = dataclasses.fields(dataclass_type)
+    for f in fields:
+        if f.init and f.default != "" and getattr(namespace, f.name) == "":
+            raise UserError(f"{f.name} is empty, but must be a text, or left out.")
     try:
         built = dataclass_type(**{f.name: getattr(namespace, f.name) for f in fields if f.init})
     except UserError:
@@ -169,6 +172,7 @@ class _Parser(HfArgumentParser):
         }
         values = {}
         config = read_config(file, inherits="base" not in self.hints)
+        keep_secrets_out(config.values)  # before a sentence about another value quotes one
         for key, value in config.values.items():
             where = config.files[key]
             if key not in actions:

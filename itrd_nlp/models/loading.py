@@ -21,6 +21,7 @@ from itrd_nlp.files import MANIFEST_NAME, damage
 from itrd_nlp.models.fast_attention import check_fast_attention
 from itrd_nlp.models.options import LoadingArguments
 
+MOST_LAYERS = 10_000
 NEW_HEAD = ("encoder", "student")
 """Roles of models that are trained, so that their checkpoints may lack the weights of the head."""
 
@@ -58,6 +59,7 @@ def load_model(
     check_model_folder(name, role)
     try:
         config = AutoConfig.from_pretrained(name, revision=args.model_revision)
+        _check_layers(config)
         if dropout is not None:
             set_dropout(config, dropout)
         if labels is not None:
@@ -81,6 +83,25 @@ def load_model(
     if role not in NEW_HEAD:
         _check_trained_head(model, f"{role} {name}", head, info["missing_keys"])
     return model
+
+
+def saved_class(config: Any) -> str:
+    """The name of the class whose weights lie beside a configuration; "" where it names none."""
+    names = config.architectures
+    return names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
+
+
+def _check_layers(config: Any) -> None:
+    """Refuse a configuration whose layers transformers would make one by one for hours, before it looks at the weights.
+
+    Raises:
+        ValueError: names the field.
+    """
+    layers = getattr(config, "num_hidden_layers", None)
+    if isinstance(layers, int) and layers > MOST_LAYERS:
+        raise ValueError(
+            f"num_hidden_layers is {layers} in config.json, but at most {MOST_LAYERS} are taken"
+        )
 
 
 def _check_weights(model: PreTrainedModel, info: Any, who: str) -> None:
@@ -306,7 +327,7 @@ def _check_trained_head(
     model: PreTrainedModel, who: str, head: type[Any], missing: Iterable[str]
 ) -> None:
     """Refuse a checkpoint without the head, and one with another head whose weights have the same names."""
-    saved = (model.config.architectures or [""])[0]
+    saved = saved_class(model.config)
     needed = type(model).__name__.partition("For")[2]
     if "For" in saved and saved.partition("For")[2] != needed:
         raise UserError(

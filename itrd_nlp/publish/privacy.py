@@ -112,6 +112,11 @@ def keep_tokens_out(*arguments: Any) -> None:
     keep_out(*tokens_in_use(*arguments))
 
 
+def keep_secrets_out(config: Mapping[str, Any]) -> None:
+    """From now on neither a file nor a sentence of a command holds the values of the secret keys of a configuration."""
+    keep_out(*(value.strip() for value in _secret_values(config)))
+
+
 def without_tokens(text: str) -> str:
     """A text without tokens: those in use by their value, others by their shape."""
     return _TOKEN.sub(MASK, without(text, tokens_in_use()))

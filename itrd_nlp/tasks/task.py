@@ -340,7 +340,8 @@ def architecture_of(
     else:
         return None
     names = content.get("architectures") if isinstance(content, dict) else None
-    return str(names[0]) if names else None
+    known = isinstance(names, list) and names and isinstance(names[0], str)
+    return names[0] if known else None
 
 
 def fits(task: type[Task], record: RunRecord | None, architecture: str | None) -> bool:

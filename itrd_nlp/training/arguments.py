@@ -16,7 +16,7 @@ from transformers import TrainingArguments
 from itrd_nlp.errors import UserError, did_you_mean
 from itrd_nlp.training.options import TrainingOptions
 from itrd_nlp.training.precision import cpu_has_bf16
-from itrd_nlp.training.ranges import COUNT, COUNT_FROM_0, SEED, Range, check_values
+from itrd_nlp.training.ranges import BATCH, COUNT, COUNT_FROM_0, SEED, Range, check_values
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ OF_TRANSFORMERS = {
     **dict.fromkeys(("num_train_epochs", "warmup_steps", "eval_delay"), _NOT_NEGATIVE),
     **dict.fromkeys(("logging_steps", "eval_steps", "save_steps", "adam_epsilon"), _POSITIVE),
     **dict.fromkeys(("adam_beta1", "adam_beta2", "label_smoothing_factor"), _BELOW_1),
-    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), COUNT),
+    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), BATCH),
     **dict.fromkeys(("gradient_accumulation_steps", "eval_accumulation_steps"), COUNT),
     "torch_empty_cache_steps": COUNT,
     **dict.fromkeys(("ddp_bucket_cap_mb", "dataloader_prefetch_factor", "ddp_timeout"), COUNT),

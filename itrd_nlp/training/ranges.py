@@ -68,6 +68,7 @@ class Range:
 COUNT = Range(least=1, whole=True)
 COUNT_FROM_0 = Range(least=0, whole=True)
 SEED = Range(least=0, most=2**32 - 1, whole=True)  # numpy takes no other
+BATCH = Range(least=1, most=2**20, whole=True)  # torch makes a list of this length
 PROCESSES = Range(least=1, most=1024, whole=True)
 
 

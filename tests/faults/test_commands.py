@@ -194,6 +194,10 @@ def test_a_local_path_that_is_missing_is_not_looked_up_on_the_hub(
         (("--doc_stride", "48"), "doc_stride is 48, but must be at least 0 and below max_length"),
         (("--max_length", "1"), "doc_stride is 16, but must be at least 0 and below max_length=1"),
         (("--peer_losses", "{"), "peer_losses is '{'"),
+        (("--output_dir", ""), "output_dir is empty, but must be"),
+        (("--train_file", ""), "train_file is empty, but must be"),
+        (("--teacher", ""), "teacher is empty, but must be"),
+        (("--per_device_eval_batch_size", str(2**31 - 1)), "but must be from 1 to 1048576"),
         (("--layer_map", "1:99"), "1:99"),
     ],
 )
@@ -257,6 +261,40 @@ def test_weights_that_do_not_fit_or_could_do_harm_are_one_sentence(
     assert not (root / "harm").exists()
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("num_hidden_layers", 10**9, "num_hidden_layers is 1000000000 in config.json, but at most"),
+        ("vocab_size", 10**12, "model student cannot be loaded: "),
+        ("max_position_embeddings", -5, "model student cannot be loaded: "),
+        ("id2label", {"a": "b"}, "model student cannot be loaded: "),
+        ("auto_map", {"AutoConfig": "evil.Config"}, "custom code"),
+    ],
+)
+def test_a_configuration_that_no_model_has_is_one_sentence_at_once(
+    field: str, value: Any, sentence: str, root: Path
+) -> None:
+    path = root / "student" / "config.json"
+    changed = json.loads(path.read_text()) | {field: value}
+    if field == "auto_map":
+        changed["model_type"] = "evil"
+        (root / "student" / "evil.py").write_text('open("harm", "w")\n')
+    path.write_text(json.dumps(changed))
+    began = time.process_time()
+    assert sentence in refused(*EVALUATE, "--validation_file", "dev.json")
+    assert time.process_time() - began < 20
+    assert not (root / "harm").exists()
+
+
+@pytest.mark.parametrize("architectures", [[5], "BertForQuestionAnswering", {}, [None]])
+def test_an_architecture_that_is_no_name_is_passed_over(architectures: Any, root: Path) -> None:
+    """The record of the run says which task it is."""
+    path = root / "student" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"architectures": architectures}))
+    code, sentence = outcome([*EVALUATE, "--validation_file", "dev.json"])
+    assert code in (0, 2) and "tasks are" not in sentence
+
+
 # ---- what is written ----
 
 
@@ -293,7 +331,7 @@ def test_a_report_of_twenty_long_contexts_takes_no_minute(root: Path) -> None:
     path = root / "student" / "analysis" / "disagreements.json"
     shown = json.loads(path.read_text())
     one = shown["examples"][0]
-    text = "the rhine flows past basel and bonn . " * 3000
+    text = "the rhine flows past basel and bonn . " * 1000
     one |= {"context": text, "references": [{"text": "basel", "start": text.rindex("basel")}]}
     for who in ("student", "teacher"):
         one[who] |= {"text": "the rhine"}

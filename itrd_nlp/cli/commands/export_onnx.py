@@ -15,7 +15,7 @@ from itrd_nlp.cli.parser import answer_help, parse
 from itrd_nlp.cli.process import command_line
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks import options_of
-from itrd_nlp.training.ranges import COUNT, Range
+from itrd_nlp.training.ranges import BATCH, Range
 from itrd_nlp.training.roles import Metadata
 
 
@@ -42,7 +42,7 @@ class ExportArguments:
             range=Range(least=18, most=23, whole=True),
         ),
     )
-    batch_size: int = field(default=32, metadata=Metadata(help="Windows in a batch.", range=COUNT))
+    batch_size: int = field(default=32, metadata=Metadata(help="Windows in a batch.", range=BATCH))
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from itrd_nlp.cli.parser import answer_help, parse
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks import options_of
-from itrd_nlp.training.ranges import Range
+from itrd_nlp.training.ranges import BATCH
 from itrd_nlp.training.roles import Metadata
 from itrd_nlp.training.targets import check_target_file
 
@@ -45,7 +45,7 @@ class PredictionArguments:
         default=None,
         metadata=Metadata(
             help="Windows at a time. Default: 16, or 1 for stdin, so that each line is answered at once.",
-            range=Range(least=1, whole=True),
+            range=BATCH,
         ),
     )
     dtype: str = field(

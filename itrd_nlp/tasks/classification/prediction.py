@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.loading import check_vocabulary, load_model, load_tokenizer
+from itrd_nlp.models.loading import check_vocabulary, load_model, load_tokenizer, saved_class
 from itrd_nlp.models.onnx_model import OnnxModel, is_onnx_folder
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.classification.arguments import LabelArguments
@@ -142,7 +142,7 @@ def _accelerator() -> str:
 
 def _labels_tokens(network: Any) -> bool:
     """Whether the head has a label for each token."""
-    return bool((network.config.architectures or [""])[0].endswith("ForTokenClassification"))
+    return saved_class(network.config).endswith("ForTokenClassification")
 
 
 def _check(line: Line, token_head: bool) -> None:
