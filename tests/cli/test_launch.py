@@ -36,6 +36,13 @@ def launch(*arguments: object, **options: Any) -> subprocess.CompletedProcess[st
     )
 
 
+def test_options_that_nobody_gave_are_no_reason_for_a_warning() -> None:
+    done = launch("--num_processes", 1, "show-config")
+    assert done.returncode == 0, done.stderr
+    assert "minilm_t3" in done.stdout
+    assert "defaults used instead" not in done.stderr
+
+
 def test_a_command_is_started_with_its_options_and_ends_with_its_sentence(tmp_path: Path) -> None:
     config = ("--config_file", ACCELERATE / "cpu.yaml")
     ended = launch(*config, "train-squad", "minilm_t3", "--sedd", "1", cwd=tmp_path)
