@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,27 @@ def check_adapters(model: nn.Module) -> None:
             f"the student trains {', '.join(lost[:3])}{' and more' if len(lost) > 3 else ''}, but PEFT saves the "
             "adapters alone; freeze them, or name them in modules_to_save of the adapter's configuration."
         )
+
+
+def merged(model: Any) -> Any:
+    """Return a model without adapters that computes the same. A model that has none is returned as it is.
+
+    Args:
+        model: a model of transformers. It does not change.
+
+    Raises:
+        UserError: it has adapters that are not a wrapper of PEFT, which alone can merge them.
+    """
+    if not has_adapters(model):
+        return model
+    from peft import PeftModel
+
+    if not isinstance(model, PeftModel):
+        raise UserError(
+            f"{type(model).__name__} has adapters of add_adapter, which cannot be merged; load them by "
+            "peft.PeftModel.from_pretrained."
+        )
+    return copy.deepcopy(model).merge_and_unload()
 
 
 def load_adapters(model: nn.Module, folder: Path) -> None:

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.models.adapters import merged
 from itrd_nlp.models.loading import set_dropout
+from itrd_nlp.models.quantised import is_quantised
 
 STUDENT_LAYERS = ("uniform", "first", "last", "random")
 
@@ -89,7 +91,9 @@ def build_student(
 ) -> PreTrainedModel:
     """Build a student of the teacher's architecture with fewer layers.
 
-    The student gets fp32 copies of the embeddings, the chosen layers and the head. The teacher does not change. If you
+    The student gets fp32 copies of the embeddings, the chosen layers and the head. The teacher does not change. Its
+    adapters are merged into the copies. Its configuration may ask for hidden states or attentions as outputs; the
+    student's does not, because that was said of the teacher. If you
     want a narrower or an entirely different student, load or configure it yourself. `itrd_nlp.ITRDTrainer` accepts any
     student whose logits have the teacher's shape.
 
@@ -105,14 +109,21 @@ def build_student(
 
     Raises:
         UserError: this teacher does not have the chosen layers, a layer does not fit into its place, or the teacher
-            does not hold its layers in one list.
+            does not hold its layers in one list or is quantised.
 
     Example:
         >>> teacher = AutoModelForQuestionAnswering.from_pretrained("my-teacher")
         >>> student = build_student(teacher, num_layers=3)  # from layers 1, 2, 3
     """
+    if is_quantised(teacher):
+        raise UserError(
+            "the teacher is quantised, so a student cannot copy its layers; load it without quantisation, or load a "
+            "student of your own."
+        )
+    teacher = merged(teacher)
     layers = student_layers(init, num_layers, teacher.config.num_hidden_layers)
     config = copy.deepcopy(teacher.config)
+    config.output_hidden_states = config.output_attentions = False
     _cut_layer_lists(config, layers or list(range(1, num_layers + 1)))
     config.num_hidden_layers = num_layers
     config.dtype = "float32"

@@ -13,7 +13,9 @@ from transformers import BertForQuestionAnswering, TrainerCallback
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.peers import PeerLoss
+from itrd_nlp.models.adapters import has_adapters
 from itrd_nlp.models.quantised import is_quantised
+from itrd_nlp.models.students import build_student
 from itrd_nlp.training.identity import weights_digest
 
 STEPS = {"save_strategy": "steps", "save_steps": 1, "max_steps": 4}
@@ -158,6 +160,38 @@ def test_a_teacher_with_an_adapter_teaches_as_it_predicts(make_itrd, make_bert, 
         assert logs[0][name] == pytest.approx(logs[1][name], rel=1e-5)
 
 
+def test_a_student_is_built_of_the_merged_adapter_and_the_teacher_keeps_it(
+    make_itrd, make_bert, span_batch
+) -> None:
+    adapted = wrapped(make_bert(4, seed=0)).eval()
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    student = build_student(adapted, 4).eval()
+    assert type(student) is BertForQuestionAnswering
+    assert not has_adapters(student) and has_adapters(adapted)
+    with torch.no_grad():
+        ours, theirs = student(**span_batch), adapted(**span_batch)
+        plain = make_bert(4, seed=0).eval()(**span_batch)
+    torch.testing.assert_close(ours.start_logits, theirs.start_logits, rtol=1e-4, atol=1e-5)
+    assert (ours.start_logits - plain.start_logits).abs().max() > 1e-2
+    make_itrd(build_student(adapted, 2), teacher=adapted, max_steps=1).train()
+    with pytest.raises(UserError, match="has adapters of add_adapter, which cannot be merged"):
+        build_student(given_one(make_bert(4, seed=0)), 2)
+
+
+@pytest.mark.parametrize("flag", ["output_hidden_states", "output_attentions"])
+def test_a_student_does_not_publish_the_outputs_that_its_teacher_asked_for(
+    make_bert, flag, tmp_path
+) -> None:
+    teacher = make_bert(4, seed=0, attn_implementation="eager")
+    setattr(teacher.config, flag, True)
+    student = build_student(teacher, 2)
+    student.save_pretrained(tmp_path)
+    assert flag not in (tmp_path / "config.json").read_text()
+    assert getattr(teacher.config, flag) is True
+
+
 # ---- quantised models ----
 
 
@@ -240,6 +274,8 @@ def test_a_quantised_teacher_keeps_its_cache_and_its_identity(
 def test_a_quantised_student_and_a_dtype_for_a_quantised_teacher_are_refused(
     make_itrd, student, teacher, quantise
 ) -> None:
+    with pytest.raises(UserError, match="the teacher is quantised, so a student cannot copy"):
+        build_student(quantise(teacher), 2)
     with pytest.raises(UserError, match="the student is quantised"):
         make_itrd(quantise(student))
     with pytest.raises(UserError, match="teacher_dtype is 'float32', but the teacher is quantised"):

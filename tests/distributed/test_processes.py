@@ -117,6 +117,20 @@ def test_a_layer_that_no_loss_reads_is_found_before_the_first_step(found, proces
 
 @several
 @pytest.mark.parametrize(
+    "way", ["split_batches", "dispatch_batches", "even_batches", "ddp", "stream"]
+)
+def test_however_batches_reach_the_processes_the_student_is_that_of_one(found, processes, way):
+    """Among them accelerator_config, the arguments of DDP, and a stream over several passes."""
+    ours, one = found(processes)[0]["ways"][way], found(1)[0]["ways"][way]
+    assert len(ours["logs"]) == len(one["logs"]) == (5 if way == "stream" else 2)
+    for mine, expected in zip(ours["logs"], one["logs"], strict=True):
+        assert mine["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    for name, value in one["weights"].items():
+        torch.testing.assert_close(ours["weights"][name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@several
+@pytest.mark.parametrize(
     "case", ["uneven", "a rank without a valid sample", "a rank without a row"]
 )
 @pytest.mark.parametrize("loss", ["corr", "mi"])

@@ -67,6 +67,19 @@ SAMPLES = {
 ROWS = 12
 
 
+# Ways to bring the same batches to the processes, and to average the same gradients.
+WAYS: dict[str, dict[str, Any]] = {
+    "split_batches": {
+        "accelerator_config": {"split_batches": True},
+        "per_device_train_batch_size": BATCH,
+    },
+    "dispatch_batches": {"accelerator_config": {"dispatch_batches": True}},
+    "even_batches": {"accelerator_config": {"even_batches": False}},
+    "ddp": {"ddp_bucket_cap_mb": 1, "ddp_broadcast_buffers": False, "ddp_static_graph": True},
+    "stream": {"stream": True, "max_steps": 5},  # two passes and a half
+}
+
+
 def samples(name: str) -> list[dict[str, Tensor]]:
     """The values of each of four ranks in float64, with garbage where the mask is 0."""
     generator = torch.Generator().manual_seed(len(name))
@@ -133,7 +146,13 @@ def whole(tensor: Tensor | None) -> Tensor | None:
 
 
 def make_trainer(
-    folder: Path, *, narrow: bool = False, double: bool = False, pooled: bool = False, **kwargs: Any
+    folder: Path,
+    *,
+    narrow: bool = False,
+    double: bool = False,
+    pooled: bool = False,
+    stream: bool = False,
+    **kwargs: Any,
 ) -> ITRDTrainer:
     defaults = {
         "output_dir": str(folder / "run"),
@@ -155,11 +174,14 @@ def make_trainer(
     student = tiny.tiny_bert(2, seed=1, hidden_size=16 if narrow else 32)
     if pooled:  # as heads that are loaded with the layer of another head
         student.bert.pooler = BertPooler(student.config)
+    rows: Any = datasets.Dataset.from_list(tiny.span_rows(96))
+    if stream:
+        rows = rows.select(range(2 * BATCH)).to_iterable_dataset()
     trainer = ITRDTrainer(
         model=student,
         teacher=tiny.tiny_bert(4, seed=0),
         args=ITRDTrainingArguments(**(defaults | kwargs)),
-        train_dataset=datasets.Dataset.from_list(tiny.span_rows(96)),
+        train_dataset=rows,
         eval_dataset=datasets.Dataset.from_list(tiny.span_rows(11, seed=3)),
         data_collator=tiny.pad,
     )
@@ -254,6 +276,7 @@ def main(folder: Path) -> None:
         "exact": {name: train(folder, double=True, **kwargs) for name, kwargs in EXACT.items()},
         "20 steps": train(folder, max_steps=20, max_grad_norm=1.0, narrow=True),
         "an unused layer": train(folder, max_steps=3, pooled=True),
+        "ways": {n: train(folder, **({"max_steps": 2} | way)) for n, way in WAYS.items()},
         "evaluated": evaluated(folder),
     }
     if processes > 1:
