@@ -17,6 +17,10 @@ class StreamingTrainer(Trainer):
     The end of a pass may cut off the last step before it has all its micro-batches. That step is left out, because
     transformers would add its gradients to the next one. A resumed run goes on in the pass and at the row of its
     checkpoint. transformers takes the whole training for one pass.
+
+    Several processes read the stream each for itself, and each takes its own rows. accelerate would read it in one
+    process and send batches on, which fails as soon as two of them are padded to different lengths.
+    ``accelerator_config: {dispatch_batches: true}`` asks for that.
     """
 
     _ended: Iterator[Any] | None = None
@@ -25,6 +29,12 @@ class StreamingTrainer(Trainer):
     def streams(self) -> bool:
         """Whether the training data has no length."""
         return not isinstance(self.train_dataset, Sized)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        reading = self.accelerator.dataloader_config
+        if reading.dispatch_batches is None:
+            reading.dispatch_batches = False
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device

@@ -15,18 +15,21 @@ from torch import Tensor, nn
 def unused_parameters(model: nn.Module, loss: Callable[[], Tensor]) -> list[str]:
     """Run one step and return the names of the trainable parameters to which no gradient came.
 
-    The parameters, their gradients and the generators of random numbers are as before.
+    The parameters, the buffers (such as the running means of a batch norm) and the generators of random numbers are as
+    before, and no gradient is left.
 
     Args:
         model: the model, without wrappers.
         loss: computes a loss of the model, a scalar.
     """
-    training = model.training
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
     with _same_random_numbers():
         loss().backward()
     unused = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     model.zero_grad(set_to_none=True)
-    model.train(training)
+    with torch.no_grad():
+        for name, value in model.named_buffers():
+            value.copy_(buffers[name])
     return unused
 
 

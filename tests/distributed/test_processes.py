@@ -116,9 +116,7 @@ def test_a_layer_that_no_loss_reads_is_found_before_the_first_step(found, proces
 
 
 @several
-@pytest.mark.parametrize(
-    "way", ["split_batches", "dispatch_batches", "even_batches", "ddp", "stream"]
-)
+@pytest.mark.parametrize("way", ["split_batches", "even_batches", "ddp", "stream"])
 def test_however_batches_reach_the_processes_the_student_is_that_of_one(found, processes, way):
     """Among them accelerator_config, the arguments of DDP, and a stream over several passes."""
     ours, one = found(processes)[0]["ways"][way], found(1)[0]["ways"][way]

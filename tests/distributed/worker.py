@@ -73,7 +73,6 @@ WAYS: dict[str, dict[str, Any]] = {
         "accelerator_config": {"split_batches": True},
         "per_device_train_batch_size": BATCH,
     },
-    "dispatch_batches": {"accelerator_config": {"dispatch_batches": True}},
     "even_batches": {"accelerator_config": {"even_batches": False}},
     "ddp": {"ddp_bucket_cap_mb": 1, "ddp_broadcast_buffers": False, "ddp_static_graph": True},
     "stream": {"stream": True, "max_steps": 5},  # two passes and a half

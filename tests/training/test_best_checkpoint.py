@@ -123,3 +123,23 @@ def test_a_run_that_moved_still_ends_with_its_best_checkpoint(make_trainer, tmp_
     expected = load_file(best / "model.safetensors")
     for name, value in trainer.learner.state_dict().items():
         assert torch.equal(value, expected[name]), name
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_checkpoints_that_moved_away_from_the_run_serve_a_new_folder(
+    make_trainer, tmp_path, limit
+) -> None:
+    """The checkpoints are kept elsewhere, and the run goes on in a folder of its own."""
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(At(2, interrupt)).train()
+    (tmp_path / "run").rename(tmp_path / "kept")
+    trainer = make_trainer(name="new")
+    trainer.args.save_total_limit = limit
+    trainer.train(resume_from_checkpoint=str(tmp_path / "kept" / "checkpoint-2"))
+    best = tmp_path / "kept" / "checkpoint-1"
+    assert Path(trainer.state.best_model_checkpoint) == best
+    assert checkpoints(tmp_path / "new") == [] or damage(checkpoints(tmp_path / "new")[0]) is None
+    assert damage(best) is None and damage(tmp_path / "kept" / "checkpoint-2") is None
+    expected = load_file(best / "model.safetensors")
+    for name, value in trainer.learner.state_dict().items():
+        assert torch.equal(value, expected[name]), name

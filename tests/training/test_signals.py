@@ -79,3 +79,16 @@ def test_a_second_signal_ends_the_process_at_once(make_trainer):
             ).train()
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_handlers_are_put_back_after_a_training_that_failed(make_trainer):
+    """Otherwise the first Ctrl-C after it would do nothing."""
+
+    class Fail(TrainerCallback):
+        def on_step_end(self, *_, **__):
+            raise RuntimeError("out of luck")
+
+    before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    with pytest.raises(RuntimeError, match="out of luck"):
+        make_trainer(Fail()).train()
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before
