@@ -91,6 +91,22 @@ class BaseTrainer(ResumingTrainer):
         except (ImportError, ValueError) as error:
             raise UserError(f"optim is {self.args.optim.value}, but: {error}") from None
 
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> Any:
+        """See `transformers.Trainer.create_scheduler`.
+
+        Raises:
+            UserError: the schedule needs other ``lr_scheduler_kwargs``.
+        """
+        try:
+            return super().create_scheduler(num_training_steps, optimizer)
+        except (TypeError, ValueError) as error:
+            kind, options = self.args.lr_scheduler_type.value, self.args.lr_scheduler_kwargs
+            raise UserError(
+                f"lr_scheduler_type is {kind} and lr_scheduler_kwargs is {options}, but: {error}."
+            ) from None
+
     # ---- data ----
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:

@@ -194,6 +194,13 @@ def test_a_local_path_that_is_missing_is_not_looked_up_on_the_hub(
         (("--doc_stride", "48"), "doc_stride is 48, but must be at least 0 and below max_length"),
         (("--max_length", "1"), "doc_stride is 16, but must be at least 0 and below max_length=1"),
         (("--peer_losses", "{"), "peer_losses is '{'"),
+        (
+            (
+                *("--metric_for_best_model", "nope", "--load_best_model_at_end", "true"),
+                *("--eval_strategy", "steps", "--save_strategy", "steps"),
+            ),
+            "metric_for_best_model is 'nope', but must be one of loss, exact_match, f1.",
+        ),
         (("--output_dir", ""), "output_dir is empty, but must be"),
         (("--train_file", ""), "train_file is empty, but must be"),
         (("--teacher", ""), "teacher is empty, but must be"),
@@ -206,6 +213,12 @@ def test_an_option_that_makes_no_sense_is_one_sentence(
 ) -> None:
     assert sentence in refused(*TRAIN, *options)
     assert asked == []
+
+
+def test_a_schedule_that_takes_no_such_options_is_one_sentence(root: Path) -> None:
+    code, sentence = outcome([*TRAIN, "--lr_scheduler_kwargs", '{"nope": 1}'])
+    assert code == 2 and "lr_scheduler_kwargs is {'nope': 1}, but: " in sentence
+    assert not (root / "out" / "results.json").exists()
 
 
 def test_an_export_takes_no_nan_for_the_loss_that_it_may_have(root: Path) -> None:

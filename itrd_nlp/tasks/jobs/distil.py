@@ -32,6 +32,7 @@ from itrd_nlp.tasks.jobs import evaluate as evaluation
 from itrd_nlp.tasks.jobs.arguments import StudentArguments
 from itrd_nlp.tasks.jobs.runs import (
     begin,
+    check_best_metric,
     check_lengths,
     check_run_folder,
     finished_run,
@@ -103,6 +104,7 @@ def distil(
     """
     task.check_distillation(args)
     models = [model_args.teacher, model_args.student, *model_args.more_teachers]
+    check_best_metric(args, task)
     check_run_folder(args, [*models, *task.files])
     arguments = chosen_arguments((model_args, loading, task.args, args))
     finished = finished_run(args, arguments)

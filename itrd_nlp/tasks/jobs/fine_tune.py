@@ -15,6 +15,7 @@ from itrd_nlp.tasks.jobs.arguments import TeacherArguments
 from itrd_nlp.tasks.jobs.evaluate import scored
 from itrd_nlp.tasks.jobs.runs import (
     begin,
+    check_best_metric,
     check_lengths,
     check_run_folder,
     finished_run,
@@ -57,6 +58,7 @@ def fine_tune(
         UserError: something cannot be used; output_dir is in use, holds another run, or something that would be lost.
     """
     task.check_fine_tuning()
+    check_best_metric(args, task)
     check_run_folder(args, [model_args.model_name_or_path, *task.files])
     arguments = chosen_arguments((model_args, loading, task.args, args))
     finished = finished_run(args, arguments)

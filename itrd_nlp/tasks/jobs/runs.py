@@ -97,6 +97,22 @@ def check_run_folder(args: FineTuningArguments, inputs: Iterable[Source]) -> Non
         )
 
 
+def check_best_metric(args: FineTuningArguments, task: Task) -> None:
+    """Refuse a metric that no evaluation has, which the first evaluation of a training would find out.
+
+    Raises:
+        UserError: names the metrics.
+    """
+    name, known = args.metric_for_best_model, ["loss", *task.metrics]
+    chooses = args.load_best_model_at_end or args.save_strategy == "best"
+    if not chooses and args.lr_scheduler_type != "reduce_lr_on_plateau":
+        return
+    if name is not None and name.removeprefix("eval_") not in known:
+        raise UserError(
+            f"metric_for_best_model is {name!r}, but must be one of {', '.join(known)}."
+        )
+
+
 def _is_run(folder: Path) -> bool:
     """Whether a folder is that of a run: finished, not finished, or without the results.json that somebody deleted."""
     return (
