@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -48,17 +48,19 @@ def span_task_loss(
     return torch.stack(sums).mean() / labelled
 
 
-def logit_kind(config: Any, labels: Tensor | None) -> LogitKind:
+def logit_kind(config: Any, labels: Tensor | None, logits: Mapping[str, Tensor]) -> LogitKind:
     """Say what the logits of a head mean, as transformers decides it for the task loss.
 
     Args:
         config: configuration of the student.
         labels: labels of the batch, if there are any. Several labels a row are floating-point numbers.
+        logits: logits of the head by name. Heads for choices and for words have others than ``num_labels`` says.
 
     Returns:
         ``values`` of a regression, ``labels`` of labels that may hold together, ``classes`` of all other heads.
     """
-    if config.problem_type == "regression" or config.num_labels == 1:
+    single = "logits" in logits and logits["logits"].shape[-1] == 1
+    if config.problem_type == "regression" or (config.num_labels == 1 and single):
         return "values"
     several = labels is not None and labels.is_floating_point()
     if config.problem_type == "multi_label_classification" or several:
@@ -171,22 +173,32 @@ class DistillationModel(nn.Module):
         task_loss = None
         if args.w_task > 0:
             if len(positions) == 2:  # one of them alone is a misnamed column
-                if mask is None:
-                    raise UserError("The batch has answers, but no tokens that could be answers.")
+                if mask is None or "start_logits" not in student.logits:
+                    raise UserError(
+                        f"The batch has start_positions, but {type(self.student).__name__} predicts no place in a text."
+                    )
                 start, end = student.logits["start_logits"], student.logits["end_logits"]
                 task_loss = span_task_loss(start, end, **positions, mask=mask)
             else:
                 task_loss = output.get("loss")
             if task_loss is None:
-                raise UserError(
-                    f"w_task is {args.w_task}, but the batch holds {', '.join(sorted(inputs))} and no labels; rename "
-                    "the column of the labels to labels, or set w_task to 0."
-                )
-        kind = logit_kind(self.student.config, inputs.get("labels"))
+                raise self._no_task_loss(inputs)
+        kind = logit_kind(self.student.config, inputs.get("labels"), student.logits)
         terms: dict[str, Tensor] = self.objective(
             student, teacher_output, task_loss, mask, share, kind
         )
         return terms
+
+    def _no_task_loss(self, inputs: dict[str, Any]) -> UserError:
+        """Return the sentence for a batch without a task loss."""
+        sentence = f"w_task is {self.objective.args.w_task}, but"
+        if "labels" in inputs:
+            who = type(self.student).__name__
+            return UserError(f"{sentence} {who} computes no loss from labels; set w_task to 0.")
+        return UserError(
+            f"{sentence} the batch holds {', '.join(sorted(inputs))} and no labels; rename the column of the labels to "
+            "labels, or set w_task to 0."
+        )
 
     def _evaluated(self, inputs: dict[str, Any]) -> ModelOutput:
         """Return the student's own output."""

@@ -32,6 +32,7 @@ from itrd_nlp.distillation.teacher import Teacher
 from itrd_nlp.losses.correlation import mean_correlation
 from itrd_nlp.losses.outputs import EncoderOutput
 from itrd_nlp.models.adaptor import Adaptor
+from itrd_nlp.models.lengths import check_lengths
 from itrd_nlp.training.identity import weights_digest
 from itrd_nlp.training.progress import Progress
 from itrd_nlp.training.record import ModelRecord, RunRecord
@@ -88,6 +89,7 @@ class ITRDTrainer(StudentTrainer):
         self.args, self.teacher, self.more_teachers = args, teacher, list(more_teachers)
         self.teacher_adaptor = teacher_adaptor
         self._access = access_of(student_adaptor, teacher_adaptor, kwargs)
+        check_lengths((model, teacher, *more_teachers), kwargs)
         wrapped = None if model is None else self._with_objective(model)
         if model is not None and not args.needs_teacher:  # a trial of a search may need one
             self.teacher = None
@@ -128,10 +130,9 @@ class ITRDTrainer(StudentTrainer):
             super()._set_signature_columns_if_needed()
             assert self._signature_columns is not None
             # Which tokens are padding must be known even where no model reads it.
-            self._signature_columns.append("attention_mask")
-            self._signature_columns += inputs_of(self.teacher, *self.more_teachers)
-            adaptors = (self._distillation_model().adaptor, self.teacher_adaptor)
-            if any(adaptor is not None for adaptor in adaptors):  # a function may read any column
+            read = inputs_of(self.teacher, *self.more_teachers)
+            self._signature_columns += ["attention_mask", *read]
+            if self._distillation_model().adaptor or self.teacher_adaptor:  # may read any column
                 for rows in (self.train_dataset, self.eval_dataset):
                     self._signature_columns += getattr(rows, "column_names", None) or []
 
@@ -197,7 +198,7 @@ class ITRDTrainer(StudentTrainer):
         first, *others = (run(inputs) for run in self._run_teachers)
         if not others:
             return first
-        kind = logit_kind(self.student.config, labels)
+        kind = logit_kind(self.student.config, labels, first.logits)
         logits = {}
         for name, value in first.logits.items():
             logits[name] = mean_logits(

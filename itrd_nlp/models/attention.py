@@ -7,7 +7,7 @@ implementation (eager, SDPA, flash), and no attention map is kept in memory.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,8 +15,14 @@ from torch import Tensor, nn
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import AttentionStates
 
-# Names of the three layers in BERT, RoBERTa and ELECTRA, then in MPNet, then in DistilBERT.
-_NAMES = (("query", "key", "value"), ("q", "k", "v"), ("q_lin", "k_lin", "v_lin"))
+# Names of the three layers in BERT, RoBERTa and ELECTRA, then in MPNet, in DistilBERT, in OPT and Llama, in DeBERTa.
+_NAMES = (
+    ("query", "key", "value"),
+    ("q", "k", "v"),
+    ("q_lin", "k_lin", "v_lin"),
+    ("q_proj", "k_proj", "v_proj"),
+    ("query_proj", "key_proj", "value_proj"),
+)
 
 
 def attention_projections(model: Any) -> list[tuple[nn.Module, nn.Module, nn.Module]]:
@@ -29,7 +35,7 @@ def attention_projections(model: Any) -> list[tuple[nn.Module, nn.Module, nn.Mod
         The three linear layers of each layer of the encoder, in the order of the layers.
 
     Raises:
-        UserError: the architecture is unknown, or its layers share their weights.
+        UserError: the architecture is unknown, its layers share their weights, or they are no linear layers.
     """
     found = []
     for module in model.modules():
@@ -37,12 +43,41 @@ def attention_projections(model: Any) -> list[tuple[nn.Module, nn.Module, nn.Mod
         for query, key, value in _NAMES:
             if {query, key, value} <= children.keys():
                 found.append((children[query], children[key], children[value]))
-    if len(found) != model.config.num_hidden_layers:
+    layers = getattr(model.config, "num_hidden_layers", None)
+    linear = all(isinstance(module, nn.Linear) for three in found for module in three)
+    if len(found) != layers or not linear:
         raise UserError(
             f"peer_losses ask for queries, keys and values, but those of {type(model).__name__} are not where BERT, "
             "RoBERTa, ELECTRA, MPNet and DistilBERT have theirs; choose peers that read only hidden states."
         )
     return found
+
+
+def check_layout(
+    states: Mapping[int, AttentionStates], hidden_states: Mapping[int, Tensor], who: str
+) -> None:
+    """Refuse queries, keys and values that do not lie as the hidden states do.
+
+    Longformer computes them as ``(L, B, d)``, and models with groups of heads have fewer keys than queries. A loss that
+    splits them into heads would compare other things than it says.
+
+    Args:
+        states: layer to its queries, keys and values.
+        hidden_states: layer to its hidden states ``(B, L, d)``.
+        who: name of the model, for the error message.
+
+    Raises:
+        UserError: a shape is another one.
+    """
+    for layer, state in states.items():
+        expected = tuple(hidden_states[layer].shape)
+        for name in ("queries", "keys", "values"):
+            found = tuple(getattr(state, name).shape)
+            if found != expected:
+                raise UserError(
+                    f"peer_losses ask for {name} of the shape {expected}, but those of layer {layer} of {who} have "
+                    f"{found}; choose peers that read only hidden states."
+                )
 
 
 @contextlib.contextmanager

@@ -13,30 +13,13 @@ from transformers.utils.generic import ModelOutput
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import EncoderOutput
 from itrd_nlp.models.adaptor import Adaptor, Reading, as_positions
-from itrd_nlp.models.attention import attention_states
+from itrd_nlp.models.attention import attention_states, check_layout
 
 LOGITS = ("logits", "start_logits", "end_logits")
 """Names of the logits in the outputs of transformers' heads."""
 
 # Models with an encoder and a decoder name the states of both.
 _STATES = ("hidden_states", "encoder_hidden_states")
-
-
-def longest_input(model: nn.Module) -> int | None:
-    """Return the number of tokens for which a model has positions.
-
-    Args:
-        model: any encoder of transformers.
-
-    Returns:
-        The number, or None if the model has no table of positions and takes any length.
-    """
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            # RoBERTa and its kin count positions from the one behind that of the padding.
-            skipped = 0 if module.padding_idx is None else module.padding_idx + 1
-            return module.num_embeddings - skipped
-    return None
 
 
 def reads_tokens(model: nn.Module) -> bool:
@@ -127,6 +110,7 @@ def encode(
     found = next((output[name] for name in _STATES if output.get(name) is not None), ())
     mask = _mask_of_states(model, inputs, found) if asked else None
     kept = _kept(found, layers, mask, type(model).__name__)
+    check_layout(states, kept, type(model).__name__)
     return output, EncoderOutput(logits, kept, states, mask)
 
 

@@ -354,7 +354,7 @@ def set_labels(config: Any, labels: Sequence[str]) -> None:
 
 def label_names(config: Any) -> list[str]:
     """Return the names of the classes in a configuration, in the order of their ids."""
-    return [str(name) for _, name in sorted(config.id2label.items())]
+    return [str(name) for _, name in sorted((config.id2label or {}).items())]
 
 
 def _some(names: Iterable[str]) -> str:

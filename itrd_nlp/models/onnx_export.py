@@ -20,7 +20,8 @@ from transformers import (
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import replace_folder, writing
-from itrd_nlp.models.encode import LOGITS, longest_input
+from itrd_nlp.models.encode import LOGITS
+from itrd_nlp.models.lengths import longest_input
 from itrd_nlp.models.onnx_model import (
     FP32_NAME,
     INPUT_NAMES,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,16 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.models.adapters import merged
 from itrd_nlp.models.loading import set_dropout
 from itrd_nlp.models.quantised import is_quantised
+
+logger = logging.getLogger(__name__)
+
+# T5 computes the bias of relative positions in its first layer for all layers.
+_OF_FIRST = ".relative_attention_bias."
+
+# Lists of the numbers of some layers, counted from 0: in Zamba2 and in Qwen2-MoE.
+_NUMBERS = ("hybrid_layer_ids", "mlp_only_layers")
+
+_LINEAR = "linear_attention"
 
 STUDENT_LAYERS = ("uniform", "first", "last", "random")
 
@@ -98,7 +109,8 @@ def build_student(
     student whose logits have the teacher's shape.
 
     Args:
-        teacher: any encoder of transformers that holds its layers in one ``nn.ModuleList``.
+        teacher: any encoder of transformers that holds its layers in one ``nn.ModuleList``, or whose layers are one
+            layer that runs again and again (ALBERT), so that all choices are the same.
         num_layers: number of layers of the student, from 1 to the teacher's number.
         init: choice of the teacher layers, see `student_layers`. ``"random"`` copies nothing. Default: ``"first"``,
             the best start of nearly all students in ``docs/results.md``.
@@ -121,19 +133,75 @@ def build_student(
             "student of your own."
         )
     teacher = merged(teacher)
-    layers = student_layers(init, num_layers, teacher.config.num_hidden_layers)
-    config = copy.deepcopy(teacher.config)
-    config.output_hidden_states = config.output_attentions = False
-    _cut_layer_lists(config, layers or list(range(1, num_layers + 1)))
-    config.num_hidden_layers = num_layers
-    config.dtype = "float32"
-    if dropout is not None:
-        set_dropout(config, dropout)
-    student: Any = type(teacher)(config)
+    layers = student_layers(init, num_layers, _number_of_layers(teacher))
+    chosen = layers or list(range(1, num_layers + 1))
+    student: Any = _with_layers(teacher, chosen, dropout)
+    if not _shares_layers(teacher):
+        _check_number_of_layers(student, encoder_layers_name(teacher), num_layers)
     if layers is not None:
         student.load_state_dict(_copied_state(student, teacher, layers))
     built: PreTrainedModel = student.float().train()
     return built
+
+
+def _with_layers(teacher: PreTrainedModel, layers: Sequence[int], dropout: float | None) -> Any:
+    """Return a new model of the teacher's class whose configuration has the chosen layers alone.
+
+    Raises:
+        UserError: the architecture needs layers of certain kinds or numbers.
+    """
+    config = copy.deepcopy(teacher.config)
+    config.output_hidden_states = config.output_attentions = False
+    try:
+        _cut_layer_lists(config, layers)
+        _set_number_of_layers(teacher, config, len(layers))
+        if getattr(config, "stage_names", None):  # each layer is a stage of a backbone with a name
+            stages = ("stage_names", "out_features", "out_indices", "_out_features", "_out_indices")
+            known = {k: v for k, v in config.to_dict().items() if k not in stages}
+            config = type(config)(**known)
+        config.dtype = "float32"
+        if dropout is not None:
+            set_dropout(config, dropout)
+        return type(teacher)(config)
+    except UserError:
+        raise
+    except (LookupError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120].rstrip(".")
+        raise UserError(
+            f"{type(teacher).__name__} cannot have these {len(layers)} layers ({reason}); load or configure a student "
+            "of your own."
+        ) from error
+
+
+def _set_number_of_layers(teacher: PreTrainedModel, config: Any, num_layers: int) -> None:
+    """Set the number of layers in a configuration whose lists have been cut.
+
+    Raises:
+        UserError: the configuration refuses it, or the layers that are left cannot run by themselves.
+    """
+    who = type(teacher).__name__
+    try:
+        config.num_hidden_layers = num_layers
+    except (AttributeError, NotImplementedError):
+        raise UserError(
+            f"the layers of {who} lie in blocks, so that none can be chosen; load or configure a student of your own."
+        ) from None
+    left = set(getattr(config, "layer_types", None) or [])
+    if left == {_LINEAR} and set(teacher.config.layer_types) != left:
+        raise UserError(
+            f"student_init leaves {who} layers of linear attention alone, and it cannot run without one of full "
+            "attention; choose the layers by their numbers."
+        )
+
+
+def _check_number_of_layers(student: PreTrainedModel, name: str, num_layers: int) -> None:
+    """Refuse a student with more layers than were asked for, because its configuration counts them in another way."""
+    blocks: Any = student.get_submodule(name)
+    if len(blocks) != num_layers:
+        raise UserError(
+            f"{type(student).__name__} has {len(blocks)} layers in {name} whatever num_hidden_layers says; load or "
+            "configure a student of your own."
+        )
 
 
 def _cut_layer_lists(config: Any, layers: Sequence[int]) -> None:
@@ -147,6 +215,30 @@ def _cut_layer_lists(config: Any, layers: Sequence[int]) -> None:
         other = name.startswith("_") or name.endswith(("architectures", "token_id", "token_ids"))
         if isinstance(value, list | tuple) and len(value) == total and not other:
             setattr(config, name, type(value)(value[layer - 1] for layer in layers))
+        elif name in _NUMBERS and value:
+            setattr(
+                config, name, [place for place, layer in enumerate(layers) if layer - 1 in value]
+            )
+
+
+def _number_of_layers(model: PreTrainedModel) -> int:
+    """Return the number of layers that the configuration names.
+
+    Raises:
+        UserError: it names none, because the model has stages or parts with layers of their own.
+    """
+    total = getattr(model.config, "num_hidden_layers", None)
+    if not isinstance(total, int):
+        raise UserError(
+            f"the configuration of {type(model).__name__} names no number of layers to choose from; load or configure "
+            "a student of your own."
+        )
+    return total
+
+
+def _shares_layers(model: PreTrainedModel) -> bool:
+    """Whether groups of layers are one layer that runs again and again, as in ALBERT."""
+    return isinstance(getattr(model.config, "num_hidden_groups", None), int)
 
 
 def _copied_state(
@@ -157,8 +249,12 @@ def _copied_state(
     Raises:
         UserError: a layer of the teacher has other parts than the place of the student that it is to take.
     """
-    prefix = encoder_layers_name(teacher) + "."
     theirs, ours = teacher.state_dict(), student.state_dict()
+    if _shares_layers(
+        teacher
+    ):  # all layers are the same weights, so that any choice is the same student
+        return {name: theirs[name].float() for name in ours}
+    prefix = encoder_layers_name(teacher) + "."
     for place, layer in enumerate(layers):
         wanted = _parts(ours, f"{prefix}{place}.")
         found = _parts(theirs, f"{prefix}{layer - 1}.")
@@ -169,12 +265,19 @@ def _copied_state(
                 f"in {part}; take the first layers, or a checkpoint of its own for the student."
             )
     state = {}
-    for name in ours:
+    for name, value in ours.items():
         source = name
         if name.startswith(prefix):
             index, _, rest = name.removeprefix(prefix).partition(".")
             source = f"{prefix}{layers[int(index)] - 1}.{rest}"
-        state[name] = theirs[source].float()
+            if _OF_FIRST in name and source not in theirs:
+                source = name
+        copied = theirs.get(source)
+        if copied is None or copied.shape != value.shape:
+            # ESM predicts contacts by the attention of all its layers.
+            logger.warning("%s of the student starts anew: its size follows the layers.", name)
+            copied = value
+        state[name] = copied.float() if copied.is_floating_point() else copied
     return state
 
 
@@ -183,7 +286,7 @@ def _parts(state: dict[str, Tensor], prefix: str) -> dict[str, tuple[int, ...]]:
     return {
         name.removeprefix(prefix): tuple(value.shape)
         for name, value in state.items()
-        if name.startswith(prefix)
+        if name.startswith(prefix) and _OF_FIRST not in name
     }
 
 
@@ -199,12 +302,7 @@ def encoder_layers_name(model: PreTrainedModel) -> str:
     Raises:
         UserError: the model does not hold its layers in exactly one list. ALBERT, for example, shares one layer.
     """
-    total = getattr(model.config, "num_hidden_layers", None)
-    if not isinstance(total, int):
-        raise UserError(
-            f"the configuration of {type(model).__name__} has no number of layers to choose from; give a student of "
-            "your own."
-        )
+    total = _number_of_layers(model)
     names: list[str] = [
         name
         for name, module in model.named_modules()

@@ -13,8 +13,10 @@ from transformers import (
     BartConfig,
     BartForSequenceClassification,
     BertConfig,
+    BertForMaskedLM,
     BertForMultipleChoice,
     BertForQuestionAnswering,
+    BertForTokenClassification,
     FNetConfig,
     FNetForSequenceClassification,
     PreTrainedConfig,
@@ -371,17 +373,6 @@ def test_the_states_of_an_encoder_with_a_decoder_are_those_of_the_encoder(tmp_pa
 
 
 def test_choices_of_a_question_are_sequences(tmp_path: Path) -> None:
-    def bert(layers: int, seed: int) -> PreTrainedModel:
-        torch.manual_seed(seed)
-        config = BertConfig(
-            vocab_size=64,
-            hidden_size=16,
-            num_hidden_layers=layers,
-            num_attention_heads=2,
-            intermediate_size=32,
-        )
-        return BertForMultipleChoice(config)
-
     rows = [
         {
             "input_ids": [[2, 5 + i, 9, 3], [2, 7, 3, 0], [2, 3, 0, 0]],
@@ -391,9 +382,10 @@ def test_choices_of_a_question_are_sequences(tmp_path: Path) -> None:
         for i in range(8)
     ]
     options = {"corr_view": "tokens", "mi_view": "tokens"}
-    check_terms(train(bert(2, 0), bert(3, 1), rows, tmp_path, **options))
+    student, teacher = (bert(BertForMultipleChoice, 1 + i, i) for i in (1, 2))
+    check_terms(train(student, teacher, rows, tmp_path, **options))
     with pytest.raises(UserError, match="one window a row, and a multiple-choice"):
-        train(bert(2, 0), bert(3, 1), rows, tmp_path / "cached", teacher_cache="on")
+        train(student, teacher, rows, tmp_path / "cached", teacher_cache="on")
 
 
 def test_a_sound_counts_where_its_frames_hold_sound(tmp_path: Path) -> None:
@@ -456,3 +448,105 @@ def test_padded_embeddings_need_the_tokenizer(make_reader: Any, tmp_path: Path) 
         UserError, match="the tokenizer has ids up to 25, which both models must know"
     ):
         train(student, teacher, rows, tmp_path, processing_class=tokenizer)
+
+
+# ---- heads of words and of choices ----
+
+
+def bert(kind: Any, layers: int, seed: int, **changes: Any) -> PreTrainedModel:
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=64,
+        hidden_size=16,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=32,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        initializer_range=0.5,
+        **changes,
+    )
+    model: PreTrainedModel = kind(config)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"),
+    [
+        (BertForMaskedLM, [-100, 7, -100, -100]),
+        (BertForTokenClassification, [-100, 1, 0, -100]),
+    ],
+    ids=["masked words", "tokens"],
+)
+def test_logits_of_each_token_are_compared_where_there_is_one(
+    kind: Any, labels: list[int], tmp_path: Path
+) -> None:
+    student, teacher = bert(kind, 2, 0), bert(kind, 3, 1)
+    rows = [
+        {
+            "input_ids": [2, 5 + i, 9, 3] + [0] * 2,
+            "attention_mask": [1] * 4 + [0] * 2,
+            "labels": labels + [-100] * 2,
+        }
+        for i in range(4)
+    ]
+    ids = torch.tensor([row["input_ids"] for row in rows])
+    mask = torch.tensor([row["attention_mask"] for row in rows])
+    with torch.no_grad():
+        ours, theirs = (
+            model.eval()(input_ids=ids, attention_mask=mask).logits[:, :4].double()
+            for model in (student, teacher)
+        )
+        expected = (
+            (theirs.softmax(-1) * (theirs.log_softmax(-1) - ours.log_softmax(-1))).sum(-1).mean()
+        )
+    trainer = train(student, teacher, rows, tmp_path, temperature=1.0, corr_view="tokens")
+    check_terms(trainer)
+    assert trainer.state.log_history[0]["kd"] == pytest.approx(expected.item(), rel=1e-3)
+
+
+def test_choices_are_classes_whatever_num_labels_says(tmp_path: Path) -> None:
+    student, teacher = (bert(BertForMultipleChoice, 2, seed, num_labels=1) for seed in (0, 1))
+    rows = [
+        {"input_ids": [[2, 5 + i, 3], [2, 7, 3]], "attention_mask": [[1] * 3] * 2, "labels": i % 2}
+        for i in range(4)
+    ]
+    ids = torch.tensor([row["input_ids"] for row in rows])
+    with torch.no_grad():
+        ours, theirs = (
+            model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+            for model in (student, teacher)
+        )
+    trainer = train(student, teacher, rows, tmp_path, temperature=2.0)
+    assert trainer.state.log_history[0]["kd"] == pytest.approx(
+        kd_loss(ours, theirs, temperature=2.0).item(), rel=1e-3
+    )
+
+
+# ---- lengths ----
+
+
+@pytest.mark.parametrize("short", ["student", "teacher"])
+def test_rows_that_are_longer_than_a_model_are_refused_before_the_first_step(
+    make_bert: Any, short: str, tmp_path: Path
+) -> None:
+    sizes = {"student": 64, "teacher": 64, short: 16}
+    student = make_bert(2, seed=0, max_position_embeddings=sizes["student"])
+    teacher = make_bert(2, seed=1, max_position_embeddings=sizes["teacher"])
+
+    def rows(longest: int) -> datasets.Dataset:
+        return datasets.Dataset.from_list(
+            [
+                {
+                    "input_ids": [5] * longest,
+                    "attention_mask": [1] * longest,
+                    "start_positions": 1,
+                    "end_positions": 2,
+                }
+            ]
+            * 4
+        )
+
+    with pytest.raises(UserError, match="have 17 tokens, but the model takes 16 at most"):
+        train(student, teacher, rows(17), tmp_path)
+    check_terms(train(student, teacher, rows(16), tmp_path))

@@ -12,8 +12,11 @@ from transformers import (
     AutoModel,
     DistilBertConfig,
     ElectraConfig,
+    LlamaConfig,
+    LongformerConfig,
     MPNetConfig,
     RobertaConfig,
+    SqueezeBertConfig,
 )
 
 from itrd_nlp.errors import UserError
@@ -82,6 +85,40 @@ def test_an_architecture_whose_layers_are_elsewhere_is_refused():
     model = AlbertModel(AlbertConfig(**SIZES, embedding_size=16))
     with pytest.raises(UserError, match="those of AlbertModel are not where BERT"):
         attention_projections(model)
+
+
+def test_convolutions_that_bear_the_names_are_refused():
+    """SqueezeBERT computes queries, keys and values as (B, d, L)."""
+    model = AutoModel.from_config(SqueezeBertConfig(**SIZES, embedding_size=32))
+    with pytest.raises(UserError, match="those of SqueezeBertModel are not where BERT"):
+        attention_projections(model)
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        # (L, B, d)
+        (LongformerConfig(**SIZES, attention_window=8), r"layer 1 of LongformerModel have \("),
+        # fewer keys than queries
+        (
+            LlamaConfig(**SIZES, num_key_value_heads=1),
+            r"ask for keys of the shape \(6, 16, 32\).*\(6, 16, 16\)",
+        ),
+    ],
+    ids=["longformer", "llama"],
+)
+def test_another_layout_is_refused(span_batch, config, sentence):
+    model = AutoModel.from_config(config).eval()
+    with pytest.raises(UserError, match=sentence):
+        encode(model, inputs_of(span_batch), [1], attention=True)
+
+
+def test_layers_of_opt_and_llama_are_found(span_batch):
+    model = AutoModel.from_config(LlamaConfig(**SIZES, num_key_value_heads=2)).eval()
+    output = encode(model, inputs_of(span_batch), [0, 1], attention=True)[1]
+    normed = model.layers[0].input_layernorm(output.hidden_states[0])
+    expected = normed @ model.layers[0].self_attn.v_proj.weight.T
+    torch.testing.assert_close(output.attention[1].values, expected)
 
 
 def test_nothing_is_recorded_unless_asked_for_and_no_hook_remains(make_bert, span_batch):

@@ -5,10 +5,18 @@ from transformers import (
     AlbertForQuestionAnswering,
     DistilBertConfig,
     DistilBertForQuestionAnswering,
+    EsmConfig,
+    EsmForSequenceClassification,
     MPNetConfig,
     MPNetForQuestionAnswering,
+    ResNetConfig,
+    ResNetModel,
     RobertaConfig,
     RobertaForSequenceClassification,
+    T5Config,
+    T5ForTokenClassification,
+    UMT5Config,
+    UMT5ForTokenClassification,
 )
 
 from itrd_nlp.errors import UserError
@@ -127,13 +135,74 @@ def test_other_encoders_work_too(model_class, config):
     assert len(states) == 3
 
 
-def test_an_encoder_without_a_list_of_layers_is_refused():
+def test_a_student_of_layers_that_share_their_weights_repeats_them_less_often():
+    """ALBERT runs one layer again and again, so that all starts are one student: the teacher's first layers."""
     config = AlbertConfig(
         vocab_size=60,
         hidden_size=32,
+        embedding_size=16,
         num_attention_heads=2,
         num_hidden_layers=4,
         intermediate_size=64,
     )
-    with pytest.raises(UserError, match="holds no single list of its 4 layers"):
-        build_student(AlbertForQuestionAnswering(config), 2)
+    torch.manual_seed(0)
+    teacher = AlbertForQuestionAnswering(config).eval()
+    ids = torch.randint(5, 60, (2, 7))
+    expected = teacher(ids, output_hidden_states=True).hidden_states
+    for init in ("first", "uniform", "last"):
+        found = build_student(teacher, 2, init=init).eval()(ids, output_hidden_states=True)
+        assert len(found.hidden_states) == 3
+        torch.testing.assert_close(found.hidden_states[2], expected[2])
+
+
+def test_t5_keeps_the_bias_that_its_first_layer_computes_for_all():
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=60, d_model=32, d_kv=16, d_ff=64, num_layers=4, num_heads=2, num_labels=3
+    )
+    teacher = T5ForTokenClassification(config).eval()
+    block = "transformer.encoder.block"
+    student = build_student(teacher, 2, init="uniform")
+    theirs, ours = teacher.state_dict(), student.state_dict()
+    bias = f"{block}.0.layer.0.SelfAttention.relative_attention_bias.weight"
+    assert torch.equal(ours[bias], theirs[bias])
+    for place, layer in ((0, 1), (1, 3)):
+        name = "layer.0.SelfAttention.q.weight"
+        assert torch.equal(ours[f"{block}.{place}.{name}"], theirs[f"{block}.{layer}.{name}"])
+
+
+def test_where_each_layer_has_a_bias_it_goes_with_its_layer():
+    torch.manual_seed(0)
+    config = UMT5Config(
+        vocab_size=60, d_model=32, d_kv=16, d_ff=64, num_layers=4, num_heads=2, num_labels=3
+    )
+    teacher = UMT5ForTokenClassification(config)
+    for parameter in teacher.parameters():  # each layer starts with other values
+        torch.nn.init.normal_(parameter)
+    student = build_student(teacher, 2, init="last")
+    name = "layer.0.SelfAttention.relative_attention_bias.weight"
+    block = "transformer.encoder.block"
+    assert torch.equal(
+        student.state_dict()[f"{block}.0.{name}"], teacher.state_dict()[f"{block}.2.{name}"]
+    )
+
+
+def test_a_part_whose_size_follows_the_layers_starts_anew(caplog):
+    """ESM predicts contacts by the attention of all layers."""
+    config = EsmConfig(
+        vocab_size=60,
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=64,
+        pad_token_id=1,
+        mask_token_id=2,
+    )
+    student = build_student(EsmForSequenceClassification(config), 2, init="last")
+    assert student.esm.contact_head.regression.weight.shape == (1, 4)
+    assert "contact_head.regression.weight of the student starts anew" in caplog.text
+
+
+def test_a_network_of_stages_is_refused():
+    with pytest.raises(UserError, match="configuration of ResNetModel names no number of layers"):
+        build_student(ResNetModel(ResNetConfig(hidden_sizes=[4], depths=[1], embedding_size=4)), 1)

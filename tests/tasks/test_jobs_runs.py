@@ -7,16 +7,20 @@ import torch
 from datasets import Dataset
 from transformers import (
     AutoModel,
+    BartConfig,
     BertConfig,
     DebertaV2Config,
     DistilBertConfig,
+    GPT2Config,
+    LlamaConfig,
     MPNetConfig,
+    OPTConfig,
     RobertaConfig,
 )
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json
-from itrd_nlp.models.encode import longest_input
+from itrd_nlp.models.lengths import longest_input
 from itrd_nlp.publish.model_card import model_card
 from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.tasks.jobs import runs
@@ -105,6 +109,10 @@ def test_a_path_shows_its_last_part_alone(tmp_path):
         (RobertaConfig(max_position_embeddings=66, pad_token_id=1), 64),
         (MPNetConfig(max_position_embeddings=66, pad_token_id=1), 64),
         (DistilBertConfig(max_position_embeddings=64), 64),
+        (GPT2Config(n_positions=64), 64),
+        (BartConfig(max_position_embeddings=64, encoder_layers=1, decoder_layers=1), 64),
+        (OPTConfig(max_position_embeddings=64, num_hidden_layers=1), 64),
+        (LlamaConfig(max_position_embeddings=64, num_hidden_layers=1), None),
         (DebertaV2Config(position_biased_input=False, relative_attention=True), None),
     ],
     ids=lambda value: getattr(value, "model_type", None),

@@ -11,13 +11,12 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from pyarrow import compute
 from torch import nn
 
 from itrd_nlp.distillation.arguments import with_objective
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_text, writing
-from itrd_nlp.models.encode import longest_input
+from itrd_nlp.models.lengths import check_rows
 from itrd_nlp.publish.hub import push_model
 from itrd_nlp.publish.hub_files import check_model
 from itrd_nlp.publish.hub_trainer import HubTrainer
@@ -134,18 +133,8 @@ def check_lengths(model: nn.Module, data: TaskData) -> None:
     Raises:
         UserError: names both lengths.
     """
-    most = longest_input(model)
-    if most is None:
-        return
     for features in (data.train, data.evaluation):
-        if features is None or not len(features):
-            continue
-        ids = features.select_columns(["input_ids"]).with_format("arrow")[:]["input_ids"]
-        longest = compute.max(compute.list_value_length(ids)).as_py()
-        if longest > most:
-            raise UserError(
-                f"max_length lets an example have {longest} tokens, but the model takes {most} at most."
-            )
+        check_rows([model], features)
 
 
 def _check_output_dir(folder: Path) -> None:

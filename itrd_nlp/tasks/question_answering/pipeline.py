@@ -18,7 +18,7 @@ from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerBase
 from transformers.pipelines.base import ChunkPipeline
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.encode import longest_input
+from itrd_nlp.models.lengths import longest_input
 from itrd_nlp.models.loading import check_vocabulary, load_model, load_tokenizer
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.question_answering.arguments import check_window_size

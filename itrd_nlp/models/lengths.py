@@ -1,0 +1,79 @@
+"""The number of tokens for which a model has positions, and whether rows fit into it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from datasets import Dataset
+from pyarrow import compute
+from torch import nn
+
+from itrd_nlp.errors import UserError
+
+# The tables of positions in BERT and its kin, in GPT-2, in BART and OPT, in GPT, in XLM-like decoders.
+_TABLES = (
+    *("position_embeddings", "wpe", "embed_positions"),
+    *("positions_embed", "position_embedding"),
+)
+
+
+def longest_input(model: nn.Module) -> int | None:
+    """Return the number of tokens for which a model has positions.
+
+    Args:
+        model: any model of transformers.
+
+    Returns:
+        The number, or None if the model has no table of positions and takes any length.
+    """
+    for name, module in model.named_modules():
+        # A subclass with other rules of its own, such as one that grows with the input, has no fixed number.
+        if name.endswith(_TABLES) and isinstance(module, nn.Embedding):
+            offset = getattr(
+                module, "offset", None
+            )  # BART and OPT have rows in front of the first position
+            if isinstance(offset, int):
+                return module.num_embeddings - offset
+            # RoBERTa and its kin count positions from the one behind that of the padding.
+            skipped = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - skipped
+    return None
+
+
+def check_lengths(models: Iterable[nn.Module | None], of_trainer: Mapping[str, Any]) -> None:
+    """Refuse data of a trainer with rows that are longer than a model takes.
+
+    Args:
+        models: students and teachers; None stands for one that there is not.
+        of_trainer: arguments of `transformers.Trainer`, of which ``train_dataset`` and ``eval_dataset`` are read.
+
+    Raises:
+        UserError: see `check_rows`.
+    """
+    given = [model for model in models if model is not None]
+    for name in ("train_dataset", "eval_dataset"):
+        check_rows(given, of_trainer.get(name))
+
+
+def check_rows(models: Iterable[nn.Module], rows: Any) -> None:
+    """Refuse rows that are longer than a model takes, which a GPU would report as a fault of its own.
+
+    Args:
+        models: students and teachers.
+        rows: a data set with ``input_ids``. Other data can be read only once, or have no tokens, and pass.
+
+    Raises:
+        UserError: names both lengths and the model.
+    """
+    if not isinstance(rows, Dataset) or not len(rows) or "input_ids" not in rows.column_names:
+        return
+    ids = rows.select_columns(["input_ids"]).with_format("arrow")[:]["input_ids"]
+    longest = compute.max(compute.list_value_length(ids)).as_py()
+    for model in models:
+        most = longest_input(model)
+        if most is not None and longest > most:
+            raise UserError(
+                f"max_length lets an example have {longest} tokens, but the model takes {most} at most "
+                f"({type(model).__name__})."
+            )

@@ -1,0 +1,97 @@
+"""The experiments on images: the configs can be read, and the section of the page is that of the record."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from transformers import ResNetConfig
+
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "benchmarks" / "images"
+FILES = sorted(FOLDER.glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def images() -> ModuleType:
+    """The script; it is no part of the package that is installed."""
+    sys.path.insert(0, str(ROOT))
+    try:
+        from benchmarks.images import __main__ as script
+    finally:
+        sys.path.remove(str(ROOT))
+    return script
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_method_of_an_experiment_has_arguments_that_exist(
+    path: Path, images: ModuleType, tmp_path: Path
+) -> None:
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert list(config["methods"]) == ["kd", "itrd"]
+    for objective in (images.ALONE, *config["methods"].values()):
+        args = ITRDTrainingArguments(
+            output_dir=str(tmp_path),
+            report_to="none",
+            **images.VIEWS | objective | config["training"],
+        )
+        assert args.corr_view == "pooled"
+    for role in ("teacher", "student"):
+        if not isinstance(config[role], str):
+            assert set(config[role]) <= set(vars(ResNetConfig()))
+
+
+def test_methods_differ_in_the_terms_of_itrd_alone() -> None:
+    for path in FILES:
+        kd, itrd = yaml.safe_load(path.read_text(encoding="utf-8"))["methods"].values()
+        changed = {name for name in itrd if itrd[name] != kd.get(name)}
+        assert changed == {"beta_corr", "beta_mi", "alpha"}, path
+
+
+@pytest.mark.parametrize("method", ["kd", "itrd"])
+def test_an_epoch_on_some_digits_runs(images: ModuleType, method: str) -> None:
+    config = yaml.safe_load((FOLDER / "digits.yaml").read_text(encoding="utf-8"))
+    rows, test, classes = images.digits(config["size"])
+    assert (len(rows), len(test), classes) == (1437, 360, 10)
+    teacher, student = (
+        images.network(config[role], classes, 0, trained=True) for role in ("teacher", "student")
+    )
+    training = config["training"] | {"num_train_epochs": 1}
+    score = images.train(
+        student, teacher, (rows[:128], test[:64]), config["methods"][method], training, 1
+    )
+    assert 0 <= score <= 100
+
+
+def test_the_recorded_difference_is_that_of_its_scores() -> None:
+    path = ROOT / "docs" / "results" / "digits" / "digits.json"
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    kd, itrd = record["accuracy"]["kd"], record["accuracy"]["itrd"]
+    assert len(kd) == len(itrd) == 3
+    values = [b - a for a, b in zip(kd, itrd, strict=True)]
+    found = record["differences"]["itrd - kd"]
+    assert found["mean"] == pytest.approx(statistics.fmean(values))
+    # 4.303: Student's t of 2 degrees of freedom at 97.5%.
+    reach = 4.3027 * statistics.stdev(values) / 3**0.5
+    assert found["interval"] == pytest.approx(
+        [found["mean"] - reach, found["mean"] + reach], abs=0.01
+    )
+
+
+def test_the_page_shows_the_recorded_digits() -> None:
+    path = ROOT / "docs" / "results" / "digits" / "digits.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    for method in ("kd", "itrd"):
+        scores = record["accuracy"][method]
+        assert f"{statistics.fmean(scores):.2f}" in page
+    low, high = record["differences"]["itrd - kd"]["interval"]
+    assert f"from {low:+.2f} to {high:+.2f}" in page
