@@ -18,7 +18,7 @@ from itrd_nlp.distillation.compatibility import Access, plan
 from itrd_nlp.distillation.model import DistillationModel
 from itrd_nlp.distillation.objective import ITRDObjective
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.adapters import check_adapters, has_adapters
+from itrd_nlp.models.peft_adapters import check_adapters, has_adapters
 from itrd_nlp.models.quantised import is_quantised
 
 logger = logging.getLogger(__name__)

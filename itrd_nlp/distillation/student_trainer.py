@@ -12,7 +12,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from itrd_nlp.distillation.model import DistillationModel
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.adapters import has_adapters, load_adapters
+from itrd_nlp.models.peft_adapters import has_adapters, load_adapters
 from itrd_nlp.publish.hub_trainer import HubTrainer
 from itrd_nlp.training.checkpoints import own_names
 

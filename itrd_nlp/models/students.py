@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.adapters import merged
 from itrd_nlp.models.loading import set_dropout
+from itrd_nlp.models.peft_adapters import merged
 from itrd_nlp.models.quantised import is_quantised
 
 logger = logging.getLogger(__name__)

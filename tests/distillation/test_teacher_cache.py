@@ -8,6 +8,7 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
+from torch.nn import functional as F
 from transformers import BertForSequenceClassification, BertForTokenClassification
 
 from itrd_nlp.distillation import teacher as teacher_module
@@ -97,6 +98,29 @@ def test_another_text_or_segment_is_another_window(batch, name):
     keys, changed = row_keys(batch), row_keys(other)
     assert keys[0] != changed[0]
     assert keys[1:] == changed[1:]
+
+
+def test_a_table_of_the_tokens_is_a_part_of_its_window_whatever_its_padding(batch):
+    """Boxes of layout models are padded with boxes that are no zeros."""
+    boxes = torch.arange(batch["input_ids"].numel() * 4).view(*batch["input_ids"].shape, 4)
+    padding = batch["attention_mask"] == 0
+    assert padding.any()
+    otherwise = boxes.masked_fill(padding.unsqueeze(-1), 7)
+    keys = row_keys(batch | {"bbox": boxes})
+    assert keys == row_keys(batch | {"bbox": otherwise})
+    longer = {
+        "input_ids": F.pad(batch["input_ids"], (0, 3)),
+        "attention_mask": F.pad(batch["attention_mask"], (0, 3)),
+        "bbox": F.pad(boxes, (0, 0, 0, 3), value=9),
+    }
+    only = {name: x for name, x in batch.items() if name in longer}
+    assert row_keys(longer) == row_keys(only | {"bbox": boxes})
+    moved = boxes.clone()
+    moved[0, 1] += 1
+    assert [a == b for a, b in zip(row_keys(batch | {"bbox": moved}), keys, strict=True)] == [
+        False,
+        *[True] * (len(keys) - 1),
+    ]
 
 
 def test_a_batch_of_which_a_window_is_missing_is_not_read(cache, batch, output):

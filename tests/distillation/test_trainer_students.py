@@ -13,7 +13,7 @@ from transformers import BertForQuestionAnswering, TrainerCallback
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.peers import PeerLoss
-from itrd_nlp.models.adapters import has_adapters
+from itrd_nlp.models.peft_adapters import has_adapters
 from itrd_nlp.models.quantised import is_quantised
 from itrd_nlp.models.students import build_student
 from itrd_nlp.training.identity import weights_digest
