@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,19 @@ def test_the_articles_of_the_questions_are_known(folder: Path) -> None:
     _, scores = read_records(folder)
     sources = [values for name, values in scores.items() if name.endswith("/sources")]
     assert sources and all(len(np.unique(values)) == 48 for values in sources)
+
+
+def test_the_figures_of_the_digits_are_those_of_their_record() -> None:
+    record = json.loads((ROOT / "docs/results/digits/digits.json").read_text())
+    page = (ROOT / "docs/results.md").read_text()
+    for method, name in (("kd", "KD"), ("itrd", "KD and ITRD")):
+        values = record["accuracy"][method]
+        each = ", ".join(f"{value:.2f}" for value in values)
+        assert f"| {name} | {each} | {sum(values) / len(values):.2f} |" in page
+    found = record["differences"]["itrd - kd"]
+    low, high = found["interval"]
+    assert f"mean difference is {found['mean']:.2f} points" in page
+    assert f"goes from {low:.2f} to {high:+.2f}." in page
 
 
 @pytest.mark.slow

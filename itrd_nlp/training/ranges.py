@@ -99,16 +99,17 @@ def check_values(args: Any, more: Mapping[str, Range] | None = None) -> None:
 
 
 def _check_number(name: str, value: Any, allowed: Range) -> None:
-    parts: Iterable[Any] = value if isinstance(value, list | tuple) else [value]
-    if isinstance(value, Mapping):
-        parts = value.values()
-    for one in parts:
+    parts: Iterable[tuple[str, Any]] = [(f"{name} is", value)]
+    if isinstance(value, list | tuple):
+        parts = [(f"{name} has", one) for one in value]
+    elif isinstance(value, Mapping):
+        parts = [(f"{key} of {name} is", one) for key, one in value.items()]
+    for said, one in parts:
         if isinstance(one, int | float) and one not in allowed:
             bounds = str(allowed)
             if allowed.whole and not allowed.is_bounded and one > LARGEST:
                 bounds += f" and at most {LARGEST}"
-            are = "is" if one is value else "has"
-            raise UserError(f"{name} {are} {_short(one)}, but must be {bounds}.")
+            raise UserError(f"{said} {_short(one)}, but must be {bounds}.")
 
 
 def _short(number: float) -> str:

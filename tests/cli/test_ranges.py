@@ -145,7 +145,7 @@ class Parts:
     ("changes", "sentence"),
     [
         ({"seeds": [1, 10]}, "seeds has 10, but must be from 0 to 9."),
-        ({"weights": {"a": 1.0, "b": -1}}, "weights has -1, but must be a finite number > 0."),
+        ({"weights": {"a": 1.0, "b": -1}}, "b of weights is -1, but must be a finite number > 0."),
         ({"count": 0}, "count is 0, but must be at least 1."),
         ({"count": 2**31}, f"count is {2**31}, but must be at least 1 and at most {LARGEST}."),
         ({"count": 10**5000}, "count is a number of thousands of digits, but must be at least 1"),
