@@ -28,6 +28,7 @@ def benchmarks():
     return {"page": page, "training": training}
 
 
+@pytest.mark.slow  # it measures, for a minute or two, and beside other tests it measures less well
 def test_no_ratio_has_fallen_under_half_of_the_recorded_one(recorded, benchmarks):
     before = recorded[benchmarks["training"].training_precision()]["smoke"]
     command = [sys.executable, "-m", "benchmarks.smoke"]

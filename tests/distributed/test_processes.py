@@ -14,7 +14,8 @@ import torch
 
 from itrd_nlp.losses import correlation_loss, mutual_information_loss
 
-several = pytest.mark.parametrize("processes", [2, 4])
+# Two processes show what goes wrong between them. Four take another minute.
+several = pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
 PAIRS, WIDTH = 2, 32
 
 
