@@ -49,7 +49,7 @@ compare-smoke: $(SETUP)  ## a tiny comparison of two methods, as make test runs 
 bench: assets  ## all benchmarks, half an hour: benchmarks/results.json and the tables of docs/performance.md
 	$(BIN)/python benchmarks/bench.py
 
-bench-smoke: $(SETUP)  ## their ratios at a small size against the recorded ones, as make test does it, too
+bench-smoke: $(SETUP)  ## their ratios at a small size against the recorded ones, as make test-slow does it, too
 	$(PYTEST) tests/benchmarks
 
 test-slow: $(SETUP)  ## the slow tests
