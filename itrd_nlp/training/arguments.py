@@ -17,6 +17,7 @@ from itrd_nlp.errors import UserError, did_you_mean
 from itrd_nlp.training.options import TrainingOptions
 from itrd_nlp.training.precision import cpu_has_bf16
 from itrd_nlp.training.ranges import BATCH, COUNT, COUNT_FROM_0, SEED, Range, check_values
+from itrd_nlp.training.secrets import refuse_copies
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class FineTuningArguments(TrainingOptions, TrainingArguments):
             )
 
     def __post_init__(self) -> None:
+        refuse_copies(self)
         self.check()
         if not torch.accelerator.is_available():
             self.use_cpu = True

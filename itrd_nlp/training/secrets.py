@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
+from itrd_nlp.errors import UserError
+from itrd_nlp.files import SHORTEST_SECRET
+
 _ENDINGS = ("token", "password", "secret")
 
 
@@ -44,6 +47,27 @@ def secret_fields(arguments: Any) -> Iterator[tuple[str, str]]:
         value = getattr(arguments, f.name, None)
         if is_secret_name(f.name) and isinstance(value, str):
             yield f.name, value
+
+
+def refuse_copies(arguments: Any) -> None:
+    """Refuse a secret that is the value of another argument, too, such as a name in YAML that both refer to.
+
+    Args:
+        arguments: an instance of a dataclass.
+
+    Raises:
+        UserError: names both arguments, and not the secret.
+    """
+    for name, secret in secret_fields(arguments):
+        if len(secret) < SHORTEST_SECRET:
+            continue
+        for f in fields(arguments):
+            value = getattr(arguments, f.name, None)
+            if not is_secret_name(f.name) and isinstance(value, str) and secret in value:
+                raise UserError(
+                    f"{f.name} holds the value of {name}, which files and trackers would then show; give {f.name} a "
+                    "value of its own."
+                )
 
 
 def hide_secrets(arguments: Any) -> None:

@@ -34,7 +34,7 @@ IN_YAML = {
     "plain": "hub_token: {}\n",
     "quoted": "'hub_token': \"{}\"\n",
     "folded": '"hub_token": >-\n  {}\n# the token is {}\n',
-    "alias": "run_name: &it {}\nhub_token: *it\n",
+    "anchor": "hub_token: &it {}\n",
 }
 HERE = ("option", "option=", *IN_YAML)
 """Ways of those commands alone that take the option; all others find the token in the environment then."""

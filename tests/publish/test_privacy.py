@@ -19,6 +19,7 @@ from huggingface_hub import constants
 
 from itrd_nlp import files
 from itrd_nlp.cli import parser, process
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json
 from itrd_nlp.publish import privacy
@@ -37,7 +38,7 @@ from itrd_nlp.publish.privacy import (
     without_tokens_in_use,
 )
 from itrd_nlp.training.record import RunRecord
-from itrd_nlp.training.secrets import Secret, is_secret_name
+from itrd_nlp.training.secrets import Secret, is_secret_name, refuse_copies
 from itrd_nlp.training.yaml_files import dump_yaml, parse_yaml, read_yaml
 
 # Made up: of a user, of OAuth, of an organisation, and of a Hub of one's own.
@@ -443,3 +444,20 @@ def test_a_secret_is_a_text_that_no_pickle_holds() -> None:
     assert pickle.loads(pickle.dumps({"a": secret})) == {"a": None}
     assert copy.deepcopy(secret) is copy.copy(secret) is secret
     assert "mine" not in repr(secret)
+
+
+def test_a_token_that_is_the_value_of_another_argument_is_refused_without_a_word_of_it() -> None:
+    """As by an anchor in YAML: ``run_name: &it TOKEN`` and ``hub_token: *it``."""
+
+    @dataclass
+    class Arguments:
+        hub_token: str | None = "ordinary-words-of-mine"
+        run_name: str | None = "run-ordinary-words-of-mine"
+
+    with pytest.raises(UserError, match="run_name holds the value of hub_token") as refused:
+        refuse_copies(Arguments())
+    assert "ordinary" not in str(refused.value)
+    refuse_copies(Arguments(run_name="run"))
+    refuse_copies(Arguments(hub_token=None))
+    with pytest.raises(UserError, match="run_name holds the value of hub_token"):
+        ITRDTrainingArguments("out", hub_token="my-own-words", run_name="my-own-words")
