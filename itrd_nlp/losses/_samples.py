@@ -7,6 +7,9 @@ from torch import Tensor
 
 from itrd_nlp.errors import UserError
 
+NORM_FLOOR = 1e-12
+"""A row with a smaller L2 norm counts as a row of zeros."""
+
 
 def shape(x: Tensor) -> str:
     """Return the shape of ``x`` as error messages show it, such as ``(32, 384)``."""
@@ -70,6 +73,23 @@ def check_mask(x: Tensor, mask: Tensor) -> None:
 def statistics_dtype(student: Tensor, teacher: Tensor) -> torch.dtype:
     """Return float32, or float64 if one of the inputs is float64."""
     return torch.promote_types(torch.promote_types(student.dtype, teacher.dtype), torch.float32)
+
+
+def unit_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale the rows ``(..., d)`` to length 1, and tell which of them ``(...)`` count.
+
+    A row that is shorter than `NORM_FLOOR` has no direction. It does not count, becomes zeros and gets no gradient. A
+    NaN row counts, so that the loss becomes NaN and the user sees the fault.
+    """
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    counts = ~(norm.detach() <= NORM_FLOOR)
+    return torch.where(counts, x / torch.where(counts, norm, 1), 0), counts.squeeze(-1)
+
+
+def squared_gram_norm(z: Tensor) -> Tensor:
+    """Return ``||Z Z^T||_F² = ||Z^T Z||_F²`` of each group, computed with the smaller of the two matrices."""
+    gram = z @ z.mT if z.shape[1] < z.shape[2] else z.mT @ z
+    return gram.square().sum((1, 2))
 
 
 def count_samples(x: Tensor, valid: Tensor | None, dtype: torch.dtype) -> Tensor:

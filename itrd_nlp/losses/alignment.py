@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from itrd_nlp.losses._samples import as_groups, over_groups, statistics_dtype
-
-NORM_FLOOR = 1e-12
-"""A centred row with a smaller L2 norm counts as a row of zeros. It has no direction, so the loss leaves it out."""
+from itrd_nlp.losses._samples import (
+    as_groups,
+    over_groups,
+    squared_gram_norm,
+    statistics_dtype,
+    unit_rows,
+)
 
 
 def alignment_loss(
@@ -57,11 +60,11 @@ def alignment_loss(
     with torch.autocast(student.device.type, enabled=False):
         z_s, counts = _unit_rows(student, valid, dtype, centre)
         z_t, _ = _unit_rows(teacher, valid, dtype, centre)
-        inner = _squared_norm(z_s, z_t)
+        inner = _inner_product(z_s, z_t)
         known = (inner > 0) & (counts > 1)
         of_s, of_t, inner = (
             torch.where(known, x, 1).log2()
-            for x in (_squared_norm(z_s, z_s), _squared_norm(z_t, z_t), inner)
+            for x in (squared_gram_norm(z_s), squared_gram_norm(z_t), inner)
         )
     return over_groups(of_s + of_t - 2 * inner, known.to(dtype), per_group=per_group)
 
@@ -76,15 +79,12 @@ def _unit_rows(
     x = torch.where(valid, x, 0).to(dtype)
     if centre:
         x = torch.where(valid, x - x.sum(dim=1, keepdim=True) / count.clamp(min=1), 0)
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    # A NaN row counts, so that the loss becomes NaN and the user sees the fault.
-    counts = ~(norm.detach() <= NORM_FLOOR)
-    return torch.where(counts, x / torch.where(counts, norm, 1), 0), counts.sum(dim=(1, 2))
+    z, counts = unit_rows(x)
+    return z, counts.sum(dim=1)
 
 
-def _squared_norm(a: Tensor, b: Tensor) -> Tensor:
+def _inner_product(a: Tensor, b: Tensor) -> Tensor:
     """Return ``<A A^T, B B^T> = ||A^T B||²`` of each group, computed with the smaller matrices."""
-    n, widest = a.shape[1], max(a.shape[2], b.shape[2])
-    if n < widest:
+    if a.shape[1] < max(a.shape[2], b.shape[2]):
         return ((a @ a.mT) * (b @ b.mT)).sum((1, 2))
     return (a.mT @ b).square().sum((1, 2))

@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.losses._samples import as_groups, count_samples, over_groups, statistics_dtype
+from itrd_nlp.losses._samples import (
+    as_groups,
+    count_samples,
+    over_groups,
+    squared_gram_norm,
+    statistics_dtype,
+    unit_rows,
+)
 from itrd_nlp.losses.projection import make_projection, project
 
 BLOCK_SIZE = 512
@@ -18,9 +25,6 @@ BLOCK_SIZE = 512
 
 DEVICE_BLOCK_SIZE = 2048
 """Default number of rows of a block on other devices. A product of 512 rows is too small to fill a GPU."""
-
-NORM_FLOOR = 1e-12
-"""A row with a smaller L2 norm counts as a row of zeros. It has no direction, so the loss leaves it out."""
 
 
 def mutual_information_loss(
@@ -156,7 +160,7 @@ def _gram_losses(
     by_st = _inverse_square((counts_s & counts_t).sum(1, dtype=z_s.dtype))
     if not log:
         return _gram_sum(z_s, z_t, by_s, by_st, block_size)
-    potential_s = by_s * _squared_gram_norm(z_s)
+    potential_s = by_s * squared_gram_norm(z_s)
     potential_st = _gram_sum(z_s, z_t, torch.zeros_like(by_st), -by_st, block_size)
     return _log2(potential_s, by_s) - _log2(potential_st, by_st)
 
@@ -165,11 +169,7 @@ def _unit_rows(x: Tensor, valid: Tensor | None, dtype: torch.dtype) -> tuple[Ten
     """Scale the rows to length 1, and tell which rows ``(g, n)`` count. The other rows become zeros."""
     if valid is not None:
         x = torch.where(valid, x, 0)
-    x = x.to(dtype)
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    # A NaN row counts, so that the loss becomes NaN and the user sees the fault.
-    counts = ~(norm.detach() <= NORM_FLOOR)
-    return torch.where(counts, x / torch.where(counts, norm, 1), 0), counts.squeeze(-1)
+    return unit_rows(x.to(dtype))
 
 
 def _inverse_square(trace: Tensor) -> Tensor:
@@ -180,12 +180,6 @@ def _inverse_square(trace: Tensor) -> Tensor:
 def _log2(potential: Tensor, scale: Tensor) -> Tensor:
     """Return log2 of the potential, and 0 for an empty Gram matrix, whose scale is 0."""
     return torch.where(scale > 0, potential, 1).log2()
-
-
-def _squared_gram_norm(z: Tensor) -> Tensor:
-    """Return ``||Z Z^T||_F² = ||Z^T Z||_F²`` of each group, computed with the smaller of the two matrices."""
-    gram = z @ z.mT if z.shape[1] < z.shape[2] else z.mT @ z
-    return gram.square().sum((1, 2))
 
 
 class _GramSum(torch.autograd.Function):

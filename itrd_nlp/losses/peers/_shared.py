@@ -7,13 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from itrd_nlp.losses._samples import unit_rows
 from itrd_nlp.losses.outputs import LayerPair
 from itrd_nlp.losses.peers.base import LayerStates, Sizes
 from itrd_nlp.losses.projection import make_projection
 from itrd_nlp.losses.views import to_samples
-
-NORM_FLOOR = 1e-12
-"""A shorter vector has no direction."""
 
 
 def make_projections(
@@ -42,10 +40,7 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 def unit(x: Tensor) -> Tensor:
     """Scale the vectors along the last dimension to length 1. A zero vector stays zero and gets no gradient."""
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    # A NaN vector counts as long, so that the loss becomes NaN and the user sees the fault.
-    long = ~(norm.detach() <= NORM_FLOOR)
-    return torch.where(long, x / torch.where(long, norm, 1), 0)
+    return unit_rows(x)[0]
 
 
 def pooled(states: LayerStates, mask: Tensor) -> tuple[Tensor, Tensor]:
