@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import transformers
+from accelerate.utils import parse_flag_from_env
 
 from itrd_nlp import __version__
 from itrd_nlp.distillation.inert import refuse_inert, refuse_reentrant
@@ -21,7 +22,6 @@ from itrd_nlp.distillation.peer_losses import parsed_peer_losses
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.peers import PeerLoss, load_peer
 from itrd_nlp.training.arguments import FineTuningArguments
-from itrd_nlp.training.ranges import check_values
 from itrd_nlp.training.record import RunRecord
 from itrd_nlp.training.roles import Role, chosen_arguments, default_of, names_of, role_of
 
@@ -44,9 +44,8 @@ class ITRDTrainingArguments(
 
     def check(self) -> None:
         """See `FineTuningArguments.check`."""
-        super().check()
-        check_values(self)
         self.peer_losses = parsed_peer_losses(self.peer_losses)
+        super().check()
         if isinstance(self.layer_map, str):
             self.layer_map = [self.layer_map]
         self._check_combinations()
@@ -85,7 +84,11 @@ class ITRDTrainingArguments(
                 f"hidden_share is {self.hidden_share}, but it needs a loss between hidden states (beta_corr, beta_mi "
                 "or peer_losses) and another loss beside it (w_task or w_kd); set it to 0."
             )
-        if self.hidden_share > 0 and (self.fsdp or self.deepspeed):
+        # The config of `accelerate launch` says it by the environment alone.
+        launched = any(
+            map(parse_flag_from_env, ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"))
+        )
+        if self.hidden_share > 0 and (self.fsdp or self.deepspeed or launched):
             raise UserError(
                 f"hidden_share is {self.hidden_share}, but under FSDP and DeepSpeed no gradient of a single state can "
                 "be measured; set it to 0."

@@ -26,7 +26,6 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import LayerPair
 from itrd_nlp.publish.hub_trainer import HubTrainer
 from itrd_nlp.training.arguments import FineTuningArguments
-from itrd_nlp.training.ranges import check_values
 from itrd_nlp.training.record import RunRecord
 
 METHOD = "TextBrewer"
@@ -44,7 +43,6 @@ class TextBrewerArguments(TextBrewerOptions, FineTuningArguments):
     """
 
     def __post_init__(self) -> None:
-        check_values(self)
         if isinstance(self.layer_map, str):
             self.layer_map = [self.layer_map]
         super().__post_init__()

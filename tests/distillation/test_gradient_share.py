@@ -140,6 +140,15 @@ def test_what_makes_no_sense_is_refused(tmp_path: Any, settings: Any, sentence: 
         ITRDTrainingArguments(output_dir=str(tmp_path), **{"hidden_share": 0.5} | settings)
 
 
+@pytest.mark.parametrize("name", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
+def test_the_config_of_a_launcher_shards_as_well(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "true")
+    with pytest.raises(UserError, match="under FSDP and DeepSpeed"):
+        ITRDTrainingArguments(output_dir=str(tmp_path), hidden_share=0.5)
+
+
 def test_a_run_measures_now_and_then_and_resumes_to_the_bit(
     make_trainer: Any, make_bert: Any, tmp_path: Any
 ) -> None:

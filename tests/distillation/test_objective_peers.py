@@ -112,13 +112,10 @@ def test_on_the_command_line_it_is_a_json_object_and_wins_over_the_config(tmp_pa
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        (
-            {f"{HOME}.RKD": 0},
-            r"itrd_nlp.losses.peers.RKD of peer_losses is 0, but must be a finite",
-        ),
-        ({f"{HOME}.RKD": -1.0}, r"RKD of peer_losses is -1.0, but must be a finite number > 0"),
-        ({f"{HOME}.RKD": float("nan")}, r"RKD of peer_losses is nan"),
-        ({f"{HOME}.RKD": float("inf")}, r"RKD of peer_losses is inf"),
+        ({f"{HOME}.RKD": 0}, r"peer_losses gives itrd_nlp.losses.peers.RKD the weight 0, but it"),
+        ({f"{HOME}.RKD": -1.0}, r"the weight -1.0, but it must be a finite number > 0"),
+        ({f"{HOME}.RKD": float("nan")}, r"the weight nan"),
+        ({f"{HOME}.RKD": float("inf")}, r"the weight inf"),
         ({f"{HOME}.RKD": "much"}, r"the weight 'much'"),
         ({f"{HOME}.RKD": True}, r"the weight True"),
         ({f"{HOME}.RDK": 1.0}, r"peers.RDK, but RDK is no PeerLoss of .* its peers are: CC, CRD"),
