@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import re
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,35 @@ def test_the_figures_of_the_digits_are_those_of_their_record() -> None:
     low, high = found["interval"]
     assert f"mean difference is {found['mean']:.2f} points" in page
     assert f"goes from {low:.2f} to {high:+.2f}." in page
+
+
+def test_the_deviation_over_seeds_is_that_of_the_recorded_methods() -> None:
+    f1: dict[str, dict[int, float]] = {}
+    for record in read_records(ROOT / "docs/results/minilm_first")[0]:
+        f1.setdefault(record["method"], {})[record["seed"]] = record["f1"]
+    deviations = [
+        statistics.stdev(f1[method][seed] - f1["kd"][seed] for seed in (0, 1, 2))
+        for method in f1
+        if method != "kd"
+    ]
+    page = " ".join((ROOT / "docs/results.md").read_text().split())
+    assert (
+        f"has a standard deviation of {statistics.median(deviations):.1f} "
+        f"(the median of {len(deviations)} methods)" in page
+    )
+
+
+def test_the_tries_of_the_page_are_those_of_their_record() -> None:
+    page = (ROOT / "docs/results.md").read_text()
+    section = page[page.index('<a id="six-tries-each">') : page.index("## How does TextBrewer")]
+    records, scores = read_records(ROOT / "docs/results/minilm_tuned")
+    shown = {value.strip(" *") for line in section.splitlines() for value in line.split("|")}
+    tries = [record for record in records if record["stage"] == "search"]
+    assert len(tries) == 12 and {f"{record['f1']:.2f}" for record in tries} <= shown
+    for row in summarise(records, scores, reference="kd")[1:]:
+        for name in ("exact_match", "f1"):
+            mean, deviation = row.scores[name]
+            assert f"{mean:.2f} ± {deviation:.2f}" in shown
 
 
 @pytest.mark.slow

@@ -8,7 +8,6 @@ accuracy of each seed, and the difference of each method from the first one with
 
 from __future__ import annotations
 
-import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -21,6 +20,7 @@ import yaml
 from torch.nn import functional as F
 from transformers import AutoConfig, PreTrainedModel, ResNetConfig, ResNetForImageClassification
 
+from itrd_nlp.compare.statistics import mean_and_deviation
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.trainer import ITRDTrainer
 from itrd_nlp.files import write_json
@@ -178,11 +178,9 @@ def _differences(scores: dict[str, Any], methods: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for method in others:
         values = [b - a for a, b in zip(scores[first], scores[method], strict=True)]
-        mean, spread = statistics.fmean(values), None
+        (mean, deviation), spread = mean_and_deviation(values), None
         if len(values) > 1:
-            reach = (
-                float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
-            )
+            reach = float(t.ppf(0.975, len(values) - 1)) * deviation / len(values) ** 0.5
             spread = [mean - reach, mean + reach]
         found[f"{method} - {first}"] = {"mean": mean, "interval": spread}
     return found
