@@ -11,7 +11,7 @@ PYTEST := env -u HF_HUB_OFFLINE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 
 # The rooms without a finding of mypy --strict.
 TYPED := $(addprefix itrd_nlp/,cli compare losses models errors.py files.py __init__.py)
 
-.PHONY: help setup assets quickstart demo test compare-smoke bench bench-smoke test-slow lint format clean
+.PHONY: help setup assets quickstart demo test compare-smoke bench bench-gpu bench-smoke test-slow lint format clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -48,6 +48,9 @@ compare-smoke: $(SETUP)  ## a tiny comparison of two methods, as make test runs 
 
 bench: assets  ## all benchmarks, half an hour: benchmarks/results.json and the tables of docs/performance.md
 	$(BIN)/python benchmarks/bench.py
+
+bench-gpu: assets  ## the benchmarks of one GPU, about eight minutes: its column of docs/performance.md
+	$(BIN)/python benchmarks/bench.py --only train_step_bert matmul_share_bert losses --rounds 2
 
 bench-smoke: $(SETUP)  ## their ratios at a small size against the recorded ones, as make test-slow does it, too
 	$(PYTEST) tests/benchmarks

@@ -37,6 +37,7 @@ BENCHMARKS = {
     "decoding": ["decoding"],
     "scaling": ["scaling"],
 }
+WITHOUT_TURNS = ("profile", "scaling")
 
 
 @dataclass
@@ -49,6 +50,9 @@ class BenchArguments:
             "help": "Run only these benchmarks. Default: all of them, with the ratios of the smoke test.",
             "choices": [*BENCHMARKS, "smoke"],
         },
+    )
+    rounds: int | None = field(
+        default=None, metadata={"help": "Turns of each benchmark. Default: its own number."}
     )
     utils_qa: str | None = field(
         default=None, metadata={"help": "A copy of utils_qa.py, see benchmarks/decoding.py."}
@@ -75,6 +79,8 @@ def measure(name: str, args: BenchArguments, *, on_gpu: bool) -> dict[str, Any]:
     module, *arguments = BENCHMARKS[name]
     if name.startswith("train_step") and on_gpu:
         arguments += ["--steps", "24"]  # a step takes a twentieth of a second on a GPU
+    if args.rounds is not None and name not in WITHOUT_TURNS:
+        arguments += ["--rounds", str(args.rounds)]
     if name == "decoding" and args.utils_qa is not None:
         arguments += ["--utils_qa", str(Path(args.utils_qa).resolve())]
     with tempfile.TemporaryDirectory() as folder:

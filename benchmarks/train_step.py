@@ -12,13 +12,15 @@ batches grouped by length as in an epoch. The candidates:
 | itrd_cached | `ITRDTrainer` with a teacher cache that an earlier run has filled |
 | textbrewer | TextBrewer's `GeneralDistiller` as in its SQuAD notebook (length 384, batch 8, fp32, dropout 0.1, MMD) |
 | textbrewer_tuned | the same distiller and losses with the batches of this package, bf16 autocast and no dropout |
+| modelopt | NVIDIA ModelOpt's `distill` on every mapped layer and the logits, with our batches, bf16 and no dropout |
 
-The first three candidates use `fast` attention. TextBrewer's candidates use the faster attention of transformers: sdpa
-in fp32 and on a GPU, and eager in bf16 on a CPU.
+The first three candidates use `fast` attention. The peers use the faster attention of transformers: sdpa in fp32 and on
+a GPU, and eager in bf16 on a CPU. ModelOpt is measured where it is installed (`pip install nvidia-modelopt`).
 """
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import statistics
@@ -32,17 +34,24 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.harness import median, ratio, take_turns
 from itrd_nlp.cli import parser, process
+from itrd_nlp.errors import UserError
 
 if TYPE_CHECKING:
     from benchmarks.training import Clock
 
-CANDIDATES = ("itrd", "kd", "itrd_cached", "textbrewer", "textbrewer_tuned")
+CANDIDATES = ("itrd", "kd", "itrd_cached", "textbrewer", "textbrewer_tuned", "modelopt")
 RATIOS = (
     ("itrd", "textbrewer"),
     ("itrd", "textbrewer_tuned"),
+    ("itrd", "modelopt"),
     ("itrd_cached", "itrd"),
     ("kd", "itrd"),
 )
+
+
+def installed(candidate: str) -> bool:
+    """Tell whether a candidate can be measured here."""
+    return candidate != "modelopt" or importlib.util.find_spec("modelopt") is not None
 
 
 @dataclass
@@ -62,8 +71,11 @@ class TrainStepArguments:
     )
     rounds: int = field(default=3, metadata={"help": "Processes for each candidate."})
     candidates: list[str] = field(
-        default_factory=lambda: list(CANDIDATES),
-        metadata={"help": "Measure these candidates.", "choices": list(CANDIDATES)},
+        default_factory=lambda: [name for name in CANDIDATES if installed(name)],
+        metadata={
+            "help": "Measure these candidates. Default: all that are installed.",
+            "choices": list(CANDIDATES),
+        },
     )
     output: str | None = field(
         default=None, metadata={"help": "Write the figures to this JSON file."}
@@ -132,15 +144,48 @@ def measure_textbrewer(args: TrainStepArguments, tuned: bool) -> dict[str, float
     bf16 = tuned and training_dtype() == torch.bfloat16  # the precision of our own training
     dropout = 0.0 if tuned else 0.1  # bert_config_L3.json
     on_gpu = device().type == "cuda"
-    # The faster of the two attentions of transformers.
-    attention = "eager" if bf16 and not on_gpu else "sdpa"
-    teacher, student = random_models(args.shape, args.student_layers, dropout, attention)
+    teacher, student = random_models(
+        args.shape, args.student_layers, dropout, attention_of_peers(bf16=bf16)
+    )
     teacher.eval().to(device())
     student.to(device())
     with tempfile.TemporaryDirectory() as folder:
         for part in (batches if on_gpu else batches[:1], batches):
             seconds = seconds_per_step(teacher, student, part, Path(folder), bf16=bf16)
     return figures(seconds, batch_size)
+
+
+def measure_modelopt(args: TrainStepArguments) -> dict[str, float]:
+    """Train on the same windows with ModelOpt, after a step to warm up; on a GPU after all of them."""
+    import torch
+
+    from benchmarks.peers import modelopt_squad
+    from benchmarks.training import device, random_models, training_dtype
+    from benchmarks.windows import squad_batches
+    from itrd_nlp.tasks.question_answering import QuestionAnsweringCollator
+
+    windows, tokenizer = squad_batches(args.batch_size, args.steps)
+    bf16 = training_dtype() == torch.bfloat16
+    for max_steps in (-1 if device().type == "cuda" else 1, -1):
+        clock = modelopt_squad.train(
+            *random_models(args.shape, args.student_layers, 0.0, attention_of_peers(bf16=bf16)),
+            windows,
+            QuestionAnsweringCollator(tokenizer),
+            bf16=bf16,
+            num_train_epochs=1,
+            max_steps=max_steps,
+            per_device_train_batch_size=args.batch_size,
+            train_sampling_strategy="sequential",
+        )
+    times = itertools.pairwise([clock.train_began, *clock.ended])
+    return figures([after - before for before, after in times], args.batch_size)
+
+
+def attention_of_peers(*, bf16: bool) -> str:
+    """Return the faster of the two attentions of transformers on this machine."""
+    from benchmarks.training import device
+
+    return "eager" if bf16 and device().type == "cpu" else "sdpa"
 
 
 def figures(seconds: list[float], batch_size: int) -> dict[str, float]:
@@ -154,13 +199,25 @@ def figures(seconds: list[float], batch_size: int) -> dict[str, float]:
     }
 
 
+def measure(args: TrainStepArguments, candidate: str) -> dict[str, float]:
+    """Measure one candidate in this process.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if not installed(candidate):
+        raise UserError(f"{candidate} is not installed; run pip install nvidia-{candidate}.")
+    if candidate == "modelopt":
+        return measure_modelopt(args)
+    if candidate.startswith("textbrewer"):
+        return measure_textbrewer(args, tuned=candidate == "textbrewer_tuned")
+    return measure_ours(args, candidate)
+
+
 def main() -> None:
     (args,) = parser.parse([TrainStepArguments], description=__doc__)
     if args.worker is not None:
-        textbrewer = args.worker.startswith("textbrewer")
-        tuned = args.worker == "textbrewer_tuned"
-        found = measure_textbrewer(args, tuned) if textbrewer else measure_ours(args, args.worker)
-        print(json.dumps(found))
+        print(json.dumps(measure(args, args.worker)))
         return
     from rich.console import Console
     from rich.table import Table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,10 +23,10 @@ def benchmarks():
     """The folder's modules; they are no package that is installed."""
     sys.path.insert(0, str(ROOT))
     try:
-        from benchmarks import page, training
+        from benchmarks import bench, page, training
     finally:
         sys.path.remove(str(ROOT))
-    return {"page": page, "training": training}
+    return {"bench": bench, "page": page, "training": training}
 
 
 @pytest.mark.slow  # it measures, for a minute or two, and beside other tests it measures less well
@@ -46,3 +47,36 @@ def test_the_page_shows_what_is_recorded(recorded, benchmarks, tmp_path):
     benchmarks["page"].write_page(recorded, tmp_path)
     assert (tmp_path / "performance.md").read_text() == page
     assert (tmp_path / "performance.svg").stat().st_size > 1000
+
+
+def test_a_candidate_that_was_not_measured_has_no_row(recorded, benchmarks, tmp_path):
+    page = benchmarks["page"]
+    results = recorded["bfloat16"]
+    assert "ModelOpt" not in page.train_step(results)
+    runs = results["train_step_minilm"]["runs"]
+    assert "ModelOpt" in page.train_step(
+        {"train_step_minilm": {"runs": {**runs, "modelopt": runs["itrd"]}}}
+    )
+
+
+def test_the_benchmarks_of_one_gpu_are_a_part_of_all_and_have_few_turns(benchmarks, monkeypatch):
+    bench = benchmarks["bench"]
+
+    (line,) = re.findall(r"^bench-gpu:.*\n\t(.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert line.startswith("$(BIN)/python benchmarks/bench.py --only ")
+    names = line.split(" --only ")[1].split(" --rounds ")[0].split()
+    assert set(names) < set(bench.BENCHMARKS)
+    commands = []
+
+    def run(command, **_):
+        commands.append(command)
+        Path(command[-1]).write_text("{}")
+
+    monkeypatch.setattr(bench.subprocess, "run", run)
+    for name in bench.BENCHMARKS:
+        bench.measure(name, bench.BenchArguments(rounds=2), on_gpu=True)
+    turns = {command[2]: "--rounds" in command and command[-3] == "2" for command in commands}
+    assert [name for name, given in turns.items() if not given] == [
+        "benchmarks.profile",
+        "benchmarks.scaling",
+    ]
