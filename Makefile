@@ -11,7 +11,7 @@ PYTEST := env -u HF_HUB_OFFLINE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 
 # The rooms without a finding of mypy --strict.
 TYPED := $(addprefix itrd_nlp/,cli compare losses models errors.py files.py __init__.py)
 
-.PHONY: help setup assets quickstart demo test compare-smoke bench bench-gpu bench-smoke test-slow lint format clean
+.PHONY: help setup assets quickstart demo docs test compare-smoke bench bench-gpu bench-smoke test-slow lint format clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -39,6 +39,9 @@ quickstart: assets $(TEACHER)  ## fine-tune a small teacher on SQuAD and distil 
 
 demo: quickstart  ## what comes after: push the student to a Hub on this machine, download it, answer, export, report
 	$(BIN)/python tests/hub/server.py $(BIN)/python tests/hub/demo.py runs/quickstart/student assets/squad/dev-v1.1.json
+
+docs: $(SETUP)  ## build the site into build/site; a link that leads nowhere is an error
+	$(BIN)/mkdocs build --strict
 
 test: lint  ## lint, then every test that is not slow
 	$(PYTEST) -m "not slow and not gpu"
