@@ -90,14 +90,14 @@ def measure(args: LossesArguments, candidate: str) -> dict[str, float]:
         before = torch.cuda.memory_allocated() / 1e6
         torch.cuda.reset_peak_memory_stats()
     else:
-        before = _megabytes("VmRSS")
+        before = status_megabytes("VmRSS")
         _reset_peak()
     times = [call() for _ in range(args.repeats + 1)][1:]
-    peak = torch.cuda.max_memory_allocated() / 1e6 if on_gpu else _megabytes("VmHWM")
+    peak = torch.cuda.max_memory_allocated() / 1e6 if on_gpu else status_megabytes("VmHWM")
     return {"seconds": statistics.median(times), "megabytes": max(peak - before, 1e-3)}
 
 
-def _megabytes(name: str) -> float:
+def status_megabytes(name: str) -> float:
     """Read a line of this process's status, in megabytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(name + ":"):

@@ -264,7 +264,9 @@ class ITRDObjective(nn.Module):
     def _correlation(self, student: list[Views], teacher: list[Views]) -> Tensor:
         view, args = self.args.corr_view, self.args
         rows = args.corr_max_samples if view == "tokens" else None
-        loss = partial(correlation_loss, alpha=args.alpha, unbiased=args.unbiased_std)
+        loss = partial(
+            correlation_loss, alpha=args.alpha, unbiased=args.unbiased_std, log=args.corr_log
+        )
         if view == "sequence":  # a sequence has its own statistics and lies on one process
             return pair_by_pair(loss, student, teacher, view)
         synchronised = sum_over_ranks if args.sync_statistics else None

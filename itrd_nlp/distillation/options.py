@@ -68,6 +68,14 @@ class LossWeights:
             "same architecture, 1.50 where they differ.",
         ),
     )
+    corr_log: bool = field(
+        default=True,
+        metadata=Metadata(
+            role=Role.OBJECTIVE,
+            help="Correlation loss with the logarithm of eq. 6. Without it the gradient falls with the loss, and "
+            "beta_corr must be about a tenth.",
+        ),
+    )
     mi_log: bool = field(
         default=False,
         metadata=Metadata(

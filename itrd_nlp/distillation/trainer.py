@@ -226,7 +226,10 @@ class ITRDTrainer(StudentTrainer):
         for pair, (_, width) in zip(objective.pairs, objective.widths, strict=True):
             if f"corr_{pair}" in means:
                 means[f"correlation_{pair}"] = mean_correlation(
-                    means[f"corr_{pair}"], width, alpha=self.args.alpha
+                    means[f"corr_{pair}"],
+                    width,
+                    alpha=self.args.alpha,
+                    log=self.args.corr_log,
                 )
         return means
 
@@ -276,6 +279,7 @@ class ITRDTrainer(StudentTrainer):
             **identity,
             # None as in the oldest checkpoints, which have no such entries
             **{name: identity[name] or None for name in _LATER_ARGUMENTS},
+            "corr_log": None if identity["corr_log"] else False,
             "layer_pairs": [str(pair) for pair in pairs],
             "teacher": weights_digest(self.teacher) if self.teacher is not None else None,
             "more_teachers": [weights_digest(other) for other in self.more_teachers] or None,

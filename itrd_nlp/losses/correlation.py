@@ -37,6 +37,7 @@ def correlation_loss(
     alpha: float = 1.01,
     mask: Tensor | None = None,
     unbiased: bool = False,
+    log: bool = True,
     reduce: Reduce | None = None,
     per_group: bool = False,
 ) -> Tensor:
@@ -61,6 +62,9 @@ def correlation_loss(
         unbiased: divide the variances by ``n - 1`` and the products by ``n``, as the official code and algorithm 1 do.
             (Line 18 of the algorithm means the normalised representations.) A perfect match then gives
             ``v_i = (n - 1) / n``. Default: divide both by ``n``.
+        log: take the logarithm of eq. 6. It divides the gradient by the sum, so that the gradient does not fall while
+            the sum does. Without it the loss is the sum itself, from 0 for a perfect match to ``d * 2^(2 alpha)``, and
+            uncorrelated features give ``d``. Default: true.
         reduce: a differentiable function that sums a tensor over all processes. With it the statistics are those of
             the global batch. The loss calls it twice, for all groups together, and exchanges only per-feature sums.
             A group must mean the same on every process: layer pairs do, sequences do not. Every process must call the
@@ -84,7 +88,9 @@ def correlation_loss(
     # The gradient of x^p at 0 is infinite for p < 1, so zeros bypass the power.
     off = distance != 0  # NaN is off, too, so that it stays visible
     powers = torch.where(off, torch.where(off, distance, 1).pow(2 * alpha), 0)
-    losses = powers.sum(-1).clamp(min=LOG_FLOOR).log2()
+    losses = powers.sum(-1)
+    if log:
+        losses = losses.clamp(min=LOG_FLOOR).log2()
     return over_groups(losses, counts, per_group=per_group)
 
 
@@ -118,7 +124,7 @@ def feature_correlations(
     return v if student.ndim == 3 else v[0]
 
 
-def mean_correlation(loss: float, features: int, *, alpha: float = 1.01) -> float:
+def mean_correlation(loss: float, features: int, *, alpha: float = 1.01, log: bool = True) -> float:
     """Translate a correlation loss into a correlation that people can read.
 
     If every feature had the same correlation ``v``, the loss would be ``log2(d |v - 1|^(2 alpha))``. This function
@@ -128,6 +134,7 @@ def mean_correlation(loss: float, features: int, *, alpha: float = 1.01) -> floa
         loss: value of `correlation_loss`.
         features: ``d``, the width of the teacher.
         alpha: exponent with which the loss was computed. Default: 1.01.
+        log: whether the loss was computed with the logarithm. Default: true.
 
     Returns:
         The correlation, 1 for a perfect match.
@@ -136,7 +143,8 @@ def mean_correlation(loss: float, features: int, *, alpha: float = 1.01) -> floa
         >>> round(mean_correlation(0.0, 64, alpha=1.0), 3)
         0.875
     """
-    return float(1 - (2**loss / features) ** (1 / (2 * alpha)))
+    total = 2**loss if log else loss
+    return float(1 - (total / features) ** (1 / (2 * alpha)))
 
 
 class CorrelationLoss(nn.Module):
@@ -149,6 +157,7 @@ class CorrelationLoss(nn.Module):
         d_t: width of the teacher's features.
         alpha: exponent of the loss, above 0. Default: 1.01.
         unbiased: divide the variances by ``n - 1``, see `correlation_loss`.
+        log: take the logarithm of eq. 6, see `correlation_loss`. Default: true.
         init: initial weights of the layer, see `make_projection`. Default: ``"auto"``.
 
     Raises:
@@ -160,13 +169,21 @@ class CorrelationLoss(nn.Module):
     """
 
     def __init__(
-        self, d_s: int, d_t: int, *, alpha: float = 1.01, unbiased: bool = False, init: str = "auto"
+        self,
+        d_s: int,
+        d_t: int,
+        *,
+        alpha: float = 1.01,
+        unbiased: bool = False,
+        log: bool = True,
+        init: str = "auto",
     ) -> None:
         super().__init__()
         _check_alpha(alpha)
         self.d_s = d_s
         self.alpha = alpha
         self.unbiased = unbiased
+        self.log = log
         self.projection = make_projection(d_s, d_t, init=init)
 
     def forward(
@@ -193,11 +210,17 @@ class CorrelationLoss(nn.Module):
         """
         student = project(self.projection, student, mask, d_s=self.d_s)
         return correlation_loss(
-            student, teacher, alpha=self.alpha, mask=mask, unbiased=self.unbiased, reduce=reduce
+            student,
+            teacher,
+            alpha=self.alpha,
+            mask=mask,
+            unbiased=self.unbiased,
+            log=self.log,
+            reduce=reduce,
         )
 
     def extra_repr(self) -> str:
-        return f"alpha={self.alpha}, unbiased={self.unbiased}"
+        return f"alpha={self.alpha}, unbiased={self.unbiased}, log={self.log}"
 
 
 def _check_alpha(alpha: float) -> None:

@@ -72,6 +72,7 @@ def push_model(
         UserError: the Hub refused or could not be reached.
     """
     check_repo_id(repo_id)
+    check_revision(revision)
     api = api or hub_api(token)
     if dry_run:
         return _report(api, repo_id, revision, files, commit=None, changed=False)
@@ -99,6 +100,28 @@ def check_repo_id(repo_id: str) -> None:
     raise UserError(
         f"repo_id is {repo_id!r}, but must be USER/NAME with letters, digits, '-', '_' and '.' in both, at most 96 "
         "characters."
+    )
+
+
+def check_revision(revision: str | None, argument: str = "revision") -> None:
+    """Refuse what cannot be the name of a branch, by the rules of git.
+
+    Args:
+        revision: the name; None, where none was given, is fine.
+        argument: its name in the sentence.
+
+    Raises:
+        UserError: says what a name looks like.
+    """
+    parts = [] if revision is None else revision.split("/")
+    if all(
+        re.fullmatch(r"\w[\w.-]*", part) and ".." not in part and not part.endswith((".", ".lock"))
+        for part in parts
+    ):
+        return
+    raise UserError(
+        f"{argument} is {revision!r}, but must be the name of a branch: letters, digits, '-', '_' and '.', with '/' "
+        "between its parts."
     )
 
 

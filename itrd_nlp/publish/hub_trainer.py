@@ -15,7 +15,7 @@ from transformers.utils.hub import PushInProgress
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_text
-from itrd_nlp.publish.hub import PushReport, hub_api, open_repo, push_files
+from itrd_nlp.publish.hub import PushReport, check_revision, hub_api, open_repo, push_files
 from itrd_nlp.publish.hub_files import HubFile, card_text, model_files
 from itrd_nlp.publish.licenses import CARD_NAME
 from itrd_nlp.publish.page import TaskPage
@@ -65,7 +65,8 @@ class HubTrainer(BaseTrainer):
         """Create the repository ``args.hub_model_id`` (default: of the name of ``output_dir``) where there is none.
 
         Raises:
-            UserError: ``hub_strategy`` is one that pushes checkpoints, or see `itrd_nlp.publish.hub.open_repo`.
+            UserError: ``hub_strategy`` is one that pushes checkpoints; ``hub_revision`` is no name of a branch; or see
+                `itrd_nlp.publish.hub.open_repo`.
         """
         strategy = HubStrategy(self.args.hub_strategy)
         if strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
@@ -73,6 +74,7 @@ class HubTrainer(BaseTrainer):
                 f"hub_strategy is {strategy.value!r}, but must be every_save or end: the Hub gets the model and no "
                 "checkpoints."
             )
+        check_revision(self.args.hub_revision, "hub_revision")
         if not self.is_world_process_zero():
             return
         name = self.args.hub_model_id or Path(self.args.output_dir).absolute().name

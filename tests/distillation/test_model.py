@@ -258,6 +258,7 @@ def test_nan_in_padding_reaches_neither_loss_nor_gradient(
     [
         ({"alpha": 1.5}, {"alpha": 1.5}),
         ({"unbiased_std": True}, {"unbiased": True}),
+        ({"corr_log": False}, {"log": False}),
     ],
 )
 def test_the_settings_of_the_correlation_loss_reach_it(

@@ -551,12 +551,14 @@ def test_a_second_run_needs_no_teacher_and_ends_at_the_same_bits(
         assert torch.equal(value, expected[name]), name
 
 
-def test_the_mean_correlation_of_each_pair_is_logged(make_trainer):
-    trainer = make_trainer(layer_map=["1:2", "2:4"])
+@pytest.mark.parametrize("log", [True, False])
+def test_the_mean_correlation_of_each_pair_is_logged(make_trainer, log):
+    trainer = make_trainer(layer_map=["1:2", "2:4"], corr_log=log)
     trainer.train()
     rows = [row for row in trainer.state.log_history if "corr_1:2" in row]
     for row in rows:
         for pair in ("1:2", "2:4"):  # eq. 6 the other way round, with 32 features
-            distance = (2 ** row[f"corr_{pair}"] / 32) ** (1 / 2.02)
+            loss = row[f"corr_{pair}"]
+            distance = ((2**loss if log else loss) / 32) ** (1 / 2.02)
             assert row[f"correlation_{pair}"] == pytest.approx(1 - distance)
             assert -1 <= row[f"correlation_{pair}"] <= 1

@@ -52,6 +52,7 @@ EXACT: dict[str, dict[str, Any]] = {
     "corr, pooled": ONE_STEP["corr"] | {"corr_view": "pooled"},
     "corr, sequence": ONE_STEP["corr"] | {"corr_view": "sequence"},
     "corr, unbiased": ONE_STEP["corr"] | {"unbiased_std": True},
+    "corr, no log": ONE_STEP["corr"] | {"corr_log": False},
     "mi": ONE_STEP["mi"],
     "mi, log": ONE_STEP["mi"] | {"mi_log": True},
     "mi, narrow student": ONE_STEP["mi"] | {"narrow": True},

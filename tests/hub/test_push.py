@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import re
+import subprocess
 import traceback
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForQuestionAnswering, BertTokenizerFast
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.publish.hub import check_revision
 from itrd_nlp.publish.hub_errors import hub_errors
 from itrd_nlp.tasks.jobs.push import check_student, push_student
 
@@ -386,6 +388,22 @@ def test_a_name_that_cannot_be_is_refused_before_the_folder_is_read(repo_id, hub
         UserError, match=re.escape(f"repo_id is {repo_id!r}, but must be USER/NAME")
     ):
         push_student("nowhere", repo_id, api=hub.api)
+
+
+@pytest.mark.parametrize(
+    "revision", ["../../x", "", "a b", "v1/", "/v1", "-v1", "a..b", "v1.lock", "v1\n", "a//b"]
+)
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_branch_that_cannot_be_is_refused_before_the_folder_is_read(revision, dry_run, hub):
+    with pytest.raises(UserError, match=re.escape(f"revision is {revision!r}, but must be the")):
+        push_student("nowhere", REPO, revision=revision, dry_run=dry_run, api=hub.api)
+
+
+@pytest.mark.parametrize("revision", ["main", "v1.0", "pr/1", "refs/pr/1", "a-b_c"])
+def test_the_names_of_branches_are_those_of_git(revision):
+    check_revision(revision)
+    git = ["git", "check-ref-format", "--branch", revision]
+    assert subprocess.run(git, capture_output=True).returncode == 0
 
 
 def test_a_checked_student_is_listed_by_what_is_sent(student_folder, pushed):

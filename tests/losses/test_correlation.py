@@ -67,6 +67,17 @@ def test_equals_equation_6_in_float64(alpha: float) -> None:
     )
 
 
+@pytest.mark.parametrize("alpha", [0.5, 1.01, 1.5])
+def test_without_the_logarithm_it_is_the_sum_of_equation_6(alpha: float) -> None:
+    student, teacher = pair(50, 7)
+    expected = 2 ** formula(student.numpy(), teacher.numpy(), alpha)
+    loss, grad = value_and_grad(student, teacher, alpha=alpha, log=False)
+    assert loss.item() == pytest.approx(expected, abs=1e-12)
+    _, of_logarithm = value_and_grad(student, teacher, alpha=alpha)
+    torch.testing.assert_close(grad, of_logarithm * expected * math.log(2))
+    assert correlation_loss(teacher, teacher, alpha=alpha, log=False) == pytest.approx(0, abs=1e-12)
+
+
 def test_takes_population_statistics_by_default_and_the_official_ones_if_unbiased() -> None:
     student, teacher = pair(9, 4)
     biased = correlation_loss(student, teacher).item()

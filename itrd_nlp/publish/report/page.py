@@ -201,6 +201,7 @@ def _number(value: float | None, shown: str) -> Cell:
 
 def _training(history: Sequence[LogRow], record: RunRecord) -> list[Figure]:
     """A figure a term of the loss that was logged, the correlations, and F1 where it was evaluated on the way."""
+    corr_unit = "bits" if record.arguments.get("corr_log", True) else "no unit"
     mi_unit = "bits" if record.arguments.get("mi_log") else "no unit"
     figures = []
 
@@ -216,7 +217,11 @@ def _training(history: Sequence[LogRow], record: RunRecord) -> list[Figure]:
     add("Total loss", {"total": _points(history, "loss")}, "total loss (weighted sum)", weighted)
     add("Task loss", {"task": _points(history, "task")}, "cross entropy (nats)")
     add("Logit KD", {"KD": _points(history, "kd")}, "T² KL (nats)")
-    add("Correlation loss by layer pair", _by_pair(history, "corr"), "correlation loss (bits)")
+    add(
+        "Correlation loss by layer pair",
+        _by_pair(history, "corr"),
+        f"correlation loss ({corr_unit})",
+    )
     add("Mutual information loss by layer pair", _by_pair(history, "mi"), f"MI loss ({mi_unit})")
     add(
         "Correlation by layer pair",

@@ -8,7 +8,7 @@ from huggingface_hub import HfApi
 
 from itrd_nlp.distillation.arguments import with_objective
 from itrd_nlp.files import keep_out
-from itrd_nlp.publish.hub import PushReport, check_repo_id, hub_api, push_model
+from itrd_nlp.publish.hub import PushReport, check_repo_id, check_revision, hub_api, push_model
 from itrd_nlp.publish.hub_files import HubFile, check_model, measured_record
 from itrd_nlp.tasks import task_of
 from itrd_nlp.tasks.task import architecture_of
@@ -66,6 +66,7 @@ def push_student(
         >>> push_student("runs/student", "me/minilm-t3-squad", private=True)  # doctest: +SKIP
     """
     check_repo_id(repo_id)
+    check_revision(revision)
     api = api or hub_api(token)
     if isinstance(api.token, str):
         keep_out(api.token)

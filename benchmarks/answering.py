@@ -1,0 +1,171 @@
+"""Measure `load_pipeline`: questions per second by batch size, and the memory that a stream of long contexts takes.
+
+    python -m benchmarks.answering [--rounds 3] [--output benchmarks/answering.json]
+
+| candidate | what runs |
+|---|---|
+| loop | transformers alone: a question is tokenised, goes through the model by itself, and its best span is taken |
+| one | `load_pipeline` with one question a call |
+| batched | `load_pipeline` with all questions in one call and windows in batches of 32 |
+| stream | `load_pipeline` over a generator of long contexts, for its memory |
+
+The questions are the first ones of SQuAD's dev set. The model has random weights and three layers of MiniLM's shape, in
+fp32. The stream takes a tiny model, because its memory is that of the texts and windows.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import median, ratio, take_turns
+from itrd_nlp.cli import parser, process
+
+CANDIDATES = ("loop", "one", "batched")
+VALIDATION_FILE = "assets/squad/dev-v1.1.json"
+TOKENIZER = "assets/minilm-l6"
+
+
+@dataclass
+class AnsweringArguments:
+    """Options of this command."""
+
+    questions: int = field(default=200, metadata={"help": "Questions of a measurement."})
+    contexts: int = field(default=10_000, metadata={"help": "Long contexts of the stream."})
+    words: int = field(default=600, metadata={"help": "Words of a long context."})
+    rounds: int = field(default=3, metadata={"help": "Processes for each candidate."})
+    output: str | None = field(
+        default=None, metadata={"help": "Write the figures to this JSON file."}
+    )
+    worker: str | None = field(
+        default=None,
+        metadata={
+            "help": "Measure only this candidate, in this process.",
+            "choices": [*CANDIDATES, "stream"],
+        },
+    )
+
+
+def saved_model(folder: str, shape: str, layers: int) -> None:
+    """Save a model of random weights with the tokenizer."""
+    from benchmarks.training import random_models
+    from itrd_nlp.models.loading import load_tokenizer
+    from itrd_nlp.models.options import LoadingArguments
+
+    _, student = random_models(shape, layers, attention="sdpa")
+    student.save_pretrained(folder)
+    load_tokenizer(TOKENIZER, LoadingArguments()).save_pretrained(folder)
+
+
+def answer_in_a_loop(folder: str, rows: list[dict[str, str]]) -> int:
+    """Answer as the documentation of transformers shows it since it has no pipeline for questions."""
+    import torch
+    from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+
+    from benchmarks.training import device
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForQuestionAnswering.from_pretrained(folder).to(device()).eval()
+    answers = 0
+    for row in rows:
+        inputs = tokenizer(
+            row["question"],
+            row["context"],
+            truncation="only_second",
+            max_length=384,
+            return_tensors="pt",
+        ).to(device())
+        with torch.inference_mode():
+            output = model(**inputs)
+        start, end = int(output.start_logits.argmax()), int(output.end_logits.argmax())
+        answers += isinstance(tokenizer.decode(inputs["input_ids"][0, start : end + 1]), str)
+    return answers
+
+
+def measure(args: AnsweringArguments, candidate: str) -> dict[str, float]:
+    """Measure one candidate in this process."""
+    from benchmarks.training import peak_megabytes
+    from itrd_nlp import load_pipeline
+    from itrd_nlp.tasks.question_answering import read_squad
+
+    stream = candidate == "stream"
+    with tempfile.TemporaryDirectory() as folder:
+        saved_model(folder, *(("tiny", 1) if stream else ("minilm", 3)))
+        qa = load_pipeline(folder, batch_size=32)
+        if stream:
+            return _memory(qa, args)
+        examples = read_squad(VALIDATION_FILE, split="validation", max_samples=args.questions)
+        rows = [{"question": row["question"], "context": row["context"]} for row in examples]
+        for part in (rows[:32], rows):  # the first part warms up
+            began = time.perf_counter()
+            if candidate == "loop":
+                answered = answer_in_a_loop(folder, part)
+            elif candidate == "one":
+                answered = len([qa(row, batch_size=1) for row in part])
+            else:
+                answered = len(qa(part))
+            seconds = time.perf_counter() - began
+    return {"questions_per_second": answered / seconds, "peak_megabytes": peak_megabytes()}
+
+
+def _memory(qa: Any, args: AnsweringArguments) -> dict[str, float]:
+    """Return the growth of this process over a stream, after a tenth of it and at its end."""
+    from benchmarks.losses import status_megabytes
+
+    def rows() -> Iterator[dict[str, str]]:
+        for number in range(args.contexts):
+            context = f"word{number % 97} " * args.words
+            yield {"question": "Which word is it?", "context": context}
+
+    before = status_megabytes("VmRSS")
+    answers = iter(qa(rows(), max_length=64, doc_stride=0))
+    found: dict[str, float] = {}
+    for number, _ in enumerate(answers, start=1):
+        if number == args.contexts // 10:
+            found["megabytes_after_a_tenth"] = status_megabytes("VmRSS") - before
+    return {**found, "megabytes": status_megabytes("VmRSS") - before}
+
+
+def main() -> None:
+    (args,) = parser.parse([AnsweringArguments], description=__doc__)
+    if args.worker is not None:
+        print(json.dumps(measure(args, args.worker)))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from itrd_nlp.files import write_json
+    from itrd_nlp.training.results import environment
+
+    workers = {name: [*sys.argv[1:], "--worker", name] for name in CANDIDATES}
+    runs = take_turns("answering", workers, args.rounds)
+    (stream,) = take_turns("answering", {"stream": [*sys.argv[1:], "--worker", "stream"]}, 1)[
+        "stream"
+    ]
+    ratios = {
+        f"batched / {name}": ratio(runs["batched"], runs[name], "questions_per_second")
+        for name in ("loop", "one")
+    }
+    table = Table(
+        "", "questions/s", "MB", title=f"{args.questions} questions, median of {args.rounds}"
+    )
+    for name, found in runs.items():
+        figures = (median(found, key) for key in ("questions_per_second", "peak_megabytes"))
+        table.add_row(name, *(f"{figure:.1f}" for figure in figures))
+    for name, over in ratios.items():
+        table.add_row(name, f"x {over['median']:.2f}", "")
+    Console().print(table)
+    Console().print(f"a stream of {args.contexts} contexts of {args.words} words: {stream}")
+    if args.output is not None:
+        content = {"arguments": vars(args), "ratios": ratios, "runs": runs, "stream": stream}
+        write_json(Path(args.output), content | {"environment": environment()})
+
+
+if __name__ == "__main__":
+    process.run(main)
