@@ -1,4 +1,4 @@
-"""Two benchmarks run at a tiny size, and their figures are what they say."""
+"""The benchmark of a busy machine runs at a tiny size, and its figures are what they say."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.slow  # each starts several processes
+pytestmark = pytest.mark.slow  # it starts nine processes
 
 
 def run(module: str, *options: str, output: Path) -> dict:
