@@ -162,6 +162,8 @@ class _Parser(HfArgumentParser):
                 continue
             members = _members(self.hints[action.dest])
             action.metavar = "BOOL" if bool in members else _METAVARS.get(action.type)
+            if bool in members and action.nargs is None:  # as a flag, too, whatever its default
+                action.nargs, action.const = "?", True
             if type(None) in members and action.nargs != "+":
                 action.type = _or_null(action.type)
 

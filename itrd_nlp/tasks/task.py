@@ -68,6 +68,8 @@ class TaskData:
         tokenizer: the model's.
         datasets: split to the record of its data.
         train: features to train on; None where nothing is trained.
+        calibration: features of training examples that are set aside to decide how outputs are decoded, see
+            `Task.settle`; None where nothing is to be decided.
         preprocess_logits: as ``preprocess_logits_for_metrics`` of a trainer.
     """
 
@@ -79,6 +81,7 @@ class TaskData:
     tokenizer: PreTrainedTokenizerBase
     datasets: dict[str, DataRecord]
     train: Dataset | None = None
+    calibration: Dataset | None = None
     preprocess_logits: Callable[..., Any] | None = None
 
     @cached_property
@@ -90,11 +93,14 @@ class TaskData:
         digest = hashlib.sha256(self.signature.encode())
         for row in self.examples:
             digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
-        tokens = self.evaluation.select_columns(["input_ids"]).with_format("arrow")
-        for table in tokens.iter(batch_size=1000):
-            ids = table["input_ids"].combine_chunks()
-            for numbers in (ids.value_lengths(), ids.flatten()):
-                digest.update(numbers.to_numpy().tobytes())
+        for features in (self.evaluation, self.calibration):
+            if features is None:
+                continue
+            tokens = features.select_columns(["input_ids"]).with_format("arrow")
+            for table in tokens.iter(batch_size=1000):
+                ids = table["input_ids"].combine_chunks()
+                for numbers in (ids.value_lengths(), ids.flatten()):
+                    digest.update(numbers.to_numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def of_trainer(self) -> dict[str, Any]:
@@ -191,6 +197,27 @@ class Task(ABC):
 
     def warn(self, data: TaskData) -> None:  # noqa: B027
         """Say what is odd about the data, for example questions that are trained on and judged on."""
+
+    def metrics_of(self, data: TaskData) -> Mapping[str, str]:
+        """Every metric of these data, `metrics` first: data may have some that others of the task do not have."""
+        return self.metrics
+
+    def settle(
+        self, data: TaskData, config: Any, predict: Callable[[Dataset], Any], *, trained: bool
+    ) -> dict[str, float]:
+        """Decide how the outputs of a model are decoded, before it is judged.
+
+        Args:
+            data: the examples; its judge is told.
+            config: of the model.
+            predict: from features to the outputs of the model, as a judge gets them.
+            trained: whether the model comes from the training at hand, so that it has no settings of its own yet. They
+                become fields of its ``config.json``.
+
+        Returns:
+            The settings, for the record. Empty where there is nothing to decide.
+        """
+        return {}
 
     # ---- answers ----
 

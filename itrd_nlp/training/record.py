@@ -30,12 +30,17 @@ VERSION = 3
 _VERSION_1 = ({"exact_match": "EM", "f1": "F1"}, {"accuracy": "accuracy", "f1": "F1"})
 
 Score = Annotated[float, Field(ge=-100, le=100)]
+Setting = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=10**15)]  # a larger one is no float any more
 T = TypeVar("T")
 
 
 class DataRecord(BaseModel):
-    """The data of one split: a file by its name and sha256, or a data set of the Hub by its id."""
+    """The data of one split: a file by its name and sha256, or a data set of the Hub by its id.
+
+    Attributes:
+        unanswerable: how many of the questions have no answer in their context; None where each has one.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -43,6 +48,7 @@ class DataRecord(BaseModel):
     sha256: str | None = None
     revision: str | None = None
     questions: Count | None = None
+    unanswerable: Count | None = None
     rows: Count | None = None
 
     @property
@@ -68,6 +74,8 @@ class ModelRecord(BaseModel):
         data_digest: digest of all that the model has read of them: every column, and every token.
         weights: digest of its weights, see `itrd_nlp.training.identity.weights_digest`.
         ms_per_question: milliseconds for one example at batch size 1.
+        decoding: settings that were found for the model, such as ``null_score_diff_threshold``; they are fields of its
+            ``config.json``, too. None where its task has none.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -87,6 +95,7 @@ class ModelRecord(BaseModel):
     megabytes_fp32: float | None = None
     ms_per_question: float | None = None
     train_seconds: float | None = None
+    decoding: dict[str, Setting] | None = None
 
     @property
     def examples(self) -> int | None:

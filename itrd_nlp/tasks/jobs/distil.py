@@ -42,6 +42,7 @@ from itrd_nlp.tasks.jobs.runs import (
     saving,
     show,
     train,
+    write_decoding,
     write_run,
 )
 from itrd_nlp.tasks.jobs.speed import milliseconds_per_question
@@ -120,7 +121,8 @@ def distil(
     }
     record = begin(args, task, prepared.data, facts | (started or {}))
     record = train(prepared.trainer, record)
-    scores = evaluation.scored(task, prepared.trainer, prepared.student, prepared.data)
+    trainer, student = prepared.trainer, prepared.student
+    scores = evaluation.scored(task, trainer, student, prepared.data, trained=True)
     record = record.changed(**scores.as_json())
     record.teacher = prepared.taught
     _publish(task, prepared, record, loading)
@@ -172,6 +174,8 @@ def _publish(task: Task, prepared: _Prepared, record: RunRecord, loading: Loadin
     if not trainer.is_world_process_zero():
         return
     folder = Path(args.output_dir)
+    with saving(trainer):
+        write_decoding(folder, record)
     similarity = {"before": prepared.similarity_before}
     with optional("the speed of the models, or how alike their layers are,"):
         # The saved model, not the one in the trainer, which may be wrapped or sharded.

@@ -78,14 +78,34 @@ def judge(
     return record
 
 
-def scored(task: Task, trainer: Trainer, model: PreTrainedModel, data: TaskData) -> RunRecord:
-    """The scores of the model in a trainer."""
+def scored(
+    task: Task,
+    trainer: Trainer,
+    model: PreTrainedModel,
+    data: TaskData,
+    *,
+    trained: bool = False,
+) -> RunRecord:
+    """The scores of the model in a trainer.
+
+    Args:
+        task: the task.
+        trainer: runs the model.
+        model: the model.
+        data: the examples.
+        trained: whether the trainer has just trained the model, see `Task.settle`.
+    """
+    settings = task.settle(
+        data, model.config, lambda rows: trainer.predict(rows).predictions, trained=trained
+    )
     found = trainer.evaluate(data.evaluation)
+    metrics = task.metrics_of(data)
     return RunRecord(
         version=VERSION,
         task=task.name,
-        metrics=dict(task.metrics),
-        scores={name: found[f"eval_{name}"] for name in task.metrics},
+        metrics=dict(metrics),
+        scores={name: found[f"eval_{name}"] for name in metrics},
+        decoding=settings or None,
         **counted(task.page.unit, len(data.examples)),
         eval_seconds=round(found["eval_runtime"], 1),
         signature=data.signature,

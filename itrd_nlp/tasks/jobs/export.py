@@ -86,7 +86,7 @@ def export(
         refused = int8 and loss > max_f1_drop
         about = {"opset": opset, "logit_difference": difference, "int8_refused": refused}
         report = _write_record(task, data, rows, output, about | (record or {}))
-        _print_table(report, task)
+        _print_table(report, task, data)
         if refused:
             raise UserError(_refusal(task, data, output, loss, max_f1_drop))
     return report
@@ -201,7 +201,8 @@ def _prediction(values: tuple[Any, ...], data: TaskData) -> EvalPrediction:
     return EvalPrediction(predictions=outputs, label_ids=None)
 
 
-def _print_table(report: dict[str, Any], task: Task) -> None:
+def _print_table(report: dict[str, Any], task: Task, data: TaskData) -> None:
+    metrics = task.metrics_of(data)
     unit = task.page.unit
     one = unit.removesuffix("s")
     table = Table(
@@ -209,13 +210,13 @@ def _print_table(report: dict[str, Any], task: Task) -> None:
         title_justify="left",
     )
     table.add_column("model")
-    for column in ("MB", *task.metrics.values(), "as torch", f"{unit}/s", f"ms/{one}"):
+    for column in ("MB", *metrics.values(), "as torch", f"{unit}/s", f"ms/{one}"):
         table.add_column(column, justify="right")
     for name, row in report["models"].items():
         table.add_row(
             name,
             f"{row['megabytes']:.1f}",
-            *(f"{row[metric]:.2f}" for metric in task.metrics),
+            *(f"{row[metric]:.2f}" for metric in metrics),
             f"{row['same_answers']:.1f} %",
             f"{row[f'{one}s_per_second']:.1f}",
             f"{row[f'milliseconds_per_{one}']:.1f}",

@@ -25,6 +25,7 @@ from itrd_nlp.tasks.jobs.runs import (
     saving,
     show,
     train,
+    write_decoding,
     write_run,
 )
 from itrd_nlp.tasks.task import Task, TaskData
@@ -72,7 +73,8 @@ def fine_tune(
     facts = {"base_model": public_name(name), "license": license_of(name), "arguments": arguments}
     record = begin(args, task, data, facts | (started or {}))
     record = train(trainer, record)
-    record = record.changed(**scored(task, trainer, trainer.published_model, data).as_json())
+    scores = scored(task, trainer, trainer.published_model, data, trained=True)
+    record = record.changed(**scores.as_json())
     _publish(task, trainer, data, record, loading)
     if args.push_to_hub:
         trainer.push_to_hub()
@@ -108,6 +110,8 @@ def _publish(
     if not trainer.is_world_process_zero():
         return
     folder = Path(trainer.args.output_dir)
+    with saving(trainer):
+        write_decoding(folder, record)
     with optional("the digest of the weights"):
         # The saved model, not the one in the trainer, which may be wrapped or sharded.
         saved = load_model(str(folder), role="model", args=loading, head=task.head)

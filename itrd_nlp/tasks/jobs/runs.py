@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from transformers.utils import CONFIG_NAME
 
 from itrd_nlp.distillation.arguments import with_objective
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import write_text, writing
+from itrd_nlp.files import read_json, write_json, write_text, writing
 from itrd_nlp.models.lengths import check_rows
 from itrd_nlp.publish.hub import push_model
 from itrd_nlp.publish.hub_files import check_model
@@ -183,7 +184,7 @@ def begin(
     known = RunRecord(
         version=VERSION,
         task=task.name,
-        metrics=dict(task.metrics),
+        metrics=dict(task.metrics_of(data)),
         datasets=data.datasets,
         environment=environment(),
     )
@@ -280,6 +281,14 @@ def write_run(
     write_card(folder, record, task)
     with optional(f"{folder / REPORT_NAME}"):
         write_report(folder, task.page)
+
+
+def write_decoding(folder: Path, record: RunRecord) -> None:
+    """Write the settings that `Task.settle` found for a saved model into its ``config.json``, where loaders look."""
+    path = folder / CONFIG_NAME
+    if record.decoding is None or not path.is_file():
+        return
+    write_json(path, read_json(path) | record.decoding)
 
 
 def write_card(folder: Path, record: RunRecord, task: Task) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from itrd_nlp.publish.report.analysis import write_analysis
 from itrd_nlp.tasks.question_answering.breakdown import breakdown
-from itrd_nlp.tasks.question_answering.scoring import normalize_answer, score
+from itrd_nlp.tasks.question_answering.scoring import Rules, best_scores, rules_of
 
 
 def save_analysis(
@@ -61,6 +61,7 @@ def disagreements(
     student: Mapping[str, str],
     teacher: Mapping[str, str],
     examples: Iterable[Mapping[str, Any]],
+    rules: Rules | None = None,
     *,
     show: int = 20,
 ) -> dict[str, Any]:
@@ -70,6 +71,7 @@ def disagreements(
         student: question id to answer; a missing one is "".
         teacher: likewise.
         examples: rows as `read_squad` returns them.
+        rules: of the data set. Default: `rules_of` the examples.
         show: how many questions to return. Taken at even distances, in the order of `examples`.
 
     Returns:
@@ -78,17 +80,19 @@ def disagreements(
         both answers, their scores, references and context.
     """
     differing = []
-    total = 0
-    for row in examples:
-        total += 1
+    rows = list(examples)
+    known = rules or rules_of(rows)
+    for row in rows:
         answers = {"student": student.get(row["id"], ""), "teacher": teacher.get(row["id"], "")}
-        if len({normalize_answer(text) for text in answers.values()}) > 1:
-            differing.append((row, {who: _judged(row, text) for who, text in answers.items()}))
+        if len({known.normalize(text) for text in answers.values()}) > 1:
+            differing.append(
+                (row, {who: _judged(row, text, known) for who, text in answers.items()})
+            )
     right = [(a["teacher"]["exact_match"], a["student"]["exact_match"]) for _, a in differing]
     if len(differing) > show:
         differing = [differing[i * len(differing) // show] for i in range(show)]
     return {
-        "questions": total,
+        "questions": len(rows),
         "teacher_right": right.count((True, False)),
         "student_right": right.count((False, True)),
         "both_right": right.count((True, True)),
@@ -110,6 +114,6 @@ def disagreements(
     }
 
 
-def _judged(row: Mapping[str, Any], text: str) -> dict[str, Any]:
-    scores = score({row["id"]: text}, {row["id"]: row["answers"]["text"]})
-    return {"text": text, "exact_match": scores["exact_match"] == 100, "f1": scores["f1"]}
+def _judged(row: Mapping[str, Any], text: str, rules: Rules) -> dict[str, Any]:
+    match, f1 = best_scores(text, row["answers"]["text"], rules)
+    return {"text": text, "exact_match": match == 1, "f1": 100.0 * f1}

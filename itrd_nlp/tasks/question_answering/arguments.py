@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.training.ranges import COUNT, COUNT_FROM_0, PROCESSES, SEED, check_values
+from itrd_nlp.training.ranges import COUNT, COUNT_FROM_0, PROCESSES, SEED, Range, check_values
 from itrd_nlp.training.roles import Metadata
+
+NULL_THRESHOLD = Range(least=-10000, most=10000)
+"""The allowed thresholds of no answer; logits are far smaller."""
 
 
 @dataclass
@@ -16,7 +19,7 @@ class DataArguments:
     train_file: str | None = field(
         default=None,
         metadata={
-            "help": "SQuAD 1.1 JSON to train on, or a data set of the Hub such as rajpurkar/squad."
+            "help": "SQuAD JSON to train on, 1.1 or 2.0, or a data set of the Hub such as rajpurkar/squad_v2."
         },
     )
     unlabelled_file: str | None = field(
@@ -27,7 +30,8 @@ class DataArguments:
         },
     )
     validation_file: str | None = field(
-        default=None, metadata={"help": "SQuAD 1.1 JSON to evaluate on, or a data set of the Hub."}
+        default=None,
+        metadata={"help": "SQuAD JSON to evaluate on, 1.1 or 2.0, or a data set of the Hub."},
     )
     max_train_samples: int | None = field(
         default=None,
@@ -91,6 +95,31 @@ class DataArguments:
             range=COUNT,
         ),
     )
+    null_score_diff_threshold: float | None = field(
+        default=None,
+        metadata=Metadata(
+            help='Answer "" where the score of no answer minus that of the best span is above this. Default: where '
+            "train_file has unanswerable questions, the best on threshold_questions; else that of the model.",
+            range=NULL_THRESHOLD,
+        ),
+    )
+    threshold_questions: int | None = field(
+        default=None,
+        metadata=Metadata(
+            help="Set aside at least this many questions of train_file, whole articles, to find "
+            "null_score_diff_threshold on; they are neither trained on nor judged on. Default: a tenth of them, at "
+            "most 2000.",
+            range=COUNT,
+        ),
+    )
+    f1_unit: str | None = field(
+        default=None,
+        metadata=Metadata(
+            help="Unit of F1: words as in SQuAD, or characters as in CMRC 2018. Default: characters where most "
+            "questions are Chinese.",
+            choices=["words", "characters"],
+        ),
+    )
     preprocessing_num_workers: int | None = field(
         default=None,
         metadata=Metadata(
@@ -105,6 +134,10 @@ class DataArguments:
         if self.max_unlabelled_samples is not None and self.unlabelled_file is None:
             raise UserError(
                 "max_unlabelled_samples is set, but unlabelled_file is not, so there is nothing to draw from."
+            )
+        if self.threshold_questions is not None and self.null_score_diff_threshold is not None:
+            raise UserError(
+                "threshold_questions and null_score_diff_threshold are both set, but a given threshold is not searched."
             )
         if self.evaluate_on_holdout and self.holdout_questions is None:
             raise UserError(
@@ -151,11 +184,20 @@ class AnswerArguments:
             range=COUNT_FROM_0,
         ),
     )
-    handle_impossible_answer: bool = field(
-        default=False,
+    handle_impossible_answer: bool | None = field(
+        default=None,
         metadata={
-            "help": 'Answer "" where no answer is likelier than any, for a model trained with such questions.'
+            "help": 'Answer "" where no answer is likelier than any, for a model trained with such questions. Default: '
+            "where the model has a threshold for it."
         },
+    )
+    null_score_diff_threshold: float | None = field(
+        default=None,
+        metadata=Metadata(
+            help='Answer "" where the score of no answer minus that of the best span is above this. Default: that of '
+            "the model, else 0.",
+            range=NULL_THRESHOLD,
+        ),
     )
 
 

@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from itrd_nlp.tasks.question_answering.scoring import score
+from itrd_nlp.tasks.question_answering.scoring import Rules, rules_of, score
 
 QUESTION_TYPES = ("who", "what", "when", "where", "why", "which", "how many/much", "how", "other")
-ANSWER_LENGTHS = ("1", "2", "3-4", "5-8", "9+")
+NO_ANSWER = "no answer"
+ANSWER_LENGTHS = ("1", "2", "3-4", "5-8", "9+", NO_ANSWER)
 
 _QUESTION_WORDS = {
     **{name: name for name in QUESTION_TYPES if name.isalpha() and name != "other"},
@@ -50,8 +51,14 @@ def answer_length(answer: str) -> str:
     return "3-4" if words <= 4 else "5-8" if words <= 8 else "9+"
 
 
+def _length_group(answers: list[str]) -> str:
+    return answer_length(answers[0]) if answers else NO_ANSWER
+
+
 def breakdown(
-    predictions: Mapping[str, str], examples: Iterable[Mapping[str, Any]]
+    predictions: Mapping[str, str],
+    examples: Iterable[Mapping[str, Any]],
+    rules: Rules | None = None,
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Score answers in groups of questions.
 
@@ -59,7 +66,9 @@ def breakdown(
 
     Args:
         predictions: question id to answer. A question that is missing counts 0.
-        examples: rows as `read_squad` returns them. The length of an answer is that of the first reference.
+        examples: rows as `read_squad` returns them. The length of an answer is that of the first reference;
+            unanswerable questions are a group by themselves.
+        rules: of the data set. Default: `rules_of` the examples.
 
     Returns:
         ``question_type`` and ``answer_length``, each from the name of a group to its `questions`, and
@@ -72,6 +81,7 @@ def breakdown(
         {'who': {'questions': 1, 'exact_match': 0.0, 'f1': 66.66666666666666}}
     """
     rows = list(examples)
+    known = rules or rules_of(rows)
 
     def grouped(
         names: tuple[str, ...], group_of: Callable[[Mapping[str, Any]], str]
@@ -80,14 +90,12 @@ def breakdown(
         for row in rows:
             references[group_of(row)][row["id"]] = row["answers"]["text"]
         return {
-            name: {"questions": len(group), **score(predictions, group)}
+            name: {"questions": len(group), **score(predictions, group, known)}
             for name, group in references.items()
             if group
         }
 
     return {
         "question_type": grouped(QUESTION_TYPES, lambda row: question_type(row["question"])),
-        "answer_length": grouped(
-            ANSWER_LENGTHS, lambda row: answer_length(row["answers"]["text"][0])
-        ),
+        "answer_length": grouped(ANSWER_LENGTHS, lambda row: _length_group(row["answers"]["text"])),
     }

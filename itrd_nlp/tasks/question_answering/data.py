@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
@@ -25,10 +26,15 @@ from itrd_nlp.tasks.question_answering.evaluation import SquadMetrics
 from itrd_nlp.tasks.question_answering.features import (
     evaluation_features,
     training_features,
+    window_layout,
 )
 from itrd_nlp.tasks.question_answering.read import draw, hold_out, read_squad
+from itrd_nlp.tasks.question_answering.scoring import rules_of
 
 logger = logging.getLogger(__name__)
+
+THRESHOLD_SHARE, THRESHOLD_QUESTIONS = 0.1, 2000
+"""Share of train_file that is set aside to find the threshold of no answer, and the most of it."""
 
 
 @dataclass
@@ -45,13 +51,16 @@ class EvaluationData:
 class TrainingData:
     """The windows to train on, and of how many questions they are.
 
-    The positions of the answer are `IGNORED` in the windows of the ``unlabelled`` questions; ``examples`` are both.
+    The positions of the answer are `IGNORED` in the windows of the ``unlabelled`` questions; ``examples`` are both. On
+    the questions of ``threshold``, which are trained on by nobody, the threshold of no answer is found.
     """
 
     features: Dataset
     examples: list[Dataset]
     questions: int
     unlabelled: int = 0
+    unanswerable: int = 0
+    threshold: EvaluationData | None = None
 
 
 def seen_questions(trained_on: list[Dataset], judged_on: Dataset) -> int:
@@ -67,9 +76,12 @@ def load_training_data(args: DataArguments, tokenizer: PreTrainedTokenizerBase) 
         UserError: ``train_file`` and ``unlabelled_file`` are both missing, or cannot be used.
     """
     examples: Dataset | None = None
-    held: Dataset | None = None
+    aside: list[Dataset] = []
+    threshold: Dataset | None = None
     if args.train_file is not None or args.unlabelled_file is None or args.holdout_questions:
         examples, held = _split_train_file(args)
+        examples, threshold = _split_threshold_questions(args, examples)
+        aside = [part for part in (held, threshold) if part is not None]
         examples = draw(examples, args.max_train_samples, seed=args.data_subset_seed)
     windows = partial(
         training_features,
@@ -81,7 +93,7 @@ def load_training_data(args: DataArguments, tokenizer: PreTrainedTokenizerBase) 
     parts = [] if examples is None else [windows(examples)]
     unlabelled: Dataset | None = None
     if args.unlabelled_file is not None:
-        unlabelled = _unlabelled_examples(args, examples, held)
+        unlabelled = _unlabelled_examples(args, examples, aside)
         extra = windows(unlabelled)
         for name in ("start_positions", "end_positions"):
             extra = extra.add_column(
@@ -93,6 +105,8 @@ def load_training_data(args: DataArguments, tokenizer: PreTrainedTokenizerBase) 
         [part for part in (examples, unlabelled) if part is not None],
         0 if examples is None else len(examples),
         0 if unlabelled is None else len(unlabelled),
+        0 if examples is None else unanswerable(examples),
+        None if threshold is None else _threshold_data(args, threshold, tokenizer),
     )
 
 
@@ -101,13 +115,13 @@ def _asked(examples: Dataset) -> Iterator[tuple[str, str]]:
 
 
 def _unlabelled_examples(
-    args: DataArguments, labelled: Dataset | None, held: Dataset | None
+    args: DataArguments, labelled: Dataset | None, aside: list[Dataset]
 ) -> Dataset:
     """The questions of ``unlabelled_file`` that are neither trained on with answers nor set aside."""
     assert args.unlabelled_file is not None
     examples = read_squad(args.unlabelled_file, split="train", answers=False)
     known = set() if labelled is None else set(labelled["id"][:])
-    contexts = set() if held is None else set(held["context"][:])
+    contexts = {context for part in aside for context in part["context"][:]}
     rows = [
         row
         for row, (name, context) in enumerate(
@@ -158,6 +172,82 @@ def _split_train_file(args: DataArguments) -> tuple[Dataset, Dataset | None]:
     return hold_out(examples, args.holdout_questions, seed=args.data_subset_seed)
 
 
+def _split_threshold_questions(
+    args: DataArguments, examples: Dataset
+) -> tuple[Dataset, Dataset | None]:
+    """The questions that are trained on, and those on which the threshold of no answer is found.
+
+    None are set aside where the threshold is given, or where every question has an answer.
+
+    Raises:
+        UserError: nothing would be left to train on.
+    """
+    if args.null_score_diff_threshold is not None or not unanswerable(examples):
+        if args.threshold_questions is not None:
+            raise UserError(
+                f"threshold_questions is {args.threshold_questions}, but each question of train_file {args.train_file} "
+                "has an answer, so there is no threshold to find."
+            )
+        return examples, None
+    share = max(1, min(round(THRESHOLD_SHARE * len(examples)), THRESHOLD_QUESTIONS))
+    asked = args.threshold_questions or share
+    try:
+        return hold_out(examples, asked, seed=args.data_subset_seed, option="threshold_questions")
+    except UserError as error:
+        raise UserError(
+            f"train_file {args.train_file} has unanswerable questions, but {error} Set null_score_diff_threshold, such "
+            "as 0, to search none."
+        ) from None
+
+
+def _threshold_data(
+    args: DataArguments, examples: Dataset, tokenizer: PreTrainedTokenizerBase
+) -> EvaluationData:
+    """The questions on which the threshold of no answer is found, those that are too long for a window left out.
+
+    Raises:
+        UserError: all of them are.
+    """
+    data = _evaluation_data(args, examples, tokenizer, skip_long=True)
+    if not len(data.features):
+        raise UserError(
+            f"train_file {args.train_file}: no question set aside to find null_score_diff_threshold leaves room "
+            f"for its context in a window of max_length={args.max_length} with doc_stride={args.doc_stride}."
+        )
+    return data
+
+
+def without_questions(
+    args: DataArguments, aside: EvaluationData, judged_on: Dataset
+) -> EvaluationData:
+    """The questions that are set aside for the threshold, without those that a model is judged on.
+
+    Raises:
+        UserError: none is left.
+    """
+    judged = set(_asked(judged_on))
+    rows = [row for row, pair in enumerate(_asked(aside.examples)) if pair not in judged]
+    if len(rows) == len(aside.examples):
+        return aside
+    if not rows:
+        raise UserError(
+            f"each question that is set aside of train_file {args.train_file} to find null_score_diff_threshold is one "
+            f"of {args.evaluation_file}, too, where it must not be; name another file or set null_score_diff_threshold."
+        )
+    examples = aside.examples.select(rows, keep_in_memory=True)
+    known = set(examples["id"][:])
+    kept = [i for i, name in enumerate(aside.features["example_id"][:]) if name in known]
+    features = aside.features.select(kept, keep_in_memory=True)
+    metrics = copy.copy(aside.metrics)
+    metrics.examples, metrics.features = examples, features
+    return EvaluationData(examples, features, metrics, aside.signature)
+
+
+def unanswerable(examples: Dataset) -> int:
+    """How many of the questions have no answer."""
+    return sum(not answers["text"] for answers in examples["answers"][:])
+
+
 def load_evaluation_data(
     args: DataArguments, tokenizer: PreTrainedTokenizerBase, *, skip_long: bool = False
 ) -> EvaluationData:
@@ -172,6 +262,16 @@ def load_evaluation_data(
         UserError: ``validation_file`` is missing or cannot be used, or no question has a window.
     """
     examples = load_validation_examples(args)
+    data = _evaluation_data(args, examples, tokenizer, skip_long=skip_long)
+    if skip_long:
+        _name_long_questions(examples, data.features, args)
+    return data
+
+
+def _evaluation_data(
+    args: DataArguments, examples: Dataset, tokenizer: PreTrainedTokenizerBase, *, skip_long: bool
+) -> EvaluationData:
+    """Questions, their windows and the metric."""
     features = evaluation_features(
         examples,
         tokenizer,
@@ -180,13 +280,25 @@ def load_evaluation_data(
         num_proc=args.preprocessing_num_workers,
         skip_long=skip_long,
     )
-    if skip_long:
-        _name_long_questions(examples, features, args)
-    metrics = SquadMetrics(examples, features, max_answer_length=args.max_answer_length)
-    settings = [args.max_length, args.doc_stride, args.max_answer_length]
+    metrics = SquadMetrics(
+        examples,
+        features,
+        max_answer_length=args.max_answer_length,
+        rules=rules_of(examples, args.f1_unit),
+        cls_index=window_layout(tokenizer).cls_index,
+    )
+    return EvaluationData(examples, features, metrics, _signature(args, examples, metrics))
+
+
+def _signature(args: DataArguments, examples: Dataset, metrics: SquadMetrics) -> str:
+    """Digest of questions, windows, decoding and metric. What SQuAD 1.1 does not have is left out where it is not."""
+    settings: list[Any] = [args.max_length, args.doc_stride, args.max_answer_length]
+    if metrics.rules.by_character:
+        settings.append("characters")
+    if args.null_score_diff_threshold is not None:
+        settings.append({"threshold": args.null_score_diff_threshold})
     content = json.dumps([settings, examples["id"][:], examples["answers"][:]])
-    signature = hashlib.sha256(content.encode()).hexdigest()[:16]
-    return EvaluationData(examples, features, metrics, signature)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _name_long_questions(examples: Dataset, features: Dataset, args: DataArguments) -> None:
@@ -210,15 +322,17 @@ def _name_long_questions(examples: Dataset, features: Dataset, args: DataArgumen
         )
 
 
-def data_record(source: str | None, questions: int) -> dict[str, Any]:
+def data_record(source: str | None, questions: int, unanswerable: int = 0) -> dict[str, Any]:
     """Describe a data set for the record of a run.
 
     Returns:
-        `name` (of the file alone, or the id on the Hub), `questions`, and the `sha256` of a file.
+        `name` (of the file alone, or the id on the Hub), `questions`, the `sha256` of a file, and `unanswerable` where
+        some are.
     """
+    counts = {"questions": questions} | ({"unanswerable": unanswerable} if unanswerable else {})
     if Path(str(source)).is_file():
-        return file_record(str(source), questions=questions)
-    return {"name": str(source), "questions": questions}
+        return file_record(str(source), **counts)
+    return {"name": str(source), **counts}
 
 
 def collator(tokenizer: PreTrainedTokenizerBase) -> QuestionAnsweringCollator:

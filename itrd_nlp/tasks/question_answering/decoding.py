@@ -38,11 +38,18 @@ class Span(NamedTuple):
     score: float
 
 
-class _Candidates(NamedTuple):
-    """Spans of all windows, one entry per span."""
+class Candidates(NamedTuple):
+    """Spans of all windows, one entry per span.
 
-    example: npt.NDArray[Any]  # its row in the examples
-    start: npt.NDArray[Any]  # characters, end exclusive
+    Attributes:
+        example: its row in the examples.
+        start: its first character in the context.
+        end: the character after its last one.
+        logit: start logit plus end logit.
+    """
+
+    example: npt.NDArray[Any]
+    start: npt.NDArray[Any]
     end: npt.NDArray[Any]
     logit: npt.NDArray[Any]
 
@@ -74,7 +81,7 @@ def decode_spans(
     Raises:
         UserError: shapes, windows and questions do not fit together, or a number is below 1.
     """
-    best = _best_spans(start_logits, end_logits, features, examples, n_best, max_answer_length)
+    best = best_spans(start_logits, end_logits, features, examples, n_best, max_answer_length)
     bounds = np.searchsorted(best.example, np.arange(len(examples) + 1))
     starts, ends, logits = best.start.tolist(), best.end.tolist(), best.logit.tolist()
     result: dict[str, list[Span]] = {}
@@ -107,7 +114,7 @@ def best_answers(
         Question id to answer, in the order of `examples`; "" where there is no span at all, and no
         answer to a question without windows.
     """
-    best = _best_spans(start_logits, end_logits, features, examples, 1, max_answer_length)
+    best = best_spans(start_logits, end_logits, features, examples, 1, max_answer_length)
     identifiers, contexts = examples["id"][:], examples["context"][:]  # rows one by one are slow
     in_windows = set(features["example_id"][:])
     answers = dict.fromkeys((name for name in identifiers if name in in_windows), "")
@@ -159,7 +166,7 @@ def decode_question(
         start_logits, end_logits, char_end > char_start, n_best, max_answer_length
     )
     question = np.zeros(len(window), dtype=np.int64)
-    spans = _Candidates(question, char_start[window, first], char_end[window, last], logit)
+    spans = Candidates(question, char_start[window, first], char_end[window, last], logit)
     best = _merge(spans, n_best)
     candidates = list(zip(best.start.tolist(), best.end.tolist(), best.logit.tolist(), strict=True))
     total = _log_total(start_logits, end_logits, char_start, char_end, max_answer_length)
@@ -235,15 +242,15 @@ def _check_logits(
         )
 
 
-def _best_spans(
+def best_spans(
     start_logits: npt.NDArray[np.floating[Any]],
     end_logits: npt.NDArray[np.floating[Any]],
     features: Dataset,
     examples: Dataset,
     n_best: int,
     max_answer_length: int,
-) -> _Candidates:
-    """The n best spans per example, ordered by example, then by score."""
+) -> Candidates:
+    """The n best spans per example, ordered by example, then by score. Arguments are those of `decode_spans`."""
     _check_logits(start_logits, end_logits, features, n_best, max_answer_length)
     table = features.with_format("arrow")[:]
     index = {identifier: i for i, identifier in enumerate(examples["id"][:])}
@@ -268,15 +275,15 @@ def _best_spans(
             max_answer_length,
         )
         parts.append(
-            _Candidates(
+            Candidates(
                 example[rows][window], char_start[window, first], char_end[window, last], logit
             )
         )
     if not parts:
         empty = np.zeros(0, dtype=np.int64)
-        return _Candidates(empty, empty, empty, empty.astype(np.float32))
+        return Candidates(empty, empty, empty, empty.astype(np.float32))
     return _merge(
-        _Candidates(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))), n_best
+        Candidates(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))), n_best
     )
 
 
@@ -339,7 +346,7 @@ def _largest(values: npt.NDArray[Any], n: int) -> npt.NDArray[np.int64]:
     return np.argsort(-values, axis=1, kind="stable")[:, :n]
 
 
-def _merge(spans: _Candidates, n_best: int) -> _Candidates:
+def _merge(spans: Candidates, n_best: int) -> Candidates:
     """Join the windows of each example: the same characters once, and the n best of the rest."""
     order = np.lexsort((-spans.logit, spans.end, spans.start, spans.example))
     example, start, end, logit = (array[order] for array in spans)
@@ -350,4 +357,4 @@ def _merge(spans: _Candidates, n_best: int) -> _Candidates:
     order = np.lexsort((end, start, -logit, example))
     rank = np.arange(len(order)) - np.searchsorted(example, example[order])
     order = order[rank < n_best]
-    return _Candidates(example[order], start[order], end[order], logit[order])
+    return Candidates(example[order], start[order], end[order], logit[order])

@@ -11,8 +11,9 @@ from transformers import EvalPrediction
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.question_answering.decoding import best_answers
+from itrd_nlp.tasks.question_answering.no_answer import Answers, answers_and_differences
 from itrd_nlp.tasks.question_answering.read import read_json
-from itrd_nlp.tasks.question_answering.scoring import score
+from itrd_nlp.tasks.question_answering.scoring import Rules, rules_of, score, scores_by_answer
 
 if TYPE_CHECKING:
     from evaluate import Metric
@@ -39,16 +40,19 @@ def load_squad_metric() -> Metric:
     return SquadEMF1(keep_in_memory=True)
 
 
-def evaluate_predictions(predictions: Mapping[str, str], examples: Dataset) -> dict[str, float]:
+def evaluate_predictions(
+    predictions: Mapping[str, str], examples: Dataset, rules: Rules | None = None
+) -> dict[str, float]:
     """Score answers against the questions of a data set.
 
     Args:
-        predictions: question id to answer.
+        predictions: question id to answer; "" says that there is none.
         examples: rows as `read_squad` returns them.
+        rules: of the data set. Default: `rules_of` the examples.
 
     Returns:
-        `exact_match` and `f1` in percent over all questions, `questions`, and `missing`: how many
-        questions have no prediction. Each of these counts 0.
+        `exact_match` and `f1` in percent over all questions, those of `scores_by_answer` where some are unanswerable,
+        `questions`, and `missing`: how many questions have no prediction. Each of these counts 0.
 
     Raises:
         UserError: not one prediction belongs to a question of the data set.
@@ -61,10 +65,10 @@ def evaluate_predictions(predictions: Mapping[str, str], examples: Dataset) -> d
             f" {len(identifiers)} questions."
         )
     answers = zip(identifiers, examples["answers"][:], strict=True)
-    result = score(
-        {i: predictions[i] for i in identifiers if predictions.get(i) is not None},
-        {i: answer["text"] for i, answer in answers},
-    )
+    rules = rules or rules_of(examples)
+    given = {i: predictions[i] for i in identifiers if predictions.get(i) is not None}
+    references = {i: answer["text"] for i, answer in answers}
+    result = score(given, references, rules) | scores_by_answer(given, references, rules)
     return {**result, "questions": len(identifiers), "missing": missing}
 
 
@@ -94,12 +98,16 @@ class SquadMetrics:
         features: their windows, as `evaluation_features` returns them, and the evaluation data of
             the trainer, in this order.
         max_answer_length: most tokens per answer.
+        rules: of the data set. Default: `rules_of` the examples.
+        threshold: answer "" where the score of no answer is further ahead of the best span. Default: "" is no answer.
+        cls_index: place of the token that stands for no answer.
 
     Attributes:
         predictions: question id to answer, of the last call.
+        threshold: as given; it may be set between two calls.
 
     Returns:
-        When called: `exact_match` and `f1`, in percent.
+        When called: `exact_match` and `f1`, in percent, and those of `scores_by_answer`.
 
     Example:
         >>> metrics = SquadMetrics(examples, features)  # doctest: +SKIP
@@ -107,23 +115,51 @@ class SquadMetrics:
     """
 
     def __init__(
-        self, examples: Dataset, features: Dataset, *, max_answer_length: int = 30
+        self,
+        examples: Dataset,
+        features: Dataset,
+        *,
+        max_answer_length: int = 30,
+        rules: Rules | None = None,
+        threshold: float | None = None,
+        cls_index: int = 0,
     ) -> None:
         if max_answer_length < 1:
             raise UserError(f"max_answer_length is {max_answer_length}, but must be at least 1.")
         self.examples = examples
         self.features = features
         self.max_answer_length = max_answer_length
+        self.rules = rules or rules_of(examples)
+        self.threshold = threshold
+        self.cls_index = cls_index
         self.predictions: dict[str, str] = {}
 
     def __call__(self, outputs: EvalPrediction) -> dict[str, float]:
         logits: Any = outputs.predictions  # (start, end); transformers types it as an array
-        self.predictions = best_answers(
+        if self.threshold is None:
+            self.predictions = best_answers(
+                logits[0],
+                logits[1],
+                self.features,
+                self.examples,
+                max_answer_length=self.max_answer_length,
+            )
+        else:
+            self.predictions = self.answers(logits).at(self.threshold)
+        result = evaluate_predictions(self.predictions, self.examples, self.rules)
+        return {n: value for n, value in result.items() if n not in ("questions", "missing")}
+
+    def answers(self, logits: Any) -> Answers:
+        """The best spans, and by how much no answer is ahead of each.
+
+        Args:
+            logits: start and end logits, each ``(windows, L)`` in the order of the features.
+        """
+        return answers_and_differences(
             logits[0],
             logits[1],
             self.features,
             self.examples,
+            cls_index=self.cls_index,
             max_answer_length=self.max_answer_length,
         )
-        result = evaluate_predictions(self.predictions, self.examples)
-        return {name: result[name] for name in ("exact_match", "f1")}

@@ -21,13 +21,15 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.models.lengths import longest_input
 from itrd_nlp.models.loading import check_vocabulary, load_model, load_tokenizer
 from itrd_nlp.models.options import LoadingArguments
-from itrd_nlp.tasks.question_answering.arguments import check_window_size
+from itrd_nlp.tasks.question_answering.arguments import NULL_THRESHOLD, check_window_size
+from itrd_nlp.tasks.question_answering.asked import checked_row, pairs, shown
 from itrd_nlp.tasks.question_answering.decoding import Span, decode_question
 from itrd_nlp.tasks.question_answering.features import (
     Window,
     cut_windows,
     window_layout,
 )
+from itrd_nlp.tasks.question_answering.no_answer import threshold_of
 
 Answer = dict[str, Any]
 """`answer`, `score`, `start` and `end`, see `QuestionAnsweringPipeline`."""
@@ -74,7 +76,9 @@ class QuestionAnsweringPipeline(ChunkPipeline):
             no more than a third of `max_length`.
         handle_impossible_answer: let "there is no answer" compete, for models that were trained
             with such questions. Its logit is that of the span ([CLS], [CLS]), the lowest of all
-            windows. If it wins, the answer is "" from 0 to 0. False by default.
+            windows, minus the threshold. If it wins, the answer is "" from 0 to 0. Default: whether a threshold is
+            given or stands in the model's `config.json`.
+        null_score_diff_threshold: that threshold; default: the model's, else 0.
 
     Raises:
         UserError: the input or an option cannot be used, or a question leaves no room in a window.
@@ -96,6 +100,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
     ) -> None:
         _check_count("batch_size", batch_size)
         self.layout = window_layout(tokenizer)
+        self.threshold = threshold_of(model.config)
         super().__init__(
             model=model.eval(),
             tokenizer=tokenizer,
@@ -121,17 +126,17 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         if batch_size is not None:
             _check_count("batch_size", batch_size)
         if inputs is None:
-            inputs = _pairs(question, context)
+            inputs = pairs(question, context)
         elif question is not None or context is not None:
             raise UserError("Give either question and context, or inputs that hold both.")
         if isinstance(inputs, Mapping):
-            return super().__call__(_checked(inputs, 1), batch_size=batch_size, **options)
+            return super().__call__(checked_row(inputs, 1), batch_size=batch_size, **options)
         if isinstance(inputs, str) or not isinstance(inputs, Iterable):
             raise UserError(
-                f"The input is {_shown(inputs)}, but must be a dict with question and context, or"
+                f"The input is {shown(inputs)}, but must be a dict with question and context, or"
                 " several of them."
             )
-        rows = (_checked(row, number) for number, row in enumerate(inputs, start=1))
+        rows = (checked_row(row, number) for number, row in enumerate(inputs, start=1))
         if isinstance(inputs, list | tuple):
             checked = list(rows)
             for row in checked:  # all of them, before the first is answered
@@ -149,7 +154,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         Raises:
             UserError: the question or the context is no text or empty, or the question leaves no room in a window.
         """
-        checked = _checked(row, 1)
+        checked = checked_row(row, 1)
         given = self._preprocess_params | self._sanitize_parameters(**options)[0]
         next(self._cut(checked, **given))
 
@@ -171,6 +176,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         max_length: int | None = None,
         doc_stride: int | None = None,
         handle_impossible_answer: bool | None = None,
+        null_score_diff_threshold: float | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         counts = {"top_k": top_k, "max_answer_len": max_answer_len}
         for name, value in {**counts, "max_length": max_length}.items():
@@ -187,8 +193,18 @@ class QuestionAnsweringPipeline(ChunkPipeline):
             raise UserError(
                 f"handle_impossible_answer is {handle_impossible_answer!r}, but must be True or False."
             )
+        threshold = null_score_diff_threshold
+        number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
+        if threshold is not None and (not number or threshold not in NULL_THRESHOLD):
+            raise UserError(
+                f"null_score_diff_threshold is {threshold!r}, but must be {NULL_THRESHOLD}."
+            )
         preprocess = {"max_length": max_length, "doc_stride": doc_stride}
-        postprocess = {**counts, "handle_impossible_answer": handle_impossible_answer}
+        postprocess = {
+            **counts,
+            "handle_impossible_answer": handle_impossible_answer,
+            "null_score_diff_threshold": threshold,
+        }
         return _given(preprocess), {}, _given(postprocess)
 
     def preprocess(
@@ -224,17 +240,24 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         outputs: list[dict[str, Any]],
         top_k: int = 1,
         max_answer_len: int = 30,
-        handle_impossible_answer: bool = False,
+        handle_impossible_answer: bool | None = None,
+        null_score_diff_threshold: float | None = None,
     ) -> Answer | list[Answer]:
         """Find the answers in the logits of all windows of a question."""
         windows = [output["part"].window for output in outputs]
         starts = [output["start_logits"][0].numpy() for output in outputs]
         ends = [output["end_logits"][0].numpy() for output in outputs]
         null_logit = None
+        threshold = (
+            self.threshold if null_score_diff_threshold is None else null_score_diff_threshold
+        )
+        if handle_impossible_answer is None:
+            handle_impossible_answer = threshold is not None
         if handle_impossible_answer:
             cls = self.layout.cls_index
             # No window may have an answer, so the one that is least sure of it counts.
             null_logit = min(float(s[cls] + e[cls]) for s, e in zip(starts, ends, strict=True))
+            null_logit -= threshold or 0.0
         inside = [slice(w.first, w.first + len(w.char_start)) for w in windows]
         spans = decode_question(
             _stack([x[i] for x, i in zip(starts, inside, strict=True)], 0),
@@ -321,55 +344,6 @@ class _Part:
 
     context: str
     window: Window
-
-
-def _pairs(question: Any, context: Any) -> dict[str, Any] | list[dict[str, Any]]:
-    """The inputs of a call with question and context."""
-    for name, value in (("question", question), ("context", context)):
-        if value is None:
-            raise UserError(f"There is no {name}, but a call needs a question and its context.")
-    if isinstance(question, str):
-        return {"question": question, "context": context}
-    if not isinstance(question, list | tuple):
-        raise UserError(f"question is {_shown(question)}, but must be a text or a list of texts.")
-    contexts = [context] * len(question) if isinstance(context, str) else context
-    if not isinstance(contexts, list | tuple) or len(contexts) != len(question):
-        raise UserError(
-            f"question is a list of {len(question)}, but context is {_shown(context)}; it must be a"
-            " list of the same length, or one text for all."
-        )
-    return [{"question": q, "context": c} for q, c in zip(question, contexts, strict=True)]
-
-
-def _checked(row: Any, number: int) -> dict[str, str]:
-    """The question, its context and the name of both for error messages."""
-    if not isinstance(row, Mapping):
-        raise UserError(
-            f"Input {number} is {_shown(row)}, but must be a dict with question and context."
-        )
-    identifier = str(row.get("id", number))
-    checked = {"id": identifier}
-    for name in ("question", "context"):
-        value = row.get(name)
-        if not isinstance(value, str):
-            raise UserError(
-                f"question {identifier}: {name} is {_shown(value)}, but must be a text."
-            )
-        if not value.strip():
-            raise UserError(f"question {identifier}: {name} is empty.")
-        if any("\ud800" <= character <= "\udfff" for character in value):
-            raise UserError(
-                f"question {identifier}: {name} has half of a surrogate pair, which is no character."
-            )
-        checked[name] = value
-    return checked
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "missing"
-    size = f" of {len(value)}" if isinstance(value, list | tuple) else ""
-    return f"a {type(value).__name__}{size}"
 
 
 def _check_count(name: str, value: Any) -> None:

@@ -1,4 +1,8 @@
-"""Read SQuAD 1.1, from the official JSON or from the Hub, and refuse what is not SQuAD 1.1."""
+"""Read SQuAD 1.1 and 2.0 and data sets of their form, from JSON or from the Hub, and refuse what is of another form.
+
+CMRC 2018 and DRCD, in Chinese, have this form, too. A question that its context does not answer has no answers in its
+row; SQuAD 2.0 marks it by ``is_impossible``, and its ``plausible_answers`` are not looked at.
+"""
 
 from __future__ import annotations
 
@@ -35,30 +39,30 @@ def read_squad(
     seed: int = 0,
     answers: bool = True,
 ) -> Dataset:
-    """Read one split of SQuAD 1.1, one row per question.
+    """Read one split of SQuAD, one row per question.
 
     Args:
-        source: a JSON file of the official format; or what `datasets.load_dataset` takes, the id of
-            a Hub data set or a folder, with the columns of `rajpurkar/squad`. A `Path` or a name that
-            ends in `.json` is never looked up on the Hub.
+        source: a JSON file of the official format, 1.1 or 2.0; or what `datasets.load_dataset` takes, the id of
+            a Hub data set or a folder, with the columns of `rajpurkar/squad` or `rajpurkar/squad_v2`. A column
+            `title` may be missing there. A `Path` or a name that ends in `.json` is never looked up on the Hub.
         split: which split to load from a data set. For a file it only names the split.
         max_samples: keep only the first `max_samples` rows of a random permutation fixed by `seed`.
             SQuAD is ordered by article, so this spreads a subset over all articles. A smaller
             subset is a prefix of a larger one. `None` keeps all rows in their order.
         seed: seed of that permutation.
         answers: False reads questions and contexts alone: the source needs no answers, and what it
-            has of them is not looked at. Questions without an answer (SQuAD 2.0) are welcome then.
+            has of them is not looked at.
 
     Returns:
         A data set with the columns `id`, `title`, `context`, `question` and, if asked for,
-        `answers`, with the lists `text` and `answer_start` (characters). Its fingerprint depends on
-        the content of the file only, so what is cached from it is reused in later runs and never
-        stale.
+        `answers`, with the lists `text` and `answer_start` (characters). They are empty where the context does not
+        answer the question. The fingerprint depends on the content of the file only, so what is cached from it is
+        reused in later runs and never stale.
 
     Raises:
-        UserError: the source is missing or not SQuAD 1.1, a context is empty, a question has no
-            answer, an answer is not in its context at `answer_start`, an id occurs twice or
-            `max_samples` is below 1.
+        UserError: the source is missing or not of this form, a context is empty, a question of a file has no
+            answer and is not marked by `is_impossible`, or is marked and has one, an answer is not in its context
+            at `answer_start`, an id occurs twice or `max_samples` is below 1.
 
     Example:
         >>> train = read_squad("train-v1.1.json", split="train", max_samples=1000)  # doctest: +SKIP
@@ -92,7 +96,9 @@ def draw(dataset: Dataset, max_samples: int | None, *, seed: int = 0) -> Dataset
     return dataset.select(order[:max_samples], keep_in_memory=True)
 
 
-def hold_out(dataset: Dataset, questions: int, *, seed: int = 0) -> tuple[Dataset, Dataset]:
+def hold_out(
+    dataset: Dataset, questions: int, *, seed: int = 0, option: str = "holdout_questions"
+) -> tuple[Dataset, Dataset]:
     """Set whole articles aside, so that no context is on both sides.
 
     Articles are drawn at random until they hold at least `questions` questions. Without a title a context is an article
@@ -102,6 +108,7 @@ def hold_out(dataset: Dataset, questions: int, *, seed: int = 0) -> tuple[Datase
         dataset: rows as `read_squad` returns them.
         questions: how many questions to set aside, at least.
         seed: seed of the draw.
+        option: the argument that asks for it, for the error message.
 
     Returns:
         The questions that are left and those that were set aside, each in the order of `dataset`.
@@ -110,7 +117,7 @@ def hold_out(dataset: Dataset, questions: int, *, seed: int = 0) -> tuple[Datase
         UserError: `questions` is below 1, or nothing would be left.
     """
     if questions < 1:
-        raise UserError(f"holdout_questions is {questions}, but must be at least 1.")
+        raise UserError(f"{option} is {questions}, but must be at least 1.")
     article_of: dict[str, str] = {}
     rows_of: dict[str, list[int]] = {}
     for row, (title, context) in enumerate(
@@ -127,7 +134,7 @@ def hold_out(dataset: Dataset, questions: int, *, seed: int = 0) -> tuple[Datase
     rest = [row for row in range(len(dataset)) if row not in held]
     if not rest:
         raise UserError(
-            f"holdout_questions is {questions}, but the {len(articles)} articles with {len(dataset)} questions"
+            f"{option} is {questions}, but the {len(articles)} articles with {len(dataset)} questions"
             " leave none to train on then."
         )
     return (
@@ -206,6 +213,8 @@ def _read_dataset(name: str, split: str, answers: bool) -> Dataset:
             f"{name}: this is neither a file nor a data set with a split {split!r} that can be"
             f" loaded ({reason})."
         ) from error
+    if "title" not in dataset.column_names and "context" in dataset.column_names:
+        dataset = dataset.add_column("title", [""] * len(dataset), feature=Value("string"))
     missing = [column for column in schema if column not in dataset.column_names]
     if missing:
         raise UserError(
@@ -215,7 +224,7 @@ def _read_dataset(name: str, split: str, answers: bool) -> Dataset:
         dataset = dataset.select_columns(list(schema)).cast(schema)
     except (TypeError, ValueError) as error:  # also those of pyarrow
         reason = " ".join(str(error).split())
-        raise UserError(f"{name}: the columns are not those of SQuAD 1.1 ({reason}).") from error
+        raise UserError(f"{name}: the columns are not those of SQuAD ({reason}).") from error
     _check_rows(dataset, name)
     return dataset
 
@@ -242,12 +251,7 @@ def _flatten(content: Any, path: Path, with_answers: bool) -> Iterable[dict[str,
                 if not with_answers:
                     yield row
                     continue
-                if qa.get("is_impossible", False):
-                    raise UserError(
-                        f"{at_question}is_impossible is true, but SQuAD 1.1 is expected,"
-                        " in which every question has an answer."
-                    )
-                answers = read_field(qa, "answers", list, at_question)
+                answers = _answers(qa, at_question)
                 row["answers"] = {
                     "text": [read_field(x, "text", str, at_question) for x in answers],
                     "answer_start": [
@@ -255,6 +259,32 @@ def _flatten(content: Any, path: Path, with_answers: bool) -> Iterable[dict[str,
                     ],
                 }
                 yield row
+
+
+def _answers(qa: dict[str, Any], where: str) -> list[Any]:
+    """The answers of a question: none where it is marked as one that its context does not answer.
+
+    Raises:
+        UserError: mark and answers contradict each other.
+    """
+    impossible = qa.get("is_impossible", False)
+    if not isinstance(impossible, bool):
+        raise UserError(
+            f"{where}is_impossible is {str(impossible)[:60]!r}, but must be true or false."
+        )
+    if impossible and qa.get("answers") in (None, []):
+        return []
+    answers: list[Any] = read_field(qa, "answers", list, where)
+    if impossible:
+        raise UserError(
+            f"{where}is_impossible is true, but answers has {len(answers)}; a question that its context does not answer"
+            " has none."
+        )
+    if not answers:
+        raise UserError(
+            f"{where}answers is empty, but is_impossible is not true, so the question must have an answer."
+        )
+    return answers
 
 
 def read_field(parent: Any, name: str, kind: type, where: str) -> Any:
@@ -273,8 +303,7 @@ def read_field(parent: Any, name: str, kind: type, where: str) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):
         wanted = {list: "a list", str: "a text", int: "an integer"}[kind]
         raise UserError(
-            f"{where}{name} is missing or not {wanted},"
-            " but the file must have the format of SQuAD 1.1."
+            f"{where}{name} is missing or not {wanted}, but the file must have the format of SQuAD."
         )
     return value
 
@@ -291,11 +320,6 @@ def _check_rows(rows: Iterable[dict[str, Any]], source: str) -> None:
             raise UserError(f"{where}context is empty.")
         if answers is None:
             continue
-        if not answers["text"]:
-            raise UserError(
-                f"{where}answers is empty, but SQuAD 1.1 is expected,"
-                " in which every question has an answer."
-            )
         for text, start in zip(answers["text"], answers["answer_start"], strict=True):
             if not text.strip():
                 raise UserError(f"{where}the text of an answer is empty.")

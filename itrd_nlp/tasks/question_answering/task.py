@@ -1,12 +1,13 @@
-"""Extractive question answering as SQuAD 1.1 defines it."""
+"""Extractive question answering as SQuAD 1.1 and 2.0 define it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerBase
 
@@ -18,18 +19,26 @@ from itrd_nlp.tasks.question_answering.analysis import disagreements
 from itrd_nlp.tasks.question_answering.arguments import AnswerArguments, DataArguments
 from itrd_nlp.tasks.question_answering.breakdown import breakdown
 from itrd_nlp.tasks.question_answering.data import (
+    EvaluationData,
     collator,
     data_record,
     load_evaluation_data,
     load_training_data,
     load_validation_examples,
     seen_questions,
+    unanswerable,
+    without_questions,
 )
-from itrd_nlp.tasks.question_answering.evaluation import evaluate_predictions, load_predictions
+from itrd_nlp.tasks.question_answering.evaluation import (
+    SquadMetrics,
+    evaluate_predictions,
+    load_predictions,
+)
+from itrd_nlp.tasks.question_answering.no_answer import SETTING, best_threshold, threshold_of
 from itrd_nlp.tasks.question_answering.page import PAGE
 from itrd_nlp.tasks.question_answering.pipeline import load_pipeline
 from itrd_nlp.tasks.question_answering.prediction import QuestionAnswerer, read_questions
-from itrd_nlp.tasks.question_answering.scoring import question_scores
+from itrd_nlp.tasks.question_answering.scoring import METRICS, metrics_of, question_scores, rules_of
 from itrd_nlp.tasks.task import Answerer, Task, TaskData
 from itrd_nlp.training.record import DataRecord
 
@@ -42,7 +51,7 @@ class QuestionAnswering(Task):
     name = "question-answering"
     arguments = DataArguments
     answer_arguments = AnswerArguments
-    metrics = {"exact_match": "EM", "f1": "F1"}  # noqa: RUF012
+    metrics = METRICS
     main_metric = "f1"
     heads = ("ForQuestionAnswering",)
     page = PAGE
@@ -99,17 +108,27 @@ class QuestionAnswering(Task):
     ) -> TaskData:
         """See `Task.load`: questions cut into windows."""
         args, datasets, train = self.args, {}, None
+        self._on_threshold: EvaluationData | None = None
+        known = 0  # unanswerable questions that the model learns from or is judged on
         if training:
             read = load_training_data(args, tokenizer)
-            train = read.features
-            self._trained_on = read.examples
+            train, known = read.features, read.unanswerable
+            self._trained_on, self._on_threshold = read.examples, read.threshold
             if read.questions:
-                datasets["train"] = data_record(args.train_file, read.questions)
+                datasets["train"] = data_record(args.train_file, read.questions, known)
             if read.unlabelled:
                 datasets["unlabelled"] = data_record(args.unlabelled_file, read.unlabelled)
         # Before a training a question that is too long is refused; a model that is there answers all others.
         evaluation = load_evaluation_data(args, tokenizer, skip_long=not training)
-        datasets["validation"] = data_record(args.evaluation_file, len(evaluation.examples))
+        count = unanswerable(evaluation.examples)
+        datasets["validation"] = data_record(args.evaluation_file, len(evaluation.examples), count)
+        if self._on_threshold is not None:
+            aside = without_questions(args, self._on_threshold, evaluation.examples)
+            self._on_threshold = aside
+            datasets["threshold"] = data_record(
+                args.train_file, len(aside.examples), unanswerable(aside.examples)
+            )
+        evaluation.metrics.threshold = self._threshold(config, bool(known or count))
         return TaskData(
             examples=evaluation.examples,
             evaluation=evaluation.features,
@@ -119,7 +138,46 @@ class QuestionAnswering(Task):
             tokenizer=tokenizer,
             datasets={split: DataRecord(**record) for split, record in datasets.items()},
             train=train,
+            calibration=None if self._on_threshold is None else self._on_threshold.features,
         )
+
+    def _threshold(self, config: Any, has_unanswerable: bool) -> float | None:
+        """The threshold of no answer before one is searched; None where "" is no answer."""
+        if self.args.null_score_diff_threshold is not None:
+            return float(self.args.null_score_diff_threshold)
+        own = threshold_of(config)
+        return 0.0 if own is None and has_unanswerable else own
+
+    def metrics_of(self, data: TaskData) -> Mapping[str, str]:
+        """See `Task.metrics_of`: also those of questions with and without an answer, where some have none."""
+        return metrics_of(data.examples)
+
+    def settle(
+        self, data: TaskData, config: Any, predict: Callable[[Dataset], Any], *, trained: bool
+    ) -> dict[str, float]:
+        """See `Task.settle`: the threshold above which no answer is likelier than the best span.
+
+        A given one holds for each model. Else a model that is trained here gets the best one on the questions that are
+        set aside for it, and another model keeps its own.
+        """
+        assert isinstance(data.judge, SquadMetrics)
+        own, aside = threshold_of(config), self._on_threshold
+        if self.args.null_score_diff_threshold is None:
+            if aside is not None and (trained or own is None):
+                labels = ("start_positions", "end_positions")  # else a trainer would score them
+                rows = aside.features.remove_columns(labels)
+                answers = aside.metrics.answers(predict(rows))
+                references = zip(aside.examples["id"][:], aside.examples["answers"][:], strict=True)
+                truths = {name: answer["text"] for name, answer in references}
+                data.judge.threshold = best_threshold(answers, truths, aside.metrics.rules)
+            elif own is not None:
+                data.judge.threshold = own
+        found = data.judge.threshold
+        if found is None:
+            return {}
+        if trained:
+            setattr(config, SETTING, found)
+        return {SETTING: found}
 
     def warn(self, data: TaskData) -> None:
         """Say how many of the questions to be judged on are trained on."""
@@ -135,7 +193,8 @@ class QuestionAnswering(Task):
     @classmethod
     def scores(cls, args: Any, answers: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         """See `Task.scores`: each the best over the true answers of a question."""
-        f1, exact_match = question_scores(answers, load_validation_examples(args))
+        examples = load_validation_examples(args)
+        f1, exact_match = question_scores(answers, examples, rules_of(examples, args.f1_unit))
         return {"f1": f1, "exact_match": exact_match}
 
     @classmethod
@@ -148,17 +207,20 @@ class QuestionAnswering(Task):
     @classmethod
     def score_file(cls, args: Any, path: str) -> dict[str, Any]:
         """See `Task.score_file`: a question without an answer counts 0, as in the official script."""
-        return evaluate_predictions(load_predictions(path), load_validation_examples(args))
+        examples = load_validation_examples(args)
+        rules = rules_of(examples, args.f1_unit)
+        return evaluate_predictions(load_predictions(path), examples, rules)
 
     def breakdown(self, answers: Mapping[str, Any], data: TaskData) -> dict[str, Any]:
         """By type of question and by length of the answer."""
-        return breakdown(answers, data.examples)
+        return breakdown(answers, data.examples, rules_of(data.examples, self.args.f1_unit))
 
     def disagreements(
         self, student: Mapping[str, Any], teacher: Mapping[str, Any], data: TaskData
     ) -> dict[str, Any]:
         """See `Task.disagreements`: answers that differ after normalisation."""
-        return disagreements(student, teacher, data.examples)
+        rules = rules_of(data.examples, self.args.f1_unit)
+        return disagreements(student, teacher, data.examples, rules)
 
     @classmethod
     def asked(cls, source: str | None, options: Any, refuse: Refuse) -> Iterator[Line]:
@@ -194,5 +256,6 @@ class QuestionAnswering(Task):
             max_length=options.max_length,
             doc_stride=options.doc_stride,
             handle_impossible_answer=options.handle_impossible_answer,
+            null_score_diff_threshold=options.null_score_diff_threshold,
         )
         return QuestionAnswerer(qa)
