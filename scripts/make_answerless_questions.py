@@ -1,5 +1,5 @@
-"""Ask the questions of SQuAD about other contexts of their article: more to distil on, without answers."""
+"""Ask some questions of SQuAD 1.1 about a context that does not answer them, for a data set like SQuAD 2.0."""
 
 from itrd_nlp.cli.main import run_command
 
-run_command("make-unlabelled-questions")
+run_command("make-answerless-questions")

@@ -52,6 +52,8 @@ def _maker(path: str) -> str | None:
         return f"itrd-nlp fetch-assets --assets {name}"
     if top == "assets" and name == "classification":
         return "itrd-nlp make-classification-data"
+    if top == "assets" and name == "answerless":
+        return "itrd-nlp make-answerless-questions --output_dir assets/answerless"
     for config, file in packaged_configs().items():
         if file.parent.name in ("accelerate", "compare", "shared"):
             continue

@@ -210,6 +210,8 @@ def _examples(run: RunFacts, split: str) -> str:
     if count is None and split == "validation":
         count = run.record.examples
     words = f"{count:,} {run.page.unit}" if count is not None else run.page.unit
+    if data is not None and data.unanswerable:
+        words += f" ({data.unanswerable:,} of them unanswerable)"
     if data is None:
         return words
     name = as_text(data.name)
@@ -284,6 +286,7 @@ def _data(run: RunFacts) -> str:
     for split, verb in (
         ("train", "Trained"),
         ("unlabelled", "Taught by the teacher alone, no answers read,"),
+        ("threshold", "The threshold of no answer was found"),
         ("validation", "Evaluated"),
     ):
         data = run.data_set(split)

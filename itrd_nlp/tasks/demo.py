@@ -74,7 +74,13 @@ def build_demo(
             raise gr.Error(str(error), print_exception=False) from None
 
     with gr.Blocks(title="Questions about your text") as demo:
-        gr.Markdown("# Questions about your text\nThe answer is always a piece of the text.")
+        knows_none = any(qa.threshold is not None for qa in pipelines.values())
+        answers = (
+            "a piece of the text, or that it has none"
+            if knows_none
+            else "always a piece of the text"
+        )
+        gr.Markdown(f"# Questions about your text\nThe answer is {answers}.")
         question = gr.Textbox(label="Question", placeholder="Who, what, when, where ...?")
         context = gr.Textbox(label="Context", lines=6, max_lines=20, placeholder="Paste a text.")
         button = gr.Button("Answer", variant="primary")
@@ -150,7 +156,8 @@ def ask(
         found = qa(question=question, context=context)
         milliseconds = 1000 * (time.perf_counter() - started)
         shown.append(highlighted(context, found["start"], found["end"]))
-        shown.append(f"score {found['score']:.2f}, {milliseconds:.0f} ms")
+        said = "" if found["answer"] else "no answer, "
+        shown.append(f"{said}score {found['score']:.2f}, {milliseconds:.0f} ms")
     return shown
 
 

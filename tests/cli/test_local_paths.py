@@ -37,6 +37,11 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "assets/classification/sentences-dev.jsonl",
             "make-classification-data",
         ),
+        (
+            "train_file",
+            "assets/answerless/train.json",
+            "make-answerless-questions --output_dir assets/answerless",
+        ),
     ],
 )
 def test_the_command_that_makes_it(name: str, value: object, command: str) -> None:

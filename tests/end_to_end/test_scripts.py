@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -268,6 +269,28 @@ def test_questions_asked_elsewhere_are_taught_without_answers(run_script, workpl
     refused = refusal(*make, "--output_file", "few.json", "--max_samples", "1")
     assert "train.json: no article has two contexts" in refused
     assert not (workplace / "few.json").exists()
+
+
+def test_questions_asked_in_vain_become_data_like_squad_2(run_script, workplace, refusal):
+    make = ("make_answerless_questions.py", "--train_file", "train.json")
+    make += ("--validation_file", "dev.json", "--share", "0.3")
+    done = run_script(*make, "--output_dir", "answerless")
+    assert done.returncode == 0, done.stderr
+    files = [workplace / "answerless" / name for name in ("train.json", "dev.json")]
+    for line, path in zip(done.stdout.splitlines()[-2:], files, strict=True):
+        assert re.fullmatch(
+            rf"answerless/{path.name}: \d+ questions, \d+ of them unanswerable", line
+        )
+        kinds = {
+            qa["is_impossible"]
+            for article in json.loads(path.read_text())["data"]
+            for paragraph in article["paragraphs"]
+            for qa in paragraph["qas"]
+        }
+        assert kinds == {True, False}
+    kept = [path.read_bytes() for path in files]
+    assert "which is not overwritten" in refusal(*make, "--output_dir", "answerless")
+    assert [path.read_bytes() for path in files] == kept
 
 
 def test_textbrewer_runs_on_the_same_data_and_leaves_the_same_results(run_script, workplace):

@@ -102,7 +102,7 @@ class Repo:
     """A repository: its branches, each the newest commit of a chain."""
 
     id: str
-    kind: str  # models or spaces
+    kind: str  # models, spaces or datasets
     private: bool
     sdk: str | None = None
     branches: dict[str, Commit] = field(default_factory=dict)
@@ -160,7 +160,7 @@ class HubServer:
     Attributes:
         url: of the Hub, for HF_ENDPOINT.
         token: the only one that is accepted. It belongs to `user`, who may write below `user/` and `team/`.
-        repos: by id; those of Spaces begin with `spaces/`.
+        repos: by id; those of Spaces begin with `spaces/`, data sets with `datasets/`.
         requests: each as "METHOD /path?query", in the order of their arrival. Of the storage: "METHOD storage/...".
         sent: of each request all that was sent, but for the header that is meant to hold the token.
         part_size: bytes of a part where large files are to be uploaded in parts; None: in one piece.
@@ -638,8 +638,8 @@ class Hub(Handler):
 
     # ---- download ----
 
-    def resolve(self, spaces: str | None, repo_id: str, revision: str, path: str) -> None:
-        commit = self.at(self.repo(spaces and "spaces", repo_id), revision)
+    def resolve(self, kind: str | None, repo_id: str, revision: str, path: str) -> None:
+        commit = self.at(self.repo(kind and kind.rstrip("/"), repo_id), revision)
         headers = {"X-Repo-Commit": commit.oid}
         if path not in commit.tree:
             raise Refusal(404, "Entry not found", "EntryNotFound", **headers)
@@ -653,7 +653,7 @@ class Hub(Handler):
         headers["Location"] = f"{self.hub.storage_url}/{blob.sha256}?signature={self.hub.signature}"
         self.answer({}, 302, headers)
 
-    _kind, _id, _revision = r"/api/(models|spaces)", r"([^/]+/[^/]+?)", r"([^/]+)"
+    _kind, _id, _revision = r"/api/(models|spaces|datasets)", r"([^/]+/[^/]+?)", r"([^/]+)"
     routes = (
         ("GET", r"/api/whoami-v2", whoami),
         ("POST", r"/api/repos/create", create_repo),
@@ -669,12 +669,12 @@ class Hub(Handler):
         ("GET", rf"{_kind}/{_id}", info),
         ("POST", rf"/(spaces/)?{_id}\.git/info/lfs/objects/batch", lfs_batch),
         ("POST", rf"/(spaces/)?{_id}\.git/info/lfs/verify", lfs_verify),
-        ("GET HEAD", rf"/(spaces/)?{_id}/resolve/{_revision}/(.+)", resolve),
+        ("GET HEAD", rf"/(spaces/|datasets/)?{_id}/resolve/{_revision}/(.+)", resolve),
     )
 
 
 def _key(kind: str | None, repo_id: str) -> str:
-    return f"spaces/{repo_id}" if kind == "spaces" else repo_id
+    return f"{kind}/{repo_id}" if kind in ("spaces", "datasets") else repo_id
 
 
 def _metadata(card: str) -> Any:

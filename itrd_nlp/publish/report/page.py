@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import itertools
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +18,8 @@ from itrd_nlp import __version__
 from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.publish.privacy import public_command, public_config, public_text, public_value
 from itrd_nlp.publish.report import charts
-from itrd_nlp.publish.report.data import Breakdown, Disagreement, Group, LogRow, Run
+from itrd_nlp.publish.report.data import Breakdown, Group, LogRow, Run
+from itrd_nlp.publish.report.segments import segments
 from itrd_nlp.training.record import ModelRecord, RunRecord
 
 HERE = Path(__file__).parent
@@ -66,14 +65,6 @@ class Fact:
     name: str
     value: str
     notes: list[str] = field(default_factory=list)
-
-
-class Segment(NamedTuple):
-    """A piece of a context, the models whose answers hold it, and the models whose answers begin with it."""
-
-    text: str
-    roles: list[str]
-    begins: list[str]
 
 
 def render(run: Run, page: TaskPage) -> str:
@@ -149,6 +140,10 @@ def _facts(record: RunRecord, unit: str) -> list[Fact]:
             ratio = f"{other / value:.2f} times as fast"
             notes.append(f"{100 * value / other:.0f} % of it" if name == "Size" else ratio)
         facts.append(Fact(name, shown.format(value), notes))
+    for name, value in (record.decoding or {}).items():
+        other = ((teacher and teacher.decoding) or {}).get(name)
+        notes = [] if other is None else [f"teacher {other:.3g}"]
+        facts.append(Fact(_long_name(name), f"{value:.3g}", notes))
     return facts
 
 
@@ -295,10 +290,16 @@ def _groups(
         teacher = None if breakdown.teacher is None else breakdown.teacher[grouping]
         figures = [
             _group_figure(metric, title, student, teacher, record, unit)
-            for metric in reversed(record.metrics)
+            for metric in reversed(_of_groups(student, record))
         ]
         sections.append((figures, _group_table(title, student, teacher, record, unit)))
     return sections
+
+
+def _of_groups(groups: Mapping[str, Group], record: RunRecord) -> dict[str, str]:
+    """The metrics that groups have: those of a part of the examples are none of every group."""
+    known = next(iter(groups.values())).scores if groups else {}
+    return {name: label for name, label in record.metrics.items() if name in known}
 
 
 def _group_figure(
@@ -331,7 +332,7 @@ def _group_table(
 ) -> Table:
     own = "student" if record.teacher is not None else "model"
     columns = [(own, student)] + ([("teacher", teacher)] if teacher else [])
-    metrics = list(reversed(record.metrics.items()))
+    metrics = list(reversed(_of_groups(student, record).items()))
     rows = []
     for group, scores in student.items():
         row = [Cell(group), Cell(f"{scores.questions:,}", scores.questions)]
@@ -343,52 +344,6 @@ def _group_table(
     names = [f"{label} (%), {who}" for _, label in metrics for who, _ in columns]
     head = [title.removeprefix("by "), unit, *names]
     return Table(f"Scores {title}", head, rows)
-
-
-# ---- disagreements ----
-
-
-def segments(case: Disagreement) -> list[Segment]:
-    """Cut a context where an answer of the reference, the teacher or the student begins or ends.
-
-    References are marked at their place. Of a prediction the text alone is recorded, so it is marked wherever it
-    stands. Where answers are no pieces of the context nothing is marked.
-    """
-    if not case.located:
-        return [Segment(case.context, [], [])] if case.context else []
-    spans = [
-        ("reference", r.start, r.start + len(r.text))
-        for r in case.references
-        if r.start is not None
-    ]
-    for role in ("teacher", "student"):
-        text = getattr(case, role).text
-        spans += [(role, start, start + len(text)) for start in _occurrences(text, case.context)]
-    length = len(case.context)
-    spans = [(role, start, min(end, length)) for role, start, end in spans if start < length]
-    changes: dict[int, Counter[str]] = {0: Counter(), length: Counter()}
-    for role, start, end in spans:
-        changes.setdefault(start, Counter())[role] += 1
-        changes.setdefault(end, Counter())[role] -= 1
-    result = []
-    before: set[str] = set()
-    open_spans: Counter[str] = Counter()
-    for start, end in itertools.pairwise(sorted(changes)):
-        open_spans.update(changes[start])
-        roles = {role for role, number in open_spans.items() if number > 0}
-        begins = sorted(roles - before)
-        result.append(Segment(case.context[start:end], sorted(roles), begins))
-        before = roles
-    return result
-
-
-def _occurrences(text: str, context: str) -> list[int]:
-    """The characters at which a text begins in a context: as whole words, if it stands there so anywhere."""
-    if not text:
-        return []
-    found = re.escape(text)
-    whole = [match.start() for match in re.finditer(rf"(?<!\w){found}(?!\w)", context)]
-    return whole or [match.start() for match in re.finditer(found, context)]
 
 
 # ---- the run ----

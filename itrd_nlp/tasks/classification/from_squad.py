@@ -26,13 +26,15 @@ def sentence_pairs(examples: Iterable[dict[str, Any]]) -> Iterator[Row]:
     """A question and a sentence of its context, one row a question, as many with the answer as without.
 
     The sentence without the answer is the one that shares most words with the question. A context of one sentence
-    gives a row with the answer only.
+    gives a row with the answer only. An unanswerable question gives none.
 
     Args:
         examples: rows of `read_squad`.
     """
     wanted = True
     for example in examples:
+        if not example["answers"]["text"]:  # of SQuAD 2.0
+            continue
         context, question = example["context"], example["question"]
         begin = example["answers"]["answer_start"][0]
         end = begin + len(example["answers"]["text"][0])

@@ -17,12 +17,9 @@ import numpy.typing as npt
 from datasets import Dataset
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.question_answering.arguments import NULL_THRESHOLD
+from itrd_nlp.tasks.question_answering.arguments import NULL_THRESHOLD, SETTING
 from itrd_nlp.tasks.question_answering.decoding import best_spans
 from itrd_nlp.tasks.question_answering.scoring import Rules, best_scores
-
-SETTING = "null_score_diff_threshold"
-"""The field of ``config.json`` that holds the threshold of a model, so that every loader finds it."""
 
 
 class Answers(NamedTuple):
@@ -51,7 +48,7 @@ def threshold_of(config: Any) -> float | None:
     Raises:
         UserError: it is no number.
     """
-    value = config.to_dict().get(SETTING)
+    value = getattr(config, SETTING, None)  # a field that most configurations lack
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or value not in NULL_THRESHOLD:

@@ -7,6 +7,7 @@ import json
 from itrd_nlp.publish.markdown import fence
 from itrd_nlp.publish.page import KnownData, TaskPage
 from itrd_nlp.tasks.offline_assets import ASSETS
+from itrd_nlp.tasks.question_answering.arguments import SETTING
 from itrd_nlp.training.record import RunRecord
 
 SQUAD = KnownData(
@@ -17,6 +18,32 @@ SQUAD = KnownData(
     language="en",
     limits=(
         "SQuAD 1.1 is English Wikipedia, and each of its questions has an answer in its context: other languages and "
+        "other kinds of text are not tested, and the model answers also where the context has no answer."
+    ),
+)
+SQUAD_2 = KnownData(
+    hub_id="rajpurkar/squad_v2",
+    name="SQuAD 2.0",
+    sha256=frozenset(
+        {
+            "68dcfbb971bd3e96d5b46c7177b16c1a4e7d4bdef19fb204502738552dede002",  # train-v2.0.json
+            "80a5225e94905956a6446d296ca1093975c4d3b3260f1d6c8f68bc2ab77182d8",  # dev-v2.0.json
+        }
+    ),
+    aliases=frozenset({"squad_v2"}),
+    language="en",
+    limits=(
+        "SQuAD 2.0 is English Wikipedia, and people wrote its unanswerable questions to look like the others: other "
+        "languages and other kinds of text are not tested."
+    ),
+)
+CMRC = KnownData(
+    hub_id="hfl/cmrc2018",
+    name="CMRC 2018",
+    aliases=frozenset({"cmrc2018"}),
+    language="zh",
+    limits=(
+        "CMRC 2018 is Chinese Wikipedia, and each of its questions has an answer in its context: other languages and "
         "other kinds of text are not tested, and the model answers also where the context has no answer."
     ),
 )
@@ -31,6 +58,8 @@ def use(name: str, record: RunRecord) -> str:
     """
     quoted = json.dumps(name)
     max_length = int(record.arguments.get("max_length", 384))
+    threshold = (record.decoding or {}).get(SETTING)
+    about = "" if threshold is None else _about_threshold(threshold, record)
     plain = f"""\
 import torch
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
@@ -50,18 +79,43 @@ start = output.start_logits[0].masked_fill(outside, -torch.inf)
 end = output.end_logits[0].masked_fill(outside, -torch.inf)
 scores = start.unsqueeze(1) + end
 allowed = torch.ones_like(scores).triu().tril(29).bool()  # at most 30 tokens, the end not before the start
-first, last = divmod(scores.masked_fill(~allowed, -torch.inf).argmax().item(), len(end))
-print(context[offsets[first][0] : offsets[last][1]])"""
+{_last_lines(threshold)}"""
     pipeline = f"""\
 from itrd_nlp import load_pipeline
 
 answer = load_pipeline({quoted})(question=question, context=context)
 print(answer["answer"], answer["score"], answer["start"], answer["end"])"""
     return (
-        "With transformers alone:\n\n"
+        f"{about}With transformers alone:\n\n"
         + fence(plain, "python")
         + "\n\nWith `itrd_nlp`, which also reads long contexts in windows and gives a score between 0 and 1:\n\n"
         + fence(pipeline, "python")
+    )
+
+
+def _last_lines(threshold: float | None) -> str:
+    """The end of the example: from the scores of all spans to the answer."""
+    scores = "scores.masked_fill(~allowed, -torch.inf)"
+    text = "context[offsets[first][0] : offsets[last][1]]"
+    if threshold is None:
+        return f"first, last = divmod({scores}.argmax().item(), len(end))\nprint({text})"
+    return f"""\
+scores = {scores}
+first, last = divmod(scores.argmax().item(), len(end))
+ahead = output.start_logits[0, 0] + output.end_logits[0, 0] - scores.max()  # of the best span: no answer
+threshold = model.config.{SETTING}  # {threshold:.6g}
+print("" if ahead > threshold else {text})"""
+
+
+def _about_threshold(threshold: float, record: RunRecord) -> str:
+    """Sentences about when the answer is empty."""
+    found = record.datasets.get("threshold")
+    how = ""
+    if found is not None:
+        how = f" It was found on {found.questions:,} questions of the training file that were set aside for it."
+    return (
+        f'The answer is "" where the score of no answer is more than {threshold:.6g} above that of the best span. This '
+        f"threshold stands in `config.json` as `{SETTING}`.{how}\n\n"
     )
 
 
@@ -71,7 +125,7 @@ PAGE = TaskPage(
     unit="questions",
     sources="articles",
     tags=("extractive-question-answering",),
-    data=(SQUAD,),
+    data=(SQUAD, SQUAD_2, CMRC),
     use=use,
     limits=(
         "The model marks a span of the context it is given; it knows and writes nothing else.",

@@ -16,7 +16,7 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.lines import Line, Refuse
 from itrd_nlp.tasks.question_answering.analysis import disagreements
-from itrd_nlp.tasks.question_answering.arguments import AnswerArguments, DataArguments
+from itrd_nlp.tasks.question_answering.arguments import SETTING, AnswerArguments, DataArguments
 from itrd_nlp.tasks.question_answering.breakdown import breakdown
 from itrd_nlp.tasks.question_answering.data import (
     EvaluationData,
@@ -34,7 +34,7 @@ from itrd_nlp.tasks.question_answering.evaluation import (
     evaluate_predictions,
     load_predictions,
 )
-from itrd_nlp.tasks.question_answering.no_answer import SETTING, best_threshold, threshold_of
+from itrd_nlp.tasks.question_answering.no_answer import best_threshold, threshold_of
 from itrd_nlp.tasks.question_answering.page import PAGE
 from itrd_nlp.tasks.question_answering.pipeline import load_pipeline
 from itrd_nlp.tasks.question_answering.prediction import QuestionAnswerer, read_questions

@@ -14,7 +14,7 @@ import pytest
 from itrd_nlp.cli.commands import report as script
 from itrd_nlp.errors import UserError
 from itrd_nlp.publish.report.data import Disagreement
-from itrd_nlp.publish.report.page import segments
+from itrd_nlp.publish.report.segments import segments
 from itrd_nlp.tasks.jobs.report import write_report
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}

@@ -132,7 +132,14 @@ BAD_CONTENT = {
         "answer_start is 9",
     ),
     "duplicate id": (_two(), "question id1: the id occurs twice"),
-    "SQuAD 2.0": (_one(is_impossible=True, answers=[]), "question id1: .*SQuAD 1.1 is expected"),
+    "impossible with an answer": (
+        _one(is_impossible=True),
+        "question id1: is_impossible is true, but answers has 1; a question",
+    ),
+    "impossible by a word": (
+        _one(is_impossible="yes"),
+        "question id1: is_impossible is 'yes', but must be true or false",
+    ),
 }
 
 
@@ -216,13 +223,9 @@ def test_a_data_set_that_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.remove_columns("title"), "no column 'title'"),
+        (lambda d: d.remove_columns("question"), "no column 'question'"),
         (lambda d: d.map(lambda row: {"answers": row["answers"]["text"]}), "not those of SQuAD"),
         (lambda d: d.map(lambda row: {"id": "same"}), "question same: the id occurs twice"),
-        (
-            lambda d: d.map(lambda row: {"answers": {"text": [], "answer_start": []}}),
-            "answers is empty",
-        ),
     ],
 )
 def test_a_data_set_that_is_not_squad_is_refused(
@@ -236,6 +239,36 @@ def test_a_data_set_that_is_not_squad_is_refused(
     with pytest.raises(UserError, match=message) as raised:
         read_squad("someone/squad", split="train")
     _is_a_sentence_about("someone/squad", raised.value)
+
+
+@pytest.mark.parametrize("answers", [{"answers": []}, {"answers": None}, {}])
+def test_an_unanswerable_question_of_squad_2_has_no_answers(
+    answers: dict[str, Any], write_squad: Callable[..., Path]
+) -> None:
+    plausible = [{"text": "b", "answer_start": 2}]
+    content = _one(is_impossible=True, plausible_answers=plausible)
+    qa = content["data"][0]["paragraphs"][0]["qas"][0]
+    del qa["answers"]
+    qa |= answers
+    (row,) = read_squad(write_squad(content), split="validation")
+    assert row["answers"] == {"text": [], "answer_start": []}
+    answered = _one(is_impossible=False, plausible_answers=[])
+    (row,) = read_squad(write_squad(answered), split="validation")
+    assert row["answers"] == {"text": ["b"], "answer_start": [2]}
+
+
+def test_a_data_set_of_the_hub_may_have_questions_without_answers_and_no_titles(
+    write_squad: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = {"text": [], "answer_start": []}
+    changed = read_squad(write_squad(), split="train").map(lambda row: {"answers": nothing})
+    monkeypatch.setattr(read, "load_dataset", lambda name, split: changed)
+    assert read_squad("someone/squad", split="train").to_list() == changed.to_list()
+    untitled = changed.remove_columns("title")  # as hfl/cmrc2018
+    monkeypatch.setattr(read, "load_dataset", lambda name, split: untitled)
+    found = read_squad("someone/squad", split="train")
+    assert set(found["title"]) == {""}
+    assert found.remove_columns("title").to_list() == untitled.to_list()
 
 
 def test_arguments_that_make_no_sense_are_refused(write_squad: Callable[..., Path]) -> None:
