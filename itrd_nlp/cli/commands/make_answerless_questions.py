@@ -48,24 +48,24 @@ def main() -> None:
     from itrd_nlp.tasks.question_answering.augmentation import ask_in_vain, squad_json
 
     folder = Path(args.output_dir)
-    targets = {"train": folder / "train.json", "validation": folder / "dev.json"}
-    for path in targets.values():
-        if os.path.lexists(path):  # a link that leads nowhere, too
+    sources = {"train.json": args.train_file, "dev.json": args.validation_file}
+    for name in sources:
+        if os.path.lexists(folder / name):  # a link that leads nowhere, too
             raise UserError(
-                f"output_dir has {path} already, which is not overwritten: name another."
+                f"output_dir has {folder / name} already, which is not overwritten: name another."
             )
     made = {}
-    for split, source in (("train", args.train_file), ("validation", args.validation_file)):
-        examples = read_squad(source, split=split)
-        made[split] = ask_in_vain(examples, share=args.share, seed=args.seed)
-        if args.share and all(row["answers"]["text"] for row in made[split]):
+    for name, source in sources.items():
+        examples = read_squad(source, split="train" if name == "train.json" else "validation")
+        rows = made[folder / name] = ask_in_vain(examples, share=args.share, seed=args.seed)
+        if args.share and all(row["answers"]["text"] for row in rows):
             raise UserError(
                 f"{source}: no drawn question has another context of its article without its answer."
             )
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for split, path in targets.items():
-            write_json(path, squad_json(made[split]))
-    for split, path in targets.items():
-        without = sum(not row["answers"]["text"] for row in made[split])
-        print(f"{path}: {len(made[split])} questions, {without} of them unanswerable")
+        for path, rows in made.items():
+            write_json(path, squad_json(rows))
+    for path, rows in made.items():
+        without = sum(not row["answers"]["text"] for row in rows)
+        print(f"{path}: {len(rows)} questions, {without} of them unanswerable")
