@@ -74,7 +74,8 @@ class Setting:
     @cached_property
     def objective(self) -> frozenset[str]:
         """The arguments that a method may choose. All others are the budget, one for all methods."""
-        return names_of(self.itrd.groups[-1], Role.OBJECTIVE)
+        found = (names_of(group, Role.OBJECTIVE) for group in self.itrd.groups)
+        return frozenset().union(*found)
 
     @cached_property
     def recipe(self) -> frozenset[str]:

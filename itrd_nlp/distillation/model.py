@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from itrd_nlp.distillation.objective import BatchShare, ITRDObjective, LogitKind
+from itrd_nlp.distillation.task_losses import TaskLosses, TaskLossFunction
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.logits import mean_bernoulli, mean_prediction
 from itrd_nlp.losses.outputs import IGNORED, EncoderOutput
@@ -106,15 +108,21 @@ class DistillationModel(nn.Module):
         objective: the loss terms and their projections.
         adaptor: the user's function that reads the student, see `itrd_nlp.models.adaptor`. Default: None, the student
             is read as a model of transformers.
+        losses: the task loss and the KD of a task that has its own. Default: None, the student's head has a loss.
     """
 
     def __init__(
-        self, student: PreTrainedModel, objective: ITRDObjective, adaptor: Adaptor | None = None
+        self,
+        student: PreTrainedModel,
+        objective: ITRDObjective,
+        adaptor: Adaptor | None = None,
+        losses: TaskLosses | None = None,
     ) -> None:
         super().__init__()
         self.student = student
         self.objective = objective
         self.adaptor = adaptor
+        self.losses = losses
 
     @property
     def config(self) -> Any:
@@ -157,7 +165,10 @@ class DistillationModel(nn.Module):
         """
         if share is None:
             return self._evaluated(inputs)
-        args = self.objective.args
+        args, losses = self.objective.args, self.losses
+        batch, labels = inputs, inputs.get("labels")
+        if losses is not None:
+            inputs = {name: value for name, value in inputs.items() if name != "labels"}
         positions = {
             name: inputs.pop(name)
             for name in ("start_positions", "end_positions")
@@ -179,13 +190,20 @@ class DistillationModel(nn.Module):
                     )
                 start, end = student.logits["start_logits"], student.logits["end_logits"]
                 task_loss = span_task_loss(start, end, **positions, mask=mask)
+            elif losses is not None:
+                task_loss = None if labels is None else losses.task(student.logits, labels)
             else:
                 task_loss = output.get("loss")
             if task_loss is None:
                 raise self._no_task_loss(inputs)
-        kind = logit_kind(self.student.config, inputs.get("labels"), student.logits)
+        kind = logit_kind(self.student.config, labels, student.logits)
+        logit_loss = (
+            None
+            if losses is None
+            else partial(losses.kd, inputs=batch, temperature=args.temperature)
+        )
         terms: dict[str, Tensor] = self.objective(
-            student, teacher_output, task_loss, mask, share, kind
+            student, teacher_output, task_loss, mask, share, kind, logit_loss
         )
         return terms
 
@@ -204,5 +222,9 @@ class DistillationModel(nn.Module):
         """Return the student's own output."""
         if self.adaptor is not None:
             return encode(self.student, inputs, [], adaptor=self.adaptor)[0]
+        labels = None if self.losses is None else inputs.pop("labels", None)
         evaluated: ModelOutput = self.student(**own_inputs(self.student, inputs))
+        if self.losses is not None and labels is not None:
+            loss = TaskLossFunction(self.losses)(evaluated, labels)
+            return ModelOutput(loss=loss, **evaluated)
         return evaluated

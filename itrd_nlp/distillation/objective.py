@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -42,6 +42,9 @@ from itrd_nlp.losses.views import draw_samples, to_samples
 
 LogitKind = Literal["classes", "labels", "values"]
 """The meaning of logits: one of several classes, labels that may hold together, or numbers."""
+
+LogitLoss = Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor]
+"""The KD of a task's own, of the logits of student and teacher."""
 
 
 @dataclass
@@ -135,6 +138,7 @@ class ITRDObjective(nn.Module):
         mask: Tensor | None,
         share: BatchShare,
         kind: LogitKind = "classes",
+        logit_loss: LogitLoss | None = None,
     ) -> dict[str, Tensor]:
         """Compute every term that has a weight.
 
@@ -147,6 +151,7 @@ class ITRDObjective(nn.Module):
             share: the share of this micro-batch in the optimizer step.
             kind: the meaning of the logits, which decides how KD compares them. A span head has its own way. Default:
                 ``"classes"``.
+            logit_loss: the KD of a task that has its own. Default: None, ``kind`` decides.
 
         Returns:
             Scalars by name. ``loss`` is the weighted total with its gradient. The terms are detached and have no
@@ -168,7 +173,10 @@ class ITRDObjective(nn.Module):
             # The mean over no labels is NaN. A process without labels adds 0 while other processes have some.
             add("task", args.w_task, torch.where(part > 0, task_loss.float() * part, 0), of_answers)
         if teacher is not None and args.w_kd > 0:
-            kd = _logit_loss(student, teacher, mask, kind, args.temperature)
+            if logit_loss is not None:
+                kd = logit_loss(student.logits, teacher.logits)
+            else:
+                kd = _logit_loss(student, teacher, mask, kind, args.temperature)
             add("kd", args.w_kd, kd * share.logits, of_answers)
         if teacher is not None and self.pairs:
             for name, beta, values in self._layer_losses(student, teacher, mask):

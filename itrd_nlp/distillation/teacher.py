@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from huggingface_hub.constants import HF_HOME
+from pyarrow import compute, types
 from torch import nn
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
@@ -224,7 +225,9 @@ class Teacher:
         if not isinstance(train_dataset, Dataset) or "input_ids" not in train_dataset.column_names:
             return 0.0
         column = train_dataset.with_format("arrow")["input_ids"][:]
-        tokens = sum(len(chunk.flatten()) for chunk in column.chunks)
+        while types.is_list(column.type):  # a row may hold several sequences
+            column = compute.list_flatten(column)
+        tokens = len(column)
         per_token = 2 * len(self.layers) * self.model.config.hidden_size
         if self.needs_logits:
             # The two logits of a span head. Most other heads have fewer logits for each token.

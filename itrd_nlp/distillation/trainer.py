@@ -28,6 +28,7 @@ from itrd_nlp.distillation.preparing import (
 )
 from itrd_nlp.distillation.step import StepTotals, TermWatch, counts_of
 from itrd_nlp.distillation.student_trainer import OBJECTIVE_WEIGHTS_NAME, StudentTrainer
+from itrd_nlp.distillation.task_losses import TaskLosses
 from itrd_nlp.distillation.teacher import Teacher
 from itrd_nlp.losses.correlation import mean_correlation
 from itrd_nlp.losses.outputs import EncoderOutput
@@ -61,6 +62,8 @@ class ITRDTrainer(StudentTrainer):
         student_adaptor: a function that reads a student of another kind, see `itrd_nlp.models.adaptor`. The function
             gets all columns of the data set. Default: the student is read as a model of transformers.
         teacher_adaptor: likewise for the teachers, which may then be any ``torch.nn.Module``.
+        losses: the task loss and the KD of a task that has its own, see `itrd_nlp.distillation.task_losses`. Default:
+            None, the student's head has a task loss, and its logits say how KD compares them.
         **kwargs: arguments of ``transformers.Trainer``.
 
     Raises:
@@ -83,11 +86,13 @@ class ITRDTrainer(StudentTrainer):
         more_teachers: Sequence[nn.Module] = (),
         student_adaptor: Adaptor | None = None,
         teacher_adaptor: Adaptor | None = None,
+        losses: TaskLosses | None = None,
         **kwargs: Any,
     ) -> None:
         args = checked_arguments(model, args, kwargs)
         self.args, self.teacher, self.more_teachers = args, teacher, list(more_teachers)
         self.teacher_adaptor = teacher_adaptor
+        self.losses = losses
         self._access = access_of(student_adaptor, teacher_adaptor, kwargs)
         check_lengths((model, teacher, *more_teachers), kwargs)
         wrapped = None if model is None else self._with_objective(model)
@@ -107,7 +112,10 @@ class ITRDTrainer(StudentTrainer):
         return made if isinstance(made, DistillationModel) else self._with_objective(made)
 
     def _with_objective(self, student: PreTrainedModel) -> DistillationModel:
-        return with_objective(student, self.teacher, self.args, self.more_teachers, self._access)
+        teachers = (self.teacher, self.args, self.more_teachers)
+        made = with_objective(student, *teachers, self._access)
+        made.losses = self.losses
+        return made
 
     @staticmethod
     def check_models(
@@ -285,6 +293,7 @@ class ITRDTrainer(StudentTrainer):
             "more_teachers": [weights_digest(other) for other in self.more_teachers] or None,
             "student_adaptor": _name_of(self._distillation_model().adaptor),
             "teacher_adaptor": _name_of(self.teacher_adaptor),
+            "losses": None if self.losses is None else repr(self.losses),
         }
 
     def progress(self, before: Progress) -> Progress:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from datasets import Dataset
-from pyarrow import compute
+from pyarrow import compute, types
 from torch import nn
 
 from itrd_nlp.errors import UserError
@@ -69,6 +69,8 @@ def check_rows(models: Iterable[nn.Module], rows: Any) -> None:
     if not isinstance(rows, Dataset) or not len(rows) or "input_ids" not in rows.column_names:
         return
     ids = rows.select_columns(["input_ids"]).with_format("arrow")[:]["input_ids"]
+    while types.is_list(ids.type.value_type):  # several sequences a row
+        ids = compute.list_flatten(ids)
     longest = compute.max(compute.list_value_length(ids)).as_py()
     for model in models:
         most = longest_input(model)

@@ -184,7 +184,7 @@ def _results(run: RunFacts) -> str:
             as_number(model.ms_per_question, ".1f"),
         ]
 
-    one = run.page.unit.removesuffix("s")
+    one = run.page.one
     header = ["", "layers", *metrics.values(), "parameters", "MB (fp32)", f"ms per {one}"]
     rows = [row("this model", run.record)]
     if run.teacher is not None:
@@ -246,8 +246,9 @@ def _objective(run: RunFacts) -> str:
     record, parts = run.record, ["## Objective"]
     rows = [[f"`{as_code(name)}`", as_text(value)] for name, value in record.objective.items()]
     if rows:
+        kd = "T² KL(teacher ‖ student)" if run.page.kd is None else run.page.kd(record)
         parts.append(
-            "`w_task` · task loss + `w_kd` · T² KL(teacher ‖ student) + `beta_corr` · correlation loss + `beta_mi` · "
+            f"`w_task` · task loss + `w_kd` · {kd} + `beta_corr` · correlation loss + `beta_mi` · "
             "mutual information loss, the last two over the layer pairs:"
         )
         parts.append(as_table(["argument", "value"], rows))

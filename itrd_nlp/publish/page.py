@@ -10,6 +10,11 @@ from transformers.modelcard import TASK_MAPPING
 from itrd_nlp.training.record import DataRecord, RunRecord
 
 
+def singular(noun: str) -> str:
+    """The singular of a noun such as ``rows`` or ``queries``."""
+    return f"{noun[:-3]}y" if noun.endswith("ies") else noun.removesuffix("s")
+
+
 @dataclass(frozen=True)
 class KnownData:
     """A public data set that is recognised in a record.
@@ -42,6 +47,7 @@ class TaskPage:
         sources: the noun for the sources of its examples, in the plural; None where each is a source by itself.
         tags: further tags of the Hub.
         data: the public data sets that a record is searched for.
+        kd: from the record to the KD term of the card's formula; None: the divergence of the predictions.
         use: from the model's name and its record to the section of the card that shows how to call it; None: the lines
             that load any model of transformers.
         limits: sentences for the card about every model of the task.
@@ -55,10 +61,16 @@ class TaskPage:
     sources: str | None = None
     tags: tuple[str, ...] = ()
     data: tuple[KnownData, ...] = ()
+    kd: Callable[[RunRecord], str] | None = None
     use: Callable[[str, RunRecord], str] | None = None
     limits: tuple[str, ...] = ()
     groupings: Mapping[str, str] = field(default_factory=dict)
     groups_note: str | None = None
+
+    @property
+    def one(self) -> str:
+        """The noun for one example."""
+        return singular(self.unit)
 
     def known(self, data: DataRecord | None) -> KnownData | None:
         """The public data set that a record names, None where it is none of them."""

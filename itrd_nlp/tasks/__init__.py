@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 TASKS = {
     "question-answering": ("itrd_nlp.tasks.question_answering.task", "QuestionAnswering"),
     "classification": ("itrd_nlp.tasks.classification.task", "Classification"),
+    "reranking": ("itrd_nlp.tasks.reranking.task", "Reranking"),
 }
 # Name to the module that declares the task's options, and to the dataclasses of its data and of its answers there. The
 # help of a command takes them from here, so that it need not import the task.
@@ -32,6 +33,11 @@ OPTIONS = {
         "itrd_nlp.tasks.classification.arguments",
         "TextArguments",
         "LabelArguments",
+    ),
+    "reranking": (
+        "itrd_nlp.tasks.reranking.arguments",
+        "RankingArguments",
+        "QueryArguments",
     ),
 }
 DEFAULT_TASK = "question-answering"

@@ -16,6 +16,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import EvalPrediction, PreTrainedConfig, PreTrainedTokenizerBase
 
+from itrd_nlp.distillation.task_losses import TaskLosses, TaskLossFunction
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import parse_json, read_bytes, read_json
 from itrd_nlp.models.loading import check_model_folder
@@ -71,6 +72,8 @@ class TaskData:
         calibration: features of training examples that are set aside to decide how outputs are decoded, see
             `Task.settle`; None where nothing is to be decided.
         preprocess_logits: as ``preprocess_logits_for_metrics`` of a trainer.
+        losses: the task loss and the KD of a task that has its own; None: the head has a loss, and its logits say how
+            KD compares them.
     """
 
     examples: Any
@@ -83,6 +86,7 @@ class TaskData:
     train: Dataset | None = None
     calibration: Dataset | None = None
     preprocess_logits: Callable[..., Any] | None = None
+    losses: TaskLosses | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -105,6 +109,14 @@ class TaskData:
 
     def of_trainer(self) -> dict[str, Any]:
         """The arguments of a `transformers.Trainer` that follow from the data."""
+        own = {"compute_loss_func": TaskLossFunction(self.losses)} if self.losses else {}
+        return self._shared() | own
+
+    def of_distiller(self) -> dict[str, Any]:
+        """The arguments of a trainer with a teacher that follow from the data."""
+        return self._shared() | ({"losses": self.losses} if self.losses else {})
+
+    def _shared(self) -> dict[str, Any]:
         return {
             "train_dataset": self.train,
             "eval_dataset": self.evaluation,

@@ -106,6 +106,7 @@ class ResumingTrainer(FreshModelTrainer):
             "initial_weights": self._initial_weights(),
             "dropout": {k: v for k, v in config.to_dict().items() if "drop" in k},
             "attn_implementation": config._attn_implementation,
+            "compute_loss_func": _name_of_loss(self.compute_loss_func),
         }
 
     @property
@@ -312,6 +313,11 @@ class _Follow(TrainerCallback):
     def on_optimizer_step(self, *_: Any, **__: Any) -> TrainerControl | None:
         self.trainer.skipped_steps += self.trainer.accelerator.optimizer_step_was_skipped
         return None
+
+
+def _name_of_loss(function: Any) -> str | None:
+    """Return the name of a user's loss, or the options of a loss that is an object. It is None if there is none."""
+    return None if function is None else getattr(function, "__qualname__", repr(function))
 
 
 def _digest(dataset: Any) -> Any:

@@ -117,6 +117,11 @@ def names_of(group: type, *roles: Role) -> frozenset[str]:
     return frozenset(f.name for f in fields(group) if f.init and role_of(f) in roles)
 
 
+def objective_of(group: Any) -> dict[str, Any]:
+    """Return the arguments of a dataclass that define the loss, with their values."""
+    return {name: getattr(group, name) for name in sorted(names_of(type(group), Role.OBJECTIVE))}
+
+
 def is_experiment(argument: Field[Any]) -> bool:
     """Return whether another value of the argument makes a finished run another one."""
     return role_of(argument) in (Role.EXPERIMENT, Role.OBJECTIVE, Role.WATCHING)

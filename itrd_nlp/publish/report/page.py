@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from itrd_nlp import __version__
-from itrd_nlp.publish.page import TaskPage
+from itrd_nlp.publish.page import TaskPage, singular
 from itrd_nlp.publish.privacy import public_command, public_config, public_text, public_value
 from itrd_nlp.publish.report import charts
 from itrd_nlp.publish.report.data import Breakdown, Group, LogRow, Run
@@ -154,7 +154,7 @@ def _unit(record: RunRecord, page: TaskPage) -> str:
 
 def _one(unit: str) -> str:
     """The noun for one example."""
-    return unit.removesuffix("s")
+    return singular(unit)
 
 
 def _models(record: RunRecord, name: str, unit: str) -> Table:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.loading import check_vocabulary, load_model, load_tokenizer, saved_class
-from itrd_nlp.models.onnx_model import OnnxModel, is_onnx_folder
+from itrd_nlp.models.loading import check_vocabulary, load_tokenizer, saved_class
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.classification.arguments import LabelArguments
 from itrd_nlp.tasks.classification.data import is_words
 from itrd_nlp.tasks.classification.features import encode, first_parts, longest_input
 from itrd_nlp.tasks.lines import Line, Refuse, is_text, read_lines
+from itrd_nlp.tasks.network import answering_network, logits_of
 
 
 def read_texts(source: str | None, options: LabelArguments, refuse: Refuse) -> Iterator[Line]:
@@ -70,7 +68,7 @@ class Labeller:
         batch_size: int,
         max_length: int,
     ) -> None:
-        self.network = _network(model, head, loading, device, dtype)
+        self.network = answering_network(model, head, loading, device, dtype)
         self.tokenizer = load_tokenizer(model, loading)
         check_vocabulary(self.tokenizer, self.network.config.vocab_size, model)
         self.batch_size = batch_size
@@ -95,7 +93,7 @@ class Labeller:
         while batch := list(itertools.islice(lines, self.batch_size)):
             rows = [line.row for line in batch]
             encoded = encode(rows, self.tokenizer, self.longest, padding=True, return_tensors="pt")
-            probabilities = _probabilities(self.network, encoded)
+            probabilities = logits_of(self.network, encoded).softmax(dim=-1)
             for i, row in enumerate(rows):
                 words = first_parts(encoded.word_ids(i)) if self.token_head else None
                 yield row | self._found(row, probabilities[i], words)
@@ -113,31 +111,6 @@ class Labeller:
             best = int(probabilities[position].argmax())
             labels[word], scores[word] = names[best], float(probabilities[position, best])
         return {"labels": labels, "scores": scores}
-
-
-def _network(
-    model: str, head: type, loading: LoadingArguments, device: str | None, dtype: str
-) -> Any:
-    if is_onnx_folder(model):
-        if dtype != "float32" or device not in (None, "cpu"):
-            raise UserError(
-                f"{model} is an ONNX folder, which runs on the CPU as it was exported; give neither dtype nor device."
-            )
-        return OnnxModel.from_pretrained(model)
-    network = load_model(model, role="model", args=loading, head=head)
-    try:
-        return network.to(device=device or _accelerator(), dtype=getattr(torch, dtype)).eval()
-    except (AssertionError, RuntimeError) as error:  # of torch
-        if device is None:
-            raise
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise UserError(f"device {device!r} cannot be used: {reason}.") from error
-
-
-def _accelerator() -> str:
-    """The first accelerator, else the CPU."""
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return "cpu" if found is None else str(found)
 
 
 def _labels_tokens(network: Any) -> bool:
@@ -160,10 +133,3 @@ def _check(line: Line, token_head: bool) -> None:
         )
     if row.get("text_pair") is not None and not is_text(row["text_pair"]):
         raise UserError(f'{line.where}: "text_pair" is {row["text_pair"]!r}, but must be a string.')
-
-
-def _probabilities(network: Any, encoded: Any) -> Tensor:
-    accepted = inspect.signature(network.forward).parameters
-    inputs = {k: v.to(network.device) for k, v in encoded.items() if k in accepted}
-    with torch.inference_mode():
-        return network(**inputs).logits.float().softmax(dim=-1).cpu()

@@ -51,7 +51,7 @@ from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.identity import weights_digest
 from itrd_nlp.training.output_dir import check_output_dir
 from itrd_nlp.training.record import RESULTS_NAME, ModelRecord, RunRecord
-from itrd_nlp.training.roles import chosen_arguments
+from itrd_nlp.training.roles import chosen_arguments, objective_of
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +125,7 @@ def distil(
     scores = evaluation.scored(task, trainer, student, prepared.data, trained=True)
     record = record.changed(**scores.as_json())
     record.teacher = prepared.taught
+    record.objective |= objective_of(task.args)
     _publish(task, prepared, record, loading)
     if args.push_to_hub:
         prepared.trainer.push_to_hub()
@@ -162,7 +163,7 @@ def _prepare(
         args=args,
         more_teachers=more,
         page=task.page,
-        **data.of_trainer(),
+        **data.of_distiller(),
     )
     return _Prepared(trainer, student, teacher, data, taught, answers, before)
 

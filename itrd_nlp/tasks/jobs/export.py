@@ -182,7 +182,7 @@ def _judge(
         metrics = data.judge(_prediction(values, data))
         answers[name] = data.judge.predictions
         same = sum(answers["torch"][i] == answer for i, answer in answers[name].items())
-        one = task.page.unit.removesuffix("s")
+        one = task.page.one
         rows[name] = {
             **metrics,
             "same_answers": 100 * same / len(answers[name]),
@@ -204,7 +204,7 @@ def _prediction(values: tuple[Any, ...], data: TaskData) -> EvalPrediction:
 def _print_table(report: dict[str, Any], task: Task, data: TaskData) -> None:
     metrics = task.metrics_of(data)
     unit = task.page.unit
-    one = unit.removesuffix("s")
+    one = task.page.one
     table = Table(
         title=f"{report[unit]} {unit}, {report['threads']} threads, opset {report['opset']}",
         title_justify="left",

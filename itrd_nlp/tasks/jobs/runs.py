@@ -331,8 +331,7 @@ def show(record: RunRecord, own: str, title: str, task: Task, folder: str) -> No
     if teacher is not None:
         rows.append(teacher.model_copy(update={"name": "teacher"}))
     rows.append(record.model_copy(update={"name": own}))
-    example = task.page.unit.removesuffix("s")
-    print_summary(rows, title, record.metrics, example=example)
+    print_summary(rows, title, record.metrics, example=task.page.one)
     if teacher is not None and teacher.ms_per_question and record.ms_per_question:
         times = teacher.ms_per_question / record.ms_per_question
         print(f"The student is {times:.2f} times as fast as its teacher at batch size 1.")

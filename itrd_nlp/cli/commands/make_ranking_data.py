@@ -1,0 +1,80 @@
+"""Make queries with passages of SQuAD 1.1, as JSON lines.
+
+    python scripts/make_ranking_data.py --output_dir assets/ranking
+
+ranking-{train,dev}.jsonl: a question, its own paragraph, which has the label 1, and other paragraphs of its article.
+The task reranking reads both files. Articles of the one are not in the other.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from itrd_nlp.cli.parser import parse
+from itrd_nlp.files import replacing, writing
+from itrd_nlp.training.ranges import COUNT, Range
+from itrd_nlp.training.roles import Metadata
+
+
+@dataclass
+class MakeArguments:
+    """The files of SQuAD, and the folder for the new files."""
+
+    train_file: str = field(
+        default="assets/squad/train-v1.1.json", metadata={"help": "SQuAD 1.1 JSON to train on."}
+    )
+    validation_file: str = field(
+        default="assets/squad/dev-v1.1.json", metadata={"help": "SQuAD 1.1 JSON to evaluate on."}
+    )
+    output_dir: str = field(default="assets/ranking", metadata={"help": "Folder of the new files."})
+    max_samples: int | None = field(
+        default=20_000,
+        metadata=Metadata(
+            help="Questions of each file, drawn at random. All of them make files of 1 GB.",
+            range=COUNT,
+        ),
+    )
+    max_passages: int = field(
+        default=10,
+        metadata=Metadata(
+            help="Passages of a question: its own, and those that share most words with it.",
+            range=Range(least=2, most=2**20, whole=True),
+        ),
+    )
+
+
+def main() -> None:
+    (args,) = parse([MakeArguments], description=__doc__)
+    from tqdm.auto import tqdm
+
+    from itrd_nlp.tasks.question_answering import read_squad
+    from itrd_nlp.tasks.reranking.from_squad import articles, ranking_rows
+    from itrd_nlp.training.targets import check_target_file, holds_rows
+
+    folder = Path(args.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    sources: tuple[tuple[Literal["train", "validation"], str, str], ...] = (
+        ("train", "train", args.train_file),
+        ("validation", "dev", args.validation_file),
+    )
+    for _, name, _ in sources:
+        check_target_file(
+            folder / f"ranking-{name}.jsonl",
+            option="output_dir",
+            inputs=[args.train_file, args.validation_file],
+            ours=holds_rows("passages"),
+        )
+    for split, name, source in sources:
+        everything = read_squad(source, split=split)
+        paragraphs = articles(everything.to_list())
+        # Neighbours are of one article, so that the first so many rows would be of few.
+        examples = everything.shuffle(seed=0).to_list()[: args.max_samples]
+        path = folder / f"ranking-{name}.jsonl"
+        with writing(path), replacing(path) as file:
+            rows = 0
+            made = ranking_rows(examples, paragraphs, most=args.max_passages)
+            for row in tqdm(made, desc=path.name, total=len(examples)):
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                rows += 1
+        print(f"{path}: {rows} rows")

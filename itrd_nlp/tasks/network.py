@@ -1,0 +1,60 @@
+"""A model that answers examples, from a folder, an ONNX folder or the Hub, and on a device."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from itrd_nlp.errors import UserError
+from itrd_nlp.models.loading import load_model
+from itrd_nlp.models.onnx_model import OnnxModel, is_onnx_folder
+from itrd_nlp.models.options import LoadingArguments
+
+
+def answering_network(
+    model: str, head: type, loading: LoadingArguments, device: str | None, dtype: str
+) -> Any:
+    """Load a model in evaluation mode.
+
+    Args:
+        model: folder, ONNX folder or model id.
+        head: the class of transformers that loads it.
+        loading: how it is loaded.
+        device: where it runs. Default: the first accelerator, else the CPU.
+        dtype: of the weights, a name of torch's.
+
+    Raises:
+        UserError: the model or the device cannot be used.
+    """
+    if is_onnx_folder(model):
+        if dtype != "float32" or device not in (None, "cpu"):
+            raise UserError(
+                f"{model} is an ONNX folder, which runs on the CPU as it was exported; give neither dtype nor device."
+            )
+        return OnnxModel.from_pretrained(model)
+    network: Any = load_model(model, role="model", args=loading, head=head)
+    try:
+        return network.to(device=device or _accelerator(), dtype=getattr(torch, dtype)).eval()
+    except (AssertionError, RuntimeError) as error:  # of torch
+        if device is None:
+            raise
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise UserError(f"device {device!r} cannot be used: {reason}.") from error
+
+
+def logits_of(network: Any, encoded: Mapping[str, Tensor]) -> Tensor:
+    """The logits of a batch, float32 on the CPU. The network gets the part of the batch that it reads."""
+    accepted = inspect.signature(network.forward).parameters
+    inputs = {k: v.to(network.device) for k, v in encoded.items() if k in accepted}
+    with torch.inference_mode():
+        logits: Tensor = network(**inputs).logits.float().cpu()
+    return logits
+
+
+def _accelerator() -> str:
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return "cpu" if found is None else str(found)

@@ -1,0 +1,64 @@
+"""The task loss and the logit KD of queries with their passages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from itrd_nlp.losses.outputs import IGNORED
+from itrd_nlp.losses.ranking import (
+    as_lists,
+    list_kd_loss,
+    list_label_loss,
+    margin_mse_loss,
+    pair_label_loss,
+)
+
+
+@dataclass(frozen=True)
+class RankingLosses:
+    """See `itrd_nlp.distillation.task_losses.TaskLosses`.
+
+    The labels of a training batch are ``(Q, P)`` with `IGNORED` where a query has fewer passages. Those of an
+    evaluation are ``(N,)``, of pairs that need not belong together, and their loss is the pointwise one.
+
+    Attributes:
+        label_loss: see `itrd_nlp.tasks.reranking.arguments.RankingArguments`.
+        kd_loss: see there.
+        teacher_scores: see there.
+    """
+
+    label_loss: str = "listwise"
+    kd_loss: str = "listwise"
+    teacher_scores: str = "model"
+
+    def task(self, logits: dict[str, Tensor], labels: Tensor) -> Tensor:
+        """See `TaskLosses.task`."""
+        scores = logits["logits"].squeeze(-1)
+        if labels.dim() == 1:
+            return pair_label_loss(scores, labels.clamp(max=1))
+        held = labels.ne(IGNORED)
+        if self.label_loss == "pointwise":
+            return pair_label_loss(scores, labels[held])
+        return list_label_loss(as_lists(scores.float(), held), labels, held)
+
+    def kd(
+        self,
+        student: dict[str, Tensor],
+        teacher: dict[str, Tensor],
+        inputs: dict[str, Any],
+        *,
+        temperature: float,
+    ) -> Tensor:
+        """See `TaskLosses.kd`. Margins have no temperature."""
+        held = inputs["labels"].ne(IGNORED)
+        ours = as_lists(student["logits"].squeeze(-1).float(), held)
+        if self.teacher_scores == "file":
+            theirs = inputs["scores"].float()
+        else:
+            theirs = as_lists(teacher["logits"].detach().squeeze(-1).float(), held)
+        if self.kd_loss == "margin_mse":
+            return margin_mse_loss(ours, theirs, held)
+        return list_kd_loss(ours, theirs, held, temperature=temperature)

@@ -1,0 +1,5 @@
+"""Make queries with passages of SQuAD 1.1, as JSON lines."""
+
+from itrd_nlp.cli.main import run_command
+
+run_command("make-ranking-data")
