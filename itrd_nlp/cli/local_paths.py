@@ -54,6 +54,8 @@ def _maker(path: str) -> str | None:
         return "itrd-nlp make-classification-data"
     if top == "assets" and name == "answerless":
         return "itrd-nlp make-answerless-questions --output_dir assets/answerless"
+    if top == "assets" and name == "ranking":
+        return "itrd-nlp make-ranking-data"
     for config, file in packaged_configs().items():
         if file.parent.name in ("accelerate", "compare", "shared"):
             continue
@@ -64,6 +66,8 @@ def _maker(path: str) -> str | None:
 
 
 def _command(config: str, values: Mapping[str, Any], file: Path) -> str:
+    if "task" in values:
+        return "distil" if "teacher" in values else "fine-tune"
     classifies = file.parent.name == "classification"
     if "teacher" not in values:
         return "train-classifier" if classifies else "train-teacher"

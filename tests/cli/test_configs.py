@@ -17,11 +17,13 @@ import pytest
 
 from itrd_nlp.cli import configs, parser, process
 from itrd_nlp.cli import main as command
+from itrd_nlp.cli.jobs import TaskArguments
 from itrd_nlp.compare.arguments import CompareArguments
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.tasks import options_of
 from itrd_nlp.tasks.classification.arguments import TextArguments
 from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
 from itrd_nlp.tasks.question_answering.arguments import DataArguments
@@ -378,7 +380,12 @@ def test_show_config_of_what_is_none_is_one_sentence(
 
 def groups_of(path: Path) -> tuple[type, ...]:
     """The dataclasses that the command of a packaged config fills, as `itrd_nlp.cli.commands` has them."""
-    data = TextArguments if path.parent.name == "classification" else DataArguments
+    data: type = TextArguments if path.parent.name == "classification" else DataArguments
+    task = read_config(str(path)).values.get("task")
+    if task is not None:
+        first = TeacherArguments if path.stem.endswith("_teacher") else StudentArguments
+        last = FineTuningArguments if path.stem.endswith("_teacher") else ITRDTrainingArguments
+        return (TaskArguments, first, LoadingArguments, options_of(str(task))[0], last)
     if path.stem.endswith(("_teacher", "_teacher_subset")):
         return (TeacherArguments, LoadingArguments, data, FineTuningArguments)
     if path.stem.startswith("textbrewer_"):
@@ -394,7 +401,8 @@ def test_no_two_configs_have_the_same_name() -> None:
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_parses_with_the_arguments_of_its_command(path: Path) -> None:
-    assert len(parser.parse(groups_of(path), [str(path)])) == 4
+    groups = groups_of(path)
+    assert len(parser.parse(groups, [str(path)])) == len(groups)
 
 
 def test_every_shared_file_is_a_base_and_parses_with_those_that_name_it() -> None:

@@ -42,6 +42,9 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "assets/answerless/train.json",
             "make-answerless-questions --output_dir assets/answerless",
         ),
+        ("teacher", "runs/teacher_ranking", "fine-tune ranking_teacher"),
+        ("model", "runs/ranking_t3", "distil ranking_t3"),
+        ("train_file", "assets/ranking/ranking-train.jsonl", "make-ranking-data"),
     ],
 )
 def test_the_command_that_makes_it(name: str, value: object, command: str) -> None:

@@ -19,7 +19,10 @@ COMMANDS = [
     *(line for block in BLOCKS for line in block.splitlines() if line.startswith("itrd-nlp ")),
     *(command for row in ROWS for command in re.findall(r"`(itrd-nlp [^`]*)`", row)),
 ]
-TRAINING = ("train-squad", "train-teacher", "train-classifier", "distil-classifier")
+TRAINING = (
+    *("train-squad", "train-teacher", "train-classifier", "distil-classifier"),
+    *("fine-tune", "distil"),
+)
 WINDOWS = ["--max_length", "64", "--doc_stride", "16"]
 
 
