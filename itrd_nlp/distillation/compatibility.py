@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.layer_map import layer_pairs
 from itrd_nlp.distillation.samples import common_width
+from itrd_nlp.distillation.task_losses import TaskLosses
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import LayerPair
 from itrd_nlp.losses.peers import Sizes
@@ -33,16 +34,21 @@ class Access:
         teacher: the user's function for the teachers. Default: None.
         example: makes a batch of some rows, which show the widths of layers. Default: None.
         tokenizer: the tokenizer of both models, if it is known. Default: None.
+        losses: the task's own losses, which read the logits. Default: None.
     """
 
     student: Adaptor | None = None
     teacher: Adaptor | None = None
     example: Example | None = None
     tokenizer: PreTrainedTokenizerBase | None = None
+    losses: TaskLosses | None = None
 
 
 def access_of(
-    student: Adaptor | None, teacher: Adaptor | None, of_trainer: Mapping[str, Any]
+    student: Adaptor | None,
+    teacher: Adaptor | None,
+    of_trainer: Mapping[str, Any],
+    losses: TaskLosses | None = None,
 ) -> Access:
     """Return how the models are read, by the arguments of a trainer.
 
@@ -50,13 +56,14 @@ def access_of(
         student: the user's function for the student.
         teacher: the user's function for the teachers.
         of_trainer: arguments of `transformers.Trainer`, of which data, collator and tokenizer are read.
+        losses: the task's own losses. Default: None.
     """
     rows, tokenizer = of_trainer.get("train_dataset"), of_trainer.get("processing_class")
     example = None
     if rows is not None:
         example = partial(first_rows, rows, of_trainer.get("data_collator"), tokenizer)
     known = isinstance(tokenizer, PreTrainedTokenizerBase)
-    return Access(student, teacher, example, tokenizer if known else None)
+    return Access(student, teacher, example, tokenizer if known else None, losses)
 
 
 @dataclass(frozen=True)

@@ -183,15 +183,10 @@ class DistillationModel(nn.Module):
             mask = token_mask(self.student, inputs)
         task_loss = None
         if args.w_task > 0:
-            if len(positions) == 2:  # one of them alone is a misnamed column
-                if mask is None or "start_logits" not in student.logits:
-                    raise UserError(
-                        f"The batch has start_positions, but {type(self.student).__name__} predicts no place in a text."
-                    )
-                start, end = student.logits["start_logits"], student.logits["end_logits"]
-                task_loss = span_task_loss(start, end, **positions, mask=mask)
-            elif losses is not None:
+            if losses is not None:
                 task_loss = None if labels is None else losses.task(student.logits, labels)
+            elif len(positions) == 2:  # one of them alone is a misnamed column
+                task_loss = self._span_loss(student.logits, positions, mask)
             else:
                 task_loss = output.get("loss")
             if task_loss is None:
@@ -206,6 +201,16 @@ class DistillationModel(nn.Module):
             student, teacher_output, task_loss, mask, share, kind, logit_loss
         )
         return terms
+
+    def _span_loss(
+        self, logits: dict[str, Tensor], positions: dict[str, Tensor], mask: Tensor | None
+    ) -> Tensor:
+        """Return the task loss of a span head."""
+        if mask is None or "start_logits" not in logits:
+            raise UserError(
+                f"The batch has start_positions, but {type(self.student).__name__} predicts no place in a text."
+            )
+        return span_task_loss(logits["start_logits"], logits["end_logits"], **positions, mask=mask)
 
     def _no_task_loss(self, inputs: dict[str, Any]) -> UserError:
         """Return the sentence for a batch without a task loss."""

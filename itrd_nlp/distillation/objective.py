@@ -173,10 +173,7 @@ class ITRDObjective(nn.Module):
             # The mean over no labels is NaN. A process without labels adds 0 while other processes have some.
             add("task", args.w_task, torch.where(part > 0, task_loss.float() * part, 0), of_answers)
         if teacher is not None and args.w_kd > 0:
-            if logit_loss is not None:
-                kd = logit_loss(student.logits, teacher.logits)
-            else:
-                kd = _logit_loss(student, teacher, mask, kind, args.temperature)
+            kd = _logit_loss(student, teacher, mask, kind, args.temperature, logit_loss)
             add("kd", args.w_kd, kd * share.logits, of_answers)
         if teacher is not None and self.pairs:
             for name, beta, values in self._layer_losses(student, teacher, mask):
@@ -312,8 +309,11 @@ def _logit_loss(
     mask: Tensor | None,
     kind: LogitKind,
     temperature: float,
+    own: LogitLoss | None,
 ) -> Tensor:
-    """Return the KD loss of the logits, by what they mean."""
+    """Return the KD loss of the logits: the task's own, else by what they mean."""
+    if own is not None:
+        return own(student.logits, teacher.logits)
     for name, value in student.logits.items():
         other = teacher.logits.get(name)
         if other is None or other.shape != value.shape:

@@ -91,7 +91,7 @@ def with_objective(
     )
     if args.label_names is None:  # transformers guesses them by the name of the model's class
         args.label_names = find_labels(type(unwrap_peft_model(student))) or ["labels"]
-    return DistillationModel(student, objective, access.student)
+    return DistillationModel(student, objective, access.student, access.losses)
 
 
 def prepare_student(student: PreTrainedModel, args: ITRDTrainingArguments) -> None:

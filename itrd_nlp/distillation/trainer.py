@@ -19,6 +19,7 @@ from itrd_nlp.distillation.arguments import (
 from itrd_nlp.distillation.compatibility import Access, access_of, plan
 from itrd_nlp.distillation.gradient_share import EVERY
 from itrd_nlp.distillation.model import DistillationModel, logit_kind, mean_logits
+from itrd_nlp.distillation.objective import LogitKind
 from itrd_nlp.distillation.preparing import (
     check_optimizer,
     checked_arguments,
@@ -92,8 +93,7 @@ class ITRDTrainer(StudentTrainer):
         args = checked_arguments(model, args, kwargs)
         self.args, self.teacher, self.more_teachers = args, teacher, list(more_teachers)
         self.teacher_adaptor = teacher_adaptor
-        self.losses = losses
-        self._access = access_of(student_adaptor, teacher_adaptor, kwargs)
+        self._access = access_of(student_adaptor, teacher_adaptor, kwargs, losses)
         check_lengths((model, teacher, *more_teachers), kwargs)
         wrapped = None if model is None else self._with_objective(model)
         if model is not None and not args.needs_teacher:  # a trial of a search may need one
@@ -112,10 +112,7 @@ class ITRDTrainer(StudentTrainer):
         return made if isinstance(made, DistillationModel) else self._with_objective(made)
 
     def _with_objective(self, student: PreTrainedModel) -> DistillationModel:
-        teachers = (self.teacher, self.args, self.more_teachers)
-        made = with_objective(student, *teachers, self._access)
-        made.losses = self.losses
-        return made
+        return with_objective(student, self.teacher, self.args, self.more_teachers, self._access)
 
     @staticmethod
     def check_models(
@@ -203,19 +200,10 @@ class ITRDTrainer(StudentTrainer):
     def _teacher_output(self, inputs: dict[str, Any]) -> EncoderOutput:
         labels = inputs.get("labels")
         inputs = {name: value for name, value in inputs.items() if name not in self.label_names}
-        first, *others = (run(inputs) for run in self._run_teachers)
-        if not others:
-            return first
-        kind = logit_kind(self.student.config, labels, first.logits)
-        logits = {}
-        for name, value in first.logits.items():
-            logits[name] = mean_logits(
-                [value, *(other.logits[name] for other in others)],
-                kind,
-                temperature=self.args.temperature,
-                class_mask=None if name == "logits" else inputs.get("attention_mask"),
-            )
-        return dataclasses.replace(first, logits=logits)
+        outputs = [run(inputs) for run in self._run_teachers]
+        kind = logit_kind(self.student.config, labels, outputs[0].logits)
+        mask = inputs.get("attention_mask")
+        return _together(outputs, kind, mask, temperature=self.args.temperature)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the mean of every term since the last log, by one transfer from the device for all of them.
@@ -293,7 +281,7 @@ class ITRDTrainer(StudentTrainer):
             "more_teachers": [weights_digest(other) for other in self.more_teachers] or None,
             "student_adaptor": _name_of(self._distillation_model().adaptor),
             "teacher_adaptor": _name_of(self.teacher_adaptor),
-            "losses": None if self.losses is None else repr(self.losses),
+            "losses": None if self._access.losses is None else repr(self._access.losses),
         }
 
     def progress(self, before: Progress) -> Progress:
@@ -306,6 +294,25 @@ class ITRDTrainer(StudentTrainer):
         super().take_up(before)
         self._watch = TermWatch()  # auto_find_batch_size begins twice
         self._watch.take_up(before.terms, self.args.device)
+
+
+def _together(
+    outputs: Sequence[EncoderOutput], kind: LogitKind, mask: Tensor | None, *, temperature: float
+) -> EncoderOutput:
+    """Return the output of the first teacher, with the logits that all teachers predict together."""
+    first, *others = outputs
+    if not others:
+        return first
+    logits = {
+        name: mean_logits(
+            [value, *(other.logits[name] for other in others)],
+            kind,
+            temperature=temperature,
+            class_mask=None if name == "logits" else mask,
+        )
+        for name, value in first.logits.items()
+    }
+    return dataclasses.replace(first, logits=logits)
 
 
 def _known_of(teacher: nn.Module) -> ModelRecord:

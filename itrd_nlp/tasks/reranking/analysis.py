@@ -62,29 +62,58 @@ def check_answers(answers: Mapping[str, Any], rows: Sequence[Row], where: str) -
     return kept
 
 
+def by_words(
+    scores: Mapping[str, NDArray[np.floating]], rows: Sequence[Row]
+) -> dict[str, dict[str, float]]:
+    """Mean scores of the queries in groups by their number of words, in percent."""
+    names = [*(name for _, name in _WORDS), "16 or more"]
+
+    def group(row: Row) -> str:
+        words = len(row["query"].split())
+        return next((name for most, name in _WORDS if words <= most), names[-1])
+
+    return _grouped(scores, [group(row) for row in rows], names)
+
+
 def breakdown(answers: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
     """Scores by the number of words of the query, and by the number of its passages."""
     scores = query_scores(answers, rows)
-    groups: dict[str, dict[str, list[int]]] = {"words": {}, "passages": {}}
-    for i, row in enumerate(rows):
-        words = len(row["query"].split())
-        name = next((name for most, name in _WORDS if words <= most), "16 or more")
-        groups["words"].setdefault(name, []).append(i)
-        groups["passages"].setdefault(str(len(row["passages"])), []).append(i)
-    order = [name for _, name in _WORDS] + ["16 or more"]
-    keys: dict[str, Any] = {"words": order.index, "passages": int}
+    counts = [len(row["passages"]) for row in rows]
+    names = [str(count) for count in sorted(set(counts))]
     return {
-        grouping: {
-            name: {"questions": len(parts[name])}
-            | {metric: 100 * float(values[parts[name]].mean()) for metric, values in scores.items()}
-            for name in sorted(parts, key=keys[grouping])
-        }
-        for grouping, parts in groups.items()
+        "words": by_words(scores, rows),
+        "passages": _grouped(scores, [str(count) for count in counts], names),
     }
 
 
+def _grouped(
+    scores: Mapping[str, NDArray[np.floating]], groups: Sequence[str], names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Number and mean scores of each group, in the order of the names."""
+    found: dict[str, dict[str, float]] = {}
+    for name in names:
+        part = [i for i, group in enumerate(groups) if group == name]
+        if part:
+            means = {metric: 100 * float(values[part].mean()) for metric, values in scores.items()}
+            found[name] = {"questions": len(part)} | means
+    return found
+
+
+def sources_of(rows: Sequence[Row]) -> NDArray[Any] | None:
+    """The number of each query's source, None where no query names one. A query without a source is one by itself."""
+    if all(row["source"] is None for row in rows):
+        return None
+    numbers: dict[Any, int] = {}
+    names = [i if row["source"] is None else row["source"] for i, row in enumerate(rows)]
+    return np.array([numbers.setdefault(name, len(numbers)) for name in names])
+
+
+Case = tuple[str, Sequence[str], Sequence[str], Sequence[bool]]
+"""An example, its true answers, the answers of student and teacher, and whether they are right."""
+
+
 def disagreements(
-    student: Mapping[str, Any], teacher: Mapping[str, Any], rows: Sequence[Row], *, show: int = 20
+    student: Mapping[str, Any], teacher: Mapping[str, Any], rows: Sequence[Row]
 ) -> dict[str, Any]:
     """The queries for which two models put another passage first; see `Disagreements` of the report.
 
@@ -92,39 +121,48 @@ def disagreements(
         student: number of a query to the numbers of its passages, the best first.
         teacher: the same of the teacher.
         rows: as `read_queries` returns them.
-        show: queries to return, taken at even distances.
     """
-    differing = []
+    cases: list[Case] = []
     for i, row in enumerate(rows):
-        first = {
-            who: next(iter(answers.get(str(i), [])), None)
-            for who, answers in (("student", student), ("teacher", teacher))
-        }
-        if first["student"] != first["teacher"]:
-            right = {who: n is not None and row["labels"][n] > 0 for who, n in first.items()}
-            differing.append((row, first, right))
-    counts = [(right["teacher"], right["student"]) for _, _, right in differing]
-    shown = differing
-    if len(differing) > show:
-        shown = [differing[i * len(differing) // show] for i in range(show)]
+        passages, labels = row["passages"], row["labels"]
+        first = [next(iter(found.get(str(i), [])), None) for found in (student, teacher)]
+        if first[0] != first[1]:
+            right = [n is not None and labels[n] > 0 for n in first]
+            texts = ["" if n is None else passages[n] for n in first]
+            relevant = [p for p, label in zip(passages, labels, strict=True) if label > 0]
+            cases.append((row["query"], relevant, texts, right))
+    return compared(cases, len(rows))
+
+
+def compared(cases: Sequence[Case], count: int, *, show: int = 20) -> dict[str, Any]:
+    """The content of `itrd_nlp.publish.report.data.Disagreements`.
+
+    Args:
+        cases: the examples that two models answer differently.
+        count: number of all examples.
+        show: examples to return, taken at even distances.
+    """
+    counts = [(right[1], right[0]) for *_, right in cases]
+    shown = list(cases)
+    if len(cases) > show:
+        shown = [cases[i * len(cases) // show] for i in range(show)]
     return {
-        "questions": len(rows),
+        "questions": count,
         "teacher_right": counts.count((True, False)),
         "student_right": counts.count((False, True)),
         "both_right": counts.count((True, True)),
         "neither_right": counts.count((False, False)),
-        "examples": [_shown(*case) for case in shown],
+        "examples": [
+            {
+                "question": question,
+                "context": "",
+                "references": [{"text": _short(text)} for text in true[:3]],
+                "student": {"text": _short(texts[0]), "exact_match": bool(right[0])},
+                "teacher": {"text": _short(texts[1]), "exact_match": bool(right[1])},
+            }
+            for question, true, texts, right in shown
+        ],
     }
-
-
-def _shown(row: Row, first: Mapping[str, int | None], right: Mapping[str, bool]) -> dict[str, Any]:
-    relevant = [p for p, label in zip(row["passages"], row["labels"], strict=True) if label > 0]
-    texts = {who: "" if n is None else row["passages"][n] for who, n in first.items()}
-    return {
-        "question": row["query"],
-        "context": "",
-        "references": [{"text": _short(text)} for text in relevant[:3]],
-    } | {who: {"text": _short(text), "exact_match": right[who]} for who, text in texts.items()}
 
 
 def _short(text: str) -> str:

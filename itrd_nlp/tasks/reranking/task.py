@@ -30,6 +30,7 @@ from itrd_nlp.tasks.reranking.analysis import (
     disagreements,
     mean_scores,
     query_scores,
+    sources_of,
 )
 from itrd_nlp.tasks.reranking.arguments import QueryArguments, RankingArguments
 from itrd_nlp.tasks.reranking.data import Row, chosen_passages, read_queries
@@ -232,12 +233,7 @@ class Reranking(Task):
     @classmethod
     def sources(cls, args: Any) -> NDArray[Any] | None:
         """See `Task.sources`. A query without a source is one by itself."""
-        rows = cls(args)._validation
-        if all(row["source"] is None for row in rows):
-            return None
-        names = [row["source"] if row["source"] is not None else i for i, row in enumerate(rows)]
-        numbers: dict[Any, int] = {}
-        return np.array([numbers.setdefault(name, len(numbers)) for name in names])
+        return sources_of(cls(args)._validation)
 
     @classmethod
     def score_file(cls, args: Any, path: str) -> dict[str, Any]:
