@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from transformers import TrainingArguments
 
 from itrd_nlp.errors import UserError
@@ -41,9 +43,8 @@ def refuse_reentrant(args: TrainingArguments) -> None:
     Raises:
         UserError: says which argument to change.
     """
-    if args.activation_checkpointing and (args.activation_checkpointing_kwargs or {}).get(
-        "use_reentrant"
-    ):
+    options: Any = args.activation_checkpointing_kwargs or {}  # a dict by now
+    if args.activation_checkpointing and options.get("use_reentrant"):
         raise UserError(
             "use_reentrant is true, but it would take the gradients from the hidden states that the losses read; leave "
             "it out of activation_checkpointing_kwargs."

@@ -14,6 +14,7 @@ from itrd_nlp.distillation.model import DistillationModel
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.peft_adapters import has_adapters, load_adapters
 from itrd_nlp.publish.hub_trainer import HubTrainer
+from itrd_nlp.training.arguments import output_folder
 from itrd_nlp.training.checkpoints import own_names
 
 OBJECTIVE_WEIGHTS_NAME = "objective.safetensors"
@@ -42,7 +43,8 @@ class StudentTrainer(HubTrainer):
 
     def _distillation_model(self) -> DistillationModel:
         """Return student and objective, without the wrapper of DDP or FSDP."""
-        return self.accelerator.unwrap_model(self.model)
+        model: DistillationModel = self.accelerator.unwrap_model(self.model)
+        return model
 
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
@@ -58,7 +60,7 @@ class StudentTrainer(HubTrainer):
         """Write the student and its tokenizer, and nothing of the objective."""
         if not self.args.should_save:
             return
-        output_dir = output_dir or self.args.output_dir
+        folder = Path(output_dir) if output_dir else output_folder(self.args)
         if state_dict is not None:
             prefix = "student."
             state_dict = {
@@ -67,10 +69,10 @@ class StudentTrainer(HubTrainer):
                 if name.startswith(prefix)
             }
         with own_names(self.student):
-            self.student.save_pretrained(output_dir, state_dict=state_dict)
+            self.student.save_pretrained(folder, state_dict=state_dict)
         tokenizer = self.processing_class or getattr(self.data_collator, "tokenizer", None)
         if tokenizer is not None:
-            tokenizer.save_pretrained(output_dir)
+            tokenizer.save_pretrained(folder)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)

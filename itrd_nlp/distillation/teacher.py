@@ -36,6 +36,11 @@ PROBES = 3
 """Number of batches that ``teacher_cache: auto`` times before it decides. The first one warms up."""
 
 
+def _config(model: nn.Module) -> Any:
+    """The configuration of a model of transformers."""
+    return model.config
+
+
 def cache_folder(model: nn.Module, args: ITRDTrainingArguments) -> Path:
     """Return the folder in which the cache keeps the outputs of this teacher.
 
@@ -103,7 +108,7 @@ class Teacher:
             and not self.needs_attention
             and adaptor is None
             and holds_its_layers_in_a_list(model)
-            and max(self.layers) < model.config.num_hidden_layers
+            and max(self.layers) < _config(model).num_hidden_layers
         )
         self._exit_is_checked = False
         # Whether the time or the disk lets the cache be used must not change what is learned.
@@ -228,7 +233,7 @@ class Teacher:
         while types.is_list(column.type):  # a row may hold several sequences
             column = compute.list_flatten(column)
         tokens = len(column)
-        per_token = 2 * len(self.layers) * self.model.config.hidden_size
+        per_token = 2 * len(self.layers) * _config(self.model).hidden_size
         if self.needs_logits:
             # The two logits of a span head. Most other heads have fewer logits for each token.
             per_token += 2 * self.dtype.itemsize

@@ -24,6 +24,7 @@ from itrd_nlp.distillation.layer_map import layer_pairs
 from itrd_nlp.distillation.textbrewer_options import TextBrewerOptions
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import LayerPair
+from itrd_nlp.models.modes import moved
 from itrd_nlp.publish.hub_trainer import HubTrainer
 from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.record import RunRecord
@@ -115,12 +116,18 @@ class TextBrewerTrainer(HubTrainer):
         record.layer_pairs = [str(pair) for pair in self.pairs]
         return record
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
         """Let TextBrewer train the student.
 
         Args:
             resume_from_checkpoint: it is not read, because TextBrewer leaves no checkpoints.
-            **kwargs: the arguments of `transformers.Trainer.train`. They are not read.
+            trial: it is not read, because nothing searches for values of TextBrewer's recipe.
+            ignore_keys_for_eval: it is not read, because no evaluation takes place meanwhile.
 
         Returns:
             Steps, mean of the task loss, and no other metrics.
@@ -174,7 +181,7 @@ class TextBrewerTrainer(HubTrainer):
         from textbrewer import DistillationConfig, GeneralDistiller, TrainingConfig
 
         args = self.args
-        student = self.published_model.to(args.device).train()
+        student = moved(self.published_model, args.device).train()
         return GeneralDistiller(
             train_config=TrainingConfig(
                 output_dir=str(Path(folder) / "models"),

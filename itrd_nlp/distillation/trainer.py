@@ -111,7 +111,7 @@ class ITRDTrainer(StudentTrainer):
         made = super().call_model_init(trial)
         return made if isinstance(made, DistillationModel) else self._with_objective(made)
 
-    def _with_objective(self, student: PreTrainedModel) -> DistillationModel:
+    def _with_objective(self, student: Any) -> DistillationModel:
         return with_objective(student, self.teacher, self.args, self.more_teachers, self._access)
 
     @staticmethod
@@ -233,7 +233,7 @@ class ITRDTrainer(StudentTrainer):
         self._watch.check()  # weights made of NaN must not become the last good checkpoint
         super()._save_checkpoint(model, trial)
 
-    def prepare(self, trial: Any) -> None:
+    def prepare(self, trial: Any = None) -> None:
         """See `FreshModelTrainer.prepare`. It opens the teachers and their caches, too."""
         super().prepare(trial)
         self._watch = TermWatch()
@@ -260,7 +260,7 @@ class ITRDTrainer(StudentTrainer):
         watch, self._watch = self._watch, TermWatch()
         try:
             totals = StepTotals(counts_of(inputs), 1, 1)
-            loss: Tensor = self.compute_loss(self.model, inputs, num_items_in_batch=totals)
+            loss: Tensor = self.compute_loss(self.network, inputs, num_items_in_batch=totals)
             return loss
         finally:
             self._watch = watch

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel
+from torch import Tensor, nn
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.adaptor import as_positions
@@ -15,7 +14,7 @@ from itrd_nlp.models.encode import encode, own_inputs, token_mask
 from itrd_nlp.models.students import encoder_layers_name
 
 
-def holds_its_layers_in_a_list(model: PreTrainedModel) -> bool:
+def holds_its_layers_in_a_list(model: nn.Module) -> bool:
     """Tell whether `hidden_states_up_to` can stop this model. It cannot stop ALBERT, which repeats one layer."""
     try:
         encoder_layers_name(model)
@@ -29,7 +28,7 @@ class _Enough(Exception):
 
 
 def hidden_states_up_to(
-    model: PreTrainedModel, inputs: dict[str, Any], layers: Sequence[int]
+    model: nn.Module, inputs: dict[str, Any], layers: Sequence[int]
 ) -> dict[int, Tensor]:
     """Compute the hidden states of some layers, and stop the model after the highest of them.
 
@@ -74,9 +73,7 @@ def hidden_states_up_to(
     return {layer: as_positions(states, mask, who) for layer, states in found.items()}
 
 
-def early_exit_fails(
-    model: PreTrainedModel, inputs: dict[str, Any], layers: Sequence[int]
-) -> str | None:
+def early_exit_fails(model: nn.Module, inputs: dict[str, Any], layers: Sequence[int]) -> str | None:
     """Compare `hidden_states_up_to` with a whole pass of the model on one batch.
 
     XLNet, for example, hands ``(L, B, d)`` from layer to layer, and other models call their layers in another way.

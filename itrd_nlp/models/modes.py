@@ -1,10 +1,11 @@
-"""Training and evaluation mode of a model."""
+"""The mode of a model, and its place."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 
+import torch
 from torch import nn
 
 
@@ -18,3 +19,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+def moved(
+    model: nn.Module, device: torch.device | str, dtype: torch.dtype | None = None
+) -> nn.Module:
+    """A model after its move to a device, and to a dtype where one is given. It is the same object.
+
+    transformers wraps `nn.Module.to` so that type checkers do not know its arguments any more.
+    """
+    return model.to(device=device, dtype=dtype)

@@ -221,7 +221,7 @@ def _cut_layer_lists(config: Any, layers: Sequence[int]) -> None:
             )
 
 
-def _number_of_layers(model: PreTrainedModel) -> int:
+def _number_of_layers(model: nn.Module) -> int:
     """Return the number of layers that the configuration names.
 
     Raises:
@@ -290,7 +290,7 @@ def _parts(state: dict[str, Tensor], prefix: str) -> dict[str, tuple[int, ...]]:
     }
 
 
-def encoder_layers_name(model: PreTrainedModel) -> str:
+def encoder_layers_name(model: nn.Module) -> str:
     """Find the name of the ``nn.ModuleList`` that holds the layers of an encoder, such as ``bert.encoder.layer``.
 
     Args:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
@@ -97,13 +98,14 @@ class FineTuningArguments(TrainingOptions, TrainingArguments):
             )
         if self.accelerator_config is None and self.dataloader_pin_memory and not self.use_cpu:
             self.accelerator_config = {"non_blocking": True}
-        super().__post_init__()
+        base: Any = super()  # its __post_init__ has no annotations
+        base.__post_init__()
         if self.fsdp and self.world_size == 1:
             raise UserError(
                 "fsdp is given, but there is one process and nothing to shard; start several by accelerate launch with "
                 "configs/accelerate/fsdp2.yaml, or leave it out."
             )
-        _check_trackers(self.report_to)
+        _check_trackers(self.report_to or ())
         if self.run_name is None and self.output_dir is not None:
             # A tracker would make up a name, and another one when the run is resumed.
             self.run_name = Path(self.output_dir).name
@@ -112,7 +114,13 @@ class FineTuningArguments(TrainingOptions, TrainingArguments):
             self.trackio_static_space_id = False
 
 
-def _check_trackers(names: Sequence[str]) -> None:
+def output_folder(args: TrainingArguments) -> Path:
+    """The folder of a training. transformers names one where nobody does."""
+    assert args.output_dir is not None
+    return Path(args.output_dir)
+
+
+def _check_trackers(names: str | Sequence[str]) -> None:
     """Refuse a tracker before models and data are loaded.
 
     Raises:
@@ -124,7 +132,7 @@ def _check_trackers(names: Sequence[str]) -> None:
     from transformers.integrations import get_available_reporting_integrations
     from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-    for name in names:
+    for name in [names] if isinstance(names, str) else names:
         if name not in INTEGRATION_TO_CALLBACK:
             known = ["none", "all", *INTEGRATION_TO_CALLBACK]
             hint = did_you_mean(str(name), known, f"; choose of {', '.join(known)}.")

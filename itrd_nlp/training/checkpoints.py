@@ -45,12 +45,12 @@ def own_names(model: nn.Module) -> Iterator[None]:
     if not isinstance(model, PreTrainedModel):
         yield
         return
-    save: Any = partial(model.save_pretrained, save_original_format=False)
-    model.save_pretrained = save  # of this object alone
+    instance: Any = model  # a method of this object alone is replaced
+    instance.save_pretrained = partial(model.save_pretrained, save_original_format=False)
     try:
         yield
     finally:
-        del model.save_pretrained
+        del instance.save_pretrained
 
 
 def checkpoints(output_dir: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from typing import IO
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import writing
-from itrd_nlp.training.arguments import FineTuningArguments
+from itrd_nlp.training.arguments import FineTuningArguments, output_folder
 from itrd_nlp.training.checkpoints import checkpoints, damage, last_good_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def check_output_dir(args: FineTuningArguments) -> None:
         UserError: another process trains in the folder, or the checkpoint to resume from is missing or damaged; or see
             `check_checkpoints`.
     """
-    folder, wanted = Path(args.output_dir), args.resume_from_checkpoint
+    folder, wanted = output_folder(args), args.resume_from_checkpoint
     if args.process_index > 0:
         return
     if wanted not in (*NOTHING, *NEWEST):

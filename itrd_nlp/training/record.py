@@ -258,5 +258,5 @@ def _with_scores(data: Any, metrics: Mapping[str, str]) -> Any:
 
 
 def _flat(model: dict[str, Any]) -> dict[str, Any]:
-    scores = model.pop("scores", {})
+    scores: dict[str, Any] = model.pop("scores", {})
     return scores | model

@@ -58,10 +58,7 @@ def print_summary(
         "layers": lambda row: _shown(row.layers, "d"),
         "params": lambda row: "" if row.parameters is None else f"{row.parameters / 1e6:.1f} M",
         "MB (fp32)": lambda row: _shown(row.megabytes_fp32, ".1f"),
-        **{
-            label: lambda row, name=name: _shown(row.scores.get(name), ".2f")
-            for name, label in metrics.items()
-        },
+        **{label: _score_of(name) for name, label in metrics.items()},
         f"ms a {example}": lambda row: _shown(row.ms_per_question, ".1f"),
         "training (s)": lambda row: _shown(row.train_seconds, ".0f"),
     }
@@ -73,6 +70,11 @@ def print_summary(
     for row in rows:
         table.add_row(row.name or "", *(cell(row) for cell in known.values()))
     Console().print(table)
+
+
+def _score_of(name: str) -> Callable[[ModelRecord], str]:
+    """The cell of a metric."""
+    return lambda row: _shown(row.scores.get(name), ".2f")
 
 
 def _shown(value: float | None, form: str) -> str:

@@ -19,7 +19,7 @@ from transformers.trainer_pt_utils import nested_gather
 from transformers.trainer_utils import TrainOutput
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.training.arguments import FineTuningArguments
+from itrd_nlp.training.arguments import FineTuningArguments, output_folder
 from itrd_nlp.training.checkpoints import damage
 from itrd_nlp.training.fresh_model import FreshModelTrainer
 from itrd_nlp.training.identity import (
@@ -94,7 +94,8 @@ class ResumingTrainer(FreshModelTrainer):
             names |= set(CHOOSING)
         values = {name: getattr(args, name) for name in sorted(names)}
         # Whether a copy to the device waits depends on the machine and changes no batch.
-        reading = args.accelerator_config.to_dict()
+        accelerator_config: Any = args.accelerator_config  # an object by now
+        reading = accelerator_config.to_dict()
         values["accelerator_config"] = {k: v for k, v in reading.items() if k != "non_blocking"}
         return {
             "version": VERSION,
@@ -112,7 +113,8 @@ class ResumingTrainer(FreshModelTrainer):
     @property
     def learner(self) -> nn.Module:
         """The model that learns, without wrappers."""
-        return self.accelerator.unwrap_model(self.model)
+        learner: nn.Module = self.accelerator.unwrap_model(self.model)
+        return learner
 
     def _initial_weights(self) -> str | None:
         """Return a digest of the weights before the first step. It is None if `model_init` makes them."""
@@ -135,7 +137,7 @@ class ResumingTrainer(FreshModelTrainer):
                 "CPUs have instructions for bf16; set bf16 to false, or emulate_bf16 to true."
             )
         holder = [self.identity() if self.args.process_index == 0 else None]
-        agreed = broadcast_object_list(holder)[0]
+        agreed: dict[str, Any] | None = broadcast_object_list(holder)[0]
         assert agreed is not None
         return agreed
 
@@ -155,7 +157,10 @@ class ResumingTrainer(FreshModelTrainer):
     # ---- training ----
 
     def train(
-        self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, **kwargs: Any
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
     ) -> TrainOutput:
         """Train as `transformers.Trainer.train` does.
 
@@ -163,7 +168,7 @@ class ResumingTrainer(FreshModelTrainer):
             resume_from_checkpoint: a checkpoint, or True (or "true") for the newest whole one of `output_dir`. Default:
                 the argument of the same name among ``args``; None there starts anew.
             trial: the trial of `hyperparameter_search`. It trains in a folder of its own. Default: none.
-            **kwargs: other arguments of that method.
+            ignore_keys_for_eval: names of outputs that an evaluation meanwhile does not gather. Default: none.
 
         Returns:
             Steps, mean loss and metrics of the whole training, its earlier parts included.
@@ -181,7 +186,7 @@ class ResumingTrainer(FreshModelTrainer):
             if checkpoint is not None:
                 logger.info("Resuming from %s.", checkpoint)
             taken = None if checkpoint is None else str(checkpoint)
-            output = super().train(taken, trial=trial, **kwargs)
+            output = super().train(taken, trial, ignore_keys_for_eval)
             if self._before is not None:
                 self.train_loss = self._total_loss_scalar / max(self.state.global_step, 1)
                 logged = self.state.log_history[-1]  # of the whole, unlike the output
@@ -203,7 +208,7 @@ class ResumingTrainer(FreshModelTrainer):
             The checkpoint to resume from, or None to start anew.
         """
         args = self.args
-        folder = folder or Path(args.output_dir)
+        folder = folder or output_folder(args)
         overwrite = isinstance(args, FineTuningArguments) and args.overwrite_output_dir
         with locked(folder) if args.process_index == 0 else contextlib.nullcontext():
             self._began = time.perf_counter()

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from itrd_nlp.errors import TrainingInterrupted
+from itrd_nlp.training.arguments import output_folder
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -56,7 +57,7 @@ class StopOnSignal(TrainerCallback):
         if self.saving:
             self.restore()
             raise TrainingInterrupted(
-                self.received, os.path.join(args.output_dir, f"checkpoint-{state.global_step}")
+                self.received, str(output_folder(args) / f"checkpoint-{state.global_step}")
             )
 
     def _agreed(self, args: TrainingArguments, step: int) -> bool:

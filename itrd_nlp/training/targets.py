@@ -116,6 +116,22 @@ def check_target_folder(
         )
 
 
+def check_writable(folder: str | Path, *, option: str) -> None:
+    """Refuse a folder that cannot be written, or be made, before any work.
+
+    Args:
+        folder: the folder. It may be missing, and so may those above it.
+        option: the argument that names it, for the message.
+
+    Raises:
+        UserError: names the folder that does not let this process write.
+    """
+    folder = Path(folder)
+    at = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not at.is_dir() or not os.access(at, os.W_OK | os.X_OK):
+        raise UserError(f"{option} {folder} cannot be written: {at} does not let you write.")
+
+
 def holds_rows(*keys: str) -> Callable[[Path], bool]:
     """A check that a file is empty, or JSON lines whose first object has one of these keys."""
 

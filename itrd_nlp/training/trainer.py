@@ -6,7 +6,7 @@ import itertools
 import logging
 import shutil
 import stat
-from collections.abc import Sized
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from transformers.utils import CONFIG_NAME
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import replace_folder, writing
+from itrd_nlp.training.arguments import output_folder
 from itrd_nlp.training.checkpoints import STAGING_NAME, own_names, rotate_checkpoints, seal
 from itrd_nlp.training.identity import write_identity
 from itrd_nlp.training.log_lines import with_readable_lines
@@ -89,7 +90,7 @@ class BaseTrainer(ResumingTrainer):
         try:
             return super().create_optimizer(model)
         except (ImportError, ValueError) as error:
-            raise UserError(f"optim is {self.args.optim.value}, but: {error}") from None
+            raise UserError(f"optim is {_name(self.args.optim)}, but: {error}") from None
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
@@ -102,23 +103,33 @@ class BaseTrainer(ResumingTrainer):
         try:
             return super().create_scheduler(num_training_steps, optimizer)
         except (TypeError, ValueError) as error:
-            kind, options = self.args.lr_scheduler_type.value, self.args.lr_scheduler_kwargs
+            kind, options = _name(self.args.lr_scheduler_type), self.args.lr_scheduler_kwargs
             raise UserError(
                 f"lr_scheduler_type is {kind} and lr_scheduler_kwargs is {options}, but: {error}."
             ) from None
 
     # ---- data ----
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
-        args = self.args
-        columns = getattr(self.train_dataset, "column_names", None) or []
+    @property
+    def rows(self) -> Any:
+        """The training data. transformers declares that there may be none, and no training has none."""
+        return self.train_dataset
+
+    @property
+    def network(self) -> Any:
+        """The model as the trainer holds it. transformers declares that there may be none before ``model_init``."""
+        return self.model
+
+    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[Any] | None:
+        args, data = self.args, self.rows
+        columns = getattr(data, "column_names", None) or []
         if (
             args.train_sampling_strategy != "group_by_length"
             or args.length_column_name not in columns
         ):
             return super()._get_train_sampler(train_dataset)
         self._sampler = LengthGroupedSampler(
-            list(self.train_dataset[args.length_column_name]),
+            list(data[args.length_column_name]),
             args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
             args.seed if args.data_seed is None else args.data_seed,
         )
@@ -128,9 +139,10 @@ class BaseTrainer(ResumingTrainer):
         # accelerate's set_epoch does not reach the sampler through the wrappers of a resumed, sharded data loader.
         if self._sampler is not None:
             self._sampler.set_epoch(kwargs["epoch"])
-        super()._run_epoch(*args, **kwargs)
+        base: Any = super()  # this method and the next have no annotations there
+        base._run_epoch(*args, **kwargs)
 
-    def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler | None:
+    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[Any] | None:
         return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
 
     # ---- steps ----
@@ -141,20 +153,22 @@ class BaseTrainer(ResumingTrainer):
         if unknown and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             found = torch.tensor([self._leaves_parameters_out()], device=self.args.device)
             handler.find_unused_parameters = bool(self.accelerator.gather(found).any())
-        return super()._prepare_for_training(*args, **kwargs)
+        base: Any = super()
+        return base._prepare_for_training(*args, **kwargs)
 
     def _leaves_parameters_out(self) -> bool:
         """Return whether a step of this process leaves trainable parameters without a gradient."""
         inputs = self._prepare_inputs(self._first_batch())
-        unused = unused_parameters(self.model.train(), lambda: self.loss_of_a_step(inputs))
+        model = self.network.train()
+        unused = unused_parameters(model, lambda: self.loss_of_a_step(inputs))
         if unused:
             logger.info("A step gives no gradient to %s.", ", ".join(unused))
-        return bool(unused) or drops_layers(self.model.config)
+        return bool(unused) or drops_layers(model.config)
 
     def _first_batch(self) -> Any:
         """Collate the first rows of the training data, as a data loader without shuffling would."""
-        data, size = self.train_dataset, self.args.per_device_train_batch_size
-        if isinstance(data, Sized):
+        data, size = self.rows, self.args.per_device_train_batch_size
+        if not self.streams:
             rows = [data[i] for i in range(min(size, len(data)))]
         else:
             rows = list(itertools.islice(iter(data), size))
@@ -162,7 +176,8 @@ class BaseTrainer(ResumingTrainer):
 
     def loss_of_a_step(self, inputs: dict[str, Any]) -> Tensor:
         """Return the loss of a step whose only micro-batch is this one. All processes call this together."""
-        loss: Tensor = self.compute_loss(self.model, inputs)
+        loss = self.compute_loss(self.network, inputs)
+        assert isinstance(loss, Tensor)
         return loss
 
     def prediction_step(
@@ -174,7 +189,7 @@ class BaseTrainer(ResumingTrainer):
     ) -> tuple[Tensor | None, Any, Any]:
         """See `transformers.Trainer.prediction_step`. Without ``ignore_keys`` only predictions are returned."""
         if ignore_keys is None:
-            known = getattr(self.model.config, "keys_to_ignore_at_inference", [])
+            known = getattr(self.network.config, "keys_to_ignore_at_inference", [])
             ignore_keys = [*known, *STATES]
         return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
 
@@ -184,7 +199,7 @@ class BaseTrainer(ResumingTrainer):
         """See `transformers.Trainer.save_model`. Whoever may read the configuration may read the weights."""
         super().save_model(output_dir, _internal_call)
         if self.args.should_save:
-            _share_weights(Path(output_dir or self.args.output_dir))
+            _share_weights(Path(output_dir) if output_dir else output_folder(self.args))
 
     def _save(
         self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None
@@ -234,6 +249,11 @@ class BaseTrainer(ResumingTrainer):
             if self.args.should_save:
                 shutil.rmtree(staging, ignore_errors=True)
         self.accelerator.wait_for_everyone()
+
+
+def _name(value: str | Enum) -> str:
+    """The name of an argument that transformers turns into a member of its enumeration."""
+    return str(value.value) if isinstance(value, Enum) else value
 
 
 def _share_weights(folder: Path) -> None:

@@ -22,7 +22,7 @@ MOST_CHARACTERS = 1_000_000
 MOST_NODES = 100_000
 
 
-class _YamlLoader(yaml.SafeLoader):
+class _YamlLoader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
     """Plain scalars as in YAML 1.2, and no key twice.
 
     PyYAML reads YAML 1.1, in which `2e-4` is a text, `no` is false and `1:4` is 64: a learning rate, a strategy and
@@ -45,7 +45,7 @@ class _YamlLoader(yaml.SafeLoader):
         return mapping
 
 
-class _YamlDumper(yaml.SafeDumper):
+class _YamlDumper(yaml.SafeDumper):  # type: ignore[misc]  # PyYAML has no types
     """Writes what `_YamlLoader` and PyYAML's own loaders read as the same values."""
 
     yaml_implicit_resolvers: ClassVar[dict[str | None, Any]] = {

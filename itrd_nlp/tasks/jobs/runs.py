@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,7 +30,7 @@ from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.checkpoints import MANIFEST_NAME, checkpoints
 from itrd_nlp.training.record import RESULTS_NAME, VERSION, ModelRecord, RunRecord, validated
 from itrd_nlp.training.results import environment, print_summary
-from itrd_nlp.training.targets import Source, check_target_folder
+from itrd_nlp.training.targets import Source, check_target_folder, check_writable
 
 UNFINISHED_NAME = ".unfinished-run"
 UNFINISHED = (
@@ -154,9 +153,7 @@ def _check_output_dir(folder: Path) -> None:
         raise UserError(
             f"{analysis} is a file, but the run writes its answers into a folder there."
         )
-    at = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not at.is_dir() or not os.access(at, os.W_OK | os.X_OK):
-        raise UserError(f"output_dir {folder} cannot be written: {at} does not let you write.")
+    check_writable(folder, option="output_dir")
 
 
 def public_name(name: str) -> str:
