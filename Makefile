@@ -9,7 +9,7 @@ TEACHER := runs/quickstart/teacher/results.json
 PYTEST := env -u HF_HUB_OFFLINE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
 # The rooms without a finding of mypy --strict.
-TYPED := $(addprefix itrd_nlp/,cli compare losses models errors.py files.py __init__.py)
+TYPED := $(addprefix itrd_nlp/,cli compare distillation losses models publish training errors.py files.py __init__.py)
 
 .PHONY: help setup assets quickstart demo docs test compare-smoke bench bench-gpu bench-smoke test-slow lint format clean
 

@@ -154,7 +154,7 @@ def _check_weights(weights: list[Path], expected: set[str]) -> None:
         if path.suffix != ".safetensors":
             continue
         try:
-            tensors = safe_open(path, framework="pt")
+            tensors: Any = safe_open(path, framework="pt")
         except SafetensorError as error:
             raise UserError(f"{path} cannot be read: {one_line(error)}.") from None
         with tensors:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from itrd_nlp.publish.hub_files import HubFile, card_text, model_files
 from itrd_nlp.publish.licenses import CARD_NAME
 from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.publish.privacy import keep_tokens_out
+from itrd_nlp.training.arguments import output_folder
 from itrd_nlp.training.record import VERSION, RunRecord
 from itrd_nlp.training.results import environment, size
 from itrd_nlp.training.trainer import BaseTrainer
@@ -38,6 +40,10 @@ class HubTrainer(BaseTrainer):
         **kwargs: as for ``transformers.Trainer``.
     """
 
+    # transformers assigns None to both first, so that a type checker believes that they stay so.
+    hub_model_id: Any
+    push_in_progress: Any
+
     def __init__(self, *args: Any, page: TaskPage | None = None, **kwargs: Any) -> None:
         self.page = page
         super().__init__(*args, **kwargs)
@@ -46,7 +52,8 @@ class HubTrainer(BaseTrainer):
     @property
     def published_model(self) -> PreTrainedModel:
         """The model that `save_model` writes."""
-        return self.accelerator.unwrap_model(self.model)
+        model: PreTrainedModel = self.accelerator.unwrap_model(self.model)
+        return model
 
     def known_record(self) -> RunRecord:
         """The record from which the card is made before the run has left a results.json."""
@@ -77,27 +84,28 @@ class HubTrainer(BaseTrainer):
         check_revision(self.args.hub_revision, "hub_revision")
         if not self.is_world_process_zero():
             return
-        name = self.args.hub_model_id or Path(self.args.output_dir).absolute().name
+        name = self.args.hub_model_id or output_folder(self.args).absolute().name
         private = self.args.hub_private_repo if private is None else private
         self.hub_model_id = open_repo(self._hub(token), name, private=private)
         self.push_in_progress = None
 
-    def create_model_card(self, license: str | None = None) -> None:
+    def create_model_card(self, license: str | None = None) -> None:  # type: ignore[override]
         """Write README.md into ``output_dir``, unless there is one that somebody edited.
 
-        It is made from results.json of this training; before there is one, from `known_record`.
+        The other arguments of transformers are not taken, because the record says all that they could. It is made from
+        results.json of this training; before there is one, from `known_record`.
 
         Args:
             license: an identifier of the Hub such as ``apache-2.0``.
         """
         if self.is_world_process_zero():
-            folder = Path(self.args.output_dir)
+            folder = output_folder(self.args)
             text = card_text(
                 folder, self._record(), page=self.page, repo_id=self.hub_model_id, license=license
             )
             write_text(folder / CARD_NAME, text)
 
-    def push_to_hub(
+    def push_to_hub(  # type: ignore[override]  # it returns what really was pushed
         self,
         commit_message: str | None = "End of training",
         blocking: bool = True,
@@ -131,14 +139,16 @@ class HubTrainer(BaseTrainer):
             return None
         api = self._hub(token)  # first, so that the token is kept out of the files
         self.create_model_card(license)
-        files = self._files(self.args.output_dir, license)
-        given = {
-            "revision": revision or self.args.hub_revision,
-            "commit_message": commit_message or "End of training",
-        }
-        if blocking:
-            return push_files(api, self.hub_model_id, files, **given)
-        return api.run_as_future(push_files, api, self.hub_model_id, files, **given)
+        files = self._files(str(output_folder(self.args)), license)
+        push = partial(
+            push_files,
+            api,
+            self.hub_model_id,
+            files,
+            revision=revision or self.args.hub_revision,
+            commit_message=commit_message or "End of training",
+        )
+        return push() if blocking else api.run_as_future(push)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Push the model of a checkpoint in the background. If that fails the training goes on, with a warning."""
@@ -155,15 +165,16 @@ class HubTrainer(BaseTrainer):
             for file in self._files(checkpoint_folder):
                 path = Path(checkpoint_folder) / file.name
                 if path.is_file():
-                    shutil.copy(path, self.args.output_dir)
+                    shutil.copy(path, output_folder(self.args))
             self.create_model_card()
-            files = self._files(self.args.output_dir)
+            files = self._files(str(output_folder(self.args)))
         except UserError as error:
             logger.warning("The model of step %d is not pushed: %s", step, error)
             return
         api = self._hub()
         job = api.run_as_future(self._push_step, api, files, step)
-        self.push_in_progress = PushInProgress([job])
+        jobs: Any = [job]  # it takes a list, whatever it says
+        self.push_in_progress = PushInProgress(jobs)
 
     def _push_step(self, api: HfApi, files: list[HubFile], step: int) -> None:
         try:
@@ -193,7 +204,7 @@ class HubTrainer(BaseTrainer):
 
     def _record(self) -> RunRecord:
         # A results.json that an earlier training has left in the folder is not about this model.
-        recorded = RunRecord.read(self.args.output_dir)
+        recorded = RunRecord.read(output_folder(self.args))
         if recorded is not None and recorded.steps == self.state.global_step:
             return recorded
         return self.known_record()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from transformers.modelcard import TASK_MAPPING
 
@@ -84,7 +85,8 @@ class TaskPage:
 
 def page_of_architecture(architecture: str | None) -> TaskPage:
     """The page of a model whose task nobody has handed in: what transformers says of the class of its head."""
-    for tag, names in TASK_MAPPING.items():
+    mapping: Any = TASK_MAPPING  # tag to the names of classes, by that of a base class
+    for tag, names in mapping.items():
         if architecture in names.values():
             return TaskPage(pipeline_tag=tag, title=tag.replace("-", " "))
     return TaskPage()

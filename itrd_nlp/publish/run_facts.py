@@ -79,7 +79,8 @@ class RunFacts:
         name = self.record.arguments.get(f"{split}_file")
         if found is None and name is not None:
             local = re.search(r"\.jsonl?$", str(name)) is not None
-            found = DataRecord(name=last_part(str(name)) if local else str(name), file=local)
+            shown = last_part(str(name)) if local else str(name)
+            found = DataRecord.model_validate({"name": shown, "file": local})
         return found
 
     def known_data(self, split: str) -> KnownData | None:

@@ -103,8 +103,9 @@ class Breakdown(BaseModel):
         for groups in (self.student, self.teacher or {}):
             for grouping, parts in groups.items():
                 for name, group in parts.items():
-                    known = group.scores.keys() if known is None else known
-                    for score in known ^ group.scores.keys():
+                    scores = set(group.scores)
+                    known = scores if known is None else known
+                    for score in known ^ scores:
                         raise ValueError(
                             f"{grouping}.{name} has other scores than the first group: {score}"
                         )

@@ -339,7 +339,7 @@ def _group_table(
         for metric, _ in metrics:
             for _, by_group in columns:
                 found = by_group.get(group)
-                row.append(_number(found and found.scores.get(metric), "{:.1f}"))
+                row.append(_number(found.scores.get(metric) if found else None, "{:.1f}"))
         rows.append(row)
     names = [f"{label} (%), {who}" for _, label in metrics for who, _ in columns]
     head = [title.removeprefix("by "), unit, *names]
