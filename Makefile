@@ -3,15 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 SETUP := .venv/.setup-done
-LAUNCH := $(BIN)/accelerate launch --quiet --config_file configs/accelerate/cpu.yaml
-TEACHER := runs/quickstart/teacher/results.json
 # One thread a test process: two processes share the cores.
 PYTEST := env -u HF_HUB_OFFLINE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
 # The rooms without a finding of mypy --strict.
 TYPED := $(addprefix itrd_nlp/,cli compare distillation losses models publish training errors.py files.py __init__.py)
 
-.PHONY: help setup assets quickstart demo docs test compare-smoke bench bench-gpu bench-smoke test-slow lint format clean
+.PHONY: help setup assets quickstart demo docs test compare-smoke bench bench-gpu bench-smoke test-slow lint release-check \
+	format clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -31,11 +30,8 @@ $(SETUP): requirements.txt pyproject.toml
 assets: $(SETUP)  ## fetch SQuAD 1.1 and MiniLM-L6 (160 MB) into assets/
 	$(BIN)/python scripts/fetch_offline_assets.py --assets squad minilm-l6 --output_dir assets
 
-$(TEACHER): $(addprefix configs/,quickstart/quickstart_teacher.yaml shared/squad_training.yaml shared/training.yaml) | assets
-	$(LAUNCH) scripts/train_teacher.py configs/quickstart/quickstart_teacher.yaml
-
-quickstart: assets $(TEACHER)  ## fine-tune a small teacher on SQuAD and distil a 3-layer student from it
-	$(LAUNCH) scripts/train_squad.py configs/quickstart/quickstart.yaml
+quickstart: $(SETUP)  ## fetch the assets, fine-tune a small teacher on SQuAD and distil a 3-layer student from it
+	$(BIN)/itrd-nlp quickstart
 
 demo: quickstart  ## what comes after: push the student to a Hub on this machine, download it, answer, export, report
 	$(BIN)/python tests/hub/server.py $(BIN)/python tests/hub/demo.py runs/quickstart/student assets/squad/dev-v1.1.json
@@ -65,6 +61,19 @@ lint: $(SETUP)  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict --follow-imports=silent $(TYPED)
+
+# A clean environment: what pip installs with the wheel, and nothing of .venv. twine sees what an index would refuse.
+release-check:  ## build wheel and source archive, check them, install the wheel into a clean environment and test it there
+	rm -rf build dist
+	$(PYTHON) -m venv build/release
+	build/release/bin/python -m pip install --disable-pip-version-check build twine pytest filelock packaging
+	build/release/bin/python -m build --outdir dist .
+	build/release/bin/python -m twine check --strict dist/*
+	build/release/bin/python -m pip install --disable-pip-version-check dist/*.whl
+	build/release/bin/python -m pip check
+	RELEASE_PYTHON=build/release/bin/python OMP_NUM_THREADS=1 build/release/bin/python -m pytest -q tests/release
+	@! grep -rl --include=*.toml --include=*.md --include=*.cff 'github.com/OWNER/' . || \
+		echo "The files are good. Before an upload write the owner of the repository in place of OWNER in the files above."
 
 format: $(SETUP)  ## rewrite the style
 	$(BIN)/ruff check --fix .

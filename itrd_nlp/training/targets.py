@@ -8,6 +8,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -128,8 +129,14 @@ def check_writable(folder: str | Path, *, option: str) -> None:
     """
     folder = Path(folder)
     at = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not at.is_dir() or not os.access(at, os.W_OK | os.X_OK):
-        raise UserError(f"{option} {folder} cannot be written: {at} does not let you write.")
+    try:
+        # Tried, and not asked: the answer of the kernel knows no read-only disk of a network, and nothing of /sys.
+        with tempfile.TemporaryFile(dir=at):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{option} {folder} cannot be written: {at} does not let you write ({error.strerror})."
+        ) from None
 
 
 def holds_rows(*keys: str) -> Callable[[Path], bool]:

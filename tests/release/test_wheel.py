@@ -118,7 +118,9 @@ def test_the_metadata_is_valid_and_says_what_pyproject_says(metadata: bytes) -> 
     assert str(found.version) == PROJECT["version"]
     assert found.classifiers == PROJECT["classifiers"]
     assert "Typing :: Typed" in PROJECT["classifiers"]
-    assert {"Repository", "Documentation", "Changelog", "Issues"} <= (found.project_urls or {}).keys()
+    assert {"Repository", "Documentation", "Changelog", "Issues"} <= (
+        found.project_urls or {}
+    ).keys()
     assert found.description_content_type == "text/markdown"
     required = {str(r) for r in found.requires_dist or [] if r.marker is None}
     assert required == {str(Requirement(text)) for text in PROJECT["dependencies"]}
@@ -150,7 +152,9 @@ def test_the_wheel_has_every_config_and_module_and_nothing_else(built: tuple[Pat
     with zipfile.ZipFile(built[0]) as wheel:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
     kinds = (".py", ".typed", ".jinja", ".css", ".js")
-    modules = (p for p in (ROOT / "itrd_nlp").rglob("*") if p.suffix in kinds or p.name == "py.typed")
+    modules = (
+        p for p in (ROOT / "itrd_nlp").rglob("*") if p.suffix in kinds or p.name == "py.typed"
+    )
     expected = {str(path.relative_to(ROOT)) for path in modules}
     expected |= {f"itrd_nlp/{p.relative_to(ROOT)}" for p in (ROOT / "configs").rglob("*.yaml")}
     assert names == expected

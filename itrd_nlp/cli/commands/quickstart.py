@@ -12,13 +12,12 @@ of the README.
 import os
 import shlex
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from itrd_nlp.cli.children import finished
 from itrd_nlp.cli.parser import parse
 from itrd_nlp.cli.process import command_line
 from itrd_nlp.files import open_file
@@ -30,8 +29,6 @@ from itrd_nlp.training.targets import check_writable
 ASSETS_DIR, OUTPUT_DIR = "assets", "runs/quickstart"
 SAMPLES = {"max_train_samples": 2000, "max_eval_samples": 1000}
 """What the two configs say, so that a call with these values adds no option to them."""
-
-_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
@@ -150,7 +147,9 @@ def _step(title: str, words: Sequence[str], folder: str) -> None:
     if checkpoints(Path(folder)):
         words += ["--resume_from_checkpoint", "true"]
     print(f"\n{title}: itrd-nlp {shlex.join(words)}", flush=True)
-    code = _finished([sys.executable, "-P", "-m", "itrd_nlp", *words])
+    # -P: a file of this folder must not take the place of a library.
+    command = [sys.executable, "-P", "-m", "itrd_nlp", *words]
+    code = finished(command, {**os.environ, "ACCELERATE_USE_CPU": "true"})
     if code == 0:
         return
     if code < 0:
@@ -158,37 +157,3 @@ def _step(title: str, words: Sequence[str], folder: str) -> None:
     if code < 0 or code > 128:
         print(f"The quickstart goes on by the same command: {command_line()}", file=sys.stderr)
     sys.exit(code if code > 0 else 128 - code)
-
-
-def _finished(command: Sequence[str]) -> int:
-    """The exit code of a process that has ended. Negative: the number of the signal that ended it."""
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true"}
-    with _passing_on() as processes:
-        # A session of its own: a Ctrl-C of the terminal reaches this process alone, which passes it on.
-        process = subprocess.Popen(command, env=environment, start_new_session=True)
-        processes.append(process)
-        return process.wait()
-
-
-@contextmanager
-def _passing_on() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Pass signals on to the processes of a list: the first one asks them to save and leave, the next one ends them."""
-    processes: list[subprocess.Popen[bytes]] = []
-    received = 0
-
-    def receive(*_: object) -> None:
-        nonlocal received
-        received += 1
-        for process in processes:
-            process.send_signal(signal.SIGTERM if received == 1 else signal.SIGKILL)
-
-    before = {
-        number: signal.signal(number, receive)
-        for number in _STOPS
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
-        yield processes
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
