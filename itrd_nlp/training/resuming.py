@@ -93,10 +93,7 @@ class ResumingTrainer(FreshModelTrainer):
         if chooses:
             names |= set(CHOOSING)
         values = {name: getattr(args, name) for name in sorted(names)}
-        # Whether a copy to the device waits depends on the machine and changes no batch.
-        accelerator_config: Any = args.accelerator_config  # an object by now
-        reading = accelerator_config.to_dict()
-        values["accelerator_config"] = {k: v for k, v in reading.items() if k != "non_blocking"}
+        values["accelerator_config"] = _reading(args.accelerator_config)
         return {
             "version": VERSION,
             **values,
@@ -323,6 +320,11 @@ class _Follow(TrainerCallback):
 def _name_of_loss(function: Any) -> str | None:
     """Return the name of a user's loss, or the options of a loss that is an object. It is None if there is none."""
     return None if function is None else getattr(function, "__qualname__", repr(function))
+
+
+def _reading(accelerator_config: Any) -> dict[str, Any]:
+    """How batches are read. Whether a copy to the device waits depends on the machine and changes no batch."""
+    return {k: v for k, v in accelerator_config.to_dict().items() if k != "non_blocking"}
 
 
 def _digest(dataset: Any) -> Any:

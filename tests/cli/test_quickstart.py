@@ -88,12 +88,15 @@ def test_a_checkpoint_of_an_earlier_call_is_taken_up(
     ("options", "sentence"),
     [
         (("--train_file", "none.json"), "none.json does not exist."),
-        (("--output_dir", "/sys/itrd/runs"), "output_dir /sys/itrd/runs cannot be written: /sys does not let you write ("),
-        (("--assets_dir", "/sys/itrd"), "assets_dir /sys/itrd cannot be written: /sys does not let you write ("),
         (
-            ("--output_dir", "file/runs"),
-            /file does not let you write (Not a directory).",
+            ("--output_dir", "/sys/itrd/runs"),
+            "output_dir /sys/itrd/runs cannot be written: /sys does not let you write (",
         ),
+        (
+            ("--assets_dir", "/sys/itrd"),
+            "assets_dir /sys/itrd cannot be written: /sys does not let you write (",
+        ),
+        (("--output_dir", "file/runs"), "/file does not let you write (Not a directory)."),
         (("--max_train_samples", "0"), "max_train_samples is 0"),
     ],
 )
