@@ -3,14 +3,58 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
 from itrd_nlp.compare.tables import COLUMNS
 from itrd_nlp.distillation.options import TEACHER_CACHES
 from itrd_nlp.errors import UserError
-from itrd_nlp.training.ranges import COUNT, COUNT_FROM_0, SEED, check_values
+from itrd_nlp.training.ranges import COUNT, COUNT_FROM_0, SEED, Range, check_values
 from itrd_nlp.training.roles import Metadata
+
+
+@dataclass
+class SubmitArguments:
+    """A cluster. Without `--submit` the trainings are processes of this machine."""
+
+    submit: str | None = field(
+        default=None,
+        metadata={
+            "help": "Let submitit run each training as a job: of SLURM, or, to try it out, of this machine.",
+            "choices": ["slurm", "local"],
+        },
+    )
+    slurm_partition: str | None = field(
+        default=None, metadata={"help": "Partition of the jobs. Default: that of the cluster."}
+    )
+    slurm_hours: float = field(
+        default=12.0,
+        metadata=Metadata(
+            help="Hours that a job may take. A training that needs longer saves a checkpoint and is queued again.",
+            range=Range(above=0),
+        ),
+    )
+    slurm_cpus: int = field(default=4, metadata=Metadata(help="CPU cores of a job.", range=COUNT))
+    slurm_gpus: int = field(default=0, metadata=Metadata(help="GPUs of a job.", range=COUNT_FROM_0))
+    slurm_options: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={
+            "help": "Further options of sbatch, such as {account: me}. In the YAML file only."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        check_values(self)
+        given = [f.name for f in fields(self) if getattr(self, f.name) != _default_of(f)]
+        if self.submit is None and given:
+            raise UserError(
+                f"{given[0]} is given, but submit is not, so that nothing is submitted; add submit: slurm, or leave it "
+                "out."
+            )
+
+
+def _default_of(f: Field[Any]) -> Any:
+    return f.default if f.default_factory is MISSING else f.default_factory()
 
 
 @dataclass

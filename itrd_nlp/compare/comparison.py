@@ -11,8 +11,10 @@ from typing import Any
 
 from rich.console import Console
 
-from itrd_nlp.compare.arguments import CompareArguments
+from itrd_nlp.compare.arguments import CompareArguments, SubmitArguments
+from itrd_nlp.compare.cluster import Cluster
 from itrd_nlp.compare.figures import write_figures
+from itrd_nlp.compare.launching import Launcher, LocalProcesses
 from itrd_nlp.compare.plan import Cell, Choice, Plan
 from itrd_nlp.compare.records import (
     RECORDS_NAME,
@@ -52,7 +54,11 @@ class Outcome:
 
 
 def compare(
-    args: CompareArguments, program: Sequence[str], setting: Setting, console: Console
+    args: CompareArguments,
+    program: Sequence[str],
+    setting: Setting,
+    console: Console,
+    submit: SubmitArguments | None = None,
 ) -> Outcome:
     """Run the trainings that are not finished yet, and write down the outcome.
 
@@ -65,6 +71,7 @@ def compare(
         program: the words that start `itrd-nlp`, such as ``[sys.executable, "-m", "itrd_nlp"]``.
         setting: the task and the commands that train.
         console: where progress goes.
+        submit: where the trainings run. Default: in processes of this machine.
 
     Raises:
         UserError: something makes no sense, or another comparison runs in the same folder.
@@ -77,27 +84,30 @@ def compare(
     plan = Plan(args, setting)
     _check_folder(folder, setting, plan.base)
     with _locked(folder) as lock:
+        launcher = _launcher(submit or SubmitArguments(), program, folder, lock)
         tries = plan.search()
         check_inputs(setting, tries or plan.cells(plan.nothing_chosen()))
         cells: list[Cell] = []
         costs: list[Cell] = []
         failures: list[Failure] = []
         try:
-            failures += run_cells(
-                tries, program=program, jobs=args.jobs, lock=lock, console=console
-            )
+            failures += run_cells(tries, launcher=launcher, jobs=args.jobs, console=console)
             choice = choose(plan, tries)
             cells, costs = plan.cells(choice), plan.cost(choice)
-            failures += run_cells(
-                cells, program=program, jobs=args.jobs, lock=lock, console=console
-            )
-            failures += run_cells(costs, program=program, jobs=1, lock=lock, console=console)
+            failures += run_cells(cells, launcher=launcher, jobs=args.jobs, console=console)
+            failures += run_cells(costs, launcher=launcher, jobs=1, console=console)
         except Stopped:
             _write_down(args, setting, tries, cells, costs)
             raise
         table = _write_down(args, setting, tries, cells, costs)
     undecided = [f"{s}/{m}" for s, m in plan.nothing_chosen() if (s, m) not in choice]
     return Outcome(table, failures, undecided)
+
+
+def _launcher(submit: SubmitArguments, program: Sequence[str], folder: Path, lock: int) -> Launcher:
+    if submit.submit is None:
+        return LocalProcesses(program, lock)
+    return Cluster(submit, program, folder)
 
 
 def _check_folder(folder: Path, setting: Setting, base: Mapping[str, Any]) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from itrd_nlp.compare.launching import starts
 from itrd_nlp.compare.plan import Cell
-from itrd_nlp.compare.runner import starts
 from itrd_nlp.compare.setting import ComparedTask
 from itrd_nlp.compare.tables import SOURCES
 from itrd_nlp.errors import UserError

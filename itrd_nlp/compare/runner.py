@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from shutil import rmtree
-from typing import IO
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from itrd_nlp.compare.plan import Cell, write_config
+from itrd_nlp.compare.launching import LOG_NAME, Launcher, Started, last_words
+from itrd_nlp.compare.plan import Cell
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import keep_out, writing
 from itrd_nlp.training.checkpoints import checkpoints
 
-LOG_NAME = "train.log"
-CONFIG_NAME = "config.yaml"
 POLL_SECONDS = 0.2
-_STARTED = "--- started"
 _REFUSED = 2  # the exit code of a command whose input makes no sense
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -49,16 +41,16 @@ class Failure:
     @property
     def sentence(self) -> str:
         """The last words of the training, without its own folder, which differs from those of all others."""
-        return _last_words(self.cell.folder / LOG_NAME).replace(str(self.cell.folder), "FOLDER")
+        return last_words(self.cell.folder / LOG_NAME).replace(str(self.cell.folder), "FOLDER")
 
     def __str__(self) -> str:
         log = self.cell.folder / LOG_NAME
         how = f"exit code {self.code}" if self.code >= 0 else signal.Signals(-self.code).name
-        return f"{self.cell.stage}/{self.cell.name} failed ({how}), see {log}: {_last_words(log)}"
+        return f"{self.cell.stage}/{self.cell.name} failed ({how}), see {log}: {last_words(log)}"
 
 
 def run_cells(
-    cells: Sequence[Cell], *, program: Sequence[str], jobs: int, lock: int, console: Console
+    cells: Sequence[Cell], *, launcher: Launcher, jobs: int, console: Console
 ) -> list[Failure]:
     """Train the cells that are not finished yet. Where one fails, the others go on.
 
@@ -68,9 +60,8 @@ def run_cells(
 
     Args:
         cells: the trainings, in this order.
-        program: the words that start `itrd-nlp`.
-        jobs: number of trainings at the same time. They divide the threads of this process between them.
-        lock: a file descriptor that the trainings keep open, so that a lock on it outlives this process.
+        launcher: starts them, here or on a cluster.
+        jobs: number of trainings at the same time.
         console: where progress goes.
 
     Returns:
@@ -84,7 +75,7 @@ def run_cells(
     waiting = deque(cell for cell in cells if cell.results() is None)
     if not waiting:
         return []
-    run = _Run(waiting, len(cells), program, jobs, lock, console)
+    run = _Run(waiting, len(cells), launcher, jobs, console)
     with _caught() as signals, run.progress:
         try:
             while run.running or (run.waiting and not signals):
@@ -108,15 +99,14 @@ class _Run:
         self,
         waiting: deque[Cell],
         total: int,
-        program: Sequence[str],
+        launcher: Launcher,
         jobs: int,
-        lock: int,
         console: Console,
     ) -> None:
         self.waiting = waiting
         self.total = total
-        self.program, self.jobs, self.lock, self.console = program, jobs, lock, console
-        self.running: list[_Training] = []
+        self.launcher, self.jobs, self.console = launcher, jobs, console
+        self.running: list[Started] = []
         self.failures: list[Failure] = []
         self.seconds: list[float] = []  # of the trainings that this call has finished
         self.done = total - len(waiting)
@@ -132,7 +122,7 @@ class _Run:
     def start(self) -> None:
         """Start as many trainings as may run."""
         while self.waiting and len(self.running) < self.jobs:
-            self.running.append(_start(self.waiting.popleft(), self.program, self.jobs, self.lock))
+            self.running.append(self.launcher.start(self.waiting.popleft(), self.jobs))
 
     def relay(self, signals: Sequence[int]) -> None:
         """Pass a new signal on: the first one asks to stop, the next one ends."""
@@ -150,9 +140,12 @@ class _Run:
         Raises:
             UserError: see `run_cells`.
         """
-        for training in [t for t in self.running if t.process.poll() is not None]:
+        for training in list(self.running):
+            code = training.code()
+            if code is None:
+                continue
             self.running.remove(training)
-            outcome = self._outcome(training, stopped)
+            outcome = self._outcome(training, code, stopped)
             self.console.print(
                 f"[{self.done}/{self.total}] {training.cell.stage}/{training.cell.name}: {outcome}, "
                 f"{training.seconds:.0f} s{self._left()}",
@@ -163,9 +156,9 @@ class _Run:
         if not self.seconds and self.waiting:
             _refuse_alike(self.failures, len(self.waiting))
 
-    def _outcome(self, training: _Training, stopped: bool) -> str:
+    def _outcome(self, training: Started, code: int, stopped: bool) -> str:
         results = training.cell.results()
-        if training.process.returncode == 0 and results is not None:
+        if code == 0 and results is not None:
             for checkpoint in checkpoints(training.cell.folder):
                 rmtree(checkpoint)
             self.seconds.append(training.seconds)
@@ -174,7 +167,7 @@ class _Run:
             return ", ".join(scores)
         if stopped:
             return "stopped"
-        self.failures.append(Failure(training.cell, training.process.returncode))
+        self.failures.append(Failure(training.cell, code))
         return "failed"
 
     def show(self) -> None:
@@ -186,7 +179,8 @@ class _Run:
         """End what still runs, which is so after an error of this process alone."""
         for training in self.running:
             training.end(signal.SIGTERM)
-            training.process.wait()
+        while any(training.code() is None for training in self.running):
+            time.sleep(POLL_SECONDS)
 
     def _left(self) -> str:
         running = [training.seconds for training in self.running]
@@ -237,66 +231,6 @@ def time_left(
     return ready[-1]
 
 
-def starts(cell: Cell) -> int:
-    """Number of times that a training was started. It is above 1 where the training was taken up again."""
-    path = cell.folder / LOG_NAME
-    if not path.exists():
-        return 0
-    return path.read_text(encoding="utf-8", errors="replace").count(_STARTED)
-
-
-@dataclass
-class _Training:
-    cell: Cell
-    process: subprocess.Popen[bytes]
-    started: float
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.started
-
-    def end(self, number: signal.Signals) -> None:
-        if self.process.poll() is not None:
-            return
-        if number == signal.SIGKILL:
-            os.killpg(self.process.pid, number)  # it may have processes that read data
-        else:
-            self.process.send_signal(number)
-
-
-def _start(cell: Cell, program: Sequence[str], jobs: int, lock: int) -> _Training:
-    environment = dict(os.environ)
-    if jobs > 1:
-        environment["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // jobs))
-    token = cell.config.get("hub_token")
-    if token is not None:  # it goes into no file
-        keep_out(str(token))
-        environment["HF_TOKEN"] = str(token)
-    with writing(cell.folder), _log(cell) as log:
-        write_config(cell.folder / CONFIG_NAME, cell.config)
-        log.write(f"{_STARTED} {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
-        log.flush()
-        process = subprocess.Popen(
-            [
-                *(*program, cell.command, str(cell.folder / CONFIG_NAME)),
-                *cell.training.options,
-                *("--resume_from_checkpoint", "true"),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            pass_fds=(lock,),
-            start_new_session=True,  # a Ctrl-C of the terminal reaches this process alone, which passes it on
-        )
-    return _Training(cell, process, time.monotonic())
-
-
-def _log(cell: Cell) -> IO[bytes]:
-    cell.folder.mkdir(parents=True, exist_ok=True)
-    return (cell.folder / LOG_NAME).open("ab")
-
-
 @contextmanager
 def _caught() -> Iterator[list[int]]:
     """Collect the signals that ask to stop, but for those that this process ignores, as under nohup."""
@@ -318,12 +252,3 @@ def _left(seconds: float | None) -> str:
         return ""
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"; {f'{hours} h ' if hours else ''}{minutes} min left"
-
-
-def _last_words(log: Path) -> str:
-    """The sentence with which a script refused or broke off, else the last line."""
-    lines = [
-        line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line
-    ]
-    errors = [line for line in lines if line.startswith("error: ")]
-    return (errors or lines or [""])[-1]

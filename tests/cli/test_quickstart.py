@@ -142,7 +142,7 @@ time.sleep(60)
 """
 PARENT = """
 import sys
-from itrd_nlp.cli.children import finished
+from itrd_nlp.training.children import finished
 print(finished([sys.executable, "-c", sys.argv[1]]), flush=True)
 """
 
@@ -172,7 +172,7 @@ def test_the_first_signal_asks_the_training_to_leave_and_the_second_one_ends_it(
 
 
 def test_a_signal_of_the_terminal_does_not_reach_the_training_by_itself() -> None:
-    code = "import os, sys; from itrd_nlp.cli.children import finished; "
+    code = "import os, sys; from itrd_nlp.training.children import finished; "
     code += "finished([sys.executable, '-c', 'import os; print(os.getsid(0))'], os.environ)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(out.stdout) != os.getsid(0)

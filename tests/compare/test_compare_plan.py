@@ -17,6 +17,7 @@ from itrd_nlp.cli import parser
 from itrd_nlp.cli.comparison import setting_of
 from itrd_nlp.compare.arguments import CompareArguments
 from itrd_nlp.compare.comparison import choose
+from itrd_nlp.compare.launching import LocalProcesses
 from itrd_nlp.compare.plan import TUNABLE, Plan, write_config
 from itrd_nlp.compare.runner import run_cells, time_left
 from itrd_nlp.errors import UserError
@@ -226,7 +227,8 @@ def test_a_token_of_the_base_is_in_no_file_and_reaches_the_training(
     code = "import os, hashlib; print(hashlib.sha256(os.environ['HF_TOKEN'].encode()).hexdigest())"
     program = [sys.executable, "-c", code]
     lock = os.open("base.yaml", os.O_RDONLY)
-    run_cells([cell], program=program, jobs=1, lock=lock, console=Console(quiet=True))
+    launcher = LocalProcesses(program, lock)
+    run_cells([cell], launcher=launcher, jobs=1, console=Console(quiet=True))
     os.close(lock)
     assert hashlib.sha256(token.encode()).hexdigest() in (cell.folder / "train.log").read_text()
     assert (cell.folder / "config.yaml").is_file()

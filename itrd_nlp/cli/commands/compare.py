@@ -1,6 +1,7 @@
 """Train several methods under one budget and compare them: tables, intervals, figures.
 
     python scripts/compare.py configs/compare/minilm_subset.yaml [--jobs 2] [--output_dir DIR]
+    itrd-nlp compare minilm_subset --submit slurm --slurm_partition gpu --slurm_gpus 1 --jobs 20
 
 The YAML names a config of train_squad.py, which all share, from the current folder or from its own, and what each
 method changes of the objective. What is finished is skipped, what was interrupted is taken up again: after a stop, give
@@ -13,12 +14,12 @@ from pathlib import Path
 from itrd_nlp.cli.local_paths import check_local_paths
 from itrd_nlp.cli.parser import parse
 from itrd_nlp.cli.process import command_line
-from itrd_nlp.compare.arguments import CompareArguments
+from itrd_nlp.compare.arguments import CompareArguments, SubmitArguments
 from itrd_nlp.training.yaml_files import read_config
 
 
 def main() -> None:
-    (args,) = parse([CompareArguments], description=__doc__)
+    args, submit = parse([CompareArguments, SubmitArguments], description=__doc__)
     if not args.tables_only and Path(args.base).is_file():
         check_local_paths(read_config(args.base).values)
     from rich.console import Console
@@ -29,7 +30,7 @@ def main() -> None:
 
     program = [sys.executable, "-m", "itrd_nlp"]
     try:
-        outcome = compare(args, program, setting_of(args.task), Console())
+        outcome = compare(args, program, setting_of(args.task), Console(), submit)
     except Stopped as stop:
         print(f"stopped by {stop}. To go on: {command_line()}", file=sys.stderr)
         sys.exit(128 + stop.signum)

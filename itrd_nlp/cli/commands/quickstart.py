@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from itrd_nlp.cli.children import finished
 from itrd_nlp.cli.parser import parse
 from itrd_nlp.cli.process import command_line
 from itrd_nlp.files import open_file
 from itrd_nlp.tasks.offline_assets import ASSETS, fetch
+from itrd_nlp.training.children import finished
 from itrd_nlp.training.ranges import COUNT
 from itrd_nlp.training.roles import Metadata
 from itrd_nlp.training.targets import check_writable
