@@ -169,7 +169,7 @@ class DistillationModel(nn.Module):
         batch, labels = inputs, inputs.get("labels")
         if losses is not None:
             inputs = {name: value for name, value in inputs.items() if name != "labels"}
-        positions = {
+        positions: dict[str, Tensor] = {
             name: inputs.pop(name)
             for name in ("start_positions", "end_positions")
             if name in inputs

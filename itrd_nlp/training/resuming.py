@@ -134,8 +134,7 @@ class ResumingTrainer(FreshModelTrainer):
                 "CPUs have instructions for bf16; set bf16 to false, or emulate_bf16 to true."
             )
         holder = [self.identity() if self.args.process_index == 0 else None]
-        agreed: dict[str, Any] | None = broadcast_object_list(holder)[0]
-        assert agreed is not None
+        agreed: dict[str, Any] = broadcast_object_list(holder)[0]
         return agreed
 
     def _check_identity(self, checkpoint: Path) -> None:
