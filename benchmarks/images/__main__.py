@@ -3,11 +3,12 @@
     python -m benchmarks.images benchmarks/images/digits.yaml
 
 Teacher and students run through `ITRDTrainer`, which trains a teacher, too, if no term needs one. The record has the
-accuracy of each seed, and the difference of each method from the first one with its interval over the seeds.
+accuracy of each seed, and the difference of each method from each before it with its interval over the seeds.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 import tempfile
 from pathlib import Path
@@ -24,6 +25,7 @@ from itrd_nlp.compare.statistics import mean_and_deviation
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.trainer import ITRDTrainer
 from itrd_nlp.files import write_json
+from itrd_nlp.models.low_bits import megabytes
 from itrd_nlp.training.results import environment
 
 ROOT = Path(__file__).parents[2]
@@ -148,12 +150,14 @@ def main(path: str) -> None:
     scores: dict[str, Any] = {}
     if not isinstance(config["teacher"], str):
         scores["teacher"] = train(teacher, None, data, ALONE, training, 0)
+    sizes = {"teacher": megabytes(teacher)}
     for method, objective in config["methods"].items():
         scores[method] = []
         for seed in config["seeds"]:
             student = network(config["student"], classes, seed, trained=False)
             scores[method].append(train(student, teacher, data, objective, training, seed))
             print(method, seed, scores[method][-1], flush=True)
+        sizes[method] = megabytes(student)
     folder = ROOT / "docs" / "results" / name
     folder.mkdir(parents=True, exist_ok=True)
     write_json(
@@ -165,18 +169,18 @@ def main(path: str) -> None:
             "train": len(train_rows),
             "test": len(test_rows),
             "accuracy": scores,
+            "megabytes": sizes,
             "differences": _differences(scores, list(config["methods"])),
         },
     )
 
 
 def _differences(scores: dict[str, Any], methods: list[str]) -> dict[str, Any]:
-    """Mean difference of each method from the first one, seed by seed, with its 95% interval of Student's t."""
+    """Mean difference of each method from each before it, seed by seed, with its 95% interval of Student's t."""
     from scipy.stats import t
 
-    first, *others = methods
     found: dict[str, Any] = {}
-    for method in others:
+    for first, method in itertools.combinations(methods, 2):
         values = [b - a for a, b in zip(scores[first], scores[method], strict=True)]
         (mean, deviation), spread = mean_and_deviation(values), None
         if len(values) > 1:

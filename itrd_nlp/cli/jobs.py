@@ -20,6 +20,7 @@ from itrd_nlp.distillation.options import (
     LayerOptions,
     LossWeights,
     SampleOptions,
+    StudentOptions,
     TeacherOptions,
 )
 from itrd_nlp.errors import UserError
@@ -36,7 +37,7 @@ from itrd_nlp.training.yaml_files import read_config
 if TYPE_CHECKING:
     from itrd_nlp.tasks.task import Task
 
-OBJECTIVE = (LossWeights, LayerOptions, SampleOptions, TeacherOptions)
+OBJECTIVE = (LossWeights, LayerOptions, SampleOptions, StudentOptions, TeacherOptions)
 """The groups of `ITRDTrainingArguments` that transformers does not have."""
 
 

@@ -16,6 +16,7 @@ from itrd_nlp.distillation.options import (
     LayerOptions,
     LossWeights,
     SampleOptions,
+    StudentOptions,
     TeacherOptions,
 )
 from itrd_nlp.distillation.peer_losses import parsed_peer_losses
@@ -30,7 +31,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class ITRDTrainingArguments(
-    TeacherOptions, SampleOptions, LayerOptions, LossWeights, FineTuningArguments
+    TeacherOptions,
+    StudentOptions,
+    SampleOptions,
+    LayerOptions,
+    LossWeights,
+    FineTuningArguments,
 ):
     """`FineTuningArguments`, and the weights and shapes of the objective.
 
@@ -92,6 +98,11 @@ class ITRDTrainingArguments(
             raise UserError(
                 f"hidden_share is {self.hidden_share}, but under FSDP and DeepSpeed no gradient of a single state can "
                 "be measured; set it to 0."
+            )
+        if self.weight_bits > 0 and (self.fsdp or self.deepspeed or launched):
+            raise UserError(
+                f"weight_bits is {self.weight_bits}, but FSDP and DeepSpeed write a checkpoint from their own parts of "
+                "the weights, which are not rounded; set it to 0."
             )
         if self.mi_gather and self.mi_view == "sequence":
             raise UserError(

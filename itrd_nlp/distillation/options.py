@@ -130,6 +130,21 @@ class LossWeights:
 
 
 @dataclass
+class StudentOptions:
+    """The numbers that the student's weights are made of."""
+
+    weight_bits: int = field(
+        default=0,
+        metadata=Metadata(
+            role=Role.OBJECTIVE,
+            range=Range(least=0, most=8, whole=True),
+            help="Train the linear layers and convolutions of the student's repeated layers with weights of so many "
+            "bits, from 1 to 8. Embeddings and head stay in fp32. 0: all weights are floating-point numbers.",
+        ),
+    )
+
+
+@dataclass
 class LayerOptions:
     """The layers that learn from each other."""
 

@@ -18,6 +18,7 @@ from itrd_nlp.distillation.compatibility import Access, plan
 from itrd_nlp.distillation.model import DistillationModel
 from itrd_nlp.distillation.objective import ITRDObjective
 from itrd_nlp.errors import UserError
+from itrd_nlp.models.low_bits import train_in_few_bits
 from itrd_nlp.models.peft_adapters import check_adapters, has_adapters
 from itrd_nlp.models.quantised import is_quantised
 
@@ -95,13 +96,14 @@ def with_objective(
 
 
 def prepare_student(student: PreTrainedModel, args: ITRDTrainingArguments) -> None:
-    """Refuse a student that cannot be trained or saved, and give it weights in fp32.
+    """Refuse a student that cannot be trained or saved, and give it weights in fp32, which it may read in few bits.
 
     Updates are smaller than the steps between numbers of 16 bits, so weights of 16 bits would not learn. bf16 and fp16
     of the arguments compute in 16 bits and keep the weights in 32.
 
     Raises:
-        UserError: the student is quantised, or has adapters that do not save all it trains or are to be pushed.
+        UserError: the student is quantised, or has adapters that do not save all it trains or are to be pushed; or
+            ``weight_bits`` finds no layer.
     """
     if is_quantised(student):
         raise UserError(
@@ -110,6 +112,11 @@ def prepare_student(student: PreTrainedModel, args: ITRDTrainingArguments) -> No
         )
     if has_adapters(student):
         check_adapters(student)
+        if args.weight_bits > 0:
+            raise UserError(
+                f"weight_bits is {args.weight_bits}, but the student has adapters, which leave its own weights as they "
+                "are; set it to 0."
+            )
         if args.push_to_hub:
             raise UserError(
                 "push_to_hub is true, but the student has adapters and the Hub gets whole models; merge them after "
@@ -123,6 +130,8 @@ def prepare_student(student: PreTrainedModel, args: ITRDTrainingArguments) -> No
             names,
         )
         student.float()
+    if args.weight_bits > 0:
+        train_in_few_bits(student, args.weight_bits)
 
 
 def frozen(teacher: nn.Module, args: ITRDTrainingArguments) -> nn.Module:

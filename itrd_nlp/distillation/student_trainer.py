@@ -12,6 +12,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from itrd_nlp.distillation.model import DistillationModel
 from itrd_nlp.errors import UserError
+from itrd_nlp.models.low_bits import low_bit_weights, rounded_state
 from itrd_nlp.models.peft_adapters import has_adapters, load_adapters
 from itrd_nlp.publish.hub_trainer import HubTrainer
 from itrd_nlp.training.arguments import output_folder
@@ -19,11 +20,15 @@ from itrd_nlp.training.checkpoints import own_names
 
 OBJECTIVE_WEIGHTS_NAME = "objective.safetensors"
 
+LEARNED_WEIGHTS_NAME = "learned.safetensors"
+"""The weights of a student of few bits as they learn. The weights of the student's own file are rounded."""
+
 
 class StudentTrainer(HubTrainer):
     """A trainer of a `DistillationModel`, which saves and publishes the student alone.
 
-    A checkpoint holds the weights of the objective in a file of their own.
+    A checkpoint holds the weights of the objective in a file of their own. The file of a student of few bits has the
+    rounded weights, so that an ordinary model computes the same, and the unrounded ones are in a third file.
     """
 
     @property
@@ -68,6 +73,8 @@ class StudentTrainer(HubTrainer):
                 for name, value in state_dict.items()
                 if name.startswith(prefix)
             }
+        if self._reads_few_bits():
+            state_dict = rounded_state(self.student)
         with own_names(self.student):
             self.student.save_pretrained(folder, state_dict=state_dict)
         tokenizer = self.processing_class or getattr(self.data_collator, "tokenizer", None)
@@ -82,6 +89,12 @@ class StudentTrainer(HubTrainer):
         if self.args.should_save:
             # Not save_file: a loss of one's own may share tensors.
             safetensors.torch.save_model(objective, str(Path(output_dir) / OBJECTIVE_WEIGHTS_NAME))
+        if self.args.should_save and self._reads_few_bits():
+            learned = {
+                name: layer.weight.detach().contiguous()
+                for name, layer in low_bit_weights(self.student)
+            }
+            safetensors.torch.save_file(learned, str(Path(output_dir) / LEARNED_WEIGHTS_NAME))
 
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: nn.Module | None = None
@@ -89,23 +102,34 @@ class StudentTrainer(HubTrainer):
         if self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
-            self._load_weights(
-                Path(resume_from_checkpoint), [SAFE_WEIGHTS_NAME, OBJECTIVE_WEIGHTS_NAME]
-            )
+            self._load_weights(Path(resume_from_checkpoint), self._names_of_weights())
 
     def _load_best_model(self) -> None:
         if self.is_fsdp_enabled:
             super()._load_best_model()
             return
         best = self._checked_best_checkpoint()
-        names = [SAFE_WEIGHTS_NAME]
-        if not self.args.save_only_model:  # then a checkpoint has only what is published
-            names.append(OBJECTIVE_WEIGHTS_NAME)
-        self._load_weights(best, names)
+        # With save_only_model a checkpoint has only what is published.
+        self._load_weights(
+            best, [SAFE_WEIGHTS_NAME] if self.args.save_only_model else self._names_of_weights()
+        )
+
+    def _names_of_weights(self) -> list[str]:
+        """Return the files of a checkpoint that hold weights, in the order in which they are loaded."""
+        names = [SAFE_WEIGHTS_NAME, OBJECTIVE_WEIGHTS_NAME]
+        return [*names, LEARNED_WEIGHTS_NAME] if self._reads_few_bits() else names
+
+    def _reads_few_bits(self) -> bool:
+        """Tell whether the student's layers read rounded weights (``weight_bits``)."""
+        return next(low_bit_weights(self.student), None) is not None
 
     def _load_weights(self, checkpoint: Path, names: list[str]) -> None:
         model = self._distillation_model()
-        modules = {SAFE_WEIGHTS_NAME: model.student, OBJECTIVE_WEIGHTS_NAME: model.objective}
+        modules = {
+            SAFE_WEIGHTS_NAME: model.student,
+            OBJECTIVE_WEIGHTS_NAME: model.objective,
+            LEARNED_WEIGHTS_NAME: model.student,
+        }
         for name in names:
             if name == SAFE_WEIGHTS_NAME and has_adapters(model.student):
                 load_adapters(model.student, checkpoint)
@@ -117,4 +141,5 @@ class StudentTrainer(HubTrainer):
                     f"(they are folders named {PREFIX_CHECKPOINT_DIR}-STEP)."
                 )
             # The CPU reads the file, and the values are copied to the device.
-            safetensors.torch.load_model(modules[name], path)
+            strict = name != LEARNED_WEIGHTS_NAME  # it holds a part of the student
+            safetensors.torch.load_model(modules[name], path, strict=strict)

@@ -42,7 +42,13 @@ from itrd_nlp.training.results import size
 
 __all__ = ["OBJECTIVE_WEIGHTS_NAME", "ITRDTrainer"]
 
-_LATER_ARGUMENTS = ("peer_losses", "warm_start_ratio", "fade_ratio", "hidden_share")
+_LATER_ARGUMENTS = (
+    "peer_losses",
+    "warm_start_ratio",
+    "fade_ratio",
+    "hidden_share",
+    "weight_bits",
+)
 
 
 class ITRDTrainer(StudentTrainer):

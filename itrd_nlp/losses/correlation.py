@@ -62,9 +62,7 @@ def correlation_loss(
         unbiased: divide the variances by ``n - 1`` and the products by ``n``, as the official code and algorithm 1 do.
             (Line 18 of the algorithm means the normalised representations.) A perfect match then gives
             ``v_i = (n - 1) / n``. Default: divide both by ``n``.
-        log: take the logarithm of eq. 6. It divides the gradient by the sum, so that the gradient does not fall while
-            the sum does. Without it the loss is the sum itself, from 0 for a perfect match to ``d * 2^(2 alpha)``, and
-            uncorrelated features give ``d``. Default: true.
+        log: take the logarithm of eq. 6. Without it the loss is the sum, from 0 for a perfect match. Default: true.
         reduce: a differentiable function that sums a tensor over all processes. With it the statistics are those of
             the global batch. The loss calls it twice, for all groups together, and exchanges only per-feature sums.
             A group must mean the same on every process: layer pairs do, sequences do not. Every process must call the
