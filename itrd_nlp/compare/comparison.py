@@ -22,13 +22,12 @@ from itrd_nlp.compare.records import (
     Record,
     Scores,
     collect,
-    data_arguments,
     has_sources,
     read_records,
     write_records,
 )
 from itrd_nlp.compare.runner import Failure, Stopped, run_cells
-from itrd_nlp.compare.setting import Setting
+from itrd_nlp.compare.setting import Setting, data_arguments
 from itrd_nlp.compare.tables import summarise, write_tables
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import open_file, writing
@@ -115,11 +114,13 @@ def _check_folder(folder: Path, setting: Setting, base: Mapping[str, Any]) -> No
 
     Each training checks its own folder in the same way.
     """
-    figures = (f"{setting.task.main_metric}_cost", f"{setting.task.main_metric}_depth", "curves")
+    figures = [
+        f"{figure}.{kind}" for figure in ("*_cost", "*_depth", "curves") for kind in ("svg", "png")
+    ]
     check_target_folder(
         folder,
         option="output_dir",
-        written=(RECORDS_NAME, SCORES_NAME, "table.*", *(f"{name}.*" for name in figures)),
+        written=(RECORDS_NAME, SCORES_NAME, "table.*", *figures),
         ours=lambda path: any((path / name).exists() for name in (LOCK_NAME, "cells", SCORES_NAME)),
         inputs=[v for k, v in base.items() if k in ("teacher", "student") or k.endswith("_file")],
     )
@@ -138,7 +139,7 @@ def check_inputs(setting: Setting, cells: Sequence[Cell]) -> None:
     waiting = [cell for cell in cells if cell.results() is None]
     for name in dict.fromkeys(str(cell.config.get("teacher")) for cell in waiting):
         check_model_folder(name, "teacher")
-    data = [data_arguments(cell, setting.task) for cell in waiting]
+    data = [data_arguments(cell.config, setting.task) for cell in waiting]
     for name in dict.fromkeys(
         value for args in data for key, value in vars(args).items() if key.endswith("_file")
     ):
@@ -193,9 +194,8 @@ def _publish(
     records: Sequence[Record],
     scores: Scores,
 ) -> str | None:
-    rows = summarise(
-        records, scores, reference=args.reference, main_metric=setting.task.main_metric
-    )
+    main = records[0].get("main_metric") or setting.task.main_metric
+    rows = summarise(records, scores, reference=args.reference, main_metric=main)
     if not rows:
         return None
     with writing(folder):

@@ -110,7 +110,6 @@ class Plan:
     def __init__(self, args: CompareArguments, setting: Setting) -> None:
         self.args = args
         self.setting = setting
-        self._check_table()
         if not Path(args.base).is_file():
             raise UserError(
                 f"base {args.base} does not exist, but must be a config of {setting.itrd.command}."
@@ -130,6 +129,7 @@ class Plan:
                         f"student {student} sets {name}, but the comparison sets that itself."
                     )
         self._check_values()
+        self._check_table()
 
     def nothing_chosen(self) -> Choice:
         """The choice where there is no search."""
@@ -234,7 +234,9 @@ class Plan:
         return self.setting.textbrewer
 
     def _check_table(self) -> None:
-        columns = [*COLUMNS, *self.setting.task.metrics]
+        columns = [*COLUMNS]
+        if self.args.table:
+            columns += self.setting.measures(self.base).headings
         for name in self.args.table:
             if name not in columns:
                 raise UserError(f"table names {name!r}, but its columns are {', '.join(columns)}.")

@@ -6,7 +6,6 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from itrd_nlp.compare.launching import starts
 from itrd_nlp.compare.plan import Cell
-from itrd_nlp.compare.setting import ComparedTask
+from itrd_nlp.compare.setting import ComparedTask, data_arguments
 from itrd_nlp.compare.tables import SOURCES
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import (
@@ -66,6 +65,7 @@ class StoredRecord(BaseModel):
     train_seconds: Finite | None
     cost: Finite | None
     curves: dict[str, list[tuple[int, Finite]]]
+    main_metric: str | None = None  # files of earlier versions lack it
     questions: int | None = None
     rows: int | None = None
 
@@ -99,21 +99,23 @@ def collect(
         results = cell.results()
         if results is None:
             continue
-        records.append(_record(cell, results, task, seconds.get((cell.student, cell.method))))
+        args = data_arguments(cell.config, task)
+        main = task(args).measures.main
+        records.append(_record(cell, results, main, seconds.get((cell.student, cell.method))))
         if cell.stage == "cells":
             answers = read_json(cell.folder / ANALYSIS_NAME / PREDICTIONS_NAME)
-            for name, values in task.scores(data_arguments(cell, task), answers).items():
+            for name, values in task.scores(args, answers).items():
                 _check(cell, name, 100 * values.mean(), results)
-                exact = name != task.main_metric and np.isin(values, (0, 1)).all()
+                exact = name != main and np.isin(values, (0, 1)).all()
                 scores[f"{cell.name}/{name}"] = values.astype(np.uint8 if exact else np.float16)
             if f"{cell.student}/{SOURCES}" not in scores:
-                sources = task.sources(data_arguments(cell, task))
+                sources = task.sources(args)
                 if sources is not None:
                     scores[f"{cell.student}/{SOURCES}"] = sources.astype(np.int32)
     return records, scores
 
 
-def _record(cell: Cell, results: RunRecord, task: type[ComparedTask], cost: float | None) -> Record:
+def _record(cell: Cell, results: RunRecord, main: str, cost: float | None) -> Record:
     """The record of one training, as a line of the file holds it."""
     stored = results.as_json()
     analysis = cell.folder / ANALYSIS_NAME
@@ -129,10 +131,11 @@ def _record(cell: Cell, results: RunRecord, task: type[ComparedTask], cost: floa
         "seed": cell.config["seed"],
         "overrides": cell.overrides,
         **{name: stored[name] for name in (*results.metrics, *RESULTS) if name in stored},
+        "main_metric": main,
         "train_seconds": results.train_seconds if whole else None,
         "cost": cost,
         "predictions_sha256": hashlib.sha256(answers).hexdigest(),
-        "curves": _curves(analysis / HISTORY_NAME, ("task", f"eval_{task.main_metric}")),
+        "curves": _curves(analysis / HISTORY_NAME, ("task", f"eval_{main}")),
     }
 
 
@@ -182,12 +185,6 @@ def read_records(folder: Path) -> tuple[list[Record], Scores]:
                 f"{folder / SCORES_NAME} has no scores of {record['name']}, which {path} names."
             )
     return records, scores
-
-
-def data_arguments(cell: Cell, task: type[ComparedTask]) -> Any:
-    """The arguments of the data of a training, an instance of `ComparedTask.arguments`."""
-    names = {f.name for f in fields(task.arguments)}
-    return task.arguments(**{n: value for n, value in cell.config.items() if n in names})
 
 
 def _seconds_a_step(cell: Cell) -> float | None:

@@ -17,8 +17,26 @@ Parse = Callable[[Sequence[type], Sequence[str]], Any]
 """Fills dataclasses from arguments of a command line, as `itrd_nlp.cli.parser.parse` does."""
 
 
+class Measures(Protocol):
+    """The metrics on some data; see `itrd_nlp.tasks.task.Measures`."""
+
+    @property
+    def headings(self) -> Mapping[str, str]:
+        """Name of a metric to its heading in tables."""
+
+    @property
+    def main(self) -> str:
+        """The metric by which methods are compared."""
+
+
 class ComparedTask(Protocol):
     """The part of a task that a comparison uses; see `itrd_nlp.tasks.task.Task`."""
+
+    def __init__(self, args: Any) -> None: ...
+
+    @property
+    def measures(self) -> Measures:
+        """The metrics on the data of the arguments."""
 
     name: ClassVar[str]
     arguments: ClassVar[type]
@@ -33,6 +51,12 @@ class ComparedTask(Protocol):
     @classmethod
     def sources(cls, args: Any) -> NDArray[Any] | None:
         """The number of the source of every example."""
+
+
+def data_arguments(config: Mapping[str, Any], task: type[ComparedTask]) -> Any:
+    """The arguments of the data in the config of a training, an instance of `ComparedTask.arguments`."""
+    names = {f.name for f in fields(task.arguments)}
+    return task.arguments(**{n: value for n, value in config.items() if n in names})
 
 
 @dataclass(frozen=True)
@@ -65,6 +89,14 @@ class Setting:
     itrd: Training
     textbrewer: Training | None
     parse: Parse
+
+    def measures(self, config: Mapping[str, Any]) -> Measures:
+        """The metrics on the data of a config.
+
+        Raises:
+            UserError: the data cannot be read.
+        """
+        return self.task(data_arguments(config, self.task)).measures
 
     @cached_property
     def options(self) -> frozenset[str]:

@@ -34,6 +34,7 @@ def load_model(
     head: type[Any],
     dropout: float | None = None,
     labels: Sequence[str] | None = None,
+    problem_type: str | None = None,
 ) -> PreTrainedModel:
     """Load an encoder with a head, in fp32.
 
@@ -48,9 +49,7 @@ def load_model(
         head: a class of transformers such as ``AutoModelForTokenClassification``.
         dropout: new dropout of hidden states and attention, from 0 to 1. Default: the dropout of the configuration.
         labels: names of the classes of a new head. Default: the labels of the configuration.
-
-    Returns:
-        The model.
+        problem_type: likewise of a new head, such as ``regression``. Default: that of the configuration.
 
     Raises:
         UserError: the model does not exist or is a damaged checkpoint, the architecture has no such head, or the
@@ -64,6 +63,8 @@ def load_model(
             set_dropout(config, dropout)
         if labels is not None:
             set_labels(config, labels)
+        if problem_type is not None:
+            config.problem_type = problem_type
         model: PreTrainedModel
         model, info = head.from_pretrained(
             name,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from datasets import Dataset
 from numpy.typing import NDArray
@@ -27,6 +27,18 @@ from itrd_nlp.training.record import DataRecord, RunRecord
 
 Answers = dict[str, Any]
 """Id of an example to a model's answer, as JSON stores it."""
+
+
+class Measures(NamedTuple):
+    """The metrics of some data.
+
+    Attributes:
+        headings: name of a metric to its heading in tables.
+        main: the metric by which methods are compared.
+    """
+
+    headings: Mapping[str, str]
+    main: str
 
 
 class Judge(Protocol):
@@ -137,7 +149,7 @@ class Task(ABC):
         name: on the command line, in configs and in records.
         arguments: dataclass of the data.
         answer_arguments: dataclass of what a prediction may be asked for.
-        metrics: name of a metric to its heading in tables.
+        metrics: name of a metric to its heading in tables; see `measures`.
         main_metric: the metric by which methods are compared. It is the mean of `scores` over the examples.
         heads: ends of the classes of transformers that have the task's heads.
         page: how card, Hub and report show the task.
@@ -166,6 +178,11 @@ class Task(ABC):
         return [str(value) for value in values if value is not None]
 
     @property
+    def measures(self) -> Measures:
+        """The metrics on these data: those of the class, where all data of the task have the same."""
+        return Measures(self.metrics, self.main_metric)
+
+    @property
     @abstractmethod
     def head(self) -> type:
         """The class of transformers that loads a model with the head, such as ``AutoModelForTokenClassification``."""
@@ -173,6 +190,11 @@ class Task(ABC):
     @property
     def labels(self) -> list[str] | None:
         """The labels of a new head; None where the head has none."""
+        return None
+
+    @property
+    def problem_type(self) -> str | None:
+        """The ``problem_type`` of a new head, by which transformers chooses the loss; None: it follows from labels."""
         return None
 
     def check_fine_tuning(self) -> None:  # noqa: B027
@@ -212,7 +234,7 @@ class Task(ABC):
 
     def metrics_of(self, data: TaskData) -> Mapping[str, str]:
         """Every metric of these data, `metrics` first: data may have some that others of the task do not have."""
-        return self.metrics
+        return self.measures.headings
 
     def settle(
         self, data: TaskData, config: Any, predict: Callable[[Dataset], Any], *, trained: bool
@@ -248,8 +270,9 @@ class Task(ABC):
             answers: of one model. An example that has none scores 0.
 
         Returns:
-            Name of a metric to ``(examples,)`` numbers from 0 to 1. `main_metric` is among them. A metric that is no
-            mean over examples may be left out.
+            Name of a metric to ``(examples,)`` numbers, 1 for 100 percent, whose mean is the metric. The main one is
+            among them; others may be left out. Of a metric that is no mean, such as a correlation, a number is the
+            metric plus the influence of the example.
         """
 
     @classmethod

@@ -1,9 +1,10 @@
-"""Make two classification data sets of SQuAD 1.1, as JSON lines.
+"""Make three classification data sets of SQuAD 1.1, as JSON lines.
 
     python scripts/make_classification_data.py --output_dir assets/classification
 
 sentences-{train,dev}.jsonl: does the sentence hold the answer to the question? punctuation-{train,dev}.jsonl: which
-mark follows a word? Both in the form that train_classifier.py and distil_classifier.py read.
+mark follows a word? names-{train,dev}.jsonl: which words are a name? All in the form that train_classifier.py and
+distil_classifier.py read.
 """
 
 import itertools
@@ -29,7 +30,7 @@ class MakeArguments:
         default="assets/squad/dev-v1.1.json", metadata={"help": "SQuAD 1.1 JSON to evaluate on."}
     )
     output_dir: str = field(
-        default="assets/classification", metadata={"help": "Folder of the four files."}
+        default="assets/classification", metadata={"help": "Folder of the six files."}
     )
     max_samples: int | None = field(
         default=None,
@@ -43,13 +44,14 @@ def main() -> None:
     (args,) = parse([MakeArguments], description=__doc__)
     from tqdm.auto import tqdm
 
-    from itrd_nlp.tasks.classification import punctuation_marks, sentence_pairs
+    from itrd_nlp.tasks.classification import name_spans, punctuation_marks, sentence_pairs
     from itrd_nlp.tasks.question_answering import read_squad
     from itrd_nlp.training.targets import check_target_file, holds_rows
 
     folder = Path(args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    for task, name in itertools.product(("sentences", "punctuation"), ("train", "dev")):
+    sets = {"sentences": sentence_pairs, "punctuation": punctuation_marks, "names": name_spans}
+    for task, name in itertools.product(sets, ("train", "dev")):
         check_target_file(
             folder / f"{task}-{name}.jsonl",
             option="output_dir",
@@ -62,7 +64,7 @@ def main() -> None:
     )
     for split, name, source in sources:
         examples = read_squad(source, split=split, max_samples=args.max_samples).to_list()
-        for task, make in (("sentences", sentence_pairs), ("punctuation", punctuation_marks)):
+        for task, make in sets.items():
             path = folder / f"{task}-{name}.jsonl"
             with writing(path), replacing(path) as file:
                 rows = 0

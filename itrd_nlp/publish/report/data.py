@@ -99,13 +99,12 @@ class Breakdown(BaseModel):
 
     @model_validator(mode="after")
     def _same_scores(self) -> Self:
-        known: set[str] | None = None
+        known: dict[str, set[str]] = {}
         for groups in (self.student, self.teacher or {}):
             for grouping, parts in groups.items():
                 for name, group in parts.items():
                     scores = set(group.scores)
-                    known = scores if known is None else known
-                    for score in known ^ scores:
+                    for score in known.setdefault(grouping, scores) ^ scores:
                         raise ValueError(
                             f"{grouping}.{name} has other scores than the first group: {score}"
                         )

@@ -3,9 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
+from itrd_nlp.errors import UserError
+from itrd_nlp.tasks.classification.glue import GLUE, PRESETS
 from itrd_nlp.training.ranges import COUNT, check_values
 from itrd_nlp.training.roles import Metadata
+
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
+METRICS = {
+    "accuracy": "accuracy",
+    "f1": "F1",
+    "matthews": "Matthews",
+    "positive_f1": "F1 of the positive label",
+    "accuracy_matched": "accuracy, matched",
+    "accuracy_mismatched": "accuracy, mismatched",
+    "micro_f1": "micro F1",
+    "macro_f1": "macro F1",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+    "entity_f1": "entity F1",
+    "entity_precision": "entity precision",
+    "entity_recall": "entity recall",
+}
+"""Name of each metric to its heading in tables."""
 
 
 @dataclass
@@ -17,7 +38,9 @@ class TextArguments:
         metadata={
             "help": 'JSON lines: {"text": ..., "label": ...}, with "text_pair" where there are two texts; or '
             '{"tokens": [...], "labels": [...]} for a label a token, null where none is judged. A label is a string, '
-            "an integer or true or false."
+            'an integer or true or false; "labels" beside a text are labels that may hold together. Or a table (.csv, '
+            ".tsv), columns of tokens and tags (.conll, .iob, .bio, .txt), or a data set of the Hub such as "
+            "nyu-mll/glue."
         },
     )
     validation_file: str | None = field(
@@ -44,9 +67,91 @@ class TextArguments:
             range=COUNT,
         ),
     )
+    glue: str | None = field(
+        default=None,
+        metadata=Metadata(
+            help="A task of GLUE: data of nyu-mll/glue, its columns and its metrics.",
+            choices=list(GLUE),
+        ),
+    )
+    dataset_config: str | None = field(
+        default=None, metadata={"help": "The part of a data set of the Hub, such as cola."}
+    )
+    train_split: str = field(default="train", metadata={"help": "Its split to train on."})
+    validation_splits: list[str] = field(
+        default_factory=lambda: ["validation"],
+        metadata={
+            "help": "Its splits to evaluate on. Of each the first max_eval_samples rows are taken."
+        },
+    )
+    text_column: str | None = field(
+        default=None, metadata={"help": "Column of the texts, or of the tokens. Default: text."}
+    )
+    text_pair_column: str | None = field(
+        default=None, metadata={"help": "Column of the second texts. Default: text_pair, if any."}
+    )
+    label_columns: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Column of the labels. Several columns: one a label, 1 where it holds and 0 where not. Default: "
+            "label, or labels."
+        },
+    )
+    problem_type: str | None = field(
+        default=None,
+        metadata=Metadata(
+            help="regression where labels are numbers to predict; multi_label_classification where a table has cells "
+            "such as red|blue. Default: by the data.",
+            choices=list(PROBLEM_TYPES),
+        ),
+    )
+    metrics: list[str] = field(
+        default_factory=list,
+        metadata=Metadata(
+            help="The metrics; a comparison is by the first one. Default: by the data.",
+            choices=list(METRICS),
+        ),
+    )
+    positive_label: str | None = field(
+        default=None, metadata={"help": "The label of positive_f1, which counts no other."}
+    )
+    label_all_tokens: bool = field(
+        default=False,
+        metadata={
+            "help": "Train on every part of a word. Default: on its first part alone. Judged is the first part."
+        },
+    )
 
     def __post_init__(self) -> None:
         check_values(self)
+        if self.glue is not None:
+            self._fill(PRESETS[self.glue])
+        for name, values in (("metrics", self.metrics), ("label_columns", self.label_columns)):
+            if len(set(values)) < len(values):
+                raise UserError(f"{name} is {values}, but must not have a name twice.")
+        if ("positive_f1" in self.metrics) != (self.positive_label is not None):
+            raise UserError("positive_label and the metric positive_f1 need each other; give both.")
+        if not self.validation_splits:
+            raise UserError("validation_splits is empty, but must have one split at least.")
+
+    def _fill(self, preset: dict[str, Any]) -> None:
+        """Take what a task of GLUE says. A file of its own may take the place of the Hub's data.
+
+        Raises:
+            UserError: an argument contradicts the task.
+        """
+        for name, value in preset.items():
+            default = TextArguments.__dataclass_fields__[name]
+            unset = (
+                default.default_factory() if callable(default.default_factory) else default.default
+            )
+            given = getattr(self, name)
+            if given == unset:
+                setattr(self, name, value)
+            elif given != value and not name.endswith("_file"):
+                raise UserError(
+                    f"{name} is {given!r}, but glue={self.glue} sets it to {value!r}; leave one away."
+                )
 
 
 @dataclass

@@ -1,48 +1,224 @@
-"""Labelled texts or tokens from files with a JSON object a line, and what is wrong with them."""
+"""Labelled texts or tokens from files and data sets, and what is wrong with them."""
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from itrd_nlp.errors import UserError
+from itrd_nlp.errors import UserError, did_you_mean
+from itrd_nlp.files import file_record
 
 # It was declared here, and users import it from here.
 from itrd_nlp.tasks.classification.arguments import TextArguments as TextArguments
-from itrd_nlp.tasks.lines import is_text, read_lines
+from itrd_nlp.tasks.classification.tables import CONLL, TABLES, read_conll, read_table
+from itrd_nlp.tasks.lines import Line, is_text, read_lines
+from itrd_nlp.training.record import DataRecord
 
 Row = dict[str, Any]
+Kind = Literal["label", "labels", "value", "tokens"]
+"""What a row is labelled with: one label, labels that may hold together, a number, or a label a token."""
+
+VALUE = "value"
+"""The name of the only output of a regression."""
+SEPARATOR = "|"
+"""Between the labels in a cell of a table."""
+NEEDS = '"text" and "label", or "tokens" and "labels"'
+_TOKENS, _TAGS = ("tokens",), ("labels", "ner_tags", "tags")
 
 
-def read_rows(path: str | Path, max_samples: int | None = None) -> list[Row]:
-    """Read labelled texts or labelled tokens.
+@dataclass(frozen=True)
+class Columns:
+    """The names of the columns, and how their labels are read.
+
+    Attributes:
+        text: of the texts or tokens; None: ``tokens``, else ``text``.
+        text_pair: of the second texts; None: ``text_pair``, where it is there.
+        labels: of the labels; empty: ``label``, else ``labels``, or ``ner_tags`` and ``tags`` of tokens.
+        problem_type: as in `TextArguments`.
+    """
+
+    text: str | None = None
+    text_pair: str | None = None
+    labels: tuple[str, ...] = ()
+    problem_type: str | None = None
+
+    @classmethod
+    def of(cls, args: TextArguments) -> Columns:
+        """The columns that arguments name."""
+        return cls(
+            args.text_column, args.text_pair_column, tuple(args.label_columns), args.problem_type
+        )
+
+    def among(self, there: Sequence[str], where: str) -> Columns:
+        """The same with the names that a table has.
+
+        Args:
+            there: the columns of the table.
+            where: its name, for the sentence.
+
+        Raises:
+            UserError: a column is missing.
+        """
+        text = self.text or next((name for name in (*_TOKENS, "text") if name in there), "text")
+        usual = _TAGS if text in _TOKENS else ("label", "labels", *_TAGS)
+        labels = self.labels or (next((name for name in usual if name in there), usual[0]),)
+        pair = self.text_pair or ("text_pair" if "text_pair" in there else None)
+        for option, name in (
+            ("text_column", text),
+            ("text_pair_column", pair),
+            *(("label_columns", n) for n in labels),
+        ):
+            if name is not None and name not in there:
+                names = ", ".join(there)
+                ending = did_you_mean(name, there, f"; {option} names one of them.")
+                raise UserError(f"{where}: there is no column {name!r}, but {names}{ending}")
+        return Columns(text, pair, labels, self.problem_type)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The rows that were read.
+
+    Attributes:
+        rows: at least one.
+        names: the labels in the order of a data set that numbers them; None where it does not.
+        record: of the file or the data set.
+    """
+
+    rows: list[Row]
+    names: list[str] | None
+    record: DataRecord
+
+
+def read_source(args: TextArguments, split: Literal["train", "validation"]) -> Source:
+    """Read the rows that arguments ask for, from a file or from a data set of the Hub.
 
     Args:
-        path: a file with a JSON object a line, all of one kind, see `TextArguments`.
+        args: the arguments.
+        split: ``train`` or ``validation``.
+
+    Raises:
+        UserError: the source is not named, cannot be read, or has a row that cannot be used.
+    """
+    train = split == "train"
+    name = args.train_file if train else args.validation_file
+    most = args.max_train_samples if train else args.max_eval_samples
+    if name is None:
+        needed = "training" if train else "evaluation"
+        raise UserError(f"{split}_file is not set, but {needed} needs a file of JSON lines.")
+    if is_file(name):
+        rows = read_rows(name, most, columns=Columns.of(args))
+        return Source(rows, None, DataRecord(**file_record(name, rows=len(rows))))
+    return _read_data_set(args, name, [args.train_split] if train else args.validation_splits, most)
+
+
+def is_file(source: str | Path) -> bool:
+    """Whether a source is a file, or a data set of the Hub or in a folder."""
+    path = Path(source)
+    if path.is_dir():
+        return False
+    named = path.suffix in (".json", ".jsonl", *TABLES, *CONLL) or str(source).count("/") != 1
+    return isinstance(source, Path) or path.exists() or named or path.parent.exists()
+
+
+def _read_data_set(args: TextArguments, name: str, splits: list[str], most: int | None) -> Source:
+    from itrd_nlp.tasks.classification.hub import class_names, hub_lines, read_hub
+
+    rows: list[Row] = []
+    names: list[str] | None = None
+    for split in splits:
+        dataset = read_hub(name, args.dataset_config, split)
+        where = " ".join(filter(None, (name, args.dataset_config, split)))
+        columns = Columns.of(args).among(dataset.column_names, where)
+        wanted = filter(None, (columns.text, columns.text_pair, *columns.labels))
+        lines = hub_lines(dataset, where, list(dict.fromkeys(wanted)))
+        read = rows_of(itertools.islice(lines, most), where, columns)
+        # Only rows of several splits need the name of theirs.
+        rows += read if len(splits) == 1 else [row | {"split": split} for row in read]
+        names = class_names(dataset, columns.labels[0]) if len(columns.labels) == 1 else None
+    facts = {"config": args.dataset_config, "split": "+".join(splits)}
+    known = {key: value for key, value in facts.items() if value is not None}
+    return Source(rows, names, DataRecord(name=name, rows=len(rows), **known))
+
+
+def read_rows(
+    path: str | Path, max_samples: int | None = None, *, columns: Columns | None = None
+) -> list[Row]:
+    """Read labelled texts or labelled tokens from a file.
+
+    Args:
+        path: a file, all of one kind, see `TextArguments`. Its ending says its form: a table (``.csv``, ``.tsv``),
+            tokens with tags (``.conll``, ``.iob``, ``.bio``, ``.txt``), or a JSON object a line.
         max_samples: read this many at most.
+        columns: the names of the columns, where they are not the usual ones.
 
     Returns:
-        Rows with ``text``, ``label`` and perhaps ``text_pair``, or with ``tokens`` and ``labels``. Integers and
-        booleans among the labels are their text in JSON, such as ``1`` or ``true``.
+        Rows with ``text``, perhaps ``text_pair``, and ``label``, a text or a number, or ``labels``, a sorted list of
+        texts; or with ``tokens`` and ``labels``. Integers and booleans among the labels are their text in JSON, such as
+        ``1`` or ``true``.
 
     Raises:
         UserError: names the file, the line and the field that is missing or wrong.
     """
+    columns = columns or Columns()
+    ending = Path(path).suffix
+    lines: Iterable[Line]
+    if ending in TABLES:
+        header, lines = read_table(path)
+        columns = columns.among(header, str(path))
+    elif ending in CONLL:
+        if columns.text or columns.text_pair or columns.labels:
+            raise UserError(
+                f"{path} has columns without names: the first one is the token and the last one its tag; leave "
+                "text_column, text_pair_column and label_columns away."
+            )
+        lines = read_conll(path)
+    else:
+        lines = read_lines(path, needs=NEEDS)
+    return rows_of(itertools.islice(lines, max_samples), str(path), columns)
+
+
+def rows_of(lines: Iterable[Line], source: str, columns: Columns) -> list[Row]:
+    """Check lines of any form, all of one kind.
+
+    Args:
+        lines: of a file or a data set.
+        source: its name, for the sentence.
+        columns: the names of the columns.
+
+    Raises:
+        UserError: names the line and the field that is missing or wrong, or there is no line.
+    """
     rows: list[Row] = []
-    lines = read_lines(path, needs='"text" and "label", or "tokens" and "labels"')
-    for where, row in itertools.islice(lines, max_samples):
-        rows.append(_row(row, where))
-        if is_tokens(rows) != ("tokens" in rows[-1]):
+    for where, row in lines:
+        rows.append(_row(row, where, columns))
+        if kind_of(rows) != kind_of(rows[-1:]):
             raise UserError(
                 f"{where} is of another kind than the lines before; a file holds texts with a "
                 '"label" or "tokens" with "labels", not both.'
+                + (
+                    " A text has one label in all lines, or a list in all."
+                    if not is_tokens(rows)
+                    else ""
+                )
             )
     if not rows:
-        raise UserError(f"{path} holds no row.")
+        raise UserError(f"{source} holds no row.")
     return rows
+
+
+def kind_of(rows: Sequence[Row]) -> Kind:
+    """What rows are labelled with; all are of the kind of the first one."""
+    if is_tokens(rows):
+        return "tokens"
+    if "labels" in rows[0]:
+        return "labels"
+    return "value" if isinstance(rows[0]["label"], float) else "label"
 
 
 def is_tokens(rows: Sequence[Row]) -> bool:
@@ -51,10 +227,13 @@ def is_tokens(rows: Sequence[Row]) -> bool:
 
 
 def label_names(rows: Sequence[Row]) -> list[str]:
-    """The labels that occur, in alphabetical order."""
-    if is_tokens(rows):
-        return sorted({label for row in rows for label in row["labels"] if label is not None})
-    return sorted({row["label"] for row in rows})
+    """The labels that occur, in alphabetical order; `VALUE` alone of numbers."""
+    kind = kind_of(rows)
+    if kind == "value":
+        return [VALUE]
+    if kind == "label":
+        return sorted({row["label"] for row in rows})
+    return sorted({label for row in rows for label in row["labels"] if label is not None})
 
 
 def label_text(label: Any) -> Any:
@@ -67,39 +246,108 @@ def is_words(values: Any) -> bool:
     return isinstance(values, list) and all(map(is_text, values))
 
 
-def _row(row: Row, where: str) -> Row:
-    if "tokens" not in row:
-        return _text_row(row, where)
-    tokens, labels = row["tokens"], row.get("labels")
+def _row(row: Row, where: str, columns: Columns) -> Row:
+    text = columns.text or ("tokens" if "tokens" in row else "text")
+    if text not in _TOKENS and not isinstance(row.get(text), list):
+        return _text_row(row, where, columns, text)
+    usual = next((name for name in _TAGS if name in row), "labels")
+    name = columns.labels[0] if columns.labels else usual
+    tokens, labels = row.get(text), row.get(name)
     if not is_words(tokens) or not tokens:
-        raise UserError(f'{where}: "tokens" must be a list of words, at least one.')
+        raise UserError(f'{where}: "{text}" must be a list of words, at least one.')
+    if columns.problem_type is not None or columns.text_pair is not None:
+        raise UserError(
+            f"{where}: the row has tokens, which have one label each; leave problem_type and text_pair_column away."
+        )
     if not isinstance(labels, list) or len(labels) != len(tokens):
         raise UserError(
-            f'{where}: "labels" must be a list with one label for each of {len(tokens)} tokens.'
+            f'{where}: "{name}" must be a list with one label for each of {len(tokens)} tokens.'
         )
     labels = [label_text(label) for label in labels]
     for label in labels:
-        if label is not None and not (is_text(label) and label.strip()):
+        if label is not None and not _is_label(label):
             raise UserError(
-                f'{where}: {label!r} is among "labels", but each must be a string that is not empty, an integer, '
+                f'{where}: {label!r} is among "{name}", but each must be a string that is not empty, an integer, '
                 "true or false, or null where the token is not judged."
             )
     return {"tokens": tokens, "labels": labels}
 
 
-def _text_row(row: Row, where: str) -> Row:
-    label = label_text(row.get("label"))
-    for name, value, more in (
-        ("text", row.get("text"), ""),
-        ("label", label, ", an integer, true or false"),
-    ):
-        if not (is_text(value) and value.strip()):
-            raise UserError(
-                f'{where}: "{name}" is {value!r}, but must be a string that is not empty{more}.'
-            )
-    kept = {"text": row["text"], "label": label}
-    if row.get("text_pair") is not None:
-        if not is_text(row["text_pair"]):
-            raise UserError(f'{where}: "text_pair" is {row["text_pair"]!r}, but must be a string.')
-        kept["text_pair"] = row["text_pair"]
+def _is_label(label: Any) -> bool:
+    return is_text(label) and bool(label.strip())
+
+
+def _text_row(row: Row, where: str, columns: Columns, text: str) -> Row:
+    value = row.get(text)
+    if not (is_text(value) and value.strip()):
+        raise UserError(f'{where}: "{text}" is {value!r}, but must be a string that is not empty.')
+    kept = {"text": value, **_labels(row, where, columns)}
+    pair = columns.text_pair or "text_pair"
+    if row.get(pair) not in (None, ""):
+        if not is_text(row[pair]):
+            raise UserError(f'{where}: "{pair}" is {row[pair]!r}, but must be a string.')
+        kept["text_pair"] = row[pair]
     return kept
+
+
+def _labels(row: Row, where: str, columns: Columns) -> Row:
+    """The label of a text, under the name that says its kind."""
+    if len(columns.labels) > 1:
+        return {"labels": sorted(_holding(row, where, columns))}
+    usual = "labels" if "labels" in row and "label" not in row else "label"
+    name = columns.labels[0] if columns.labels else usual
+    label, kind = row.get(name), columns.problem_type
+    if kind == "regression":
+        return {"label": _number(label, where, name)}
+    if kind == "multi_label_classification" and isinstance(label, str):
+        label = [part.strip() for part in label.split(SEPARATOR) if part.strip()]
+    if isinstance(label, list) and kind != "single_label_classification":
+        labels = [label_text(one) for one in label]
+        for one in labels:
+            if not _is_label(one):
+                raise UserError(
+                    f'{where}: {one!r} is among "{name}", but each must be a string that is not empty, an integer, '
+                    "true or false."
+                )
+        return {"labels": sorted(set(labels))}
+    if kind == "multi_label_classification":
+        raise UserError(f'{where}: "{name}" is {label!r}, but must be a list of labels.')
+    label = label_text(label)
+    if not _is_label(label):
+        numbers = "; problem_type=regression reads numbers" if isinstance(label, float) else ""
+        raise UserError(
+            f'{where}: "{name}" is {label!r}, but must be a string that is not empty, an integer, true or '
+            f"false{numbers}."
+        )
+    return {"label": label}
+
+
+def _holding(row: Row, where: str, columns: Columns) -> Iterator[str]:
+    """The labels whose own column says that they hold."""
+    if columns.problem_type not in (None, "multi_label_classification"):
+        raise UserError(
+            f"label_columns are {', '.join(columns.labels)}, which are labels that may hold together, but problem_type "
+            f"is {columns.problem_type}."
+        )
+    for name in columns.labels:
+        value = str(label_text(row.get(name))).lower()
+        if value not in ("0", "1", "0.0", "1.0", "true", "false"):
+            raise UserError(
+                f'{where}: "{name}" is {row.get(name)!r}, but must be 0 or 1, because label_columns names several '
+                "columns."
+            )
+        if value in ("1", "1.0", "true"):
+            yield name
+
+
+def _number(label: Any, where: str, name: str) -> float:
+    """A label of a regression."""
+    try:
+        number = math.nan if isinstance(label, bool | None) else float(label)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(
+            f'{where}: "{name}" is {label!r}, but must be a finite number for a regression.'
+        )
+    return number

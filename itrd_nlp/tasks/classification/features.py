@@ -15,7 +15,8 @@ from transformers import (
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import IGNORED
-from itrd_nlp.tasks.classification.data import Row, is_tokens, label_names
+from itrd_nlp.tasks.classification.data import Row, is_tokens, kind_of, label_names
+from itrd_nlp.tasks.classification.entities import inside_tag
 
 PADDED_TO = 8  # batches are as long as a multiple of it
 
@@ -26,6 +27,7 @@ def classification_features(
     label2id: Mapping[str, int],
     *,
     max_length: int = 384,
+    all_parts: bool = False,
 ) -> Dataset:
     """Tokenise labelled texts or tokens.
 
@@ -34,28 +36,36 @@ def classification_features(
         tokenizer: a fast one, where rows have tokens.
         label2id: every label that may occur.
         max_length: tokens of the model at most; what is longer loses its end.
+        all_parts: whether the later parts of a word have its label, too; ``I-`` after ``B-``.
 
     Returns:
-        `input_ids`, what else the tokenizer makes, `length`, and the label: `label`, or `labels` with a label for the
-        first part of each word and -100 (left out) for all else.
+        `input_ids`, what else the tokenizer makes, `length`, and the label. `label` is an id of a label, a number or,
+        for labels that may hold together 1 or 0 for each label of the model. `labels` of tokens has a label for
+        the first part of each word and -100 (left out) for all else.
 
     Raises:
         UserError: a label is not in `label2id`.
     """
+    kind = kind_of(rows)
     unknown = set(label_names(rows)) - label2id.keys()
-    if unknown:
+    if unknown and kind != "value":
         raise UserError(
             f"label {min(unknown)!r} is in the data and not known to the model or the training data, which have "
             f"{', '.join(label2id)}."
         )
     encoded = encode(rows, tokenizer, max_length)
     columns = dict(encoded)
-    if is_tokens(rows):
+    if kind == "tokens":
         columns["labels"] = [
-            _aligned(encoded.word_ids(i), row["labels"], label2id) for i, row in enumerate(rows)
+            _aligned(encoded.word_ids(i), row["labels"], label2id, all_parts)
+            for i, row in enumerate(rows)
         ]
+    elif kind == "labels":
+        columns["label"] = [[float(name in row["labels"]) for name in label2id] for row in rows]
     else:
-        columns["label"] = [label2id[row["label"]] for row in rows]
+        columns["label"] = [
+            row["label"] if kind == "value" else label2id[row["label"]] for row in rows
+        ]
     columns.pop("attention_mask", None)  # the collator's padding makes it
     columns["length"] = [len(ids) for ids in columns["input_ids"]]
     return Dataset.from_dict(columns)
@@ -138,12 +148,20 @@ def longest_input(max_length: int, config: Any) -> int:
 
 
 def _aligned(
-    words: list[int | None], labels: Sequence[str | None], label2id: Mapping[str, int]
+    words: list[int | None],
+    labels: Sequence[str | None],
+    label2id: Mapping[str, int],
+    all_parts: bool,
 ) -> list[int]:
-    """A label for the first part of each word, `IGNORED` for the others, special tokens and words not judged."""
+    """A label for the first part of each word, or for all; `IGNORED` for special tokens and words not judged."""
     aligned = [IGNORED] * len(words)
-    for word, position in first_parts(words).items():
-        label = labels[word]
-        if label is not None:
+    first = first_parts(words)
+    for position, word in enumerate(words):
+        label = None if word is None else labels[word]
+        if word is None or label is None:
+            continue
+        if position == first[word]:
             aligned[position] = label2id[label]
+        elif all_parts:
+            aligned[position] = label2id[inside_tag(label, label2id)]
     return aligned

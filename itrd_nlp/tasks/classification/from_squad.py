@@ -1,12 +1,15 @@
-"""Two classification tasks made of SQuAD, for those who have no other data at hand.
+"""Three classification tasks made of SQuAD, for those who have no other data at hand.
 
 `sentence_pairs` is the idea of QNLI (Wang et al. 2018, GLUE): does this sentence hold the answer to this question?
 `punctuation_marks` puts back what speech recognition leaves out: which mark follows a word?
+`name_spans` are entities: which words of a sentence in lower case are a name?
 """
 
 from __future__ import annotations
 
+import random
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -14,6 +17,7 @@ from itrd_nlp.tasks.classification.data import Row
 
 LABELS = ("answered", "not_answered")
 COMMA, PERIOD, OUTSIDE = "COMMA", "PERIOD", "O"
+NAME = "NAME"
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9])")
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -75,6 +79,41 @@ def punctuation_marks(examples: Iterable[dict[str, Any]]) -> Iterator[Row]:
             for gap in gaps
         ]
         yield {"tokens": [word[0].lower() for word in words], "labels": labels}
+
+
+def name_spans(examples: Iterable[dict[str, Any]], *, seed: int = 0) -> list[Row]:
+    """The words and marks of a sentence in lower case, and which of them are a name; one row a sentence.
+
+    A name is a run of words that the text writes with a capital letter. The first word of a sentence has one always, so
+    it belongs to a name where the same word has a capital more often than not inside of sentences. The tags are
+    ``B-NAME``, ``I-NAME`` and ``O``. Capitals decide, so "German" is a name here, and "the" in "The Hague" is one, too.
+
+    Args:
+        examples: rows of `read_squad`.
+        seed: of the order of the rows, which are drawn over all articles.
+    """
+    contexts = dict.fromkeys(example["context"] for example in examples)
+    sentences = [
+        [word for word in _WORD.findall(text[begin:end])]
+        for text in contexts
+        for begin, end in _sentences(text)
+    ]
+    inside = Counter(word for words in sentences for word in words[1:])
+    rows = []
+    for words in sentences:
+        capitals = [word[0].isupper() for word in words]
+        if words and capitals[0]:
+            first = words[0]
+            capitals[0] = inside[first] > inside[first.lower()]
+        before = [False, *capitals]
+        tags = [
+            (f"I-{NAME}" if earlier else f"B-{NAME}") if capital else OUTSIDE
+            for earlier, capital in zip(before, capitals, strict=False)
+        ]
+        if len(words) > 1:
+            rows.append({"tokens": [word.lower() for word in words], "labels": tags})
+    random.Random(seed).shuffle(rows)
+    return rows
 
 
 def _sentences(text: str) -> Iterator[tuple[int, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -13,7 +13,14 @@ from itrd_nlp.models.loading import check_vocabulary, load_tokenizer, saved_clas
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.classification.arguments import LabelArguments
 from itrd_nlp.tasks.classification.data import is_words
+from itrd_nlp.tasks.classification.entities import are_tags
 from itrd_nlp.tasks.classification.features import encode, first_parts, longest_input
+from itrd_nlp.tasks.classification.found import (
+    Spans,
+    found_entities,
+    label_of_text,
+    words_of_text,
+)
 from itrd_nlp.tasks.lines import Line, Refuse, is_text, read_lines
 from itrd_nlp.tasks.network import answering_network, logits_of
 
@@ -74,6 +81,8 @@ class Labeller:
         self.batch_size = batch_size
         self.longest = longest_input(max_length, self.network.config)
         self.token_head = _labels_tokens(self.network)
+        self.names = [str(name) for _, name in sorted(self.network.config.id2label.items())]
+        self.tags = self.token_head and are_tags(self.names)
 
     def check(self, line: Line) -> None:
         """Refuse a line that the head cannot label.
@@ -81,36 +90,50 @@ class Labeller:
         Raises:
             UserError: names the line and the field.
         """
-        _check(line, self.token_head)
+        _check(line, self.token_head, reads_text=self.tags)
 
     def answer(self, lines: Iterator[Line]) -> Iterator[dict[str, Any]]:
         """The fields of each line and what was found.
 
         Yields:
-            For a text its ``label`` and ``score``, the probability of the label; for tokens ``labels`` and ``scores``,
-            one a token, null where the model has not read the token.
+            For a text its ``label`` and ``score``, its probability; ``labels`` and ``scores`` where several
+            labels may hold together, those with a probability of 1/2 and more; of a regression its ``label``, a number.
+            For tokens ``labels`` and ``scores``, one a token, null where the model has not read the token. A model of
+            entities adds ``entities``, see `itrd_nlp.tasks.classification.found.found_entities`. It reads a text, too,
+            and adds the ``tokens`` that it has read.
         """
         while batch := list(itertools.islice(lines, self.batch_size)):
-            rows = [line.row for line in batch]
-            encoded = encode(rows, self.tokenizer, self.longest, padding=True, return_tensors="pt")
-            probabilities = logits_of(self.network, encoded).softmax(dim=-1)
-            for i, row in enumerate(rows):
-                words = first_parts(encoded.word_ids(i)) if self.token_head else None
-                yield row | self._found(row, probabilities[i], words)
+            for _, group in itertools.groupby(batch, key=lambda line: "tokens" in line.row):
+                yield from self._answer([line.row for line in group])
 
-    def _found(
-        self, row: dict[str, Any], probabilities: Tensor, words: dict[int, int] | None
+    def _answer(self, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The answers to rows that are all texts or all tokens."""
+        encoded = encode(rows, self.tokenizer, self.longest, padding=True, return_tensors="pt")
+        logits = logits_of(self.network, encoded)
+        for i, row in enumerate(rows):
+            if not self.token_head:
+                kind = self.network.config.problem_type
+                yield row | label_of_text(logits[i], self.names, kind)
+            elif "tokens" in row:
+                yield row | self._labelled(row["tokens"], None, logits[i], encoded.word_ids(i))
+            else:
+                tokens, spans, words = words_of_text(encoded, i, row["text"])
+                found = self._labelled(tokens, Spans(row["text"], spans), logits[i], words)
+                yield row | {"tokens": tokens} | found
+
+    def _labelled(
+        self, tokens: list[str], spans: Spans | None, logits: Tensor, words: Sequence[int | None]
     ) -> dict[str, Any]:
-        names = self.network.config.id2label
-        if words is None:
-            best = int(probabilities.argmax())
-            return {"label": names[best], "score": float(probabilities[best])}
-        labels: list[str | None] = [None] * len(row["tokens"])
-        scores: list[float | None] = [None] * len(labels)
-        for word, position in words.items():
+        labels: list[str | None] = [None] * len(tokens)
+        scores: list[float | None] = [None] * len(tokens)
+        probabilities = logits.softmax(dim=-1)
+        for word, position in first_parts(words).items():
             best = int(probabilities[position].argmax())
-            labels[word], scores[word] = names[best], float(probabilities[position, best])
-        return {"labels": labels, "scores": scores}
+            labels[word], scores[word] = self.names[best], float(probabilities[position, best])
+        found: dict[str, Any] = {"labels": labels, "scores": scores}
+        if self.tags:
+            found["entities"] = found_entities(labels, scores, spans or Spans.of(tokens))
+        return found
 
 
 def _labels_tokens(network: Any) -> bool:
@@ -118,18 +141,22 @@ def _labels_tokens(network: Any) -> bool:
     return saved_class(network.config).endswith("ForTokenClassification")
 
 
-def _check(line: Line, token_head: bool) -> None:
+def _check(line: Line, token_head: bool, *, reads_text: bool) -> None:
     """Refuse a line that the head cannot label."""
     row = line.row
-    if token_head:
+    if token_head and not (reads_text and "tokens" not in row):
         if not (is_words(row.get("tokens")) and row["tokens"]):
             raise UserError(
                 f'{line.where}: the line must have "tokens", a list of words, because the model labels tokens.'
             )
         return
     if "tokens" in row or not (is_text(row.get("text")) and row["text"].strip()):
+        needed = '"tokens", or a "text"' if token_head else 'a "text"'
+        kind = "tokens" if token_head else "texts"
         raise UserError(
-            f'{line.where}: the line must have a "text" that is not empty, because the model labels texts.'
+            f"{line.where}: the line must have {needed} that is not empty, because the model labels {kind}."
         )
+    if token_head and row.get("text_pair") is not None:
+        raise UserError(f'{line.where}: "text_pair" is there, but the model labels tokens.')
     if row.get("text_pair") is not None and not is_text(row["text_pair"]):
         raise UserError(f'{line.where}: "text_pair" is {row["text_pair"]!r}, but must be a string.')

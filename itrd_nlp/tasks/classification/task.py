@@ -5,91 +5,77 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
-    EvalPrediction,
     PreTrainedTokenizerBase,
 )
 
 from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import file_record
-from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.publish.page import TaskPage
-from itrd_nlp.tasks.classification.analysis import (
-    breakdown,
-    check_answers,
-    disagreements,
-    row_accuracy,
-    score_answers,
+from itrd_nlp.tasks.classification.analysis import check_answers, disagreements, groups_of
+from itrd_nlp.tasks.classification.arguments import METRICS, LabelArguments, TextArguments
+from itrd_nlp.tasks.classification.data import (
+    Source,
+    is_tokens,
+    kind_of,
+    label_names,
+    read_source,
 )
-from itrd_nlp.tasks.classification.arguments import LabelArguments, TextArguments
-from itrd_nlp.tasks.classification.data import Row, is_tokens, label_names, read_rows
 from itrd_nlp.tasks.classification.features import (
     classification_features,
     collator,
     judged_positions,
     longest_input,
 )
-from itrd_nlp.tasks.classification.metrics import ClassificationMetrics, best_class
+from itrd_nlp.tasks.classification.judge import (
+    ClassificationJudge as ClassificationJudge,  # it was declared here
+)
+from itrd_nlp.tasks.classification.judge import (
+    RowsJudge,
+    named_answers,
+    numbers,
+    outputs_of,
+    scores_of,
+    several_answers,
+)
+from itrd_nlp.tasks.classification.measures import (
+    ENTITIES,
+    possible_metrics,
+    row_scores,
+    usual_metrics,
+)
 from itrd_nlp.tasks.classification.prediction import Labeller, read_texts
 from itrd_nlp.tasks.lines import Line, Refuse
-from itrd_nlp.tasks.task import Answerer, Answers, Task, TaskData, architecture_of, read_answers
-from itrd_nlp.training.record import DataRecord
+from itrd_nlp.tasks.task import (
+    Answerer,
+    Measures,
+    Task,
+    TaskData,
+    architecture_of,
+    read_answers,
+)
 
-
-class ClassificationJudge:
-    """``compute_metrics`` of a trainer: accuracy and F1 in percent, and the answers by name.
-
-    Args:
-        names: the labels in the order of their ids.
-        labels: of each row the true ids, one or one a token; `IGNORED` where a token is not judged.
-        judged: of each row of tokens the position of each judged token, None of one that the model does not read; None
-            of texts.
-
-    Attributes:
-        predictions: number of a row, from 0 on, to its label, or to the labels of its judged tokens, None of those that
-            the model has not read.
-    """
-
-    def __init__(
-        self, names: list[str], labels: list[Any], judged: list[list[int | None]] | None
-    ) -> None:
-        self.names, self.labels, self.judged = names, labels, judged
-        self.score = ClassificationMetrics(names, tokens=judged is not None)
-        self.predictions: Answers = {}
-
-    def __call__(self, outputs: EvalPrediction) -> dict[str, float]:
-        found = np.asarray(outputs.predictions)
-        true = self._true(found.shape)
-        self.predictions = {str(i): self._named(i, found[i]) for i in range(len(self.labels))}
-        return self.score(EvalPrediction(predictions=found, label_ids=true))
-
-    def _true(self, shape: tuple[int, ...]) -> NDArray[Any]:
-        if self.judged is None:
-            return np.asarray(self.labels)
-        true = np.full(shape, IGNORED)
-        for row, labels in zip(true, self.labels, strict=True):
-            row[: len(labels)] = labels[: len(row)]
-        return true
-
-    def _named(self, i: int, found: Any) -> Any:
-        if self.judged is None:
-            return self.names[int(found)]
-        return [None if at is None else self.names[int(found[at])] for at in self.judged[i]]
+PROBLEM_TYPES = {
+    "label": "single_label_classification",
+    "labels": "multi_label_classification",
+    "value": "regression",
+}
+"""Kind of rows to the name of transformers for it."""
 
 
 class Classification(Task):
-    """A label for each text, or for each token; judged by accuracy and F1."""
+    """A label, several labels or a number for each text, or a label for each token.
+
+    The metrics follow from the data, see `measures`. Those of the class are the ones of one label a text or a token.
+    """
 
     name = "classification"
     arguments = TextArguments
@@ -97,29 +83,58 @@ class Classification(Task):
     metrics = {"accuracy": "accuracy", "f1": "F1"}  # noqa: RUF012
     main_metric = "accuracy"
     heads = ("ForSequenceClassification", "ForTokenClassification")
-    page = TaskPage(unit="rows", groupings={"label": "label"})
+    page = TaskPage(unit="rows", groupings={"label": "label", "type": "entity type"})
 
     args: TextArguments
 
     @cached_property
-    def _train(self) -> list[Row]:
-        if self.args.train_file is None:
-            raise UserError("train_file is not set, but training needs a file of JSON lines.")
-        return read_rows(self.args.train_file, self.args.max_train_samples)
+    def _train(self) -> Source:
+        return read_source(self.args, "train")
 
     @cached_property
-    def _validation(self) -> list[Row]:
-        if self.args.validation_file is None:
+    def _validation(self) -> Source:
+        return read_source(self.args, "validation")
+
+    @cached_property
+    def measures(self) -> Measures:
+        """The metrics that are asked for, else the usual ones of such data. The first one is the main one.
+
+        Raises:
+            UserError: the data cannot have a metric that is asked for.
+        """
+        args, rows = self.args, self._validation.rows
+        kind, names = kind_of(rows), label_names(rows)
+        if (
+            kind == "tokens" and args.train_file is not None
+        ):  # the validation data may hold no entity
+            names = [*names, *label_names(self._train.rows)]
+        possible = possible_metrics(kind, names)
+        for name in args.metrics:
+            if name not in possible:
+                raise UserError(
+                    f"metrics name {name!r}, but those of {args.validation_file} are {', '.join(possible)}."
+                )
+        if args.positive_label is not None and args.positive_label not in names:
             raise UserError(
-                "validation_file is not set, but evaluation needs a file of JSON lines."
+                f"positive_label is {args.positive_label!r}, but {args.validation_file} has the labels "
+                f"{', '.join(names)}."
             )
-        return read_rows(self.args.validation_file, self.args.max_eval_samples)
+        chosen = args.metrics or usual_metrics(kind, names)
+        headings = {name: METRICS[name] for name in chosen}
+        if "f1" in headings and set(ENTITIES) & headings.keys():
+            headings["f1"] = "token F1"
+        return Measures(headings, chosen[0])
 
     @property
     def head(self) -> type:
         """A head over the first token, or over each token, as the data have labels."""
-        tokens = is_tokens(self._validation)
+        tokens = is_tokens(self._validation.rows)
         return AutoModelForTokenClassification if tokens else AutoModelForSequenceClassification
+
+    @property
+    def problem_type(self) -> str | None:
+        """That of a new head over texts; None of tokens."""
+        return PROBLEM_TYPES.get(kind_of(self._validation.rows))
 
     @property
     def labels(self) -> list[str]:
@@ -128,16 +143,20 @@ class Classification(Task):
         Raises:
             UserError: there is one label alone, or the two files are of different kinds.
         """
-        args, names = self.args, label_names(self._train)
-        if is_tokens(self._train) != is_tokens(self._validation):
+        args, train = self.args, self._train
+        kinds = [kind_of(source.rows) for source in (train, self._validation)]
+        if kinds[0] != kinds[1]:
             raise UserError(
                 f"{args.train_file} and {args.validation_file} are of different kinds; both must have a label a text, "
-                "or both a label a token."
+                "or both a label a token, or both a list of labels a text."
             )
-        if len(names) < 2:
+        names = train.names or label_names(train.rows)
+        if len(names) < 2 and kinds[0] in ("label", "tokens"):
             raise UserError(
                 f"{args.train_file} has the label {names[0]!r} alone, but at least two are needed."
             )
+        if not names:
+            raise UserError(f"{args.train_file} has no label in any row.")
         return names
 
     @classmethod
@@ -148,7 +167,7 @@ class Classification(Task):
 
     def check_fine_tuning(self) -> None:
         """Read both files, which refuses what cannot be learned from."""
-        _ = self.labels
+        _ = self.labels, self.measures
 
     def check_distillation(self, args: Any) -> None:
         """Read both files, and refuse TextBrewer, whose recipe here reads span heads alone.
@@ -156,7 +175,7 @@ class Classification(Task):
         Raises:
             UserError: see there.
         """
-        _ = self.labels
+        _ = self.labels, self.measures
         if isinstance(args, TextBrewerArguments):
             raise UserError(
                 "TextBrewer's recipe is for question answering here; distil a classifier by ITRD."
@@ -166,58 +185,89 @@ class Classification(Task):
         self, tokenizer: PreTrainedTokenizerBase, config: Any, *, training: bool = True
     ) -> TaskData:
         """See `Task.load`."""
-        names = [config.id2label[i] for i in range(config.num_labels)]
+        self._check_head(config)
+        args, names = self.args, [config.id2label[i] for i in range(config.num_labels)]
         label2id = {name: i for i, name in enumerate(names)}
-        max_length = longest_input(self.args.max_length, config)
-
-        def features(rows: list[Row]) -> Dataset:
-            return classification_features(rows, tokenizer, label2id, max_length=max_length)
-
-        validation = self._validation
-        evaluation = features(validation)
-        column = "labels" if is_tokens(validation) else "label"
-        files = {"validation": (self.args.validation_file, validation)}
+        max_length = longest_input(args.max_length, config)
+        features = partial(classification_features, tokenizer=tokenizer, label2id=label2id)
+        rows = self._validation.rows
+        sources = {"validation": self._validation}
         if training:
-            files = {"train": (self.args.train_file, self._train), **files}
-        content = json.dumps([max_length, names, validation], sort_keys=True)
+            sources = {"train": self._train, **sources}
+        content = json.dumps([max_length, names, rows], sort_keys=True)
         return TaskData(
-            examples=validation,
-            evaluation=evaluation,
-            judge=ClassificationJudge(
-                names, evaluation[column][:], judged_positions(validation, tokenizer, max_length)
-            ),
+            examples=rows,
+            evaluation=features(rows, max_length=max_length),
+            judge=self._judge(tokenizer, names, max_length),
             signature=hashlib.sha256(content.encode()).hexdigest()[:16],
-            collator=collator(validation, tokenizer),
+            collator=collator(rows, tokenizer),
             tokenizer=tokenizer,
-            datasets={
-                split: DataRecord(**file_record(str(file), rows=len(rows)))
-                for split, (file, rows) in files.items()
-            },
-            train=features(self._train) if training else None,
-            preprocess_logits=best_class,
+            datasets={split: source.record for split, source in sources.items()},
+            train=features(self._train.rows, max_length=max_length, all_parts=args.label_all_tokens)
+            if training
+            else None,
+            preprocess_logits=outputs_of(kind_of(rows)),
         )
+
+    def _judge(
+        self, tokenizer: PreTrainedTokenizerBase, names: list[str], max_length: int
+    ) -> RowsJudge:
+        """The judge of the rows to evaluate on."""
+        rows = self._validation.rows
+        kind = kind_of(rows)
+        answer: Any
+        if kind == "value":
+            answer = numbers
+        elif kind == "labels":
+            answer = partial(several_answers, names=names)
+        else:
+            positions = judged_positions(rows, tokenizer, max_length)
+            answer = partial(named_answers, names=names, judged=positions)
+        return RowsJudge(rows, answer, list(self.measures.headings), self.args.positive_label)
+
+    def _check_head(self, config: Any) -> None:
+        """Refuse a model whose head says something else than the data.
+
+        Raises:
+            UserError: names the problem type of both.
+        """
+        kind, given = kind_of(self._validation.rows), config.problem_type
+        needed = PROBLEM_TYPES.get(kind, given)
+        if given not in (None, needed):
+            raise UserError(
+                f"the model has the problem_type {given}, but {self.args.validation_file} needs one for {needed}."
+            )
+        if kind == "value" and config.num_labels != 1:
+            raise UserError(
+                f"the model has {config.num_labels} labels, but {self.args.validation_file} has numbers to predict, "
+                "which need a model with one output."
+            )
 
     @classmethod
     def scores(cls, args: Any, answers: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-        """See `Task.scores`: the accuracy of each row.
+        """See `Task.scores`: the main metric of each row, see `itrd_nlp.tasks.classification.measures.row_scores`.
 
         A row with more judged tokens than the mean counts more, so that the mean over the rows is the accuracy over all
         tokens. Its score may then be above 1.
         """
-        rows = cls(args)._validation
-        return {"accuracy": row_accuracy(rows, answers)}
+        task = cls(args)
+        main = task.measures.main
+        rows = task._validation.rows
+        return {main: row_scores(main, rows, answers, task.args.positive_label)}
 
     @classmethod
     def score_file(cls, args: Any, path: str) -> dict[str, Any]:
-        """See `Task.score_file`: number of a row, from 0 on, to its label or labels."""
-        rows = cls(args)._validation
+        """See `Task.score_file`: number of a row, from 0 on, to its label, labels or number."""
+        task = cls(args)
+        rows = task._validation.rows
         answers = check_answers(read_answers(Path(path)), rows, path)
         missing = len(rows) - len(answers)
-        return {**score_answers(answers, rows), "rows": len(rows), "missing": missing}
+        scores = scores_of(answers, rows, list(task.measures.headings), task.args.positive_label)
+        return {**scores, "rows": len(rows), "missing": missing}
 
     def breakdown(self, answers: Mapping[str, Any], data: TaskData) -> dict[str, Any]:
-        """By the true label."""
-        return {"label": breakdown(answers, data.examples)}
+        """By the true label, or by the type of an entity; numbers have no groups."""
+        return groups_of(answers, data.examples, self.measures.headings)
 
     def disagreements(
         self, student: Mapping[str, Any], teacher: Mapping[str, Any], data: TaskData

@@ -234,6 +234,7 @@ def make_student(
         dropout=dropout,
         head=head,
         labels=label_names(teacher.config),
+        problem_type=teacher.config.problem_type,
     )
     check_same_vocabulary(own, tokenizer)
     return student
@@ -287,7 +288,7 @@ def _judge_teacher(
             )
         known = RunRecord()
     path = Path(name) / ANALYSIS_NAME / PREDICTIONS_NAME
-    if _is_about(known, data) and path.is_file():
+    if _is_about(known, data, task) and path.is_file():
         answers = read_answers(path)
         if args.process_index == 0:
             _warn_without_digests(known, Path(name))
@@ -300,10 +301,14 @@ def _judge_teacher(
     return ModelRecord(**kept | unknown | {"name": public_name(name), "weights": weights}), answers
 
 
-def _is_about(record: RunRecord, data: TaskData) -> bool:
-    """Whether a model was judged on these examples. Of a record without a digest the signature alone is known."""
-    known = record.data_digest
-    return record.signature == data.signature and known in (None, data.digest)
+def _is_about(record: RunRecord, data: TaskData, task: Task) -> bool:
+    """Whether a model was judged on these examples by these metrics.
+
+    Of a record without a digest the signature alone is known.
+    """
+    if record.signature != data.signature or record.data_digest not in (None, data.digest):
+        return False
+    return all(name in record.scores for name in task.measures.headings)
 
 
 def _warn_without_digests(record: RunRecord, folder: Path) -> None:
@@ -344,7 +349,7 @@ def _kept_judgement(
         kept = cache_folder(teacher, args) / f"answers-{data.signature}-{precision}"
         try:
             judged = RunRecord.read(kept)
-            if judged is not None and _is_about(judged, data):
+            if judged is not None and _is_about(judged, data, task):
                 answers = read_answers(kept / PREDICTIONS_NAME)
                 _warn_without_digests(judged, kept)
                 return judged, answers

@@ -82,7 +82,7 @@ def export(
             models["onnx int8"] = OnnxModel.from_pretrained(staged)
             megabytes.append(_megabytes(staged / INT8_NAME))
         rows = _judge(task, models, data, batch_size, megabytes)
-        loss = rows["torch"][task.main_metric] - rows[list(rows)[-1]][task.main_metric]
+        loss = rows["torch"][task.measures.main] - rows[list(rows)[-1]][task.measures.main]
         refused = int8 and loss > max_f1_drop
         about = {"opset": opset, "logit_difference": difference, "int8_refused": refused}
         report = _write_record(task, data, rows, output, about | (record or {}))
@@ -160,9 +160,10 @@ def _write_record(
 
 
 def _refusal(task: Task, data: TaskData, output: Path, loss: float, allowed: float) -> str:
+    headings, main = task.measures
     earlier = " and the one made before stays" if (output / INT8_FOLDER).is_dir() else ""
     return (
-        f"int8 loses {loss:.2f} {task.metrics[task.main_metric]} on {len(data.examples)} {task.page.unit}, more than "
+        f"int8 loses {loss:.2f} {headings[main]} on {len(data.examples)} {task.page.unit}, more than "
         f"max_f1_drop={allowed:g}: it is not kept{earlier}; the fp32 export is in {output / FP32_FOLDER}."
     )
 

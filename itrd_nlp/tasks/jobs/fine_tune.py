@@ -94,6 +94,7 @@ def _prepare(
         dropout=model_args.dropout,
         head=head,
         labels=labels,
+        problem_type=task.problem_type,
     )
     with args.main_process_first(desc="tokenising"):
         data = task.load(tokenizer, model.config)

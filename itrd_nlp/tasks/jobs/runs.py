@@ -102,7 +102,7 @@ def check_best_metric(args: FineTuningArguments, task: Task) -> None:
     Raises:
         UserError: names the metrics.
     """
-    name, known = args.metric_for_best_model, ["loss", *task.metrics]
+    name, known = args.metric_for_best_model, ["loss", *task.measures.headings]
     chooses = args.load_best_model_at_end or args.save_strategy == "best"
     if not chooses and args.lr_scheduler_type != "reduce_lr_on_plateau":
         return

@@ -1,0 +1,110 @@
+"""What a model has found in one text: a label, labels, a number, or entities with their place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
+
+from torch import Tensor
+from transformers import BatchEncoding
+
+from itrd_nlp.tasks.classification.entities import OUTSIDE, entities
+
+
+class Spans(NamedTuple):
+    """A text, and where its words stand.
+
+    Attributes:
+        text: the text.
+        words: of each word its first character and the one after its last.
+    """
+
+    text: str
+    words: list[tuple[int, int]]
+
+    @classmethod
+    def of(cls, tokens: Sequence[str]) -> Self:
+        """The text of words that are given alone: they are joined by one space."""
+        words, start = [], 0
+        for token in tokens:
+            words.append((start, start + len(token)))
+            start += len(token) + 1
+        return cls(" ".join(tokens), words)
+
+
+def label_of_text(logits: Tensor, names: Sequence[str], problem_type: str | None) -> dict[str, Any]:
+    """The label of a text, by what the head of the model is for.
+
+    Args:
+        logits: ``(C,)``.
+        names: of the C labels.
+        problem_type: of the configuration. None is one label, and a number where there is one logit alone.
+
+    Returns:
+        ``label`` and ``score``; ``labels`` and ``scores`` of several labels; ``label``, a number, of a regression.
+    """
+    if problem_type == "regression" or (problem_type is None and len(names) == 1):
+        return {"label": float(logits[0])}
+    if problem_type == "multi_label_classification":
+        probabilities = logits.sigmoid().tolist()
+        held = [(n, p) for n, p in zip(names, probabilities, strict=True) if p >= 0.5]
+        return {"labels": [name for name, _ in held], "scores": [score for _, score in held]}
+    probabilities = logits.softmax(dim=-1)
+    best = int(probabilities.argmax())
+    return {"label": names[best], "score": float(probabilities[best])}
+
+
+def words_of_text(
+    encoded: BatchEncoding, i: int, text: str
+) -> tuple[list[str], list[tuple[int, int]], list[int | None]]:
+    """The words into which a tokenizer has cut a text.
+
+    Args:
+        encoded: of a fast tokenizer.
+        i: number of the text in it.
+        text: the text.
+
+    Returns:
+        The words that were read, their characters, and for each token of the model the number of its word.
+    """
+    numbers: dict[int, int] = {}
+    spans: list[tuple[int, int]] = []
+    for word in encoded.word_ids(i):
+        if word is not None and word not in numbers:
+            start, end = encoded.word_to_chars(i, word)
+            blanks = len(text[start:end]) - len(
+                text[start:end].lstrip()
+            )  # some tokenizers keep the space
+            numbers[word] = len(spans)
+            spans.append((start + blanks, end))
+    words = [None if word is None else numbers[word] for word in encoded.word_ids(i)]
+    return [text[start:end] for start, end in spans], spans, words
+
+
+def found_entities(
+    labels: Sequence[str | None], scores: Sequence[float | None], spans: Spans
+) -> list[dict[str, Any]]:
+    """The entities of a row of tags with their place.
+
+    Args:
+        labels: one a word, null where it was not read, which counts as ``O``.
+        scores: the probability of each.
+        spans: where the words stand.
+
+    Returns:
+        For each entity ``type``, ``text``, ``start`` and ``end`` (characters), and ``score``, the mean of its words.
+    """
+    found = []
+    for kind, first, after in entities([label or OUTSIDE for label in labels]):
+        start, end = spans.words[first][0], spans.words[after - 1][1]
+        of_words = [score for score in scores[first:after] if score is not None]
+        found.append(
+            {
+                "type": kind,
+                "text": spans.text[start:end],
+                "start": start,
+                "end": end,
+                "score": sum(of_words) / len(of_words),
+            }
+        )
+    return found

@@ -1,0 +1,139 @@
+"""Outputs of a model as answers, and their scores: what a trainer calls to evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import EvalPrediction
+
+from itrd_nlp.losses.outputs import IGNORED
+from itrd_nlp.tasks.classification.data import Kind, Row
+from itrd_nlp.tasks.classification.measures import score
+from itrd_nlp.tasks.classification.metrics import ClassificationMetrics, best_class
+from itrd_nlp.tasks.task import Answers
+
+DIGITS = 4
+"""Digits after the point of a number that a regression answers."""
+
+
+class ClassificationJudge:
+    """``compute_metrics`` of a trainer: accuracy and F1 in percent, and the answers by name.
+
+    Args:
+        names: the labels in the order of their ids.
+        labels: of each row the true ids, one or one a token; `IGNORED` where a token is not judged.
+        judged: of each row of tokens the position of each judged token, None of one that the model does not read; None
+            of texts.
+
+    Attributes:
+        predictions: number of a row, from 0 on, to its label, or to the labels of its judged tokens, None of those that
+            the model has not read.
+    """
+
+    def __init__(
+        self, names: list[str], labels: list[Any], judged: list[list[int | None]] | None
+    ) -> None:
+        self.names, self.labels, self.judged = names, labels, judged
+        self.score = ClassificationMetrics(names, tokens=judged is not None)
+        self.predictions: Answers = {}
+
+    def __call__(self, outputs: EvalPrediction) -> dict[str, float]:
+        found = np.asarray(outputs.predictions)
+        true = self._true(found.shape)
+        self.predictions = named_answers(found, self.names, self.judged)
+        return self.score(EvalPrediction(predictions=found, label_ids=true))
+
+    def _true(self, shape: tuple[int, ...]) -> NDArray[Any]:
+        if self.judged is None:
+            return np.asarray(self.labels)
+        true = np.full(shape, IGNORED)
+        for row, labels in zip(true, self.labels, strict=True):
+            row[: len(labels)] = labels[: len(row)]
+        return true
+
+
+class RowsJudge:
+    """``compute_metrics`` of a trainer: the answers of a model, and their scores in percent.
+
+    Args:
+        rows: as `read_rows` returns them.
+        answer: from the outputs of a model, after `outputs_of`, to its answers.
+        metrics: those of `itrd_nlp.tasks.classification.measures` that are asked for.
+        positive: the label that ``positive_f1`` counts.
+
+    Attributes:
+        predictions: number of a row, from 0 on, to its answer.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        answer: Callable[[NDArray[Any]], Answers],
+        metrics: Sequence[str],
+        positive: str | None,
+    ) -> None:
+        self.rows, self.answer, self.metrics, self.positive = rows, answer, metrics, positive
+        self.predictions: Answers = {}
+
+    def __call__(self, outputs: EvalPrediction) -> dict[str, float]:
+        self.predictions = self.answer(np.asarray(outputs.predictions))
+        return scores_of(self.predictions, self.rows, self.metrics, self.positive)
+
+
+def scores_of(
+    answers: Mapping[str, Any], rows: Sequence[Row], metrics: Sequence[str], positive: str | None
+) -> dict[str, float]:
+    """Every metric of answers in percent."""
+    return {metric: score(metric, rows, answers, positive) for metric in metrics}
+
+
+def named_answers(
+    found: NDArray[Any], names: Sequence[str], judged: Sequence[Sequence[int | None]] | None
+) -> Answers:
+    """Ids of labels as answers. See `ClassificationJudge`."""
+    if judged is None:
+        return {str(i): names[int(one)] for i, one in enumerate(found)}
+    return {
+        str(i): [None if at is None else names[int(row[at])] for at in positions]
+        for i, (row, positions) in enumerate(zip(found, judged, strict=True))
+    }
+
+
+def several_answers(found: NDArray[Any], names: Sequence[str]) -> Answers:
+    """The labels that a model says hold together, as answers: a sorted list a row."""
+    return {
+        str(i): sorted(name for name, holds in zip(names, row, strict=True) if holds)
+        for i, row in enumerate(found)
+    }
+
+
+def numbers(found: NDArray[Any]) -> Answers:
+    """The numbers of a regression as answers."""
+    return {str(i): round(float(one), DIGITS) for i, one in enumerate(found)}
+
+
+def outputs_of(kind: Kind) -> Callable[[Any, Tensor], Tensor]:
+    """``preprocess_logits_for_metrics`` of a trainer, which keeps what the answers need of the logits.
+
+    Args:
+        kind: of the rows. One label is the class of the highest logit. Labels hold together where their probability
+            ``sigmoid(logit)`` is at least 1/2. A number is the only logit.
+    """
+    return {"labels": _holding, "value": _value}.get(kind, best_class)
+
+
+def _holding(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
+    return (_first(logits) >= 0).to(torch.uint8)
+
+
+def _value(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
+    return _first(logits).float().squeeze(-1)
+
+
+def _first(logits: Tensor | tuple[Tensor, ...]) -> Tensor:
+    return logits[0] if isinstance(logits, tuple) else logits

@@ -1,0 +1,119 @@
+"""Tables with a header (CSV and TSV), and columns of tokens and tags (CoNLL), a row at a time."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from itrd_nlp.errors import UserError
+from itrd_nlp.files import read_text
+from itrd_nlp.tasks.classification.entities import as_iob2, is_tag
+from itrd_nlp.tasks.lines import Line
+
+TABLES = {".csv": ",", ".tsv": "\t"}
+"""Ending of a table to what separates its cells."""
+CONLL = (".conll", ".iob", ".iob2", ".bio", ".txt")
+DOCUMENT = "-DOCSTART-"
+
+
+def read_table(path: str | Path) -> tuple[list[str], Iterator[Line]]:
+    """The header of a table and its rows.
+
+    Cells may stand in double quotes, which may hold line breaks, and a quote in them is doubled (RFC 4180). A byte
+    order mark and empty lines are passed over, and spaces around a cell are no part of it.
+
+    Args:
+        path: of a file in UTF-8 whose ending is in `TABLES`.
+
+    Returns:
+        The names of the columns, and each row as a mapping from them to texts.
+
+    Raises:
+        UserError: the file cannot be read, its header has a name twice or an empty one (at once); or a row has more or
+            fewer cells than the header, or a quote that is not closed.
+    """
+    text = read_text(path)
+    cells = csv.reader(
+        io.StringIO(text, newline=""), delimiter=TABLES[Path(path).suffix], strict=True
+    )
+    rows = _rows(cells, path)
+    _, header = next(rows, ("", []))
+    for name in header:
+        if not name or header.count(name) > 1:
+            said = f"the column {name!r} twice" if name else "a column without a name"
+            raise UserError(
+                f"{path}: the header has {said}, but each column needs a name of its own."
+            )
+    return header, _mapped(rows, header)
+
+
+def _rows(cells: Iterator[list[str]], path: str | Path) -> Iterator[tuple[str, list[str]]]:
+    """Each row with its place, the line where it ends."""
+    reader: csv._reader = cells  # type: ignore[name-defined, assignment]
+    while True:
+        try:
+            row = next(cells, None)
+        except csv.Error as error:
+            raise UserError(
+                f"{path}:{reader.line_num}: the line is no row of a table ({error}); a cell with a quote stands in "
+                "quotes, and each quote in it is doubled."
+            ) from None
+        if row is None:
+            return
+        if any(cell.strip() for cell in row):
+            yield f"{path}:{reader.line_num}", [cell.strip() for cell in row]
+
+
+def _mapped(rows: Iterator[tuple[str, list[str]]], header: list[str]) -> Iterator[Line]:
+    for where, row in rows:
+        if len(row) != len(header):
+            raise UserError(
+                f"{where}: the row has {len(row)} cells, but the header has {len(header)}; a cell with a "
+                "separator stands in quotes."
+            )
+        yield Line(where, dict(zip(header, row, strict=True)))
+
+
+def read_conll(path: str | Path) -> Iterator[Line]:
+    """The sentences of a file with a token a line, as CoNLL-2002 and CoNLL-2003 have it.
+
+    The first column is the token and the last one its tag. Columns are separated by tabs, or by spaces in a line
+    without a tab. An empty line ends a sentence. Lines of `DOCUMENT` and comments that begin with ``#`` are passed
+    over. Tags of IOB1 become IOB2.
+
+    Yields:
+        Rows with ``tokens`` and ``labels``, each with the place of its first line.
+
+    Raises:
+        UserError: a line has one column, or another number of columns than the first line.
+    """
+    tokens: list[str] = []
+    tags: list[str] = []
+    where, columns = "", 0
+    for number, line in enumerate([*read_text(path).split("\n"), ""], start=1):
+        cells = [cell.strip() for cell in line.split("\t")] if "\t" in line else line.split()
+        if _is_comment(line, cells, columns) or line.startswith(DOCUMENT):
+            continue
+        if not any(cells):
+            if tokens:
+                yield Line(where, {"tokens": tokens, "labels": as_iob2(tags)})
+            tokens, tags = [], []
+            continue
+        columns = columns or len(cells)
+        if len(cells) < 2 or len(cells) != columns or not all((cells[0], cells[-1])):
+            raise UserError(
+                f"{path}:{number}: the line has {len(cells)} columns, but must have {max(columns, 2)}: a token "
+                "first and its tag last, separated by tabs or by spaces."
+            )
+        where = where if tokens else f"{path}:{number}"
+        tokens.append(cells[0])
+        tags.append(cells[-1])
+
+
+def _is_comment(line: str, cells: list[str], columns: int) -> bool:
+    """Whether a line that begins with ``#`` is no token: it has other columns than the lines before, or no tag."""
+    if not line.startswith("#") or "\t" in line:
+        return False
+    return len(cells) != columns if columns else not is_tag(cells[-1])
