@@ -68,7 +68,7 @@ def _maker(path: str) -> str | None:
 def _command(config: str, values: Mapping[str, Any], file: Path) -> str:
     if "task" in values:
         return "distil" if "teacher" in values else "fine-tune"
-    classifies = file.parent.name == "classification"
+    classifies = file.parent.name in ("classification", "glue", "ner")
     if "teacher" not in values:
         return "train-classifier" if classifies else "train-teacher"
     if config.startswith("textbrewer"):

@@ -380,7 +380,8 @@ def test_show_config_of_what_is_none_is_one_sentence(
 
 def groups_of(path: Path) -> tuple[type, ...]:
     """The dataclasses that the command of a packaged config fills, as `itrd_nlp.cli.commands` has them."""
-    data: type = TextArguments if path.parent.name == "classification" else DataArguments
+    texts = ("classification", "glue", "ner")
+    data: type = TextArguments if path.parent.name in texts else DataArguments
     task = read_config(str(path)).values.get("task")
     if task is not None:
         first = TeacherArguments if path.stem.endswith("_teacher") else StudentArguments

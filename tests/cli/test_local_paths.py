@@ -28,6 +28,8 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("teacher", "runs/teacher_sentences", "train-classifier sentences_teacher"),
         ("model", "runs/quickstart/student", "train-squad quickstart"),
         ("model", "runs/sentences_t3", "distil-classifier sentences_t3"),
+        ("teacher", "runs/teacher_stsb", "train-classifier stsb_teacher"),
+        ("model", "runs/conll2003_t6", "distil-classifier conll2003_t6"),
         ("student", "runs/subset/textbrewer_seed0", "train-textbrewer textbrewer_minilm_t3_subset"),
         ("more_teachers", ["me/model", "runs/teacher_mpnet"], "train-teacher mpnet_teacher"),
         ("model_name_or_path", "assets/minilm-l6", "fetch-assets --assets minilm-l6"),
