@@ -9,9 +9,10 @@ distil_classifier.py read.
 
 import itertools
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from itrd_nlp.cli.parser import parse
 from itrd_nlp.files import replacing, writing
@@ -50,7 +51,11 @@ def main() -> None:
 
     folder = Path(args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    sets = {"sentences": sentence_pairs, "punctuation": punctuation_marks, "names": name_spans}
+    sets: dict[str, Callable[[list[dict[str, Any]]], Iterable[dict[str, Any]]]] = {
+        "sentences": sentence_pairs,
+        "punctuation": punctuation_marks,
+        "names": name_spans,
+    }
     for task, name in itertools.product(sets, ("train", "dev")):
         check_target_file(
             folder / f"{task}-{name}.jsonl",

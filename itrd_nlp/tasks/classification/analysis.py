@@ -281,7 +281,7 @@ def _is_right(row: Row, answer: Any, tolerance: float) -> bool:
         return all(a == b for a, b in judged_labels(row, answer))
     if answer is None or kind == "labels":
         return bool(answer == row["labels"])
-    return abs(float(answer) - row["label"]) <= tolerance
+    return abs(float(answer) - float(row["label"])) <= tolerance
 
 
 def _shown(row: Row, found: Mapping[str, Any], right: Mapping[str, bool]) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def _read_data_set(args: TextArguments, name: str, splits: list[str], most: int 
         rows += read if len(splits) == 1 else [row | {"split": split} for row in read]
         names = class_names(dataset, columns.labels[0]) if len(columns.labels) == 1 else None
     facts = {"config": args.dataset_config, "split": "+".join(splits)}
-    known = {key: value for key, value in facts.items() if value is not None}
+    known: dict[str, Any] = {key: value for key, value in facts.items() if value is not None}
     return Source(rows, names, DataRecord(name=name, rows=len(rows), **known))
 
 
@@ -274,12 +274,12 @@ def _row(row: Row, where: str, columns: Columns) -> Row:
 
 
 def _is_label(label: Any) -> bool:
-    return is_text(label) and bool(label.strip())
+    return isinstance(label, str) and is_text(label) and bool(label.strip())
 
 
 def _text_row(row: Row, where: str, columns: Columns, text: str) -> Row:
     value = row.get(text)
-    if not (is_text(value) and value.strip()):
+    if not _is_label(value):
         raise UserError(f'{where}: "{text}" is {value!r}, but must be a string that is not empty.')
     kept = {"text": value, **_labels(row, where, columns)}
     pair = columns.text_pair or "text_pair"

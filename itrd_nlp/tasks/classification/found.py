@@ -46,8 +46,8 @@ def label_of_text(logits: Tensor, names: Sequence[str], problem_type: str | None
     if problem_type == "regression" or (problem_type is None and len(names) == 1):
         return {"label": float(logits[0])}
     if problem_type == "multi_label_classification":
-        probabilities = logits.sigmoid().tolist()
-        held = [(n, p) for n, p in zip(names, probabilities, strict=True) if p >= 0.5]
+        each = zip(names, logits.sigmoid().tolist(), strict=True)
+        held = [(name, score) for name, score in each if score >= 0.5]
         return {"labels": [name for name, _ in held], "scores": [score for _, score in held]}
     probabilities = logits.softmax(dim=-1)
     best = int(probabilities.argmax())

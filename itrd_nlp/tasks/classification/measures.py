@@ -146,7 +146,8 @@ def _counts(pairs: Sequence[Sequence[tuple[str, str]]], names: Sequence[str]) ->
 
 
 def _ratio(part: Numbers, whole: Numbers) -> Numbers:
-    return np.divide(part, whole, out=np.zeros_like(whole, dtype=float), where=whole > 0)
+    ratio: Numbers = np.divide(part, whole, out=np.zeros_like(whole, dtype=float), where=whole > 0)
+    return ratio
 
 
 def _macro_f1(counts: Numbers) -> Sums:
@@ -189,7 +190,9 @@ def _of_several(metric: str, rows: Sequence[Row], answers: Mapping[str, Any]) ->
     if metric == "accuracy":
         given = [answers.get(str(i)) is not None for i in range(len(rows))]
         right = [g and t == f for g, t, f in zip(given, true, found, strict=True)]
-        return Sums(np.array([(r, 1) for r in right], dtype=float), lambda s: s[..., 0] / s[..., 1])
+        return Sums(
+            np.array([(r, 1) for r in right], dtype=float), lambda s: _ratio(s[..., 0], s[..., 1])
+        )
     names = sorted(set().union(*true, *found))
     counts = np.array(
         [
@@ -229,7 +232,7 @@ def _ranked(metric: str, *values: Numbers) -> list[Numbers]:
     """Spearman's coefficient is Pearson's of the ranks; equal values have the mean of their ranks."""
     if metric != "spearman":
         return list(values)
-    from scipy.stats import rankdata  # slow to import
+    from scipy.stats import rankdata  # type: ignore[import-untyped]  # slow to import
 
     return [rankdata(one) for one in values]
 

@@ -1,4 +1,4 @@
-from itrd_nlp.tasks.classification.from_squad import punctuation_marks, sentence_pairs
+from itrd_nlp.tasks.classification.from_squad import name_spans, punctuation_marks, sentence_pairs
 
 CONTEXT = "The Rhine begins in the Alps. It passes Basel (a city). It meets the sea near Rotterdam."
 
@@ -68,3 +68,17 @@ def test_a_context_of_many_questions_gives_one_row():
     rows = list(punctuation_marks([one, one, other, one, {"context": "..."}]))
     assert [len(row["tokens"]) for row in rows] == [17, 3]
     assert rows[1]["labels"] == ["COMMA", "O", "PERIOD"]
+
+
+def test_names_are_runs_of_words_with_a_capital_also_at_the_begin_where_the_text_says_so():
+    context = "Ada Byron met Charles. The rest met Ada, too. Later the Charles Babbage machine came. Charles!"
+    rows = name_spans([{"context": context}, {"context": context}])
+    found = {" ".join(row["tokens"]): " ".join(row["labels"]) for row in rows}
+    assert found == {
+        "ada byron met charles .": "B-NAME I-NAME O B-NAME O",
+        "the rest met ada , too .": "O O O B-NAME O O O",
+        "later the charles babbage machine came .": "O O B-NAME I-NAME O O O",
+        "charles !": "B-NAME O",
+    }
+    assert len(rows) == 4  # each context once
+    assert name_spans([{"context": context}]) == rows
