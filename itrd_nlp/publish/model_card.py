@@ -136,7 +136,8 @@ def _evaluations(run: RunFacts) -> list[EvalResult]:
             task_name=run.page.title.capitalize(),
             dataset_type=run.hub_data_set("validation") or one_line(data.name),
             dataset_name=one_line(name),
-            dataset_split="validation",
+            dataset_config=(data.model_extra or {}).get("config"),
+            dataset_split=(data.model_extra or {}).get("split", "validation"),
             dataset_revision=data.revision,
             metric_type=metric,
             metric_name=metric.replace("_", " ").capitalize(),
@@ -218,6 +219,9 @@ def _examples(run: RunFacts, split: str) -> str:
     known = run.known_data(split)
     if known is not None and data.name != known.hub_id:
         name += f" ({known.name})"
+    part = (data.model_extra or {}).get("config")
+    if part is not None:
+        name += f" ({as_text(part)})"
     if not run.is_subset(split):
         return f"{words} of {name}"
     seed = run.record.arguments.get("data_subset_seed")

@@ -170,6 +170,9 @@ def test_the_configs_of_the_hub_train_teachers_with_the_labels_and_metrics_of_th
     assert known.get("config") == (None if name == "conll2003" else name)
     card = Path("teacher/README.md").read_text()
     assert f"- {known['name']}" in card  # the Hub links it
+    if name != "conll2003":
+        assert f"config: {name}" in card
+        assert f"{record['rows']} rows of {known['name']} ({name})" in card
 
 
 def test_a_student_of_glue_is_distilled_judged_and_used_by_transformers(
@@ -196,6 +199,20 @@ def test_a_student_of_glue_is_distilled_judged_and_used_by_transformers(
         [{"text": "the rhine", "text_pair": "bonn"}]
     )
     assert found["label"] == "value"
+
+
+def test_labels_without_names_are_those_of_the_data_by_their_numbers(
+    data_hub, encoder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    own = ("--model_name_or_path", encoder, "--output_dir", "teacher")
+    run("train-classifier", "cola_teacher", *FEW, *own)
+    config = json.loads(Path("teacher/config.json").read_text())
+    names = {"id2label": {"0": "LABEL_0", "1": "LABEL_1"}, "label2id": {"LABEL_0": 0, "LABEL_1": 1}}
+    Path("teacher/config.json").write_text(json.dumps(config | names))
+    run("evaluate", "--task", "classification", "--model", "teacher", "--glue", "cola")
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["matthews"] == json.loads(Path("teacher/results.json").read_text())["matthews"]
 
 
 def test_a_part_that_is_not_there_is_named(data_hub, encoder, tmp_path, monkeypatch):

@@ -171,6 +171,11 @@ def read_rows(
     if ending in TABLES:
         header, lines = read_table(path)
         columns = columns.among(header, str(path))
+        pair = columns.text_pair
+        # An empty cell is no second text.
+        lines = (
+            Line(at, row if pair is None else row | {pair: row[pair] or None}) for at, row in lines
+        )
     elif ending in CONLL:
         if columns.text or columns.text_pair or columns.labels:
             raise UserError(
@@ -278,12 +283,12 @@ def _is_label(label: Any) -> bool:
 
 
 def _text_row(row: Row, where: str, columns: Columns, text: str) -> Row:
-    value = row.get(text)
-    if not _is_label(value):
+    value, pair = row.get(text), columns.text_pair or "text_pair"
+    # QQP has questions without a text beside others with one.
+    if not _is_label(value) and not (value == "" and _is_label(row.get(pair))):
         raise UserError(f'{where}: "{text}" is {value!r}, but must be a string that is not empty.')
     kept = {"text": value, **_labels(row, where, columns)}
-    pair = columns.text_pair or "text_pair"
-    if row.get(pair) not in (None, ""):
+    if row.get(pair) is not None:
         if not is_text(row[pair]):
             raise UserError(f'{where}: "{pair}" is {row[pair]!r}, but must be a string.')
         kept["text_pair"] = row[pair]

@@ -186,7 +186,7 @@ class Classification(Task):
     ) -> TaskData:
         """See `Task.load`."""
         self._check_head(config)
-        args, names = self.args, [config.id2label[i] for i in range(config.num_labels)]
+        args, names = self.args, self._names(config)
         label2id = {name: i for i, name in enumerate(names)}
         max_length = longest_input(args.max_length, config)
         features = partial(classification_features, tokenizer=tokenizer, label2id=label2id)
@@ -224,6 +224,14 @@ class Classification(Task):
             positions = judged_positions(rows, tokenizer, max_length)
             answer = partial(named_answers, names=names, judged=positions)
         return RowsJudge(rows, answer, list(self.measures.headings), self.args.positive_label)
+
+    def _names(self, config: Any) -> list[str]:
+        """The labels of a model. Those that it calls LABEL_0 and so on are the labels of the data by their numbers."""
+        names = [str(config.id2label[i]) for i in range(config.num_labels)]
+        numbered = self._validation.names
+        if numbered and names == [f"LABEL_{i}" for i in range(len(numbered))]:
+            return numbered
+        return names
 
     def _check_head(self, config: Any) -> None:
         """Refuse a model whose head says something else than the data.

@@ -131,6 +131,17 @@ def test_what_is_wrong_with_a_table_is_one_sentence(write, name, content, column
         read_rows(path, columns=Columns(**columns))
 
 
+def test_an_empty_text_may_stand_beside_another_and_an_empty_second_text_stays_one(write):
+    lines = [
+        {"text": "", "text_pair": "b", "label": "x"},
+        {"text": "a", "text_pair": "", "label": "x"},
+    ]
+    path = write("rows.jsonl", "\n".join(map(json.dumps, lines)))
+    assert read_rows(path) == lines
+    with pytest.raises(UserError, match="\"text\" is '', but must be"):
+        read_rows(write("b.jsonl", '{"text": "", "text_pair": "", "label": "x"}'))
+
+
 # ---- CoNLL ----
 
 
