@@ -23,8 +23,8 @@ METRICS = {
     "pearson": "Pearson",
     "spearman": "Spearman",
     "entity_f1": "entity F1",
-    "entity_precision": "entity precision",
-    "entity_recall": "entity recall",
+    "entity_precision": "precision",
+    "entity_recall": "recall",
 }
 """Name of each metric to its heading in tables."""
 

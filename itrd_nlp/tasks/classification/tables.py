@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import read_text
@@ -49,21 +50,20 @@ def read_table(path: str | Path) -> tuple[list[str], Iterator[Line]]:
     return header, _mapped(rows, header)
 
 
-def _rows(cells: Iterator[list[str]], path: str | Path) -> Iterator[tuple[str, list[str]]]:
-    """Each row with its place, the line where it ends."""
-    reader: csv._reader = cells  # type: ignore[name-defined, assignment]
+def _rows(cells: Any, path: str | Path) -> Iterator[tuple[str, list[str]]]:
+    """Each row of a reader of `csv`, with its place, the line where it ends."""
     while True:
         try:
             row = next(cells, None)
         except csv.Error as error:
             raise UserError(
-                f"{path}:{reader.line_num}: the line is no row of a table ({error}); a cell with a quote stands in "
+                f"{path}:{cells.line_num}: the line is no row of a table ({error}); a cell with a quote stands in "
                 "quotes, and each quote in it is doubled."
             ) from None
         if row is None:
             return
         if any(cell.strip() for cell in row):
-            yield f"{path}:{reader.line_num}", [cell.strip() for cell in row]
+            yield f"{path}:{cells.line_num}", [cell.strip() for cell in row]
 
 
 def _mapped(rows: Iterator[tuple[str, list[str]]], header: list[str]) -> Iterator[Line]:
