@@ -105,27 +105,32 @@ def check_answers(answers: Mapping[str, Any], rows: Sequence[Row], where: str) -
 
 def _checked(answer: Any, rows: Sequence[Row], i: int, where: str) -> Any:
     """One answer of `check_answers`."""
-    kind, shown = kind_of(rows), f"{where}: the answer to row {i} is"
+    kind = kind_of(rows)
     if kind == "value":
         if isinstance(answer, bool) or not isinstance(answer, int | float):
-            raise UserError(f"{shown} {answer!r}, but must be a number.")
+            raise UserError(f"{where}: the answer to row {i} is {answer!r}, but must be a number.")
         if not math.isfinite(answer):
-            raise UserError(f"{shown} {answer!r}, but must be a finite number.")
+            raise UserError(
+                f"{where}: the answer to row {i} is {answer!r}, but must be a finite number."
+            )
         return float(answer)
     if kind == "label":
         label = label_text(answer)
         if not isinstance(label, str):
-            raise UserError(f"{shown} {label!r}, but must be a label.")
+            raise UserError(f"{where}: the answer to row {i} is {label!r}, but must be a label.")
         return label
     if kind == "labels":
         if not isinstance(answer, list):
-            raise UserError(f"{shown} {answer!r}, but must be a list of labels.")
+            raise UserError(
+                f"{where}: the answer to row {i} is {answer!r}, but must be a list of labels."
+            )
     else:
         count = len(true_labels(rows[i]))
         if not isinstance(answer, list) or len(answer) > count:
             found = f"a list of {len(answer)}" if isinstance(answer, list) else repr(answer)
             raise UserError(
-                f"{shown} {found}, but must be a list of {count} labels at most, one a token that is judged."
+                f"{where}: the answer to row {i} is {found}, but must be a list of {count} labels at most, one a token "
+                "that is judged."
             )
     labels = [label_text(label) for label in answer]
     unread = kind == "tokens"  # null is a token that was not read

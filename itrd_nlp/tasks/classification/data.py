@@ -206,11 +206,6 @@ def rows_of(lines: Iterable[Line], source: str, columns: Columns) -> list[Row]:
             raise UserError(
                 f"{where} is of another kind than the lines before; a file holds texts with a "
                 '"label" or "tokens" with "labels", not both.'
-                + (
-                    " A text has one label in all lines, or a list in all."
-                    if not is_tokens(rows)
-                    else ""
-                )
             )
     if not rows:
         raise UserError(f"{source} holds no row.")
