@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Protocol
 
 from datasets import Dataset
 from numpy.typing import NDArray
@@ -18,27 +18,15 @@ from transformers import EvalPrediction, PreTrainedConfig, PreTrainedTokenizerBa
 
 from itrd_nlp.distillation.task_losses import TaskLosses, TaskLossFunction
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import parse_json, read_bytes, read_json
+from itrd_nlp.files import read_json
 from itrd_nlp.models.loading import check_model_folder
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.publish.page import TaskPage
+from itrd_nlp.tasks.answers import Answers as Answers
+from itrd_nlp.tasks.answers import read_answers as read_answers
 from itrd_nlp.tasks.lines import Line, Refuse
+from itrd_nlp.tasks.measures import Measures
 from itrd_nlp.training.record import DataRecord, RunRecord
-
-Answers = dict[str, Any]
-"""Id of an example to a model's answer, as JSON stores it."""
-
-
-class Measures(NamedTuple):
-    """The metrics of some data.
-
-    Attributes:
-        headings: name of a metric to its heading in tables.
-        main: the metric by which methods are compared.
-    """
-
-    headings: Mapping[str, str]
-    main: str
 
 
 class Judge(Protocol):
@@ -270,9 +258,8 @@ class Task(ABC):
             answers: of one model. An example that has none scores 0.
 
         Returns:
-            Name of a metric to ``(examples,)`` numbers, 1 for 100 percent, whose mean is the metric. The main one is
-            among them; others may be left out. Of a metric that is no mean, such as a correlation, a number is the
-            metric plus the influence of the example.
+            Name of a metric to ``(examples,)`` numbers, 1 for 100 percent, whose mean is the metric; the main one is
+            among them. Of one that is no mean, such as a correlation, each is the metric plus the example's influence.
         """
 
     @classmethod
@@ -352,23 +339,6 @@ class Task(ABC):
         Raises:
             UserError: the model or an option cannot be used.
         """
-
-
-def read_answers(path: Path) -> Answers:
-    """The answers that a run has left: one JSON object, id of an example to the answer.
-
-    Raises:
-        UserError: the file is missing or no such object.
-    """
-    try:
-        content = parse_json(read_bytes(path))
-    except UserError:  # it cannot be read at all
-        raise
-    except ValueError as error:
-        raise UserError(f"{path}: the file is truncated or not JSON ({error}).") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: the file must be one JSON object, id of an example to answer.")
-    return content
 
 
 def architecture_of(

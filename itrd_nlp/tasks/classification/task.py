@@ -54,9 +54,9 @@ from itrd_nlp.tasks.classification.measures import (
 )
 from itrd_nlp.tasks.classification.prediction import Labeller, read_texts
 from itrd_nlp.tasks.lines import Line, Refuse
+from itrd_nlp.tasks.measures import Measures
 from itrd_nlp.tasks.task import (
     Answerer,
-    Measures,
     Task,
     TaskData,
     architecture_of,

@@ -11,7 +11,9 @@ from itrd_nlp.compare.records import read_records
 from itrd_nlp.compare.tables import all_columns, markdown, summarise
 
 ROOT = Path(__file__).parents[3]
-RECORDED = sorted(path.parent for path in (ROOT / "docs/results/classification").glob("*/scores.npz"))
+RECORDED = sorted(
+    path.parent for path in (ROOT / "docs/results/classification").glob("*/scores.npz")
+)
 
 
 @pytest.mark.parametrize("folder", RECORDED, ids=lambda folder: folder.name)
