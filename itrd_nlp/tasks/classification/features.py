@@ -90,15 +90,18 @@ def encode(
         max_length: tokens of the model at most; what is longer loses its end.
         settings: for the tokenizer, such as ``padding``.
     """
+    encoded: BatchEncoding
     settings |= {"truncation": True, "max_length": max_length}
     if is_tokens(rows):
-        return tokenizer([row["tokens"] for row in rows], is_split_into_words=True, **settings)
+        encoded = tokenizer([row["tokens"] for row in rows], is_split_into_words=True, **settings)
+        return encoded
     # A text without a second one is read alone, so that it has the same label whatever stands beside it.
     texts = [
         row["text"] if row.get("text_pair") is None else (row["text"], row["text_pair"])
         for row in rows
     ]
-    return tokenizer(texts, **settings)
+    encoded = tokenizer(texts, **settings)
+    return encoded
 
 
 def first_parts(words: Sequence[int | None]) -> dict[int, int]:
