@@ -116,6 +116,7 @@ class Plan:
             )
         self.base = read_config(args.base).values
         setting.check_search(args.search)
+        self._check_depths()
         for method, overrides in args.all_methods.items():
             self._check_method(method, overrides)
             for tried in args.search.get(method, []):
@@ -130,6 +131,17 @@ class Plan:
                     )
         self._check_values()
         self._check_table()
+
+    def _check_depths(self) -> None:
+        """Refuse a depth that each training would choose for itself."""
+        for name in ("speedup", "max_ms", "max_mb"):
+            if any(
+                values.get(name) is not None for values in (self.base, *self.args.students.values())
+            ):
+                raise UserError(
+                    f"{name} is set, but each training would measure it by itself and might choose another depth; set "
+                    "num_layers."
+                )
 
     def nothing_chosen(self) -> Choice:
         """The choice where there is no search."""

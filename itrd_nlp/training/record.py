@@ -24,12 +24,15 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.files import parse_json, read_bytes, write_json
 
 RESULTS_NAME = "results.json"
+BUDGET_NAME = "budget.json"
+"""The measurement by which a run has chosen the depth of its student."""
 VERSION = 3
 
 # The scores of version 1, which did not name them: those of a span head, else those of a classifier.
 _VERSION_1 = ({"exact_match": "EM", "f1": "F1"}, {"accuracy": "accuracy", "f1": "F1"})
 
 Score = Annotated[float, Field(ge=-100, le=100)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Setting = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=10**15)]  # a larger one is no float any more
 T = TypeVar("T")
@@ -62,6 +65,26 @@ class ConfigRecord(BaseModel):
 
     name: str = ""
     text: str
+
+
+class CandidateRecord(BaseModel):
+    """A depth that a student might have had, as it was measured before the training.
+
+    Attributes:
+        layers: of the candidate.
+        teacher_ms: milliseconds of the teacher in torch for one example at batch size 1, measured beside it.
+        ms: the same of the candidate: ``torch``, and perhaps ``onnx`` and ``int8``.
+        megabytes: size of its weights in each of these.
+    """
+
+    layers: Count
+    teacher_ms: Positive
+    ms: dict[str, Positive]
+    megabytes: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+
+    def speedup(self, runtime: str) -> float:
+        """How many times as fast as the teacher in torch the candidate is."""
+        return self.teacher_ms / self.ms[runtime]
 
 
 class ModelRecord(BaseModel):
@@ -117,6 +140,7 @@ class RunRecord(ModelRecord):
         precision: of the training as it really ran: ``fp32``, ``bf16``, ``fp16`` or ``fp8``. Default: not recorded.
         objective: the arguments of the objective, those with their defaults, too; empty in version 1.
         arguments: every argument of the experiment that is not its default.
+        candidates: the depths that a budget chose from; empty where there was none.
 
     Example:
         >>> record = RunRecord.read("runs/my_student")  # doctest: +SKIP
@@ -139,6 +163,7 @@ class RunRecord(ModelRecord):
     precision: str | None = None
     objective: dict[str, Any] = {}
     arguments: dict[str, Any] = {}
+    candidates: list[CandidateRecord] = []
     command: str | None = None
     config: ConfigRecord | None = None
     environment: dict[str, str] = {}

@@ -56,6 +56,12 @@ def test_a_training_for_each_student_method_and_seed_one_seed_after_the_other(ma
     assert plan.search() == plan.cost(plan.nothing_chosen()) == []
 
 
+@pytest.mark.parametrize("name", ["speedup", "max_ms", "max_mb"])
+def test_a_depth_that_each_training_would_measure_is_refused(make: Any, name: str) -> None:
+    with pytest.raises(UserError, match=f"{name} is set, but each training would measure it"):
+        Plan(make(students={"fast": {name: 2}}), SETTING)
+
+
 def test_a_method_of_textbrewer_has_the_budget_and_its_own_recipe(make: Any) -> None:
     plan = Plan(make(textbrewer={"tb": {"temperature": 4}}, cost_steps=3), SETTING)
     cells = {cell.method: cell for cell in plan.cells(plan.nothing_chosen())}

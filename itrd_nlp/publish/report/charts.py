@@ -65,15 +65,21 @@ _STYLE: Any = {
 
 
 def line_chart(
-    name: str, series: Mapping[str, Points], *, y_label: str, unit_interval: bool = False
+    name: str,
+    series: Mapping[str, Points],
+    *,
+    y_label: str,
+    x_label: str = "optimizer step",
+    unit_interval: bool = False,
 ) -> str:
-    """Values over the optimizer steps, one line a series, told apart by colour and dashes.
+    """Values over the optimizer steps, or over other whole numbers, one line a series, told apart by colour and dashes.
 
     Args:
         name: description of the chart for a reader who cannot see it. Its ids begin with it, so that no two charts
             share one.
         series: label to pairs of step and value. The legend is left out where there is only one.
         y_label: name of the values, with their unit.
+        x_label: name of the numbers that they stand over.
         unit_interval: the values lie between 0 and 1, and the chart shows all of that range. Default: false.
     """
     with matplotlib.rc_context(_STYLE):
@@ -88,7 +94,7 @@ def line_chart(
                 marker="o" if len(points) <= _POINTS_WITH_MARKERS else None,
                 markersize=2.5,
             )
-        axes.set_xlabel("optimizer step")
+        axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
@@ -96,6 +102,40 @@ def line_chart(
             axes.set_ylim(min(0, axes.get_ylim()[0]), 1.02)
         if len(series) > 1:
             figure.legend(loc="outside upper left", ncols=min(len(series), 4))
+        return _svg(figure, name)
+
+
+def quality_chart(
+    name: str,
+    models: Mapping[str, tuple[float, float]],
+    candidates: Sequence[tuple[str, float]],
+    *,
+    x_label: str,
+    y_label: str,
+) -> str:
+    """Quality of models against their time, and the times of students that were not trained.
+
+    Args:
+        name: as in `line_chart`.
+        models: label of a model to its time and its score in percent.
+        candidates: label and time of each student that was measured and not trained; a mark on the axis.
+        x_label: name of the times, with their unit.
+        y_label: name of the scores, with their unit.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(_WIDTH, 215)
+        for label, time in candidates:
+            axes.axvline(time, color=_COLOURS["muted"], lw=0.8, linestyle=":")
+            axes.annotate(
+                label, (time, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom"
+            )
+        times, scores = zip(*models.values(), strict=True)
+        axes.plot(times, scores, color=_COLOURS["student"], marker="o", markersize=5)
+        for label, point in models.items():
+            axes.annotate(label, point, xytext=(6, -12), textcoords="offset points")
+        axes.set(xlabel=x_label, ylabel=y_label)
+        axes.set_xlim(0, 1.15 * max([*times, *(time for _, time in candidates)]))
+        axes.margins(y=0.25)
         return _svg(figure, name)
 
 

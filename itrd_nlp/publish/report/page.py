@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -18,44 +18,13 @@ from itrd_nlp import __version__
 from itrd_nlp.publish.page import TaskPage, singular
 from itrd_nlp.publish.privacy import public_command, public_config, public_text, public_value
 from itrd_nlp.publish.report import charts
+from itrd_nlp.publish.report.budget import shown_budget
 from itrd_nlp.publish.report.data import Breakdown, Group, LogRow, Run
 from itrd_nlp.publish.report.segments import segments
+from itrd_nlp.publish.report.tables import Cell, Figure, Table, number
 from itrd_nlp.training.record import ModelRecord, RunRecord
 
 HERE = Path(__file__).parent
-ABSENT = "n/a"
-
-
-class Cell(NamedTuple):
-    """A cell of a table: its text and, for a number, the value by which the table is sorted."""
-
-    text: str
-    value: float | None = None
-
-
-@dataclass
-class Table:
-    """A table that can be sorted by each of its columns; the first one names the rows."""
-
-    caption: str
-    head: list[str]
-    rows: list[list[Cell]]
-
-    def is_numeric(self, column: int) -> bool:
-        """Whether a column holds numbers alone, as far as they are known."""
-        cells = [row[column] for row in self.rows]
-        return any(cell.value is not None for cell in cells) and all(
-            cell.value is not None or cell.text == ABSENT for cell in cells
-        )
-
-
-@dataclass
-class Figure:
-    """A chart, or several of one kind, with a title and a note."""
-
-    title: str
-    svg: Markup
-    note: str = ""
 
 
 @dataclass
@@ -90,6 +59,7 @@ def render(run: Run, page: TaskPage) -> str:
         unit=unit,
         facts=_facts(record, unit),
         models=_models(record, run.name, unit),
+        budget=shown_budget(record, _one(unit), _main_metric(record)),
         training=_training(run.history or [], record),
         similarity=_similarity(run, pairs),
         tokens=_tokens(run),
@@ -116,6 +86,11 @@ def render(run: Run, page: TaskPage) -> str:
 def _long_name(metric: str) -> str:
     """Of a metric such as ``mean_rank``: Mean rank."""
     return metric.replace("_", " ").capitalize()
+
+
+def _main_metric(record: RunRecord) -> str:
+    """The metric that a curve of quality shows: F1 where there is one, else the last one."""
+    return "f1" if "f1" in record.metrics else list(record.metrics)[-1]
 
 
 def _facts(record: RunRecord, unit: str) -> list[Fact]:
@@ -181,14 +156,10 @@ def _models(record: RunRecord, name: str, unit: str) -> Table:
         "Quality, size and speed",
         ["model", *(columns[column][0] for column in known)],
         [
-            [Cell(label), *(_number(value(model, c), columns[c][1]) for c in known)]
+            [Cell(label), *(number(value(model, c), columns[c][1]) for c in known)]
             for label, model in models
         ],
     )
-
-
-def _number(value: float | None, shown: str) -> Cell:
-    return Cell(ABSENT) if value is None else Cell(shown.format(value), value)
 
 
 # ---- training ----
@@ -339,7 +310,7 @@ def _group_table(
         for metric, _ in metrics:
             for _, by_group in columns:
                 found = by_group.get(group)
-                row.append(_number(found.scores.get(metric) if found else None, "{:.1f}"))
+                row.append(number(None if found is None else found.scores.get(metric), "{:.1f}"))
         rows.append(row)
     names = [f"{label} (%), {who}" for _, label in metrics for who, _ in columns]
     head = [title.removeprefix("by "), unit, *names]

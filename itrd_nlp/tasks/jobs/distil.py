@@ -30,6 +30,7 @@ from itrd_nlp.publish.licenses import license_of
 from itrd_nlp.publish.report.data import ANALYSIS_NAME, PREDICTIONS_NAME
 from itrd_nlp.tasks.jobs import evaluate as evaluation
 from itrd_nlp.tasks.jobs.arguments import StudentArguments
+from itrd_nlp.tasks.jobs.budget import within_budget
 from itrd_nlp.tasks.jobs.runs import (
     begin,
     check_best_metric,
@@ -104,6 +105,7 @@ def distil(
         UserError: something cannot be used; output_dir is in use, holds another run, or something that would be lost.
     """
     task.check_distillation(args)
+    model_args.check_budget()
     models = [model_args.teacher, model_args.student, *model_args.more_teachers]
     check_best_metric(args, task)
     check_run_folder(args, [*models, *task.files])
@@ -114,10 +116,12 @@ def distil(
         push_finished(args, task)
         return finished
     check_output_dir(args)
+    model_args, candidates = within_budget(task, model_args, loading, args)
     prepared = _prepare(task, model_args, loading, args)
     facts = {
         "license": license_of(model_args.student or model_args.teacher),
         "arguments": arguments,
+        "candidates": candidates,
     }
     record = begin(args, task, prepared.data, facts | (started or {}))
     record = train(prepared.trainer, record)

@@ -28,7 +28,14 @@ from itrd_nlp.publish.report.data import ANALYSIS_NAME
 from itrd_nlp.tasks.task import Answers, Task, TaskData
 from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.checkpoints import MANIFEST_NAME, checkpoints
-from itrd_nlp.training.record import RESULTS_NAME, VERSION, ModelRecord, RunRecord, validated
+from itrd_nlp.training.record import (
+    BUDGET_NAME,
+    RESULTS_NAME,
+    VERSION,
+    ModelRecord,
+    RunRecord,
+    validated,
+)
 from itrd_nlp.training.results import environment, print_summary
 from itrd_nlp.training.targets import Source, check_target_folder, check_writable
 
@@ -39,7 +46,7 @@ UNFINISHED = (
 """By this file the same command, given again after a kill, knows what it finds in the folder as its own."""
 
 RUN_FILES = (
-    *(CARD_NAME, RESULTS_NAME, REPORT_NAME, ANALYSIS_NAME, "checkpoint-*"),
+    *(CARD_NAME, RESULTS_NAME, REPORT_NAME, ANALYSIS_NAME, BUDGET_NAME, "checkpoint-*"),
     *("config.json", "*.safetensors", "*.safetensors.index.json", "training_args.bin"),
     *("tokenizer*", "vocab.*", "merges.txt", "*.model", "special_tokens_map.json"),
     "added_tokens.json",
@@ -115,7 +122,7 @@ def check_best_metric(args: FineTuningArguments, task: Task) -> None:
 def _is_run(folder: Path) -> bool:
     """Whether a folder is that of a run: finished, not finished, or without the results.json that somebody deleted."""
     return (
-        any((folder / name).is_file() for name in (RESULTS_NAME, UNFINISHED_NAME))
+        any((folder / name).is_file() for name in (RESULTS_NAME, UNFINISHED_NAME, BUDGET_NAME))
         or any((checkpoint / MANIFEST_NAME).is_file() for checkpoint in checkpoints(folder))
         or _has_card_of_a_run(folder)
     )
