@@ -361,6 +361,20 @@ def test_data_that_are_all_unanswerable_are_judged(runs: dict[str, Path], tmp_pa
     assert found.scores == pytest.approx(dict.fromkeys(("exact_match", "f1", "no_answer"), share))
 
 
+def test_a_model_without_a_threshold_uses_0_and_says_so(
+    data: DataArguments, runs: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = DataArguments(validation_file=data.validation_file, **SIZES)
+    found, _ = evaluate(QuestionAnswering(plain), str(runs["encoder"]), LoadingArguments())
+    assert found.decoding == {SETTING: 0.0}
+    assert (
+        "the model has no null_score_diff_threshold in its config.json, so 0 is used" in caplog.text
+    )
+    caplog.clear()
+    evaluate(QuestionAnswering(plain), str(runs["student"]), LoadingArguments())
+    assert "so 0 is used" not in caplog.text
+
+
 def test_questions_that_are_judged_on_do_not_set_the_threshold(
     data: DataArguments, runs: dict[str, Path]
 ) -> None:

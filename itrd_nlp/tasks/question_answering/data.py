@@ -280,11 +280,13 @@ def _evaluation_data(
         num_proc=args.preprocessing_num_workers,
         skip_long=skip_long,
     )
+    rules, threshold = rules_of(examples, args.f1_unit), args.null_score_diff_threshold
     metrics = SquadMetrics(
         examples,
         features,
         max_answer_length=args.max_answer_length,
-        rules=rules_of(examples, args.f1_unit),
+        rules=rules,
+        threshold=0.0 if threshold is None and rules.unanswerable else threshold,
         cls_index=window_layout(tokenizer).cls_index,
     )
     return EvaluationData(examples, features, metrics, _signature(args, examples, metrics))

@@ -57,6 +57,7 @@ class QuestionAnswering(Task):
     page = PAGE
 
     args: DataArguments
+    _on_threshold: EvaluationData | None = None  # the questions on which the threshold is found
 
     @property
     def head(self) -> type:
@@ -108,7 +109,7 @@ class QuestionAnswering(Task):
     ) -> TaskData:
         """See `Task.load`: questions cut into windows."""
         args, datasets, train = self.args, {}, None
-        self._on_threshold: EvaluationData | None = None
+        self._on_threshold = None
         known = 0  # unanswerable questions that the model learns from or is judged on
         if training:
             read = load_training_data(args, tokenizer)
@@ -146,7 +147,14 @@ class QuestionAnswering(Task):
         if self.args.null_score_diff_threshold is not None:
             return float(self.args.null_score_diff_threshold)
         own = threshold_of(config)
-        return 0.0 if own is None and has_unanswerable else own
+        if own is None and has_unanswerable:
+            if self._on_threshold is None:
+                logger.warning(
+                    "Some questions are unanswerable, but the model has no %s in its config.json, so 0 is used.",
+                    SETTING,
+                )
+            return 0.0
+        return own
 
     def metrics_of(self, data: TaskData) -> Mapping[str, str]:
         """See `Task.metrics_of`: also those of questions with and without an answer, where some have none."""
