@@ -438,7 +438,7 @@ def test_the_wheel_has_the_configs_and_their_names(tmp_path: Path) -> None:
     ignored = shutil.ignore_patterns("__pycache__")
     for name in ("itrd_nlp", "configs"):
         shutil.copytree(ROOT / name, source / name, ignore=ignored)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     build = ["pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]
     command = [sys.executable, "-m", *build, "--no-build-isolation", "-w", str(tmp_path), "."]
