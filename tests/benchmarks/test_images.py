@@ -112,3 +112,36 @@ def test_the_page_shows_the_recorded_digits() -> None:
         assert f"{statistics.fmean(scores):.2f}" in page
     low, high = record["differences"]["itrd - kd"]["interval"]
     assert f"from {low:+.2f} to {high:+.2f}" in page
+
+
+def test_the_page_shows_the_recorded_students_of_few_bits() -> None:
+    path = ROOT / "docs" / "results" / "digits_bits" / "digits_bits.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    for method, label, bits in (
+        ("kd", "KD", 32),
+        ("kd_4", "KD", 4),
+        ("itrd_4", "KD and ITRD", 4),
+        ("kd_1", "KD", 1),
+        ("itrd_1", "KD and ITRD", 1),
+        ("labels_1", "labels alone", 1),
+    ):
+        scores = record["accuracy"][method]
+        shown = ", ".join(f"{score:.2f}" for score in scores)
+        megabytes = record["megabytes"][method]
+        assert (
+            f"| {label} | {bits} | {megabytes:.4f} | {shown} | {statistics.fmean(scores):.2f} |"
+            in page
+        )
+    for name, sign in (
+        ("itrd_1 - kd_1", 1),
+        ("itrd_4 - kd_4", 1),
+        ("kd - kd_4", -1),
+        ("kd - kd_1", -1),
+        ("labels_1 - kd_1", 1),
+    ):
+        found = record["differences"][name]
+        low, high = sorted(sign * bound for bound in found["interval"])
+        assert f"{sign * found['mean']:+.2f} points [{low:+.2f}, {high:+.2f}]" in page or (
+            f"{sign * found['mean']:+.2f} [{low:+.2f}, {high:+.2f}]" in page
+        )
