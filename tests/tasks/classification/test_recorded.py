@@ -37,3 +37,7 @@ def test_the_teacher_of_a_table_has_a_record_with_seed_and_versions(folder: Path
     taught = json.loads((folder / "results.jsonl").read_text().splitlines()[0])["teacher"]
     assert record["weights"] == taught["weights"]
     assert {"torch", "transformers", "machine"} <= record["environment"].keys()
+
+
+def test_both_tables_are_recorded() -> None:
+    assert [folder.name for folder in RECORDED] == ["names", "sentences_subset"]
