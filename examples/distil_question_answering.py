@@ -56,5 +56,5 @@ student = StudentArguments("out/reader", num_layers=2)
 record = distil(task, student, LoadingArguments(), ITRDTrainingArguments("out/student", **common))
 
 qa = load_pipeline("out/student")
-answer = qa(question="where does tom live ?", context="eva lives in oslo and tom lives in lima")["answer"]
+answer = qa(question="where does tom live ?", context="tom lives in lima and eva lives in oslo")["answer"]
 print(f"F1 is {record.scores['f1']:.0f} with {record.layers} layers; tom lives in {answer}")

@@ -28,8 +28,9 @@ texts = ["a good film", "a bad film", "a long good book", "a short bad book"] * 
 data = Dataset.from_dict({**tokenizer(texts), "labels": [1, 0, 1, 0] * 16})
 shared = {"train_dataset": data, "data_collator": DataCollatorWithPadding(tokenizer)}
 quiet = {"logging_strategy": "no", "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
-tiny = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "initializer_range": 0.2}
-config = BertConfig(vocab_size=len(words), **tiny)
+tiny = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4}
+still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.2}
+config = BertConfig(vocab_size=len(words), **tiny, **still)
 teacher = BertForSequenceClassification(config)
 Trainer(teacher, TrainingArguments("out/search_teacher", learning_rate=1e-3, **quiet), **shared).train()
 
@@ -48,7 +49,7 @@ def space(trial: Any) -> dict[str, Any]:
 trainer = ITRDTrainer(
     model_init=lambda: build_student(teacher, num_layers=2),
     teacher=teacher,
-    args=ITRDTrainingArguments("out/search", num_train_epochs=1, eval_strategy="epoch", **quiet),
+    args=ITRDTrainingArguments("out/search", num_train_epochs=3, eval_strategy="epoch", **quiet),
     eval_dataset=data,  # yours: rows held out of train, not those that you report
     compute_metrics=accuracy,
     **shared,

@@ -132,7 +132,9 @@ def _output(output: dict[str, Any]) -> str:
     if "image/svg+xml" in data:
         return "".join(data["image/svg+xml"])
     if "text/html" in data:
-        return "".join(data["text/html"])
+        html = "".join(data["text/html"])
+        html = re.sub(r"<style.*?</style>", "", html, flags=re.DOTALL)
+        return html.replace('<table border="1" class="dataframe">', "<table>")
     text = "".join(output.get("text", data.get("text/plain", "")))
     return f"```text title='Output'\n{text.rstrip()}\n```"
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.question_answering.pipeline import QuestionAnsweringPipeline
+from itrd_nlp.tasks.question_answering.scoring import exact_match
 from itrd_nlp.training.record import RESULTS_NAME, RunRecord
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ LONGEST_TEXT = 10_000
 
 LABEL = "answer"
 COLOUR = {LABEL: "#f59e0b"}
+# Gradio breaks a highlighted text in the middle of words, and puts each piece of it on a line of its own.
+STYLE = (
+    ".textfield { display: block !important; word-break: normal !important; overflow-wrap: anywhere; } "
+    ".textfield .token-container { display: inline !important; }"
+)
 EXAMPLES = [
     [
         "Where does the Rhine end?",
@@ -42,6 +48,8 @@ EXAMPLES = [
         "the hidden states between its layers.",
     ],
 ]
+# The right answers to them, in their order.
+ANSWERS = ["the North Sea", "the Bernoulli numbers", "a larger one"]
 
 
 def build_demo(
@@ -66,6 +74,7 @@ def build_demo(
     pipelines = {name: qa for name, qa in models.items() if qa is not None}
     for qa in pipelines.values():
         qa(question="a", context="a")  # the first run of a model is slower than all others
+    first_question, first_context = shown_first(next(iter(pipelines.values())))
 
     def answer(question: str, context: str) -> list[Any]:
         try:
@@ -81,8 +90,12 @@ def build_demo(
             else "always a piece of the text"
         )
         gr.Markdown(f"# Questions about your text\nThe answer is {answers}.")
-        question = gr.Textbox(label="Question", placeholder="Who, what, when, where ...?")
-        context = gr.Textbox(label="Context", lines=6, max_lines=20, placeholder="Paste a text.")
+        question = gr.Textbox(
+            label="Question", value=first_question, placeholder="Who, what, when, where ...?"
+        )
+        context = gr.Textbox(
+            label="Context", value=first_context, lines=6, max_lines=20, placeholder="Paste a text."
+        )
         button = gr.Button("Answer", variant="primary")
         outputs: list[Any] = []
         with gr.Row():
@@ -97,8 +110,23 @@ def build_demo(
                     )
                     outputs.append(gr.Markdown())
         gr.Examples(EXAMPLES, [question, context])
+        gr.HTML(f"<style>{STYLE}</style>", padding=False)
         gr.on([button.click, question.submit], answer, [question, context], outputs)
     return demo
+
+
+def shown_first(qa: QuestionAnsweringPipeline) -> list[str]:
+    """The question and the context that the page starts with: the first example that a model answers rightly.
+
+    Args:
+        qa: the teacher, or the student where there is no teacher. If it answers none rightly, the first example is
+            taken.
+    """
+    for example, answer in zip(EXAMPLES, ANSWERS, strict=True):
+        question, context = example
+        if exact_match(qa(question=question, context=context)["answer"], answer):
+            return example
+    return EXAMPLES[0]
 
 
 def launch(

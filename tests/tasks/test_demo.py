@@ -99,6 +99,25 @@ def test_the_page_has_a_column_for_each_model_and_no_telemetry(
         assert page.analytics_enabled is False
 
 
+@pytest.mark.parametrize("known", [0, 1, 2, None])
+def test_the_page_starts_with_an_example_that_the_teacher_answers_rightly(
+    known: int | None, qa: QuestionAnsweringPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def teacher(question: str, context: str) -> dict[str, Any]:
+        knows = known is not None and question == demo.EXAMPLES[known][0]
+        return {"answer": demo.ANSWERS[known].removeprefix("the ") if knows else "Basel"}
+
+    monkeypatch.setattr(type(qa), "__call__", lambda self, **asked: teacher(**asked))
+    components = demo.build_demo(qa, qa).get_config_file()["components"]
+    filled = [c["props"].get("value") for c in components if c["type"] == "textbox"]
+    assert filled == demo.EXAMPLES[known or 0]
+
+
+def test_the_answers_of_the_examples_stand_in_their_contexts() -> None:
+    for (_, context), answer in zip(demo.EXAMPLES, demo.ANSWERS, strict=True):
+        assert answer in context
+
+
 def test_without_gradio_the_extra_is_named(
     qa: QuestionAnsweringPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from itrd_nlp.publish.report.data import Group
 Points = Sequence[tuple[float, float]]
 
 # matplotlib draws with these values, which occur nowhere else; in the page each becomes var(--name).
-_COLOURS = {
+COLOURS = {
     "ink": "#1c2024",
     "muted": "#60646c",
     "rule": "#e0e1e6",
@@ -33,31 +33,31 @@ _COLOURS = {
     "line-5": "#4d7c0f",
     "line-6": "#be123c",
 }
-_LINES = [name for name in _COLOURS if name.startswith("line-")]
+_LINES = [name for name in COLOURS if name.startswith("line-")]
 _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 _POINTS_WITH_MARKERS = 30
 _WIDTH = 340  # of most charts, in CSS pixels at their natural size
-_STYLE: Any = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "itrd_nlp",
     "text.parse_math": False,
     "font.family": "DejaVu Sans",  # comes with matplotlib; the page replaces it
     "font.size": 10.5,
-    "text.color": _COLOURS["ink"],
-    "axes.labelcolor": _COLOURS["muted"],
-    "axes.edgecolor": _COLOURS["rule"],
+    "text.color": COLOURS["ink"],
+    "axes.labelcolor": COLOURS["muted"],
+    "axes.edgecolor": COLOURS["rule"],
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "grid.color": _COLOURS["rule"],
+    "grid.color": COLOURS["rule"],
     "grid.linewidth": 0.8,
-    "xtick.color": _COLOURS["rule"],
-    "ytick.color": _COLOURS["rule"],
-    "xtick.labelcolor": _COLOURS["muted"],
-    "ytick.labelcolor": _COLOURS["muted"],
+    "xtick.color": COLOURS["rule"],
+    "ytick.color": COLOURS["rule"],
+    "xtick.labelcolor": COLOURS["muted"],
+    "ytick.labelcolor": COLOURS["muted"],
     "legend.frameon": False,
-    "legend.labelcolor": _COLOURS["ink"],
+    "legend.labelcolor": COLOURS["ink"],
     "legend.handlelength": 2.2,
     "legend.columnspacing": 1.2,
     "lines.linewidth": 1.6,
@@ -82,14 +82,14 @@ def line_chart(
         x_label: name of the numbers that they stand over.
         unit_interval: the values lie between 0 and 1, and the chart shows all of that range. Default: false.
     """
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure(_WIDTH, 215)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = sized_figure(_WIDTH, 215)
         for i, (label, points) in enumerate(series.items()):
             axes.plot(
                 [step for step, _ in points],
                 [value for _, value in points],
                 label=label,
-                color=_COLOURS[_LINES[i % len(_LINES)]],
+                color=COLOURS[_LINES[i % len(_LINES)]],
                 linestyle=_DASHES[i % len(_DASHES)],
                 marker="o" if len(points) <= _POINTS_WITH_MARKERS else None,
                 markersize=2.5,
@@ -102,7 +102,7 @@ def line_chart(
             axes.set_ylim(min(0, axes.get_ylim()[0]), 1.02)
         if len(series) > 1:
             figure.legend(loc="outside upper left", ncols=min(len(series), 4))
-        return _svg(figure, name)
+        return element(figure, name)
 
 
 def quality_chart(
@@ -151,25 +151,25 @@ def heat_map(
     """
     rows, columns = len(matrix), len(matrix[0])
     cell = max(28.0, min(38.0, (_WIDTH - 45) / columns))
-    with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
-        figure, axes = _figure(columns * cell + 45, rows * min(cell, 30) + 42)
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure, axes = sized_figure(columns * cell + 45, rows * min(cell, 30) + 42)
         for i, row in enumerate(matrix):
             for j, value in enumerate(row):
                 # The colour is opacity, so that 0 is the page's background in any mode.
                 axes.add_patch(
-                    Rectangle((j - 0.5, i - 0.5), 1, 1, color=_COLOURS["heat"], alpha=value, lw=0)
+                    Rectangle((j - 0.5, i - 0.5), 1, 1, color=COLOURS["heat"], alpha=value, lw=0)
                 )
                 dark = (
                     value > 0.67
                 )  # where both have the same contrast, in the light and the dark mode
                 text = f"{value:.2f}".removeprefix("0") if value < 0.995 else "1.0"
-                colour = _COLOURS["on-heat" if dark else "ink"]
+                colour = COLOURS["on-heat" if dark else "ink"]
                 axes.text(j, i, text, ha="center", va="center", fontsize=9, color=colour)
         for i, j in marked:
             if i < rows and j < columns:
                 axes.add_patch(
                     Rectangle(
-                        (j - 0.46, i - 0.46), 0.92, 0.92, fill=False, ec=_COLOURS["line-2"], lw=2.4
+                        (j - 0.46, i - 0.46), 0.92, 0.92, fill=False, ec=COLOURS["line-2"], lw=2.4
                     )
                 )
         axes.set(xlim=(-0.5, columns - 0.5), ylim=(-0.5, rows - 0.5))
@@ -178,7 +178,7 @@ def heat_map(
         axes.set_yticks(range(rows), [str(i) for i in range(rows)])
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        return _svg(figure, name)
+        return element(figure, name)
 
 
 def group_chart(
@@ -205,8 +205,8 @@ def group_chart(
     groups = list(student)
     values = [student[group].scores[field] for group in groups]
     at = range(len(groups))
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure(_WIDTH, 24 * len(groups) + 75)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = sized_figure(_WIDTH, 24 * len(groups) + 75)
         axes.grid(axis="y", visible=False)
         if teacher is not None:
             known = [(i, teacher[g].scores[field]) for i, g in enumerate(groups) if g in teacher]
@@ -214,7 +214,7 @@ def group_chart(
                 [i for i, _ in known],
                 [values[i] for i, _ in known],
                 [value for _, value in known],
-                color=_COLOURS["muted"],
+                color=COLOURS["muted"],
                 lw=1,
                 zorder=1,
             )
@@ -224,27 +224,27 @@ def group_chart(
                 "o",
                 ms=7,
                 mfc="none",
-                mec=_COLOURS["teacher"],
+                mec=COLOURS["teacher"],
                 mew=1.8,
                 label=labels[1],
             )
-        axes.plot(values, list(at), "D", ms=6, mew=0, color=_COLOURS["student"], label=labels[0])
+        axes.plot(values, list(at), "D", ms=6, mew=0, color=COLOURS["student"], label=labels[0])
         axes.set(xlim=(-2, 102), ylim=(len(groups) - 0.5, -0.5), xlabel=x_label, ylabel=y_label)
         axes.set_yticks(list(at), [f"{g} ({student[g].questions:,})" for g in groups])
         axes.tick_params(length=0)
         axes.spines["left"].set_visible(False)
         if teacher is not None:
             figure.legend(loc="outside upper left", ncols=2, handlelength=1)
-        return _svg(figure, name)
+        return element(figure, name)
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Any]:
+def sized_figure(width: float, height: float) -> tuple[Figure, Any]:
     """A figure of a size in points, which an SVG element shows as CSS pixels, and its axes."""
     figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
     return figure, figure.add_subplot()
 
 
-def _svg(figure: Figure, name: str) -> str:
+def element(figure: Figure, name: str) -> str:
     """The element alone, with the page's colours and with ids that no other chart has."""
     buffer = StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -252,7 +252,7 @@ def _svg(figure: Figure, name: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
     prefix = re.sub(r"\W+", "-", name.lower())
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg[svg.index("<svg") :])
-    for variable, colour in _COLOURS.items():
+    for variable, colour in COLOURS.items():
         svg = svg.replace(colour, f"var(--{variable})")
     width, height = (round(float(x)) for x in figure.get_size_inches() * 72)
     # In place of matplotlib's size in points: as wide as the page lets it be, but not wider than is readable.
