@@ -93,7 +93,7 @@ def _of_the_site(target: str, source: str, page: str, config: MkDocsConfig) -> s
     if found.startswith("docs/") and (ROOT / found).is_file():
         return posixpath.relpath(found.removeprefix("docs/"), here or ".")
     kind = "tree" if (ROOT / found).is_dir() else "blob"
-    return f"{str(config.repo_url).rstrip('/')}/{kind}/main/{found}"
+    return f"{config.extra['repository']}/{kind}/main/{found}"
 
 
 # ---- pages of other files ----
@@ -109,11 +109,9 @@ def _script(path: Path) -> str:
     docstring = ast.get_docstring(ast.parse(source)) or ""
     first, _, more = docstring.partition("\n")
     text = re.sub(r"(?m)^    (.+)$", r"```bash\n\1\n```", more.strip())
-    link = f"[examples/{path.name}]({path.name})"
-    raw = f"https://github.com/OWNER/itrd_nlp/blob/main/examples/{path.name}"
     body = source.partition('"""\n')[2].partition('"""\n')[2] or source
-    return f"# {first.rstrip('.')}\n\n{text}\n\n```python title={path.name!r}\n{body.strip()}\n```\n".replace(
-        link, raw
+    return (
+        f"# {first.rstrip('.')}\n\n{text}\n\n```python title={path.name!r}\n{body.strip()}\n```\n"
     )
 
 

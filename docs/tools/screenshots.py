@@ -13,8 +13,11 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from PIL import Image
@@ -39,6 +42,23 @@ def browser() -> Iterator[Any]:
         opened = driver.chromium.launch(executable_path=executable)
         yield opened
         opened.close()
+
+
+@contextmanager
+def served(folder: str) -> Iterator[str]:
+    """The address of a folder on this machine; the search of the site needs one."""
+    handler = partial(Quiet, directory=folder)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """A server that logs no request."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
 
 
 def take(opened: Any, subject: str, url: str, *, press: str | None = None) -> None:
@@ -88,7 +108,8 @@ def main() -> None:
         if "report" in subjects:
             take(opened, "report", (Path(args.run).resolve() / "report.html").as_uri())
         if "site" in subjects:
-            take(opened, "site", (Path(args.site).resolve() / "index.html").as_uri())
+            with served(args.site) as url:
+                take(opened, "site", f"{url}/index.html")
         if "demo" in subjects:
             from itrd_nlp.tasks.demo import build_demo, launch
             from itrd_nlp.tasks.question_answering.pipeline import load_pipeline

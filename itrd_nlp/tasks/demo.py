@@ -24,10 +24,11 @@ LONGEST_TEXT = 10_000
 
 LABEL = "answer"
 COLOUR = {LABEL: "#f59e0b"}
-# Gradio breaks a highlighted text in the middle of words, and puts each piece of it on a line of its own.
+# Gradio breaks a highlighted text within words, puts its pieces on lines of their own, and marks black on dark.
 STYLE = (
     ".textfield { display: block !important; word-break: normal !important; overflow-wrap: anywhere; } "
-    ".textfield .token-container { display: inline !important; }"
+    ".textfield .token-container { display: inline !important; } "
+    ".textfield .highlighted { color: inherit !important; }"
 )
 EXAMPLES = [
     [
