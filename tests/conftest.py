@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
+from pathlib import Path
 
 # Set before the libraries are imported, which read them once; inherited by processes that tests start.
 _CACHE = tempfile.TemporaryDirectory(prefix="itrd_nlp_tests_")
@@ -18,6 +21,7 @@ from typing import Any  # noqa: E402
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from filelock import FileLock  # noqa: E402
 from transformers import (  # noqa: E402
     BertConfig,
     BertForQuestionAnswering,
@@ -137,3 +141,26 @@ def collate() -> Any:
 @pytest.fixture
 def span_batch() -> dict[str, torch.Tensor]:
     return pad(span_rows(6))
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built once for all processes of a test run."""
+    pytest.importorskip("mkdocs")
+    root = Path(__file__).parents[1]
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    built = shared / "site"
+    with FileLock(shared / "site.lock"):
+        if not built.exists():
+            command = ["-m", "mkdocs", "build", "--strict", "--site-dir", str(built)]
+            environment = os.environ | {"PYTHONPATH": str(root), "NO_MKDOCS_2_WARNING": "1"}
+            done = subprocess.run(
+                [sys.executable, *command],
+                cwd=root,
+                env=environment,
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 0, done.stderr
+    return built
