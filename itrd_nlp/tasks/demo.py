@@ -75,7 +75,7 @@ def build_demo(
     pipelines = {name: qa for name, qa in models.items() if qa is not None}
     for qa in pipelines.values():
         qa(question="a", context="a")  # the first run of a model is slower than all others
-    first_question, first_context = shown_first(next(iter(pipelines.values())))
+    first = shown_first(next(iter(pipelines.values())))
 
     def answer(question: str, context: str) -> list[Any]:
         try:
@@ -91,11 +91,9 @@ def build_demo(
             else "always a piece of the text"
         )
         gr.Markdown(f"# Questions about your text\nThe answer is {answers}.")
-        question = gr.Textbox(
-            label="Question", value=first_question, placeholder="Who, what, when, where ...?"
-        )
+        question = gr.Textbox(first[0], label="Question", placeholder="Who, what, when, where?")
         context = gr.Textbox(
-            label="Context", value=first_context, lines=6, max_lines=20, placeholder="Paste a text."
+            first[1], label="Context", lines=6, max_lines=20, placeholder="Paste a text."
         )
         button = gr.Button("Answer", variant="primary")
         outputs: list[Any] = []

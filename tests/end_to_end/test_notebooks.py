@@ -52,14 +52,17 @@ def test_there_are_three_notebooks() -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_is_small_and_shows_outputs_of_one_whole_run(path: Path) -> None:
+def test_a_notebook_is_small_and_shows_no_outputs_or_those_of_one_whole_run(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text) < LARGEST
     assert not re.search(r"/(?:home|root|tmp|work)/", text)
     counts = [cell["execution_count"] for cell in cells(path) if cell["cell_type"] == "code"]
-    assert counts == list(range(1, len(counts) + 1))
     kinds = {output["output_type"] for cell in cells(path) for output in cell.get("outputs", [])}
-    assert "error" not in kinds and "stream" in kinds
+    if kinds:
+        assert counts == list(range(1, len(counts) + 1))
+    else:
+        assert set(counts) == {None}
+    assert "error" not in kinds
 
 
 @pytest.mark.slow
