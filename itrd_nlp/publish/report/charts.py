@@ -122,21 +122,21 @@ def quality_chart(
         x_label: name of the times, with their unit.
         y_label: name of the scores, with their unit.
     """
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure(_WIDTH, 215)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = sized_figure(_WIDTH, 215)
         for label, time in candidates:
-            axes.axvline(time, color=_COLOURS["muted"], lw=0.8, linestyle=":")
+            axes.axvline(time, color=COLOURS["muted"], lw=0.8, linestyle=":")
             axes.annotate(
                 label, (time, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom"
             )
         times, scores = zip(*models.values(), strict=True)
-        axes.plot(times, scores, color=_COLOURS["student"], marker="o", markersize=5)
+        axes.plot(times, scores, color=COLOURS["student"], marker="o", markersize=5)
         for label, point in models.items():
             axes.annotate(label, point, xytext=(6, -12), textcoords="offset points")
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.set_xlim(0, 1.15 * max([*times, *(time for _, time in candidates)]))
         axes.margins(y=0.25)
-        return _svg(figure, name)
+        return element(figure, name)
 
 
 def heat_map(
