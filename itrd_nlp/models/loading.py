@@ -142,9 +142,8 @@ class _Body:
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        base = model.base_model
-        self.prefix = "" if base is model else f"{model.base_model_prefix}."
-        self.parts = {name for name, _ in base.named_children()}
+        self.prefix = f"{model.base_model_prefix}."
+        self.parts = {name for name, _ in model.base_model.named_children()}
 
     def __contains__(self, key: str) -> bool:
         part = key.removeprefix(self.prefix).partition(".")[0]
@@ -330,6 +329,8 @@ def _check_trained_head(
     """Refuse a checkpoint without the head, and one with another head whose weights have the same names."""
     saved = saved_class(model.config)
     needed = type(model).__name__.partition("For")[2]
+    if not needed:  # an encoder without a head has all that it needs
+        return
     if "For" in saved and saved.partition("For")[2] != needed:
         raise UserError(
             f"{who} is no fine-tuned model for {needed}: it is a {saved}; itrd-nlp fine-tune makes one."

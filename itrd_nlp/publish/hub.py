@@ -172,7 +172,9 @@ def push_files(
         if revision is not None:
             patiently(lambda: api.create_branch(repo_id, branch=branch, exist_ok=True))
         head = patiently(lambda: api.model_info(repo_id, revision=branch)).sha
-        listed = patiently(lambda: list(api.list_repo_tree(repo_id, revision=branch)))
+        listed = patiently(
+            lambda: list(api.list_repo_tree(repo_id, revision=branch, recursive=True))
+        )
         remote = {entry.path: entry for entry in listed if isinstance(entry, RepoFile)}
         operations: list[Any] = [
             CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file.content)

@@ -18,6 +18,7 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHT
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import is_plain_name, parse_json, read_json, read_text
+from itrd_nlp.models.embedder import SENTENCE_FILES
 from itrd_nlp.models.loading import load_model, load_tokenizer
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.publish.hub_errors import one_line
@@ -195,6 +196,7 @@ def model_files(
         names += [name for name in tokenizer.vocab_files_names.values() if name not in names]
     present = [folder / name for name in names if (folder / name).is_file()]
     files = [_public(path) for path in (folder / CONFIG_NAME, *_weights(folder), *present)]
+    files += [HubFile(name, folder / name) for name in SENTENCE_FILES if (folder / name).is_file()]
     card = card_text(folder, record, page=page, repo_id=repo_id, license=license)
     files.append(HubFile(CARD_NAME, card.encode()))
     if record.scores:

@@ -165,7 +165,9 @@ class HubTrainer(BaseTrainer):
             for file in self._files(checkpoint_folder):
                 path = Path(checkpoint_folder) / file.name
                 if path.is_file():
-                    shutil.copy(path, output_folder(self.args))
+                    target = output_folder(self.args) / file.name
+                    target.parent.mkdir(exist_ok=True)
+                    shutil.copy(path, target)
             self.create_model_card()
             files = self._files(str(output_folder(self.args)))
         except UserError as error:

@@ -20,6 +20,8 @@ TASKS = {
     "question-answering": ("itrd_nlp.tasks.question_answering.task", "QuestionAnswering"),
     "classification": ("itrd_nlp.tasks.classification.task", "Classification"),
     "reranking": ("itrd_nlp.tasks.reranking.task", "Reranking"),
+    "embedding": ("itrd_nlp.tasks.embedding.retrieval", "Embedding"),
+    "sentence-similarity": ("itrd_nlp.tasks.embedding.similarity", "SentenceSimilarity"),
 }
 # Name to the module that declares the task's options, and to the dataclasses of its data and of its answers there. The
 # help of a command takes them from here, so that it need not import the task.
@@ -38,6 +40,16 @@ OPTIONS = {
         "itrd_nlp.tasks.reranking.arguments",
         "RankingArguments",
         "QueryArguments",
+    ),
+    "embedding": (
+        "itrd_nlp.tasks.embedding.arguments",
+        "EmbeddingArguments",
+        "EncodedArguments",
+    ),
+    "sentence-similarity": (
+        "itrd_nlp.tasks.embedding.arguments",
+        "EmbeddingArguments",
+        "EncodedArguments",
     ),
 }
 DEFAULT_TASK = "question-answering"

@@ -141,6 +141,7 @@ class Task(ABC):
         main_metric: the metric by which methods are compared. It is the mean of `scores` over the examples.
         heads: ends of the classes of transformers that have the task's heads.
         page: how card, Hub and report show the task.
+        has_evaluation_loss: whether an evaluation has a loss, so that it can choose the best checkpoint.
 
     Args:
         args: an instance of `arguments`.
@@ -153,6 +154,7 @@ class Task(ABC):
     main_metric: ClassVar[str]
     heads: ClassVar[tuple[str, ...]]
     page: ClassVar[TaskPage]
+    has_evaluation_loss: ClassVar[bool] = True
 
     def __init__(self, args: Any) -> None:
         self.args = args

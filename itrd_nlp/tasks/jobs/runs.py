@@ -49,6 +49,7 @@ RUN_FILES = (
     *(CARD_NAME, RESULTS_NAME, REPORT_NAME, ANALYSIS_NAME, BUDGET_NAME, "checkpoint-*"),
     *("config.json", "*.safetensors", "*.safetensors.index.json", "training_args.bin"),
     *("tokenizer*", "vocab.*", "merges.txt", "*.model", "special_tokens_map.json"),
+    *("modules.json", "1_Pooling"),
     "added_tokens.json",
 )
 """Names of what a run writes into its folder: transformers writes the models and the tokenizers."""
@@ -109,10 +110,14 @@ def check_best_metric(args: FineTuningArguments, task: Task) -> None:
     Raises:
         UserError: names the metrics.
     """
-    name, known = args.metric_for_best_model, ["loss", *task.measures.headings]
+    name, known = args.metric_for_best_model, list(task.measures.headings)
+    if task.has_evaluation_loss:
+        known = ["loss", *known]
     chooses = args.load_best_model_at_end or args.save_strategy == "best"
     if not chooses and args.lr_scheduler_type != "reduce_lr_on_plateau":
         return
+    if name is None and not task.has_evaluation_loss:
+        name = "loss"  # the default of transformers
     if name is not None and name.removeprefix("eval_") not in known:
         raise UserError(
             f"metric_for_best_model is {name!r}, but must be one of {', '.join(known)}."

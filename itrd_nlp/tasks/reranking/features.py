@@ -92,8 +92,8 @@ def list_features(
 class PairCollator:
     """Pads features to a batch of pairs ``(N, L)``. Those of lists lie one list after the other.
 
-    The labels of lists are ``(Q, P)`` with `IGNORED` where a list is shorter, and so are the ``scores``. They come
-    first in the batch: its rows are counted by its first tensor, and a row is a query.
+    Labels that are lists become ``(Q, P)`` with `IGNORED` where a list is shorter, and so do the ``scores``. A number a
+    row stays one. They come first in the batch: its rows are counted by its first tensor, and a row is a query.
 
     Attributes:
         tokenizer: pads.
@@ -104,12 +104,10 @@ class PairCollator:
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         batch: dict[str, torch.Tensor] = {}
         lists = bool(rows) and isinstance(rows[0]["input_ids"][0], list)
-        if "labels" in rows[0]:
-            batch |= (
-                _of_lists([row["labels"] for row in rows])
-                if lists
-                else {"labels": torch.tensor([row["labels"] for row in rows], dtype=torch.float32)}
-            )
+        labels = [row["labels"] for row in rows if "labels" in row]
+        if labels:
+            of_lists = isinstance(labels[0], list)
+            batch |= _of_lists(labels) if of_lists else {"labels": torch.tensor(labels)}
         names = [name for name in _TOKENS if name in rows[0]]
         flat = [
             {name: row[name][i] for name in names} if lists else {name: row[name] for name in names}

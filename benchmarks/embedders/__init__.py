@@ -1,0 +1,1 @@
+"""The recipe of sentence-transformers for fewer layers, to compare with."""

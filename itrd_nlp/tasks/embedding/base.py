@@ -1,0 +1,177 @@
+"""The part of both tasks that does not depend on what an embedder is judged by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from abc import abstractmethod
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
+from itrd_nlp.errors import UserError
+from itrd_nlp.files import file_record
+from itrd_nlp.models.embedder import AutoModelForSentenceEmbedding
+from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.tasks.classification.features import longest_input
+from itrd_nlp.tasks.embedding.arguments import EmbeddingArguments, EncodedArguments
+from itrd_nlp.tasks.embedding.data import TrainingTexts, read_training
+from itrd_nlp.tasks.embedding.features import text_features, training_features
+from itrd_nlp.tasks.embedding.losses import EmbeddingLosses
+from itrd_nlp.tasks.embedding.prediction import Encoder, read_asked
+from itrd_nlp.tasks.lines import Line, Refuse
+from itrd_nlp.tasks.reranking.data import Row
+from itrd_nlp.tasks.reranking.features import PairCollator
+from itrd_nlp.tasks.task import Answerer, Judge, Task, TaskData
+from itrd_nlp.training.record import DataRecord
+
+logger = logging.getLogger(__name__)
+
+
+class EmbeddingTask(Task):
+    """A vector for each text. A subclass says what it is judged by."""
+
+    arguments = EmbeddingArguments
+    answer_arguments = EncodedArguments
+    heads = ("Model",)
+    has_evaluation_loss = False
+
+    args: EmbeddingArguments
+
+    @cached_property
+    def _train(self) -> TrainingTexts:
+        if self.args.train_file is None:
+            raise UserError("train_file is not set, but training needs a file of JSON lines.")
+        found = read_training(self.args.train_file, self.args.max_train_samples)
+        if not found.rows:
+            raise UserError(
+                f"{self.args.train_file} has no query with a relevant passage, so there is nothing to learn from."
+            )
+        return found
+
+    @cached_property
+    def _validation(self) -> list[Row]:
+        if self.args.validation_file is None:
+            raise UserError(
+                "validation_file is not set, but evaluation needs a file of JSON lines."
+            )
+        return self.read_validation(self.args.validation_file)
+
+    @abstractmethod
+    def read_validation(self, path: str) -> list[Row]:
+        """The rows to judge a model on.
+
+        Raises:
+            UserError: names the line and the field that is wrong.
+        """
+
+    @abstractmethod
+    def judged_texts(self, rows: list[Row]) -> list[str]:
+        """The texts of the rows to encode."""
+
+    @abstractmethod
+    def judge(self, rows: list[Row], order: list[int]) -> Judge:
+        """What scores the vectors of `judged_texts`, of which each feature has the place that ``order`` names."""
+
+    @property
+    def head(self) -> type:
+        """See `itrd_nlp.models.embedder`."""
+        return AutoModelForSentenceEmbedding
+
+    @classmethod
+    def head_for(cls, architecture: str) -> type:
+        """See `Task.head_for`."""
+        return AutoModelForSentenceEmbedding
+
+    def check_fine_tuning(self) -> None:
+        """Read both files, and refuse texts that teach nothing without a teacher.
+
+        Raises:
+            UserError: see there.
+        """
+        self._check_labelled("a training without a teacher learns from them")
+        _ = self._validation
+
+    def check_distillation(self, args: Any) -> None:
+        """Read both files, and refuse an objective that they cannot serve.
+
+        Raises:
+            UserError: names the argument.
+        """
+        if isinstance(args, TextBrewerArguments):
+            raise UserError(
+                "TextBrewer's recipe is for question answering here; distil an embedder by ITRD."
+            )
+        if args.w_task > 0:
+            self._check_labelled(
+                f"w_task is {args.w_task}; set it to 0 to learn from the teacher alone"
+            )
+        _ = self._train, self._validation
+
+    def _check_labelled(self, why: str) -> None:
+        if not self._train.labelled:
+            raise UserError(
+                f"{self.args.train_file} has {self._train.kind} without labels, but {why}."
+            )
+        labels = self._train.labels
+        if self._train.kind == "pairs" and not (min(labels) >= -1 and max(labels) <= 1):
+            raise UserError(
+                f"{self.args.train_file} has scores from {min(labels):g} to {max(labels):g}, but a cosine learns those "
+                "from -1 to 1; divide them, or set w_task to 0 in a distillation."
+            )
+
+    def load(
+        self, tokenizer: PreTrainedTokenizerBase, config: Any, *, training: bool = True
+    ) -> TaskData:
+        """See `Task.load`. The tokenizer is told the length, so that the saved model reads texts as in the training."""
+        args = self.args
+        longest = longest_input(args.max_length, config)
+        tokenizer.model_max_length = longest
+        rows = self._validation
+        evaluation, order = text_features(self.judged_texts(rows), tokenizer, longest)
+        sizes = {"validation": (args.validation_file, len(rows))}
+        train = None
+        if training:
+            sizes = {"train": (args.train_file, len(self._train.rows)), **sizes}
+            train = training_features(self._train, tokenizer, longest)
+        kind = self._train.kind if training else "texts"
+        content = json.dumps([longest, rows], sort_keys=True)
+        return TaskData(
+            examples=rows,
+            evaluation=evaluation,
+            judge=self.judge(rows, order),
+            signature=hashlib.sha256(content.encode()).hexdigest()[:16],
+            collator=PairCollator(tokenizer),
+            tokenizer=tokenizer,
+            datasets={
+                split: DataRecord(**file_record(str(file), rows=count))
+                for split, (file, count) in sizes.items()
+            },
+            train=train,
+            losses=EmbeddingLosses(kind, args.kd_loss),
+        )
+
+    @classmethod
+    def asked(cls, source: str | None, options: Any, refuse: Refuse) -> Iterator[Line]:
+        """See `Task.asked` and `itrd_nlp.tasks.embedding.prediction.read_asked`."""
+        return read_asked(source, options, refuse)
+
+    @classmethod
+    def answerer(
+        cls,
+        model: str,
+        options: Any,
+        *,
+        loading: LoadingArguments,
+        device: str | None,
+        dtype: str,
+        batch_size: int,
+    ) -> Answerer:
+        """See `Task.answerer`."""
+        return Encoder(
+            model, options, loading=loading, device=device, dtype=dtype, batch_size=batch_size
+        )

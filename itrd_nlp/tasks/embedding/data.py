@@ -1,0 +1,116 @@
+"""Texts to encode from files with a JSON object a line, and what is wrong with them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from itrd_nlp.errors import UserError
+from itrd_nlp.tasks.lines import is_text, read_lines
+from itrd_nlp.tasks.reranking.data import Row, read_queries
+
+NEEDS = '"query" and "passages", or "text"'
+Kind = Literal["queries", "pairs", "texts"]
+"""The kind of training data: queries with their passages, pairs of texts with a score, or single texts."""
+
+
+@dataclass(frozen=True)
+class TrainingTexts:
+    """Texts to train on.
+
+    Attributes:
+        kind: of all rows.
+        rows: the texts of each row: query and passage, both texts of a pair, or one text.
+        labels: of each row the number of its passage, its score, or 0.
+        labelled: whether the labels teach something without a teacher.
+    """
+
+    kind: Kind
+    rows: list[list[str]]
+    labels: list[float]
+    labelled: bool
+
+
+def read_training(path: str | Path, max_samples: int | None = None) -> TrainingTexts:
+    """Read texts to train on. The first line says of which kind they are.
+
+    Args:
+        path: a file with a JSON object a line, see `itrd_nlp.tasks.embedding.arguments.EmbeddingArguments`.
+        max_samples: read this many lines at most.
+
+    Raises:
+        UserError: names the file, the line and the field that is missing or wrong.
+    """
+    first = next(iter(read_lines(path, needs=NEEDS)), None)
+    if first is None:
+        raise UserError(f"{path} holds no text.")
+    if "query" in first.row:
+        return _of_queries(read_queries(path, max_samples, labels=False))
+    if "text_pair" in first.row:
+        pairs = read_pairs(path, max_samples)
+        texts = [[row["text"], row["text_pair"]] for row in pairs]
+        return TrainingTexts("pairs", texts, [row["score"] for row in pairs], labelled=True)
+    rows = []
+    for where, row in itertools.islice(read_lines(path, needs=NEEDS), max_samples):
+        check_text(row, "text", where)
+        rows.append([row["text"]])
+    return TrainingTexts("texts", rows, [0.0] * len(rows), labelled=False)
+
+
+def _of_queries(rows: list[Row]) -> TrainingTexts:
+    """The most relevant passage of each query. A query whose labels are all 0 has none and is left out."""
+    texts, labels = [], []
+    numbers: dict[str, int] = {}
+    for row in rows:
+        given = row["labels"] or [1.0, *[0.0] * (len(row["passages"]) - 1)]
+        if max(given) > 0:
+            passage = row["passages"][given.index(max(given))]
+            texts.append([row["query"], passage])
+            labels.append(float(numbers.setdefault(passage, len(numbers))))
+    labelled = all(row["labels"] is not None for row in rows)
+    return TrainingTexts("queries", texts, labels, labelled=labelled)
+
+
+def read_pairs(path: str | Path, max_samples: int | None = None) -> list[Row]:
+    """Read pairs of texts with their similarity.
+
+    Args:
+        path: a file with a JSON object a line.
+        max_samples: read this many at most.
+
+    Returns:
+        Rows with ``text``, ``text_pair`` and ``score``, a float.
+
+    Raises:
+        UserError: names the file, the line and the field that is missing or wrong.
+    """
+    rows = []
+    needs = '"text", "text_pair" and "score"'
+    for where, row in itertools.islice(read_lines(path, needs=needs), max_samples):
+        check_text(row, "text", where)
+        check_text(row, "text_pair", where)
+        score = row.get("score")
+        if (
+            isinstance(score, bool)
+            or not isinstance(score, int | float)
+            or not math.isfinite(score)
+        ):
+            raise UserError(f'{where}: "score" is {score!r}, but must be a finite number.')
+        rows.append({"text": row["text"], "text_pair": row["text_pair"], "score": float(score)})
+    if not rows:
+        raise UserError(f"{path} holds no pair of texts.")
+    return rows
+
+
+def check_text(row: dict[str, Any], name: str, where: str) -> None:
+    """Refuse a field that is no text.
+
+    Raises:
+        UserError: names the line and the field.
+    """
+    value = row.get(name)
+    if not (is_text(value) and str(value).strip()):
+        raise UserError(f'{where}: "{name}" is {value!r}, but must be a string that is not empty.')

@@ -1,0 +1,83 @@
+"""Recall of the passages of queries, and the rank correlation of similarities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from itrd_nlp.errors import UserError
+
+KS = (1, 10)
+_AT_ONCE = 256
+
+
+def nearest(
+    queries: NDArray[np.floating], passages: NDArray[np.floating], k: int = max(KS)
+) -> list[list[int]]:
+    """The numbers of the nearest passages of each query, the nearest first.
+
+    Args:
+        queries: vectors ``(n, d)`` of length 1.
+        passages: vectors ``(m, d)`` of length 1.
+        k: so many, or all where there are fewer.
+
+    Raises:
+        UserError: a vector has something that is no number.
+    """
+    check_vectors(queries)
+    check_vectors(passages)
+    found: list[list[int]] = []
+    for begin in range(0, len(queries), _AT_ONCE):
+        scores = queries[begin : begin + _AT_ONCE] @ passages.T
+        found += np.argsort(-scores, axis=1, kind="stable")[:, :k].tolist()
+    return found
+
+
+def check_vectors(vectors: NDArray[np.floating]) -> None:
+    """Refuse vectors that have no similarity.
+
+    Raises:
+        UserError: counts them.
+    """
+    bad = int((~np.isfinite(vectors).all(axis=1)).sum())
+    if bad:
+        raise UserError(
+            f"the model gives {bad} of {len(vectors)} texts a vector with something that is no finite number; its "
+            "weights are not those of a trained model."
+        )
+
+
+def recall(found: Sequence[int], relevant: Sequence[int], k: int) -> float:
+    """The share of the relevant passages among the first ``k`` that were found; 0 where none is relevant."""
+    return len(set(found[:k]) & set(relevant)) / len(set(relevant)) if relevant else 0.0
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The rank of each value from 1 on. Equal values share the mean of their ranks."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = (counts.cumsum() - (counts - 1) / 2)[places]
+    return ranks
+
+
+def rank_products(found: Sequence[float], true: Sequence[float]) -> NDArray[np.float64]:
+    """The part of each pair in Spearman's correlation, which is their mean.
+
+    Spearman's correlation is Pearson's of the ranks, where equal values share their mean rank. A part is the product of
+    both standardised ranks.
+
+    Args:
+        found: similarities ``(n,)``.
+        true: ``(n,)``.
+
+    Returns:
+        ``(n,)``. All are 0 where all values of one side are equal, because the correlation is undefined then.
+    """
+    sides = []
+    for values in (found, true):
+        ranks = _ranks(np.asarray(values, dtype=np.float64))
+        spread = ranks.std()
+        sides.append((ranks - ranks.mean()) / spread if spread > 0 else np.zeros(len(ranks)))
+    product: NDArray[np.float64] = sides[0] * sides[1]
+    return product

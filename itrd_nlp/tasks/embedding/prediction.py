@@ -1,0 +1,113 @@
+"""Texts from a file or a pipe, encoded one after the other in constant memory."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+
+from itrd_nlp.errors import UserError
+from itrd_nlp.models.embedder import AutoModelForSentenceEmbedding
+from itrd_nlp.models.loading import check_vocabulary, load_tokenizer
+from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.tasks.classification.features import longest_input
+from itrd_nlp.tasks.embedding.arguments import EncodedArguments
+from itrd_nlp.tasks.embedding.data import check_text
+from itrd_nlp.tasks.embedding.metrics import check_vectors
+from itrd_nlp.tasks.lines import Line, Refuse, read_lines
+from itrd_nlp.tasks.network import answering_network, logits_of
+
+
+def read_asked(source: str | None, options: EncodedArguments, refuse: Refuse) -> Iterator[Line]:
+    """The texts to encode.
+
+    Args:
+        source: JSON lines with ``text``, and with ``text_pair`` where a similarity is asked for; ``-`` for stdin; None:
+            the text of `options`.
+        options: the text.
+        refuse: takes the sentence about a line that is no object.
+
+    Raises:
+        UserError: the source cannot be read, or there are two.
+    """
+    if (options.text is None) == (source is None):
+        raise UserError("give either --text or --input.")
+    if source is not None:
+        return read_lines(source, needs='"text"', refuse=refuse)
+    row = {"text": options.text, "text_pair": options.text_pair}
+    return iter([Line("--text", {name: value for name, value in row.items() if value is not None})])
+
+
+class Encoder:
+    """A model that encodes texts, see `itrd_nlp.tasks.task.Answerer`.
+
+    Args:
+        model: folder, ONNX folder or model id.
+        options: how long a text may be.
+        loading: how the model is loaded.
+        device: where it runs; default: the first accelerator, else the CPU.
+        dtype: of the weights.
+        batch_size: lines at a time.
+
+    Raises:
+        UserError: the model cannot be used.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        options: EncodedArguments,
+        *,
+        loading: LoadingArguments,
+        device: str | None,
+        dtype: str,
+        batch_size: int,
+    ) -> None:
+        self.network = answering_network(
+            model, AutoModelForSentenceEmbedding, loading, device, dtype
+        )
+        self.tokenizer = load_tokenizer(model, loading)
+        check_vocabulary(self.tokenizer, self.network.config.vocab_size, model)
+        self.batch_size = batch_size
+        most = options.max_length or min(self.tokenizer.model_max_length, 512)
+        self.longest = longest_input(int(most), self.network.config)
+
+    def check(self, line: Line) -> None:
+        """Refuse a line without a text.
+
+        Raises:
+            UserError: names the line and the field.
+        """
+        check_text(line.row, "text", line.where)
+        if line.row.get("text_pair") is not None:
+            check_text(line.row, "text_pair", line.where)
+
+    def answer(self, lines: Iterator[Line]) -> Iterator[dict[str, Any]]:
+        """The fields of each line and what was found.
+
+        Yields:
+            Of one text its ``embedding``, a list of numbers of length 1 together; of two texts their ``similarity``,
+            the cosine, from -1 to 1.
+        """
+        while batch := list(itertools.islice(lines, self.batch_size)):
+            texts = [line.row["text"] for line in batch]
+            pairs = [
+                line.row["text_pair"] for line in batch if line.row.get("text_pair") is not None
+            ]
+            vectors = self._vectors(texts + pairs)
+            others = iter(vectors[len(texts) :])
+            for line, vector in zip(batch, vectors[: len(texts)], strict=True):
+                if line.row.get("text_pair") is None:
+                    yield line.row | {"embedding": vector.tolist()}
+                else:
+                    yield line.row | {"similarity": float(vector @ next(others))}
+
+    def _vectors(self, texts: list[str]) -> Tensor:
+        encoded = self.tokenizer(
+            texts, padding=True, truncation=True, max_length=self.longest, return_tensors="pt"
+        )
+        vectors = logits_of(self.network, encoded)
+        check_vectors(vectors.numpy())
+        return vectors
