@@ -3,7 +3,7 @@
     accelerate launch scripts/train_classifier.py configs/classification/sentences_teacher.yaml [--seed 1 ...]
 
 The YAML and its base hold the whole experiment; a flag after it wins. Writes the model, its tokenizer and
-results.json (accuracy and F1, arguments, versions) to output_dir.
+results.json (metrics, arguments, versions) to output_dir.
 """
 
 from itrd_nlp.cli.jobs import fine_tune_command

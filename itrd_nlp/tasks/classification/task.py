@@ -48,6 +48,7 @@ from itrd_nlp.tasks.classification.judge import (
 )
 from itrd_nlp.tasks.classification.measures import (
     ENTITIES,
+    KNOWN,
     possible_metrics,
     row_scores,
     usual_metrics,
@@ -62,6 +63,7 @@ from itrd_nlp.tasks.task import (
     architecture_of,
     read_answers,
 )
+from itrd_nlp.training.record import RunRecord
 
 PROBLEM_TYPES = {
     "label": "single_label_classification",
@@ -69,6 +71,15 @@ PROBLEM_TYPES = {
     "value": "regression",
 }
 """Kind of rows to the name of transformers for it."""
+
+
+def kd_term(record: RunRecord) -> str:
+    """The loss of logit KD as the card of a student writes it. The metrics of a record say what its labels are."""
+    if record.metrics.keys() & set(KNOWN["value"]):
+        return "mean squared difference of the outputs of teacher and student"
+    if record.metrics.keys() & {"micro_f1", "macro_f1"}:
+        return "T² KL(teacher ‖ student) of each label by itself, their mean"
+    return "T² KL(teacher ‖ student)"
 
 
 class Classification(Task):
@@ -83,7 +94,7 @@ class Classification(Task):
     metrics = {"accuracy": "accuracy", "f1": "F1"}  # noqa: RUF012
     main_metric = "accuracy"
     heads = ("ForSequenceClassification", "ForTokenClassification")
-    page = TaskPage(unit="rows", groupings={"label": "label", "type": "entity type"})
+    page = TaskPage(unit="rows", groupings={"label": "label", "type": "entity type"}, kd=kd_term)
 
     args: TextArguments
 

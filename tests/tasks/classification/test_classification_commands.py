@@ -668,7 +668,7 @@ def check_table(kind: str, folder: Path, table: str) -> None:
     header = [cell.strip() for cell in table.splitlines()[0].strip("|").split("|")]
     assert header[6:9] == ["accuracy", "F1", "accuracy - kd [95% interval]"]
     assert "accuracy and F1 in percent on 21 rows" in table
-    assert "each row's accuracy averaged" in table
+    assert "paired bootstrap over the seeds that both have and over the rows" in table
     assert "question" not in table
     records = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     means = {}

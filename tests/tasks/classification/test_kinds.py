@@ -143,6 +143,12 @@ def test_teacher_and_student_learn_and_their_records_have_the_metrics_of_the_kin
     assert student["teacher"][MAIN[kind]] == teacher[MAIN[kind]]
     card = Path(f"{kind}-student/README.md").read_text()
     assert f"| {student[MAIN[kind]]:.2f} |" in card
+    kd = {
+        "several": "`w_kd` · T² KL(teacher ‖ student) of each label by itself, their mean +",
+        "numbers": "`w_kd` · mean squared difference of the outputs of teacher and student +",
+        "entities": "`w_kd` · T² KL(teacher ‖ student) +",
+    }
+    assert kd[kind] in card
     assert Path(f"{kind}-student/report.html").is_file()
 
 
