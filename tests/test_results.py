@@ -97,7 +97,7 @@ def test_every_interval_of_the_pages_is_that_of_a_record() -> None:
         for match in INTERVAL.finditer((ROOT / page).read_text())
     }
     assert len(missing) > 80
-    for found in itertools.chain(in_the_tables(), of_all_pairs()):
+    for found in itertools.chain(in_the_tables(), of_images(), of_all_pairs()):
         if not missing:
             break
         missing = {m for m in missing if not is_shown(found, m[2], m[3])}
@@ -120,6 +120,13 @@ def in_the_tables() -> Iterator[Difference]:
             for row in csv.DictReader(file):
                 if row.get("f1_difference"):
                     yield Difference(*(float(row[name]) for name in DRAWN), p_value=1.0)
+
+
+def of_images() -> Iterator[Difference]:
+    """Those over the seeds of the experiments on images."""
+    for path in (ROOT / "docs/results").glob("digits*/*.json"):
+        for found in json.loads(path.read_text())["differences"].values():
+            yield Difference(found["mean"], *found["interval"], p_value=1.0)
 
 
 def of_all_pairs() -> Iterator[Difference]:
