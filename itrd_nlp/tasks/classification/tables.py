@@ -56,6 +56,11 @@ def _rows(cells: Any, path: str | Path) -> Iterator[tuple[str, list[str]]]:
         try:
             row = next(cells, None)
         except csv.Error as error:
+            if "field limit" in str(error):
+                raise UserError(
+                    f"{path}:{cells.line_num}: a cell has more than {csv.field_size_limit():,} characters; a quote "
+                    "before it may not be closed."
+                ) from None
             raise UserError(
                 f"{path}:{cells.line_num}: the line is no row of a table ({error}); a cell with a quote stands in "
                 "quotes, and each quote in it is doubled."
@@ -94,15 +99,19 @@ def read_conll(path: str | Path) -> Iterator[Line]:
     where, columns = "", 0
     for number, line in enumerate([*read_text(path).split("\n"), ""], start=1):
         cells = [cell.strip() for cell in line.split("\t")] if "\t" in line else line.split()
-        if _is_comment(line, cells, columns) or line.startswith(DOCUMENT):
+        if _is_comment(line, cells, columns):
             continue
-        if not any(cells):
+        if not any(cells) or line.startswith(DOCUMENT):
             if tokens:
                 yield Line(where, {"tokens": tokens, "labels": as_iob2(tags)})
             tokens, tags = [], []
             continue
         columns = columns or len(cells)
-        if len(cells) < 2 or len(cells) != columns or not all((cells[0], cells[-1])):
+        if not all((cells[0], cells[-1])):
+            raise UserError(
+                f"{path}:{number}: the line must have a token first and its tag last, but one is empty."
+            )
+        if len(cells) < 2 or len(cells) != columns:
             raise UserError(
                 f"{path}:{number}: the line has {len(cells)} columns, but must have {max(columns, 2)}: a token "
                 "first and its tag last, separated by tabs or by spaces."

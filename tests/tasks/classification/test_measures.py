@@ -179,10 +179,10 @@ def test_the_mean_over_the_rows_is_the_metric_also_with_missing_answers(case):
 )
 def test_resampled_rows_spread_as_the_metric_of_resampled_examples_does(case, metric):
     make = {
-        "five": lambda: label_rows("abcde", 400, 7),
-        "several": lambda: several_rows(400, 7),
-        "numbers": lambda: number_rows(400, 7),
-        "tags": lambda: tag_rows("IOB2", 400, 7),
+        "five": lambda: label_rows("abcde", 200, 7),
+        "several": lambda: several_rows(200, 7),
+        "numbers": lambda: number_rows(200, 7),
+        "tags": lambda: tag_rows("IOB2", 200, 7),
     }
     rows, answers = make[case]()
     values = row_scores(metric, rows, answers)

@@ -97,6 +97,12 @@ def test_numbers_are_read_where_they_are_asked_for_alone(write):
         ("a.csv", "text,label\na,b\nc\n", {}, r"a\.csv:3: the row has 1 cells"),
         ("a.csv", 'text,label\n"a,b\n', {}, r"a\.csv:2: the line is no row of a table"),
         ("a.csv", 'text,label\n"a"b,c\n', {}, "each quote in it is doubled"),
+        (
+            "a.csv",
+            f"text,label\n{'x' * 200_000},a\n",
+            {},
+            "a cell has more than 131,072 characters",
+        ),
         ("a.csv", "text,text\na,b\n", {}, "the header has the column 'text' twice"),
         ("a.csv", "text,,label\na,b,c\n", {}, "the header has a column without a name"),
         ("a.csv", "text,label\na,\n", {}, r"a\.csv:2: \"label\" is '', but must be a string that"),
@@ -155,6 +161,11 @@ def test_tokens_stand_in_the_first_column_and_tags_in_the_last(write, separator)
     ]
 
 
+def test_a_document_ends_a_sentence(write):
+    rows = read_rows(write("a.conll", "a O\n-DOCSTART- O\nb O\n"))
+    assert [row["tokens"] for row in rows] == [["a"], ["b"]]
+
+
 def test_comments_are_passed_over_and_a_number_sign_is_a_token(write):
     content = "# id = 7\r\n# text = a b c\r\n#\tO\r\nnew york\tB-LOC\r\n"
     assert read_rows(write("a.iob", content)) == [
@@ -167,7 +178,7 @@ def test_comments_are_passed_over_and_a_number_sign_is_a_token(write):
     [
         ("EU\n", r"a\.conll:1: the line has 1 columns, but must have 2"),
         ("EU NNP O\nin O\n", r"a\.conll:2: the line has 2 columns, but must have 3"),
-        ("EU\t\n", r"a\.conll:1: the line has 2 columns"),
+        ("EU\t\n", r"a\.conll:1: the line must have a token first and its tag last, but one is"),
         ("-DOCSTART- O\n\n", r"a\.conll holds no row"),
     ],
 )
