@@ -228,7 +228,7 @@ def test_two_nodes_save_at_the_end_of_the_time_are_queued_again_and_finish(
     log = slurm / "node-0.log"
     until = time.monotonic() + 400
     while not log.exists() or "step  10/" not in log.read_text():
-        assert job.poll() is None and time.monotonic() < until, log.read_text()
+        assert job.poll() is None and time.monotonic() < until, job.communicate()
         time.sleep(0.1)
     job.send_signal(signal.SIGUSR1)
     job.communicate(timeout=200)

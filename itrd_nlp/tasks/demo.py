@@ -111,7 +111,7 @@ def build_demo(
         gr.Examples(EXAMPLES, [question, context])
         gr.HTML(f"<style>{STYLE}</style>", padding=False)
         gr.on([button.click, question.submit], answer, [question, context], outputs)
-    return demo
+    return demo  # type: ignore[no-any-return]  # gradio has no types
 
 
 def shown_first(qa: QuestionAnsweringPipeline) -> list[str]:

@@ -374,8 +374,8 @@ def architecture_of(
     else:
         return None
     names = content.get("architectures") if isinstance(content, dict) else None
-    known = isinstance(names, list) and names and isinstance(names[0], str)
-    return names[0] if known else None
+    first = names[0] if isinstance(names, list) and names else None
+    return first if isinstance(first, str) else None
 
 
 def fits(task: type[Task], record: RunRecord | None, architecture: str | None) -> bool:

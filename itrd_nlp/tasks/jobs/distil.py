@@ -23,6 +23,7 @@ from itrd_nlp.models.loading import (
     load_model_and_tokenizer,
     load_tokenizer,
 )
+from itrd_nlp.models.modes import moved
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.models.similarity import layer_similarity
 from itrd_nlp.models.students import build_student
@@ -48,7 +49,7 @@ from itrd_nlp.tasks.jobs.runs import (
 )
 from itrd_nlp.tasks.jobs.speed import milliseconds_per_question
 from itrd_nlp.tasks.task import Answers, Task, TaskData, read_answers
-from itrd_nlp.training.arguments import FineTuningArguments
+from itrd_nlp.training.arguments import FineTuningArguments, output_folder
 from itrd_nlp.training.identity import weights_digest
 from itrd_nlp.training.output_dir import check_output_dir
 from itrd_nlp.training.record import RESULTS_NAME, ModelRecord, RunRecord
@@ -112,7 +113,8 @@ def distil(
     arguments = chosen_arguments((model_args, loading, task.args, args))
     finished = finished_run(args, arguments)
     if finished is not None:
-        show(finished, "student", f"Finished already: {args.output_dir}", task, args.output_dir)
+        folder = str(output_folder(args))
+        show(finished, "student", f"Finished already: {folder}", task, folder)
         push_finished(args, task)
         return finished
     check_output_dir(args)
@@ -147,7 +149,7 @@ def _prepare(
     )
     student = make_student(model_args, loading, teacher, tokenizer, head)
     more = load_more_teachers(model_args, loading, teacher, tokenizer, head)
-    trainer_class = TRAINERS[type(args)]
+    trainer_class: Any = TRAINERS[type(args)]  # the one whose arguments these are
     trainer_class.check_models(student, teacher, args, more, tokenizer)
     with args.main_process_first(desc="tokenising"):
         data = task.load(tokenizer, teacher.config)
@@ -159,7 +161,7 @@ def _prepare(
     before = None
     if args.process_index == 0:
         for model in (student, teacher):  # which may be there already, to be judged
-            model.to(args.device)
+            moved(model, args.device)
         before = _similarity(student, teacher, data)
     trainer = trainer_class(
         model=student,
@@ -178,7 +180,7 @@ def _publish(task: Task, prepared: _Prepared, record: RunRecord, loading: Loadin
     args, answers = trainer.args, data.judge.predictions
     if not trainer.is_world_process_zero():
         return
-    folder = Path(args.output_dir)
+    folder = output_folder(args)
     with saving(trainer):
         write_decoding(folder, record)
     similarity = {"before": prepared.similarity_before}
@@ -186,8 +188,8 @@ def _publish(task: Task, prepared: _Prepared, record: RunRecord, loading: Loadin
         # The saved model, not the one in the trainer, which may be wrapped or sharded.
         saved = load_model(str(folder), role="model", args=loading, head=task.head)
         record.weights = weights_digest(saved)
-        saved.to(args.device)
-        teacher.to(device=args.device, dtype=saved.dtype)
+        moved(saved, args.device)
+        moved(teacher, args.device, saved.dtype)
         speed = milliseconds_per_question(
             {"teacher": teacher, "student": saved}, data.evaluation, data.collator
         )
@@ -205,7 +207,7 @@ def _publish(task: Task, prepared: _Prepared, record: RunRecord, loading: Loadin
             teacher_answers=prepared.teacher_answers,
             similarity=similarity,
         )
-    show(record, "student", f"Distilled: {args.output_dir}", task, args.output_dir)
+    show(record, "student", f"Distilled: {folder}", task, str(folder))
 
 
 def make_student(
@@ -264,7 +266,7 @@ def load_more_teachers(
         check_vocabulary(own, other.config.vocab_size, name)
         if other.config.id2label != teacher.config.id2label:
             raise UserError(
-                f"teacher {name} has the labels {list(other.config.id2label.values())}, but the first teacher "
+                f"teacher {name} has the labels {label_names(other.config)}, but the first teacher "
                 f"{label_names(teacher.config)}; they must be the same in the same order."
             )
         others.append(other)
@@ -347,10 +349,10 @@ def _kept_judgement(
     Several processes evaluate a teacher together, so none may find what another does not: they leave the cache aside.
     """
     kept = None
-    cached = isinstance(args, ITRDTrainingArguments) and args.teacher_cache != "off"
-    if cached and args.world_size == 1:
+    itrd = args if isinstance(args, ITRDTrainingArguments) else None
+    if itrd is not None and itrd.teacher_cache != "off" and args.world_size == 1:
         precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
-        kept = cache_folder(teacher, args) / f"answers-{data.signature}-{precision}"
+        kept = cache_folder(teacher, itrd) / f"answers-{data.signature}-{precision}"
         try:
             judged = RunRecord.read(kept)
             if judged is not None and _is_about(judged, data, task):

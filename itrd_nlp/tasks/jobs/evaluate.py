@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, Trainer
@@ -100,13 +101,14 @@ def scored(
     )
     found = trainer.evaluate(data.evaluation)
     metrics = task.metrics_of(data)
+    counts: dict[str, Any] = counted(task.page.unit, len(data.examples))
     return RunRecord(
         version=VERSION,
         task=task.name,
         metrics=dict(metrics),
         scores={name: found[f"eval_{name}"] for name in metrics},
         decoding=settings or None,
-        **counted(task.page.unit, len(data.examples)),
+        **counts,
         eval_seconds=round(found["eval_runtime"], 1),
         signature=data.signature,
         data_digest=data.digest,

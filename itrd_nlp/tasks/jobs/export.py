@@ -199,7 +199,8 @@ def _prediction(values: tuple[Any, ...], data: TaskData) -> EvalPrediction:
     outputs: Any = values if len(values) > 1 else values[0]  # typed as a single array
     if data.preprocess_logits is not None:
         outputs = data.preprocess_logits(torch.from_numpy(outputs), None).numpy()
-    return EvalPrediction(predictions=outputs, label_ids=None)
+    nothing: Any = None  # the judge has the labels
+    return EvalPrediction(predictions=outputs, label_ids=nothing)
 
 
 def _print_table(report: dict[str, Any], task: Task, data: TaskData) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from transformers import set_seed
@@ -29,7 +28,7 @@ from itrd_nlp.tasks.jobs.runs import (
     write_run,
 )
 from itrd_nlp.tasks.task import Task, TaskData
-from itrd_nlp.training.arguments import FineTuningArguments
+from itrd_nlp.training.arguments import FineTuningArguments, output_folder
 from itrd_nlp.training.identity import weights_digest
 from itrd_nlp.training.output_dir import check_output_dir
 from itrd_nlp.training.record import RunRecord
@@ -64,7 +63,13 @@ def fine_tune(
     arguments = chosen_arguments((model_args, loading, task.args, args))
     finished = finished_run(args, arguments)
     if finished is not None:
-        show(finished, "teacher", f"Finished already: {args.output_dir}", task, args.output_dir)
+        show(
+            finished,
+            "teacher",
+            f"Finished already: {args.output_dir}",
+            task,
+            str(output_folder(args)),
+        )
         push_finished(args, task)
         return finished
     check_output_dir(args)
@@ -110,7 +115,7 @@ def _publish(
     """Write answers, record, analysis, card and report."""
     if not trainer.is_world_process_zero():
         return
-    folder = Path(trainer.args.output_dir)
+    folder = output_folder(trainer.args)
     with saving(trainer):
         write_decoding(folder, record)
     with optional("the digest of the weights"):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.loading import LoadingArguments
+from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.lines import NAMED, Line
 from itrd_nlp.tasks.task import Answerer, Task
 

@@ -26,7 +26,7 @@ from itrd_nlp.publish.report import REPORT_NAME, write_report
 from itrd_nlp.publish.report.analysis import write_analysis
 from itrd_nlp.publish.report.data import ANALYSIS_NAME
 from itrd_nlp.tasks.task import Answers, Task, TaskData
-from itrd_nlp.training.arguments import FineTuningArguments
+from itrd_nlp.training.arguments import FineTuningArguments, output_folder
 from itrd_nlp.training.checkpoints import MANIFEST_NAME, checkpoints
 from itrd_nlp.training.record import (
     BUDGET_NAME,
@@ -197,7 +197,7 @@ def begin(
         datasets=data.datasets,
         environment=environment(),
     )
-    path = Path(args.output_dir) / RESULTS_NAME
+    path = output_folder(args) / RESULTS_NAME
     record = validated(path, RunRecord, known.as_json() | facts)
     try:
         model_card(record, args.output_dir, page=task.page)
@@ -217,11 +217,11 @@ def train(trainer: HubTrainer, record: RunRecord) -> RunRecord:
         The record with the facts that every training knows.
     """
     if trainer.is_world_process_zero():
-        folder = Path(trainer.args.output_dir)
+        folder = output_folder(trainer.args)
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             write_text(folder / UNFINISHED_NAME, UNFINISHED)
-            if trainer.args.overwrite_output_dir:
+            if isinstance(trainer.args, FineTuningArguments) and trainer.args.overwrite_output_dir:
                 _remove_results(folder)
     trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
     with saving(trainer):
@@ -252,7 +252,7 @@ def _remove_results(folder: Path) -> None:
 
 def saving(trainer: HubTrainer) -> AbstractContextManager[None]:
     """Turn a full disk into one sentence while the outcome of a training is written."""
-    return writing(Path(trainer.args.output_dir), "Checkpoints in it are as they were.")
+    return writing(output_folder(trainer.args), "Checkpoints in it are as they were.")
 
 
 def write_run(
@@ -365,10 +365,10 @@ def push_finished(args: FineTuningArguments, task: Task) -> None:
         raise UserError(
             f"push_to_hub is true and {args.output_dir} is finished, but hub_model_id is not set; give it as USER/NAME."
         )
-    record = RunRecord.read(args.output_dir)
+    record = RunRecord.read(output_folder(args))
     assert record is not None
     files = check_model(
-        args.output_dir,
+        output_folder(args),
         head=task.head,
         page=task.page,
         record=with_objective(record),

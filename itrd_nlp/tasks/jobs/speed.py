@@ -147,7 +147,8 @@ def _rows(features: Dataset) -> list[dict[str, Any]]:
     if not len(features):
         raise UserError("There is no window to answer.")
     names = [name for name in INPUT_NAMES if name in features.column_names]
-    return features.select_columns(names).to_list()
+    rows: list[dict[str, Any]] = features.select_columns(names).to_list()
+    return rows
 
 
 def _timed_logits(model: AnyModel, batch: Mapping[str, torch.Tensor]) -> tuple[Arrays, float]:

@@ -342,7 +342,8 @@ def _best_of_windows(
 def _largest(values: npt.NDArray[Any], n: int) -> npt.NDArray[np.int64]:
     """The columns of the n largest values of each row; of equal ones the first, so that a result is reproducible."""
     if n == 1:
-        return values.argmax(axis=1)[:, None]
+        best: npt.NDArray[np.int64] = values.argmax(axis=1)[:, None]
+        return best
     return np.argsort(-values, axis=1, kind="stable")[:, :n]
 
 

@@ -101,11 +101,11 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         _check_count("batch_size", batch_size)
         self.layout = window_layout(tokenizer)
         self.threshold = threshold_of(model.config)
+        # transformers names narrower types than it takes.
+        parts: dict[str, Any] = {"model": model.eval(), "tokenizer": tokenizer, "device": device}
         super().__init__(
-            model=model.eval(),
-            tokenizer=tokenizer,
+            **parts,
             task="question-answering",
-            device=device,
             batch_size=batch_size,
             **options,
         )
@@ -114,7 +114,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         name, device = type(self.model).__name__, self.device
         return f"{type(self).__name__}({name}, dtype={self.dtype}, device={device})"
 
-    def __call__(
+    def __call__(  # type: ignore[override]  # here and below: the base has **kwargs of any kind
         self,
         inputs: Mapping[str, Any] | Iterable[Mapping[str, Any]] | None = None,
         *,
@@ -125,12 +125,13 @@ class QuestionAnsweringPipeline(ChunkPipeline):
     ) -> Any:
         if batch_size is not None:
             _check_count("batch_size", batch_size)
+        answer: Any = super().__call__  # it has no annotations
         if inputs is None:
             inputs = pairs(question, context)
         elif question is not None or context is not None:
             raise UserError("Give either question and context, or inputs that hold both.")
         if isinstance(inputs, Mapping):
-            return super().__call__(checked_row(inputs, 1), batch_size=batch_size, **options)
+            return answer(checked_row(inputs, 1), batch_size=batch_size, **options)
         if isinstance(inputs, str) or not isinstance(inputs, Iterable):
             raise UserError(
                 f"The input is {shown(inputs)}, but must be a dict with question and context, or"
@@ -141,8 +142,8 @@ class QuestionAnsweringPipeline(ChunkPipeline):
             checked = list(rows)
             for row in checked:  # all of them, before the first is answered
                 self.check(row, **options)
-            return super().__call__(checked, batch_size=batch_size, **options) if checked else []
-        return iter(super().__call__(rows, batch_size=batch_size, **options))
+            return answer(checked, batch_size=batch_size, **options) if checked else []
+        return iter(answer(rows, batch_size=batch_size, **options))
 
     def check(self, row: Mapping[str, Any], **options: Any) -> None:
         """Refuse an input that a call with these options could not answer, without running the model.
@@ -158,6 +159,13 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         given = self._preprocess_params | self._sanitize_parameters(**options)[0]
         next(self._cut(checked, **given))
 
+    @property
+    def _own_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer. A pipeline of transformers may have none; this one has."""
+        tokenizer: Any = self.tokenizer
+        assert isinstance(tokenizer, PreTrainedTokenizerBase)
+        return tokenizer
+
     def _cut(
         self, row: dict[str, str], max_length: int | None = None, doc_stride: int | None = None
     ) -> Iterator[Window]:
@@ -167,9 +175,9 @@ class QuestionAnsweringPipeline(ChunkPipeline):
             doc_stride = min(128, max_length // 3)
         check_window_size(max_length, doc_stride)
         batch = {name: [row[name]] for name in ("id", "question", "context")}
-        return cut_windows(batch, self.tokenizer, self.layout, max_length, doc_stride)
+        return cut_windows(batch, self._own_tokenizer, self.layout, max_length, doc_stride)
 
-    def _sanitize_parameters(
+    def _sanitize_parameters(  # type: ignore[override]
         self,
         top_k: int | None = None,
         max_answer_len: int | None = None,
@@ -207,7 +215,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         }
         return _given(preprocess), {}, _given(postprocess)
 
-    def preprocess(
+    def preprocess(  # type: ignore[override]
         self,
         row: dict[str, str],
         max_length: int | None = None,
@@ -220,7 +228,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
                 "input_ids": torch.from_numpy(window.ids[None].astype(np.int64)),
                 "attention_mask": torch.ones((1, len(window.ids)), dtype=torch.int64),
             }
-            if "token_type_ids" in self.tokenizer.model_input_names:
+            if "token_type_ids" in self._own_tokenizer.model_input_names:
                 inputs["token_type_ids"] = torch.from_numpy(window.types[None].astype(np.int64))
             yield {
                 **inputs,
@@ -228,14 +236,16 @@ class QuestionAnsweringPipeline(ChunkPipeline):
                 "is_last": window is windows[-1],
             }
 
-    def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
+    def _forward(  # type: ignore[override]
+        self, model_inputs: dict[str, Any]
+    ) -> dict[str, Any]:
         others = {name: model_inputs.pop(name) for name in ("part", "is_last")}
         output = self.model(**model_inputs)
         # Python and numpy have no bf16.
         logits = {name: output[name].float() for name in ("start_logits", "end_logits")}
         return {**logits, **others}
 
-    def postprocess(
+    def postprocess(  # type: ignore[override]
         self,
         outputs: list[dict[str, Any]],
         top_k: int = 1,
@@ -319,7 +329,7 @@ def load_pipeline(
                 f"{name} is an ONNX folder, which runs on the CPU as it was exported; give neither"
                 " dtype nor device."
             )
-        network: torch.nn.Module = OnnxQuestionAnsweringModel.from_pretrained(name)
+        network: Any = OnnxQuestionAnsweringModel.from_pretrained(name)
         device = "cpu"
     else:
         network = load_model(

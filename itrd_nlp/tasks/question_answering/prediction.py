@@ -72,7 +72,7 @@ class QuestionAnswerer:
 
         for answer in self.qa(inputs(), **self.options):
             row = waiting.popleft()
-            asked = {name: row[name] for name in ("id", "question") if name in row}
+            asked: dict[str, Any] = {name: row[name] for name in ("id", "question") if name in row}
             yield {**asked, **({"answers": answer} if isinstance(answer, list) else answer)}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from datasets import Dataset
 
-from itrd_nlp.tasks.jobs.speed import AnyModel, Collator, model_logits
+from itrd_nlp.tasks.jobs.speed import AnyModel, Collator, ModelLogits, model_logits
 
 
 class SpanLogits(NamedTuple):
@@ -26,6 +26,11 @@ class SpanLogits(NamedTuple):
     seconds: float
 
 
+def _of_spans(logits: ModelLogits) -> SpanLogits:
+    starts, ends = logits.values
+    return SpanLogits(starts, ends, logits.seconds)
+
+
 def span_logits(
     models: Mapping[str, AnyModel], features: Dataset, collator: Collator, *, batch_size: int = 32
 ) -> dict[str, SpanLogits]:
@@ -36,4 +41,4 @@ def span_logits(
         >>> data.metrics(EvalPrediction(logits["student"][:2], label_ids=None))  # doctest: +SKIP
     """
     found = model_logits(models, features, collator, batch_size=batch_size)
-    return {name: SpanLogits(*logits.values, logits.seconds) for name, logits in found.items()}
+    return {name: _of_spans(logits) for name, logits in found.items()}

@@ -27,7 +27,7 @@ _CITATION = """
 """
 
 
-class SquadEMF1(evaluate.Metric):
+class SquadEMF1(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
     """`evaluate` metric with the two numbers of `itrd_nlp.tasks.question_answering.scoring.score`."""
 
     def _info(self) -> evaluate.MetricInfo:
