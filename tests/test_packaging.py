@@ -110,6 +110,30 @@ def test_the_workflow_tests_every_python_that_is_allowed_by_the_command_of_this_
     assert set(extras.split(",")) == PROJECT["optional-dependencies"].keys()
 
 
+def test_before_a_commit_ruff_is_the_one_that_is_tested() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    packages = [package for hook in hooks for package in hook["additional_dependencies"]]
+    assert {p for p in packages if p.startswith("ruff")} == {f"ruff=={pins()['ruff']}"}
+    assert all(Requirement(package).specifier for package in packages)
+
+
+def test_what_may_fail_in_the_workflow_is_the_future_alone() -> None:
+    text = (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
+    jobs = yaml.safe_load(text)["jobs"]
+    may_fail = {name for name, job in jobs.items() if job.get("continue-on-error")}
+    assert may_fail == {"newest", "transformers-main"}
+    lowest = jobs["lowest"]["steps"]
+    assert any("--resolution lowest-direct" in step.get("run", "") for step in lowest)
+    python = lowest[1]["with"]["python-version"]
+    assert PROJECT["requires-python"] == f">={python}"
+
+
+def test_the_changelog_has_a_section_for_this_version() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    assert itrd_nlp.__version__ in headings[0]
+
+
 def test_the_citation_is_that_of_the_readme_and_of_this_version() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == itrd_nlp.__version__

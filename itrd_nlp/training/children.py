@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals that ask to stop."""
@@ -21,24 +20,19 @@ def finished(command: Sequence[str], environment: Mapping[str, str] | None = Non
     Returns:
         Its exit code; negative: the number of the signal that ended it.
     """
-    with _passing_on() as processes:
-        # A session of its own: a Ctrl-C of the terminal reaches this process alone, which passes it on.
-        process = subprocess.Popen(command, env=environment, start_new_session=True)
-        processes.append(process)
-        return process.wait()
+    process: subprocess.Popen[bytes] | None = None
+    received = sent = 0
 
-
-@contextmanager
-def _passing_on() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Pass the signals that this process does not ignore on to the processes of a list."""
-    processes: list[subprocess.Popen[bytes]] = []
-    received = 0
+    def pass_on() -> None:
+        nonlocal sent
+        while process is not None and sent < received:
+            sent += 1
+            process.send_signal(signal.SIGTERM if sent == 1 else signal.SIGKILL)
 
     def receive(*_: object) -> None:
         nonlocal received
         received += 1
-        for process in processes:
-            process.send_signal(signal.SIGTERM if received == 1 else signal.SIGKILL)
+        pass_on()
 
     before = {
         number: signal.signal(number, receive)
@@ -46,7 +40,10 @@ def _passing_on() -> Iterator[list[subprocess.Popen[bytes]]]:
         if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
-        yield processes
+        # A session of its own: a Ctrl-C of the terminal reaches this process alone, which passes it on.
+        process = subprocess.Popen(command, env=environment, start_new_session=True)
+        pass_on()  # what came before there was a process
+        return process.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from itrd_nlp.cli.commands.quickstart import SAMPLES
 from itrd_nlp.cli.configs import packaged_configs
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.offline_assets import ASSETS
+from itrd_nlp.training.children import finished
 
 
 @pytest.fixture
@@ -176,3 +178,16 @@ def test_a_signal_of_the_terminal_does_not_reach_the_training_by_itself() -> Non
     code += "finished([sys.executable, '-c', 'import os; print(os.getsid(0))'], os.environ)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(out.stdout) != os.getsid(0)
+
+
+def test_a_signal_that_comes_before_the_process_is_passed_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = subprocess.Popen
+
+    def popen(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return start(*args, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    assert finished([sys.executable, "-c", "import time; time.sleep(60)"]) == -signal.SIGTERM

@@ -101,7 +101,6 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         _check_count("batch_size", batch_size)
         self.layout = window_layout(tokenizer)
         self.threshold = threshold_of(model.config)
-        # transformers names narrower types than it takes.
         parts: dict[str, Any] = {"model": model.eval(), "tokenizer": tokenizer, "device": device}
         super().__init__(
             **parts,
@@ -159,13 +158,6 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         given = self._preprocess_params | self._sanitize_parameters(**options)[0]
         next(self._cut(checked, **given))
 
-    @property
-    def _own_tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer. A pipeline of transformers may have none; this one has."""
-        tokenizer: Any = self.tokenizer
-        assert isinstance(tokenizer, PreTrainedTokenizerBase)
-        return tokenizer
-
     def _cut(
         self, row: dict[str, str], max_length: int | None = None, doc_stride: int | None = None
     ) -> Iterator[Window]:
@@ -175,7 +167,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
             doc_stride = min(128, max_length // 3)
         check_window_size(max_length, doc_stride)
         batch = {name: [row[name]] for name in ("id", "question", "context")}
-        return cut_windows(batch, self._own_tokenizer, self.layout, max_length, doc_stride)
+        return cut_windows(batch, _tokenizer_of(self), self.layout, max_length, doc_stride)
 
     def _sanitize_parameters(  # type: ignore[override]
         self,
@@ -228,7 +220,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
                 "input_ids": torch.from_numpy(window.ids[None].astype(np.int64)),
                 "attention_mask": torch.ones((1, len(window.ids)), dtype=torch.int64),
             }
-            if "token_type_ids" in self._own_tokenizer.model_input_names:
+            if "token_type_ids" in _tokenizer_of(self).model_input_names:
                 inputs["token_type_ids"] = torch.from_numpy(window.types[None].astype(np.int64))
             yield {
                 **inputs,
@@ -354,6 +346,13 @@ class _Part:
 
     context: str
     window: Window
+
+
+def _tokenizer_of(pipeline: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer. A pipeline of transformers may have none; this one has."""
+    tokenizer: Any = pipeline.tokenizer
+    assert isinstance(tokenizer, PreTrainedTokenizerBase)
+    return tokenizer
 
 
 def _check_count(name: str, value: Any) -> None:
