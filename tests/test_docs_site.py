@@ -130,3 +130,12 @@ def test_every_formula_is_drawn(site: Path) -> None:
     html = (site / "method.html").read_text(encoding="utf-8")
     assert html.count('<svg class="math"') > 60
     assert "arithmatex" not in html
+
+
+def test_an_example_is_shown_as_text_command_and_code(site: Path) -> None:
+    html = (site / "examples" / "distil_classifier.html").read_text(encoding="utf-8")
+    article = html[html.index("<article") : html.index("</article>")]
+    assert article.count("<pre") == 2  # the command, and the code without its docstring
+    text = re.sub(r"<[^>]+>", "", article)
+    assert text.count("python examples/distil_classifier.py") == 1
+    assert "from itertools import product" in text and '"""' not in text

@@ -106,13 +106,11 @@ def _markdown(path: Path) -> str:
 def _script(path: Path) -> str:
     """An example: its docstring as text, then the whole of it."""
     source = path.read_text(encoding="utf-8")
-    docstring = ast.get_docstring(ast.parse(source)) or ""
-    first, _, more = docstring.partition("\n")
-    text = re.sub(r"(?m)^    (.+)$", r"```bash\n\1\n```", more.strip())
-    body = source.partition('"""\n')[2].partition('"""\n')[2] or source
-    return (
-        f"# {first.rstrip('.')}\n\n{text}\n\n```python title={path.name!r}\n{body.strip()}\n```\n"
-    )
+    tree = ast.parse(source)
+    first, _, more = (ast.get_docstring(tree) or "").partition("\n")
+    text = re.sub(r"(?m)^    (.+)$", r"```bash\n\1\n```", more.strip("\n"))
+    body = "\n".join(source.splitlines()[tree.body[0].end_lineno :]).strip()
+    return f"# {first.rstrip('.')}\n\n{text}\n\n```python title={path.name!r}\n{body}\n```\n"
 
 
 def _notebook(path: Path) -> str:
