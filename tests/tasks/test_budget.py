@@ -129,6 +129,7 @@ def test_where_none_fits_the_nearest_is_named(budget: dict[str, Any], nearest: s
 # ---- the measurement ----
 
 
+@pytest.mark.slow
 def test_each_depth_is_measured_in_torch_onnx_and_int8(workplace: Path) -> None:
     models = StudentArguments(teacher="teacher", max_ms=1, candidate_layers=[3, 1])
     found = measured(squad(), models, LoadingArguments())
