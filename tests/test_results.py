@@ -135,7 +135,7 @@ def of_all_pairs() -> Iterator[Difference]:
         records, scores = read_records(folder)
         trained: dict[tuple[str, str], dict[str, Any]] = {}
         for record in records:
-            if record["stage"] == "cells":
+            if record["stage"] == "cells" and "f1" in record:
                 key = (record["student"], record["method"])
                 values = scores[f"{record['name']}/f1"].astype(np.float64)
                 trained.setdefault(key, {})[record["name"].rpartition("/")[2]] = 100 * values
