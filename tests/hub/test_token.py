@@ -85,12 +85,25 @@ RUNS = (
         "make-classification-data",
         ("--train_file", "train.json", "--output_dir", "made", *DEV),
     ),
+    Run(
+        "make-answerless-questions",
+        ("--train_file", "train.json", "--output_dir", "vain", "--share", "0", *DEV),
+    ),
+    Run("make-ranking-data", ("--train_file", "train.json", "--output_dir", "ranking", *DEV)),
     Run("push-to-hub", ("--model", "b", "--repo_id", "team/b", "--license", "mit")),
     Run("push-to-hub", ("--model", "c", "--repo_id", "team/c", "--dry_run")),
     Run("demo", ("--push_space", "user/page", "--student_repo", "user/b")),
 )
 # Commands that start others, and one that has no use for a Hub.
-ELSEWHERE = {"compare", "launch", "fetch-assets", "distil", "distil-classifier", "train-classifier"}
+ELSEWHERE = {
+    "compare",
+    "distil",
+    "distil-classifier",
+    "fetch-assets",
+    "launch",
+    "quickstart",
+    "train-classifier",
+}
 
 
 @pytest.fixture
