@@ -26,7 +26,7 @@ from itrd_nlp.files import write_json
 
 ROOT = Path(__file__).parents[2]
 
-# What submitit asks of SLURM. A job is a process of this machine, and its state is a file.
+# The questions that submitit asks SLURM. A job is a process of this machine, and its state is a file.
 SLURM = {
     "sbatch": """
         n=$(( $(ls "$STATES" | wc -l) + 1 )); echo RUNNING > "$STATES/$n"; cp "$1" "$STATES/../script-$n"

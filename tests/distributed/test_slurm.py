@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 JOB = ROOT / "examples" / "slurm" / "distil.sbatch"
 CPU = ROOT / "configs" / "accelerate" / "cpu_2proc.yaml"
-# What srun does with one task a node: the same command, with another SLURM_NODEID.
+# srun with one task a node does this: the same command, with another SLURM_NODEID.
 SRUN = """#!/bin/bash
 while [[ $1 == --* ]]; do shift; done
 for node in 0 1; do SLURM_NODEID=$node "$@" > "node$node.log" 2>&1 & pids+=($!); done

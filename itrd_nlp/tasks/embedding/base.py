@@ -75,7 +75,7 @@ class EmbeddingTask(Task):
 
     @abstractmethod
     def judge(self, rows: list[Row], order: list[int]) -> Judge:
-        """What scores the vectors of `judged_texts`, of which each feature has the place that ``order`` names."""
+        """The judge of the vectors of `judged_texts`, of which each feature has the place that ``order`` names."""
 
     @property
     def head(self) -> type:

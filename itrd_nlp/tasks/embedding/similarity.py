@@ -52,7 +52,7 @@ class SimilarityJudge:
         vectors[self.order] = found
         count = len(self.rows)
         cosines = (vectors[:count] * vectors[count:]).sum(axis=1)
-        # What is stored must score the same, and the last digits are those of the machine.
+        # Stored vectors must score the same, and the last digits are those of the machine.
         self.predictions = {str(i): round(float(c), 6) for i, c in enumerate(cosines)}
         return {"spearman": 100 * float(products(self.predictions, self.rows).mean())}
 
