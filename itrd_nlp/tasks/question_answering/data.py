@@ -293,7 +293,7 @@ def _evaluation_data(
 
 
 def _signature(args: DataArguments, examples: Dataset, metrics: SquadMetrics) -> str:
-    """Digest of questions, windows, decoding and metric. A field that SQuAD 1.1 lacks is left out where it is absent."""
+    """Digest of questions, windows, decoding and metric. A field that SQuAD 1.1 lacks is left out if absent."""
     settings: list[Any] = [args.max_length, args.doc_stride, args.max_answer_length]
     if metrics.rules.by_character:
         settings.append("characters")
