@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from itrd_nlp.compare.tables import COLUMNS
 from itrd_nlp.distillation.options import TEACHER_CACHES
 from itrd_nlp.errors import UserError
 from itrd_nlp.training.ranges import COUNT, COUNT_FROM_0, SEED, Range, check_values
-from itrd_nlp.training.roles import Metadata
+from itrd_nlp.training.roles import Metadata, default_of
 
 
 @dataclass
@@ -45,16 +45,12 @@ class SubmitArguments:
 
     def __post_init__(self) -> None:
         check_values(self)
-        given = [f.name for f in fields(self) if getattr(self, f.name) != _default_of(f)]
+        given = [f.name for f in fields(self) if getattr(self, f.name) != default_of(f)]
         if self.submit is None and given:
             raise UserError(
                 f"{given[0]} is given, but submit is not, so that nothing is submitted; add submit: slurm, or leave it "
                 "out."
             )
-
-
-def _default_of(f: Field[Any]) -> Any:
-    return f.default if f.default_factory is MISSING else f.default_factory()
 
 
 @dataclass

@@ -17,10 +17,10 @@ from itrd_nlp.compare.launching import LOG_NAME, Launcher, Started, last_words
 from itrd_nlp.compare.plan import Cell
 from itrd_nlp.errors import UserError
 from itrd_nlp.training.checkpoints import checkpoints
+from itrd_nlp.training.children import STOPS
 
 POLL_SECONDS = 0.2
 _REFUSED = 2  # the exit code of a command whose input makes no sense
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(Exception):
@@ -237,7 +237,7 @@ def _caught() -> Iterator[list[int]]:
     received: list[int] = []
     before = {
         number: signal.signal(number, lambda n, _: received.append(n))
-        for number in _SIGNALS
+        for number in STOPS
         if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:

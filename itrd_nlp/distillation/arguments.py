@@ -91,15 +91,14 @@ class ITRDTrainingArguments(
                 "or peer_losses) and another loss beside it (w_task or w_kd); set it to 0."
             )
         # The config of `accelerate launch` says it by the environment alone.
-        launched = any(
-            map(parse_flag_from_env, ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"))
-        )
-        if self.hidden_share > 0 and (self.fsdp or self.deepspeed or launched):
+        launched = map(parse_flag_from_env, ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"))
+        sharded = self.fsdp or self.deepspeed or any(launched)
+        if self.hidden_share > 0 and sharded:
             raise UserError(
                 f"hidden_share is {self.hidden_share}, but under FSDP and DeepSpeed no gradient of a single state can "
                 "be measured; set it to 0."
             )
-        if self.weight_bits > 0 and (self.fsdp or self.deepspeed or launched):
+        if self.weight_bits > 0 and sharded:
             raise UserError(
                 f"weight_bits is {self.weight_bits}, but FSDP and DeepSpeed write a checkpoint from their own parts of "
                 "the weights, which are not rounded; set it to 0."

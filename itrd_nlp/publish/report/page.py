@@ -59,7 +59,7 @@ def render(run: Run, page: TaskPage) -> str:
         unit=unit,
         facts=_facts(record, unit),
         models=_models(record, run.name, unit),
-        budget=shown_budget(record, _one(unit), _main_metric(record)),
+        budget=shown_budget(record, singular(unit), _main_metric(record)),
         training=_training(run.history or [], record),
         similarity=_similarity(run, pairs),
         tokens=_tokens(run),
@@ -104,7 +104,7 @@ def _facts(record: RunRecord, unit: str) -> list[Fact]:
         facts.append(Fact(_long_name(metric), f"{value:.1f} %", notes))
     for name, attribute, shown in (
         ("Size", "megabytes_fp32", "{:.1f} MB"),
-        (f"Time per {_one(unit)}", "ms_per_question", "{:.1f} ms"),
+        (f"Time per {singular(unit)}", "ms_per_question", "{:.1f} ms"),
     ):
         value = getattr(record, attribute)
         other = teacher and getattr(teacher, attribute)
@@ -127,11 +127,6 @@ def _unit(record: RunRecord, page: TaskPage) -> str:
     return page.unit if record.questions is None and record.rows is not None else "questions"
 
 
-def _one(unit: str) -> str:
-    """The noun for one example."""
-    return singular(unit)
-
-
 def _models(record: RunRecord, name: str, unit: str) -> Table:
     """Speed and size. A column that is known of neither model is left out."""
     models: list[tuple[str, ModelRecord]] = [(name, record)]
@@ -142,7 +137,7 @@ def _models(record: RunRecord, name: str, unit: str) -> Table:
         "layers": ("layers", "{}"),
         "parameters": ("parameters", "{:,}"),
         "megabytes_fp32": ("MB (fp32)", "{:.1f}"),
-        "ms_per_question": (f"ms/{_one(unit)}", "{:.1f}"),
+        "ms_per_question": (f"ms/{singular(unit)}", "{:.1f}"),
         **{metric: (f"{label} (%)", "{:.2f}") for metric, label in record.metrics.items()},
         "examples": (unit, "{:,}"),
         "train_seconds": ("training (s)", "{:,.0f}"),

@@ -8,7 +8,7 @@ from typing import Any
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.classification.glue import GLUE, PRESETS
 from itrd_nlp.training.ranges import COUNT, check_values
-from itrd_nlp.training.roles import Metadata
+from itrd_nlp.training.roles import Metadata, default_of
 
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 METRICS = {
@@ -141,12 +141,8 @@ class TextArguments:
             UserError: an argument contradicts the task.
         """
         for name, value in preset.items():
-            default = TextArguments.__dataclass_fields__[name]
-            unset = (
-                default.default_factory() if callable(default.default_factory) else default.default
-            )
             given = getattr(self, name)
-            if given == unset:
+            if given == default_of(TextArguments.__dataclass_fields__[name]):
                 setattr(self, name, value)
             elif given != value and not name.endswith("_file"):
                 raise UserError(

@@ -9,6 +9,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from itrd_nlp.tasks.embedding.data import TrainingTexts
+from itrd_nlp.tasks.reranking.features import longest_first
 
 _TOKENS = ("input_ids", "token_type_ids")
 
@@ -29,13 +30,7 @@ def text_features(
     """
     encoded = tokenizer(list(texts), truncation=True, max_length=max_length)
     columns: dict[str, list[Any]] = {n: encoded[n] for n in _TOKENS if n in encoded}
-    lengths = [len(ids) for ids in columns["input_ids"]]
-    columns |= {"labels": [0.0] * len(texts), "length": lengths}
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    return (
-        Dataset.from_dict({k: [values[i] for i in order] for k, values in columns.items()}),
-        order,
-    )
+    return longest_first(columns | {"labels": [0.0] * len(texts)})
 
 
 def training_features(

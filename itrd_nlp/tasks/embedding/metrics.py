@@ -54,13 +54,6 @@ def recall(found: Sequence[int], relevant: Sequence[int], k: int) -> float:
     return len(set(found[:k]) & set(relevant)) / len(set(relevant)) if relevant else 0.0
 
 
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The rank of each value from 1 on. Equal values share the mean of their ranks."""
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: NDArray[np.float64] = (counts.cumsum() - (counts - 1) / 2)[places]
-    return ranks
-
-
 def rank_products(found: Sequence[float], true: Sequence[float]) -> NDArray[np.float64]:
     """The part of each pair in Spearman's correlation, which is their mean.
 
@@ -74,9 +67,11 @@ def rank_products(found: Sequence[float], true: Sequence[float]) -> NDArray[np.f
     Returns:
         ``(n,)``. All are 0 where all values of one side are equal, because the correlation is undefined then.
     """
+    from scipy.stats import rankdata  # type: ignore[import-untyped]  # slow to import
+
     sides = []
     for values in (found, true):
-        ranks = _ranks(np.asarray(values, dtype=np.float64))
+        ranks = rankdata(np.asarray(values, dtype=np.float64))
         spread = ranks.std()
         sides.append((ranks - ranks.mean()) / spread if spread > 0 else np.zeros(len(ranks)))
     product: NDArray[np.float64] = sides[0] * sides[1]

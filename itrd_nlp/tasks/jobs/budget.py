@@ -252,7 +252,7 @@ def _print_table(
     table = Table(title=f"Candidates, {threads} threads, batch size 1", title_justify="left")
     table.add_column("layers", justify="right")
     for runtime in runtimes:
-        for column in (f"{runtime} ms/{task.page.unit.removesuffix('s')}", "times", "MB"):
+        for column in (f"{runtime} ms/{task.page.one}", "times", "MB"):
             table.add_column(column, justify="right")
     table.add_column("fits")
     for candidate in candidates:

@@ -16,6 +16,7 @@ from transformers.utils import CONFIG_NAME
 from itrd_nlp.distillation.arguments import with_objective
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import read_json, write_json, write_text, writing
+from itrd_nlp.models.embedder import SENTENCE_FILES
 from itrd_nlp.models.lengths import check_rows
 from itrd_nlp.publish.hub import push_model
 from itrd_nlp.publish.hub_files import check_model
@@ -49,7 +50,7 @@ RUN_FILES = (
     *(CARD_NAME, RESULTS_NAME, REPORT_NAME, ANALYSIS_NAME, BUDGET_NAME, "checkpoint-*"),
     *("config.json", "*.safetensors", "*.safetensors.index.json", "training_args.bin"),
     *("tokenizer*", "vocab.*", "merges.txt", "*.model", "special_tokens_map.json"),
-    *("modules.json", "1_Pooling"),
+    *(name.partition("/")[0] for name in SENTENCE_FILES),
     "added_tokens.json",
 )
 """Names of what a run writes into its folder: transformers writes the models and the tokenizers."""

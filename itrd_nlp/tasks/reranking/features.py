@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,11 +53,23 @@ def pair_features(
     columns = {name: encoded[name] for name in _TOKENS if name in encoded}
     columns["labels"] = [label for row in rows for label in row["labels"]]
     columns["example_id"] = [str(i) for i, row in enumerate(rows) for _ in row["passages"]]
+    return longest_first(columns)
+
+
+def longest_first(columns: Mapping[str, Sequence[Any]]) -> tuple[Dataset, list[int]]:
+    """Sort features by their length, so that batches need little padding.
+
+    Args:
+        columns: ``input_ids`` and others, of equal length.
+
+    Returns:
+        The features, the longest first, with a column ``length``; and for each of them its place in the columns.
+    """
     lengths = [len(ids) for ids in columns["input_ids"]]
-    columns["length"] = lengths
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    sized = {**columns, "length": lengths}
     return (
-        Dataset.from_dict({k: [values[i] for i in order] for k, values in columns.items()}),
+        Dataset.from_dict({k: [values[i] for i in order] for k, values in sized.items()}),
         order,
     )
 
