@@ -4,7 +4,7 @@
 
 | candidate | what runs |
 |---|---|
-| loop | transformers alone: a question is tokenised, goes through the model by itself, and its best span is taken |
+| loop | transformers alone: one question at a time, of which the best start and the best end are taken |
 | one | `load_pipeline` with one question a call |
 | batched | `load_pipeline` with all questions in one call and windows in batches of 32 |
 | stream | `load_pipeline` over a generator of long contexts, for its memory |
@@ -64,7 +64,7 @@ def saved_model(folder: str, shape: str, layers: int) -> None:
 
 
 def answer_in_a_loop(folder: str, rows: list[dict[str, str]]) -> int:
-    """Answer as the documentation of transformers shows it since it has no pipeline for questions."""
+    """Answer by the tokenizer and the model alone, one question after the other."""
     import torch
     from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 

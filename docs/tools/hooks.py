@@ -1,4 +1,4 @@
-"""What mkdocs does besides: pages made of files outside of docs/, links that leave docs/, and formulas as SVG.
+"""The additions to mkdocs: pages made of files outside of docs/, links that leave docs/, and formulas as SVG.
 
 GitHub shows the same files, so their links are those of the repository. This module turns them into those of the site.
 """

@@ -31,7 +31,7 @@ def rows() -> Dataset:
 
 
 def train_loop_per_worker(config: dict[str, str]) -> None:
-    """What each worker runs. Load your own teacher and data here."""
+    """Distil on one worker. Load your own teacher and data here."""
     torch.manual_seed(0)
     shape = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
     teacher = BertForSequenceClassification(BertConfig(num_hidden_layers=4, **shape))

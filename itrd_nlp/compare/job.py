@@ -1,4 +1,4 @@
-"""What a job of a cluster runs. No import here loads a library, because the job itself only waits."""
+"""The part of a job that runs on the cluster. No import here loads a library, because the job itself only waits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STARTED = "--- started"
 
 
 class Job:
-    """What runs on the node: the command of a training, whose output goes to the end of its log.
+    """The command of a training on a node. Its output goes to the end of its log.
 
     Args:
         words: the command.

@@ -57,6 +57,22 @@ class TextBrewerArguments(TextBrewerOptions, FineTuningArguments):
             )
 
 
+def refuse_textbrewer(args: Any, model: str) -> None:
+    """Refuse a distillation by TextBrewer, whose recipe here reads spans.
+
+    Args:
+        args: the arguments of the distillation.
+        model: the kind of model, with its article.
+
+    Raises:
+        UserError: says what to take instead.
+    """
+    if isinstance(args, TextBrewerArguments):
+        raise UserError(
+            f"TextBrewer's recipe is for question answering here; distil {model} by ITRD."
+        )
+
+
 class TextBrewerTrainer(HubTrainer):
     """A trainer that lets TextBrewer's `GeneralDistiller` train the student.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,26 @@ from itrd_nlp.files import parse_json, read_bytes
 
 Answers = dict[str, Any]
 """Id of an example to a model's answer, as JSON stores it."""
+
+
+def answers_to(answers: Mapping[str, Any], count: int, where: str, unit: str) -> Answers:
+    """The answers that have the number of an example, from 0 on.
+
+    Args:
+        answers: number of an example to its answer. Others may be among them.
+        count: number of the examples.
+        where: name of the file, for the sentence.
+        unit: the noun for examples.
+
+    Raises:
+        UserError: there is none.
+    """
+    kept = {str(i): answers[str(i)] for i in range(count) if str(i) in answers}
+    if not kept:
+        raise UserError(
+            f"{where}: none of the {len(answers)} answers has the number of one of the {count} {unit}."
+        )
+    return kept
 
 
 def read_answers(path: Path) -> Answers:

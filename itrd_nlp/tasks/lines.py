@@ -1,15 +1,18 @@
-"""JSON lines from a file or a pipe, one at a time: the one reader of them."""
+"""JSON lines of a file or a pipe, one at a time: the one reader and the one writer of them."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
+
+from tqdm.auto import tqdm
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import open_file, parse_json
+from itrd_nlp.files import open_file, parse_json, replacing, writing
 
 
 class Line(NamedTuple):
@@ -35,6 +38,42 @@ NAMED = 10
 def stop(error: UserError) -> None:
     """A `Refuse` that lets nothing pass."""
     raise error
+
+
+def named_file(args: Any, split: Literal["train", "validation"]) -> str:
+    """The file of a split, of a task that reads JSON lines.
+
+    Args:
+        args: the arguments of the data, with ``train_file`` and ``validation_file``.
+        split: the split.
+
+    Raises:
+        UserError: none is named.
+    """
+    name = args.train_file if split == "train" else args.validation_file
+    if name is None:
+        needed = "training" if split == "train" else "evaluation"
+        raise UserError(f"{split}_file is not set, but {needed} needs a file of JSON lines.")
+    return str(name)
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]], *, total: int | None = None) -> None:
+    """Write a whole file with one JSON object in each line, or none, behind a bar of progress; print how many.
+
+    Args:
+        path: the file.
+        rows: the objects.
+        total: number of steps of the bar; it may be more than there are rows. Default: unknown.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    count = 0
+    with writing(path), replacing(path) as file:
+        for row in tqdm(rows, desc=path.name, total=total):
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+    print(f"{path}: {count} rows")
 
 
 def read_lines(source: str | Path, *, needs: str, refuse: Refuse = stop) -> Iterator[Line]:

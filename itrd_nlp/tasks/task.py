@@ -343,6 +343,15 @@ class Task(ABC):
         """
 
 
+def signature_of(content: Any) -> str:
+    """Digest of what a task is judged on and how it is read, as `TaskData.signature` holds it.
+
+    Args:
+        content: a value that JSON can store.
+    """
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def architecture_of(
     folder: str | Path, *, hub: bool = False, revision: str | None = None
 ) -> str | None:

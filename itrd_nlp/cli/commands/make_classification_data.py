@@ -8,14 +8,12 @@ distil_classifier.py read.
 """
 
 import itertools
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from itrd_nlp.cli.parser import parse
-from itrd_nlp.files import replacing, writing
 from itrd_nlp.training.ranges import COUNT
 from itrd_nlp.training.roles import Metadata
 
@@ -43,9 +41,8 @@ class MakeArguments:
 
 def main() -> None:
     (args,) = parse([MakeArguments], description=__doc__)
-    from tqdm.auto import tqdm
-
     from itrd_nlp.tasks.classification import name_spans, punctuation_marks, sentence_pairs
+    from itrd_nlp.tasks.lines import write_rows
     from itrd_nlp.tasks.question_answering import read_squad
     from itrd_nlp.training.targets import check_target_file, holds_rows
 
@@ -70,10 +67,4 @@ def main() -> None:
     for split, name, source in sources:
         examples = read_squad(source, split=split, max_samples=args.max_samples).to_list()
         for task, make in sets.items():
-            path = folder / f"{task}-{name}.jsonl"
-            with writing(path), replacing(path) as file:
-                rows = 0
-                for row in tqdm(make(examples), desc=path.name):
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                    rows += 1
-            print(f"{path}: {rows} rows")
+            write_rows(folder / f"{task}-{name}.jsonl", make(examples))

@@ -6,13 +6,11 @@ ranking-{train,dev}.jsonl: a question, its own paragraph, which has the label 1,
 The task reranking reads both files. Articles of the one are not in the other.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from itrd_nlp.cli.parser import parse
-from itrd_nlp.files import replacing, writing
 from itrd_nlp.training.ranges import COUNT, Range
 from itrd_nlp.training.roles import Metadata
 
@@ -46,8 +44,7 @@ class MakeArguments:
 
 def main() -> None:
     (args,) = parse([MakeArguments], description=__doc__)
-    from tqdm.auto import tqdm
-
+    from itrd_nlp.tasks.lines import write_rows
     from itrd_nlp.tasks.question_answering import read_squad
     from itrd_nlp.tasks.reranking.from_squad import articles, ranking_rows
     from itrd_nlp.training.targets import check_target_file, holds_rows
@@ -70,11 +67,5 @@ def main() -> None:
         paragraphs = articles(everything.to_list())
         # Neighbours are of one article, so that the first so many rows would be of few.
         examples = everything.shuffle(seed=0).to_list()[: args.max_samples]
-        path = folder / f"ranking-{name}.jsonl"
-        with writing(path), replacing(path) as file:
-            rows = 0
-            made = ranking_rows(examples, paragraphs, most=args.max_passages)
-            for row in tqdm(made, desc=path.name, total=len(examples)):
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                rows += 1
-        print(f"{path}: {rows} rows")
+        made = ranking_rows(examples, paragraphs, most=args.max_passages)
+        write_rows(folder / f"ranking-{name}.jsonl", made, total=len(examples))

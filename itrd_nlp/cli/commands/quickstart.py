@@ -28,7 +28,7 @@ from itrd_nlp.training.targets import check_writable
 
 ASSETS_DIR, OUTPUT_DIR = "assets", "runs/quickstart"
 SAMPLES = {"max_train_samples": 2000, "max_eval_samples": 1000}
-"""What the two configs say, so that a call with these values adds no option to them."""
+"""The values of the two configs. A call with these values adds no option to them."""
 
 
 @dataclass

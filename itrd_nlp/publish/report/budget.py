@@ -13,7 +13,7 @@ from itrd_nlp.training.record import RunRecord
 
 @dataclass
 class Budget:
-    """What a report shows of a budget.
+    """A budget as a report shows it.
 
     Attributes:
         text: the limits, and the depth that was chosen.

@@ -20,6 +20,7 @@ from itrd_nlp.tasks.classification.data import (
 )
 from itrd_nlp.tasks.classification.entities import are_tags, entities
 from itrd_nlp.tasks.classification.metrics import OUTSIDE, ClassificationMetrics
+from itrd_nlp.tasks.disagreements import summed_up
 
 ENTITY_F1 = "entity_f1"
 _SHOWN_WORDS = 60  # of a row of tokens
@@ -251,17 +252,13 @@ def disagreements(
         if not _same(row, found["student"], found["teacher"], tolerance):
             right = {who: _is_right(row, one, tolerance) for who, one in found.items()}
             differing.append((row, found, right))
-    counts = [(right["teacher"], right["student"]) for _, _, right in differing]
-    if len(differing) > show:
-        differing = [differing[i * len(differing) // show] for i in range(show)]
-    return {
-        "questions": len(rows),
-        "teacher_right": counts.count((True, False)),
-        "student_right": counts.count((False, True)),
-        "both_right": counts.count((True, True)),
-        "neither_right": counts.count((False, False)),
-        "examples": [_shown(row, found, right) for row, found, right in differing],
-    }
+    return summed_up(
+        differing,
+        len(rows),
+        right=lambda one: (one[2]["teacher"], one[2]["student"]),
+        shown=lambda one: _shown(*one),
+        show=show,
+    )
 
 
 def _tolerance(rows: Sequence[Row]) -> float:

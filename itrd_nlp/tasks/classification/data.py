@@ -16,12 +16,12 @@ from itrd_nlp.files import file_record
 # It was declared here, and users import it from here.
 from itrd_nlp.tasks.classification.arguments import TextArguments as TextArguments
 from itrd_nlp.tasks.classification.tables import CONLL, TABLES, read_conll, read_table
-from itrd_nlp.tasks.lines import Line, is_text, read_lines
+from itrd_nlp.tasks.lines import Line, is_text, named_file, read_lines
 from itrd_nlp.training.record import DataRecord
 
 Row = dict[str, Any]
 Kind = Literal["label", "labels", "value", "tokens"]
-"""What a row is labelled with: one label, labels that may hold together, a number, or a label a token."""
+"""The kind of a row: one label, labels that may hold together, a number, or a label a token."""
 
 VALUE = "value"
 """The name of the only output of a regression."""
@@ -105,12 +105,8 @@ def read_source(args: TextArguments, split: Literal["train", "validation"]) -> S
     Raises:
         UserError: the source is not named, cannot be read, or has a row that cannot be used.
     """
-    train = split == "train"
-    name = args.train_file if train else args.validation_file
+    train, name = split == "train", named_file(args, split)
     most = args.max_train_samples if train else args.max_eval_samples
-    if name is None:
-        needed = "training" if train else "evaluation"
-        raise UserError(f"{split}_file is not set, but {needed} needs a file of JSON lines.")
     if is_file(name):
         rows = read_rows(name, most, columns=Columns.of(args))
         return Source(rows, None, DataRecord(**file_record(name, rows=len(rows))))
@@ -213,7 +209,7 @@ def rows_of(lines: Iterable[Line], source: str, columns: Columns) -> list[Row]:
 
 
 def kind_of(rows: Sequence[Row]) -> Kind:
-    """What rows are labelled with; all are of the kind of the first one."""
+    """The kind of rows. All are of the kind of the first one."""
     if is_tokens(rows):
         return "tokens"
     if "labels" in rows[0]:

@@ -1,4 +1,4 @@
-"""What a model has found in one text: a label, labels, a number, or entities with their place."""
+"""The findings of a model in one text: a label, labels, a number, or entities with their place."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,7 +14,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
+from itrd_nlp.distillation.textbrewer_trainer import refuse_textbrewer
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.publish.page import TaskPage
@@ -62,6 +60,7 @@ from itrd_nlp.tasks.task import (
     TaskData,
     architecture_of,
     read_answers,
+    signature_of,
 )
 from itrd_nlp.training.record import RunRecord
 
@@ -187,10 +186,7 @@ class Classification(Task):
             UserError: see there.
         """
         _ = self.labels, self.measures
-        if isinstance(args, TextBrewerArguments):
-            raise UserError(
-                "TextBrewer's recipe is for question answering here; distil a classifier by ITRD."
-            )
+        refuse_textbrewer(args, "a classifier")
 
     def load(
         self, tokenizer: PreTrainedTokenizerBase, config: Any, *, training: bool = True
@@ -205,12 +201,11 @@ class Classification(Task):
         sources = {"validation": self._validation}
         if training:
             sources = {"train": self._train, **sources}
-        content = json.dumps([max_length, names, rows], sort_keys=True)
         return TaskData(
             examples=rows,
             evaluation=features(rows, max_length=max_length),
             judge=self._judge(tokenizer, names, max_length),
-            signature=hashlib.sha256(content.encode()).hexdigest()[:16],
+            signature=signature_of([max_length, names, rows]),
             collator=collator(rows, tokenizer),
             tokenizer=tokenizer,
             datasets={split: source.record for split, source in sources.items()},

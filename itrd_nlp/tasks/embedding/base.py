@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -12,7 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
+from itrd_nlp.distillation.textbrewer_trainer import refuse_textbrewer
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import file_record
 from itrd_nlp.models.embedder import AutoModelForSentenceEmbedding
@@ -23,10 +21,10 @@ from itrd_nlp.tasks.embedding.data import TrainingTexts, read_training
 from itrd_nlp.tasks.embedding.features import text_features, training_features
 from itrd_nlp.tasks.embedding.losses import EmbeddingLosses
 from itrd_nlp.tasks.embedding.prediction import Encoder, read_asked
-from itrd_nlp.tasks.lines import Line, Refuse
+from itrd_nlp.tasks.lines import Line, Refuse, named_file
 from itrd_nlp.tasks.reranking.data import Row
 from itrd_nlp.tasks.reranking.features import PairCollator
-from itrd_nlp.tasks.task import Answerer, Judge, Task, TaskData
+from itrd_nlp.tasks.task import Answerer, Judge, Task, TaskData, signature_of
 from itrd_nlp.training.record import DataRecord
 
 logger = logging.getLogger(__name__)
@@ -44,9 +42,7 @@ class EmbeddingTask(Task):
 
     @cached_property
     def _train(self) -> TrainingTexts:
-        if self.args.train_file is None:
-            raise UserError("train_file is not set, but training needs a file of JSON lines.")
-        found = read_training(self.args.train_file, self.args.max_train_samples)
+        found = read_training(named_file(self.args, "train"), self.args.max_train_samples)
         if not found.rows:
             raise UserError(
                 f"{self.args.train_file} has no query with a relevant passage, so there is nothing to learn from."
@@ -55,11 +51,7 @@ class EmbeddingTask(Task):
 
     @cached_property
     def _validation(self) -> list[Row]:
-        if self.args.validation_file is None:
-            raise UserError(
-                "validation_file is not set, but evaluation needs a file of JSON lines."
-            )
-        return self.read_validation(self.args.validation_file)
+        return self.read_validation(named_file(self.args, "validation"))
 
     @abstractmethod
     def read_validation(self, path: str) -> list[Row]:
@@ -102,10 +94,7 @@ class EmbeddingTask(Task):
         Raises:
             UserError: names the argument.
         """
-        if isinstance(args, TextBrewerArguments):
-            raise UserError(
-                "TextBrewer's recipe is for question answering here; distil an embedder by ITRD."
-            )
+        refuse_textbrewer(args, "an embedder")
         if args.w_task > 0:
             self._check_labelled(
                 f"w_task is {args.w_task}; set it to 0 to learn from the teacher alone"
@@ -139,12 +128,11 @@ class EmbeddingTask(Task):
             sizes = {"train": (args.train_file, len(self._train.rows)), **sizes}
             train = training_features(self._train, tokenizer, longest)
         kind = self._train.kind if training else "texts"
-        content = json.dumps([longest, rows], sort_keys=True)
         return TaskData(
             examples=rows,
             evaluation=evaluation,
             judge=self.judge(rows, order),
-            signature=hashlib.sha256(content.encode()).hexdigest()[:16],
+            signature=signature_of([longest, rows]),
             collator=PairCollator(tokenizer),
             tokenizer=tokenizer,
             datasets={

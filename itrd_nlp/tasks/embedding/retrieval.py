@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import EvalPrediction
 
-from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.embedding.base import EmbeddingTask, logger
 from itrd_nlp.tasks.embedding.metrics import KS, nearest, recall
 from itrd_nlp.tasks.embedding.page import RETRIEVAL
-from itrd_nlp.tasks.reranking.analysis import by_words, compared, sources_of
+from itrd_nlp.tasks.reranking.analysis import by_words, check_orders, compared, sources_of
 from itrd_nlp.tasks.reranking.data import Row, read_queries
 from itrd_nlp.tasks.task import Answers, Judge, TaskData, read_answers
 
@@ -122,7 +121,9 @@ class Embedding(EmbeddingTask):
         Passages are numbered in the order of the file, each text once.
         """
         rows = cls(args)._validation
-        answers = _checked(read_answers(Path(path)), rows, path)
+        counts = [len(corpus_of(rows))] * len(rows)
+        given = read_answers(Path(path))
+        answers = check_orders(given, counts, path, whose="the", first="nearest")
         scores = {name: 100 * float(v.mean()) for name, v in recalls(answers, rows).items()}
         return {**scores, "rows": len(rows), "missing": len(rows) - len(answers)}
 
@@ -144,27 +145,3 @@ class Embedding(EmbeddingTask):
                 texts = ["" if n is None else corpus[n] for n in first]
                 cases.append((row["query"], [corpus[n] for n in relevant[i]], texts, right))
         return compared(cases, len(rows))
-
-
-def _checked(answers: Mapping[str, Any], rows: Sequence[Row], where: str) -> dict[str, Any]:
-    """Refuse answers that are no numbers of passages.
-
-    Raises:
-        UserError: names the query.
-    """
-    count = len(corpus_of(rows))
-    kept = {str(i): answers[str(i)] for i in range(len(rows)) if str(i) in answers}
-    for name, found in kept.items():
-        numbers = isinstance(found, list) and all(
-            isinstance(i, int) and not isinstance(i, bool) and 0 <= i < count for i in found
-        )
-        if not numbers or len(set(found)) != len(found):
-            raise UserError(
-                f"{where}: the answer to query {name} must be a list of numbers of the {count} passages, from 0 on and "
-                "each once, the nearest first."
-            )
-    if not kept:
-        raise UserError(
-            f"{where}: none of the {len(answers)} answers has the number of one of the {len(rows)} queries."
-        )
-    return kept

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from transformers import EvalPrediction
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.tasks.answers import answers_to
 from itrd_nlp.tasks.embedding.base import EmbeddingTask, logger
 from itrd_nlp.tasks.embedding.data import read_pairs
 from itrd_nlp.tasks.embedding.metrics import check_vectors, rank_products
@@ -98,18 +99,13 @@ class SentenceSimilarity(EmbeddingTask):
     def score_file(cls, args: Any, path: str) -> dict[str, Any]:
         """See `Task.score_file`: number of a pair, from 0 on, to its similarity."""
         rows = cls(args)._validation
-        answers = read_answers(Path(path))
-        kept = {str(i): answers[str(i)] for i in range(len(rows)) if str(i) in answers}
+        kept = answers_to(read_answers(Path(path)), len(rows), path, "pairs")
         for name, value in kept.items():
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or not math.isfinite(value):
                 raise UserError(
                     f"{path}: the answer to pair {name} is {value!r}, but must be a similarity."
                 )
-        if not kept:
-            raise UserError(
-                f"{path}: none of the {len(answers)} answers has the number of one of the {len(rows)} pairs."
-            )
         score = 100 * float(products(kept, rows).mean())
         return {"spearman": score, "rows": len(rows), "missing": len(rows) - len(kept)}
 

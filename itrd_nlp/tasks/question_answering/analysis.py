@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from itrd_nlp.publish.report.analysis import write_analysis
+from itrd_nlp.tasks.disagreements import summed_up
 from itrd_nlp.tasks.question_answering.breakdown import breakdown
 from itrd_nlp.tasks.question_answering.scoring import Rules, best_scores, rules_of
 
@@ -88,29 +89,22 @@ def disagreements(
             differing.append(
                 (row, {who: _judged(row, text, known) for who, text in answers.items()})
             )
-    right = [(a["teacher"]["exact_match"], a["student"]["exact_match"]) for _, a in differing]
-    if len(differing) > show:
-        differing = [differing[i * len(differing) // show] for i in range(show)]
+    return summed_up(
+        differing,
+        len(rows),
+        right=lambda one: (one[1]["teacher"]["exact_match"], one[1]["student"]["exact_match"]),
+        shown=lambda one: _shown(*one),
+        show=show,
+    )
+
+
+def _shown(row: Mapping[str, Any], answers: dict[str, Any]) -> dict[str, Any]:
+    references = zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True)
     return {
-        "questions": len(rows),
-        "teacher_right": right.count((True, False)),
-        "student_right": right.count((False, True)),
-        "both_right": right.count((True, True)),
-        "neither_right": right.count((False, False)),
-        "examples": [
-            {
-                "question": row["question"],
-                "context": row["context"],
-                "references": [
-                    {"text": text, "start": start}
-                    for text, start in zip(
-                        row["answers"]["text"], row["answers"]["answer_start"], strict=True
-                    )
-                ],
-                **answers,
-            }
-            for row, answers in differing
-        ],
+        "question": row["question"],
+        "context": row["context"],
+        "references": [{"text": text, "start": start} for text, start in references],
+        **answers,
     }
 
 

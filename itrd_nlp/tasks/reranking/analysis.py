@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.tasks.answers import answers_to
+from itrd_nlp.tasks.disagreements import summed_up
 from itrd_nlp.tasks.reranking.data import Row
 from itrd_nlp.tasks.reranking.metrics import mrr, ndcg
 
@@ -44,21 +46,39 @@ def check_answers(answers: Mapping[str, Any], rows: Sequence[Row], where: str) -
     Raises:
         UserError: names the query.
     """
-    kept = {str(i): answers[str(i)] for i in range(len(rows)) if str(i) in answers}
+    counts = [len(row["passages"]) for row in rows]
+    return check_orders(answers, counts, where, whose="its", first="best")
+
+
+def check_orders(
+    answers: Mapping[str, Any], counts: Sequence[int], where: str, *, whose: str, first: str
+) -> dict[str, Any]:
+    """Refuse answers that are no lists of numbers of passages.
+
+    Args:
+        answers: number of a query, from 0 on, to the numbers of passages.
+        counts: of each query how many passages there are to choose from.
+        where: name of the file, for the sentence.
+        whose: whose passages they are, for the sentence.
+        first: which of them comes first, for the sentence.
+
+    Returns:
+        The answers to the queries that there are.
+
+    Raises:
+        UserError: names the query.
+    """
+    kept = answers_to(answers, len(counts), where, "queries")
     for name, order in kept.items():
-        count = len(rows[int(name)]["passages"])
+        count = counts[int(name)]
         numbers = isinstance(order, list) and all(
             isinstance(i, int) and not isinstance(i, bool) and 0 <= i < count for i in order
         )
         if not numbers or len(set(order)) != len(order):
             raise UserError(
-                f"{where}: the answer to query {name} must be a list of numbers of its {count} passages, from 0 on and "
-                "each once, the best first."
+                f"{where}: the answer to query {name} must be a list of numbers of {whose} {count} passages, from 0 on "
+                f"and each once, the {first} first."
             )
-    if not kept:
-        raise UserError(
-            f"{where}: none of the {len(answers)} answers has the number of one of the {len(rows)} queries."
-        )
     return kept
 
 
@@ -142,26 +162,19 @@ def compared(cases: Sequence[Case], count: int, *, show: int = 20) -> dict[str, 
         count: number of all examples.
         show: examples to return, taken at even distances.
     """
-    counts = [(right[1], right[0]) for *_, right in cases]
-    shown = list(cases)
-    if len(cases) > show:
-        shown = [cases[i * len(cases) // show] for i in range(show)]
+    return summed_up(
+        cases, count, right=lambda case: (case[3][1], case[3][0]), shown=_shown, show=show
+    )
+
+
+def _shown(case: Case) -> dict[str, Any]:
+    question, true, texts, right = case
     return {
-        "questions": count,
-        "teacher_right": counts.count((True, False)),
-        "student_right": counts.count((False, True)),
-        "both_right": counts.count((True, True)),
-        "neither_right": counts.count((False, False)),
-        "examples": [
-            {
-                "question": question,
-                "context": "",
-                "references": [{"text": _short(text)} for text in true[:3]],
-                "student": {"text": _short(texts[0]), "exact_match": bool(right[0])},
-                "teacher": {"text": _short(texts[1]), "exact_match": bool(right[1])},
-            }
-            for question, true, texts, right in shown
-        ],
+        "question": question,
+        "context": "",
+        "references": [{"text": _short(text)} for text in true[:3]],
+        "student": {"text": _short(texts[0]), "exact_match": bool(right[0])},
+        "teacher": {"text": _short(texts[1]), "exact_match": bool(right[1])},
     }
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -18,12 +16,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
+from itrd_nlp.distillation.textbrewer_trainer import refuse_textbrewer
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import file_record
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.classification.features import longest_input
-from itrd_nlp.tasks.lines import Line, Refuse
+from itrd_nlp.tasks.lines import Line, Refuse, named_file
 from itrd_nlp.tasks.reranking.analysis import (
     breakdown,
     check_answers,
@@ -39,7 +37,14 @@ from itrd_nlp.tasks.reranking.losses import RankingLosses
 from itrd_nlp.tasks.reranking.metrics import ranking
 from itrd_nlp.tasks.reranking.page import PAGE
 from itrd_nlp.tasks.reranking.prediction import Ranker, check_head, read_asked
-from itrd_nlp.tasks.task import Answerer, Answers, Task, TaskData, read_answers
+from itrd_nlp.tasks.task import (
+    Answerer,
+    Answers,
+    Task,
+    TaskData,
+    read_answers,
+    signature_of,
+)
 from itrd_nlp.training.record import DataRecord
 
 logger = logging.getLogger(__name__)
@@ -89,10 +94,8 @@ class Reranking(Task):
     @cached_property
     def _train(self) -> list[Row]:
         args = self.args
-        if args.train_file is None:
-            raise UserError("train_file is not set, but training needs a file of JSON lines.")
         rows = read_queries(
-            args.train_file,
+            named_file(args, "train"),
             args.max_train_samples,
             labels=False,
             scores=args.teacher_scores == "file",
@@ -106,11 +109,7 @@ class Reranking(Task):
 
     @cached_property
     def _validation(self) -> list[Row]:
-        if self.args.validation_file is None:
-            raise UserError(
-                "validation_file is not set, but evaluation needs a file of JSON lines."
-            )
-        return read_queries(self.args.validation_file, self.args.max_eval_samples)
+        return read_queries(named_file(self.args, "validation"), self.args.max_eval_samples)
 
     @property
     def head(self) -> type:
@@ -146,10 +145,7 @@ class Reranking(Task):
         Raises:
             UserError: names the argument.
         """
-        if isinstance(args, TextBrewerArguments):
-            raise UserError(
-                "TextBrewer's recipe is for question answering here; distil a reranker by ITRD."
-            )
+        refuse_textbrewer(args, "a reranker")
         if self.args.teacher_scores == "file" and args.w_kd == 0:
             raise UserError("teacher_scores is 'file', but w_kd is 0, so that nothing reads them.")
         if args.w_task > 0:
@@ -194,12 +190,11 @@ class Reranking(Task):
             files = {"train": (args.train_file, self._train), **files}
             scores = args.teacher_scores == "file"
             train = list_features(self._train, tokenizer, longest, scores=scores)
-        content = json.dumps([longest, rows], sort_keys=True)
         return TaskData(
             examples=rows,
             evaluation=evaluation,
             judge=RankingJudge(rows, order),
-            signature=hashlib.sha256(content.encode()).hexdigest()[:16],
+            signature=signature_of([longest, rows]),
             collator=PairCollator(tokenizer),
             tokenizer=tokenizer,
             datasets={
