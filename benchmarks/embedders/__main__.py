@@ -1,9 +1,10 @@
 """Drop layers of an embedder by sentence-transformers alone, and judge the student as `itrd-nlp evaluate` does.
 
     python -m benchmarks.embedders --output_file docs/results/embedding/sentence_transformers.json
+    python -m benchmarks.embedders --config configs/embedding/embedding_mpnet.yaml --num_layers 6 3 --output_file FILE.json
 
 The recipe is that of its documentation: keep some layers, evenly spread, and train by `MSELoss` on the vectors of the
-teacher. Data, budget and starting point of the teacher are those of configs/embedding/embedding_t3.yaml.
+teacher. Data, budget and starting point of the teacher are those of the config.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import tempfile
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from sentence_transformers import (
 )
 from sentence_transformers.sentence_transformer.losses import MSELoss
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-from transformers import set_seed
+from transformers import AutoConfig, set_seed
 
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.models.students import student_layers
@@ -48,15 +50,18 @@ def student_of(teacher: str, layers: list[int], max_length: int) -> SentenceTran
     return SentenceTransformer(modules=[transformer, Pooling(width), Normalize()])
 
 
-def trained(config: dict[str, Any], init: str, seed: int, folder: str) -> dict[str, Any]:
+def trained(
+    config: dict[str, Any], num_layers: int, init: str, seed: int, folder: str
+) -> dict[str, Any]:
     """Train one student. Returns its scores, and the seconds of its training."""
     set_seed(seed)
     length = config["max_length"]
     rows = read_training(config["train_file"], config["max_train_samples"]).rows
     texts = [text for row in rows for text in row]
-    whole = student_of(config["teacher"], list(range(1, 7)), length)
+    depth = AutoConfig.from_pretrained(config["teacher"]).num_hidden_layers
+    whole = student_of(config["teacher"], list(range(1, depth + 1)), length)
     vectors = whole.encode(texts, batch_size=64, show_progress_bar=False)
-    layers = student_layers(init, config["num_layers"], 6) or []
+    layers = student_layers(init, num_layers, depth) or []
     student = student_of(config["teacher"], layers, length)
     args = SentenceTransformerTrainingArguments(
         folder,
@@ -90,16 +95,19 @@ def trained(config: dict[str, Any], init: str, seed: int, folder: str) -> dict[s
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--output_file", type=Path, required=True)
+    parser.add_argument("--config", type=Path, default=CONFIG)
+    parser.add_argument("--num_layers", type=int, nargs="+", help="Default: that of the config.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--init", nargs="+", default=["uniform"])
     args = parser.parse_args()
-    config = read_config(str(CONFIG)).values
+    config = read_config(str(args.config)).values
     rows = []
-    for init in args.init:
-        for seed in args.seeds:
-            with tempfile.TemporaryDirectory() as folder:
-                rows.append({"init": init, **trained(config, init, seed, folder)})
-            print(json.dumps(rows[-1]), flush=True)
+    for num_layers, init, seed in product(
+        args.num_layers or [config["num_layers"]], args.init, args.seeds
+    ):
+        with tempfile.TemporaryDirectory() as folder:
+            rows.append({"init": init, **trained(config, num_layers, init, seed, folder)})
+        print(json.dumps(rows[-1]), flush=True)
     package = "sentence-transformers"
     found = {"students": rows, "environment": environment() | {package: version(package)}}
     args.output_file.parent.mkdir(parents=True, exist_ok=True)
