@@ -6,11 +6,12 @@
 |---|---|
 | loop | transformers alone: one question at a time, of which the best start and the best end are taken |
 | one | `load_pipeline` with one question a call |
-| batched | `load_pipeline` with all questions in one call and windows in batches of 32 |
+| batched | `load_pipeline` with all questions in one call and windows in batches of like length |
+| bf16 | the same with weights in bfloat16 |
 | stream | `load_pipeline` over a generator of long contexts, for its memory |
 
-The questions are the first ones of SQuAD's dev set. The model has random weights and three layers of MiniLM's shape, in
-fp32. The stream takes a tiny model, because its memory is that of the texts and windows.
+The questions are the first ones of SQuAD's dev set. The model has random weights and the shape of a student of three
+layers of MiniLM, or of six layers of BERT-base, in fp32 where the table does not say bfloat16. The stream takes a tiny model, because its memory is that of the texts and windows.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from typing import Any
 from benchmarks.harness import median, ratio, take_turns
 from itrd_nlp.cli import parser, process
 
-CANDIDATES = ("loop", "one", "batched")
+CANDIDATES = ("loop", "one", "batched", "bf16")
+LAYERS = {"minilm": 3, "bert": 6}
 VALIDATION_FILE = "assets/squad/dev-v1.1.json"
 TOKENIZER = "assets/minilm-l6"
 
@@ -37,6 +39,11 @@ class AnsweringArguments:
     """Options of this command."""
 
     questions: int = field(default=200, metadata={"help": "Questions of a measurement."})
+    shape: str = field(
+        default="minilm",
+        metadata={"help": "Size of the student's teacher.", "choices": list(LAYERS)},
+    )
+    batch_size: int = field(default=32, metadata={"help": "Windows of a batch."})
     contexts: int = field(default=10_000, metadata={"help": "Long contexts of the stream."})
     words: int = field(default=600, metadata={"help": "Words of a long context."})
     rounds: int = field(default=3, metadata={"help": "Processes for each candidate."})
@@ -96,8 +103,9 @@ def measure(args: AnsweringArguments, candidate: str) -> dict[str, float]:
 
     stream = candidate == "stream"
     with tempfile.TemporaryDirectory() as folder:
-        saved_model(folder, *(("tiny", 1) if stream else ("minilm", 3)))
-        qa = load_pipeline(folder, batch_size=32)
+        saved_model(folder, *(("tiny", 1) if stream else (args.shape, LAYERS[args.shape])))
+        dtype = "bfloat16" if candidate == "bf16" else "float32"
+        qa = load_pipeline(folder, batch_size=args.batch_size, dtype=dtype)
         if stream:
             return _memory(qa, args)
         examples = read_squad(VALIDATION_FILE, split="validation", max_samples=args.questions)
@@ -149,8 +157,8 @@ def main() -> None:
         "stream"
     ]
     ratios = {
-        f"batched / {name}": ratio(runs["batched"], runs[name], "questions_per_second")
-        for name in ("loop", "one")
+        f"{name} / {other}": ratio(runs[name], runs[other], "questions_per_second")
+        for name, other in (("batched", "loop"), ("batched", "one"), ("bf16", "loop"))
     }
     table = Table(
         "", "questions/s", "MB", title=f"{args.questions} questions, median of {args.rounds}"

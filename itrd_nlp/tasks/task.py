@@ -53,7 +53,7 @@ class Answerer(Protocol):
         """
 
     def answer(self, lines: Iterator[Line]) -> Iterator[dict[str, Any]]:
-        """The answers to examples that `check` lets pass, in their order; read no further than a batch ahead."""
+        """The answers to examples that `check` lets pass, in their order; read no further than 16 batches ahead."""
 
 
 @dataclass

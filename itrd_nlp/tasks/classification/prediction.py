@@ -11,6 +11,7 @@ from torch import Tensor
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.loading import check_vocabulary, load_tokenizer, saved_class
 from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.tasks.by_length import answer_by_length, in_batches, length_of_line
 from itrd_nlp.tasks.classification.arguments import LabelArguments
 from itrd_nlp.tasks.classification.data import is_words
 from itrd_nlp.tasks.classification.entities import are_tags
@@ -95,14 +96,17 @@ class Labeller:
     def answer(self, lines: Iterator[Line]) -> Iterator[dict[str, Any]]:
         """The fields of each line and what was found.
 
-        Yields:
+        Returns:
             For a text its ``label`` and ``score``, its probability; ``labels`` and ``scores`` where several
             labels may hold together, those with a probability of 1/2 and more; of a regression its ``label``, a number.
             For tokens ``labels`` and ``scores``, one a token, null where the model has not read the token. A model of
             entities adds ``entities``, see `itrd_nlp.tasks.classification.found.found_entities`. It reads a text, too,
             and adds the ``tokens`` that it has read.
         """
-        while batch := list(itertools.islice(lines, self.batch_size)):
+        return answer_by_length(lines, length_of_line, self._answer_all, self.batch_size)
+
+    def _answer_all(self, lines: list[Line]) -> Iterator[dict[str, Any]]:
+        for batch in in_batches(lines, self.batch_size):
             for _, group in itertools.groupby(batch, key=lambda line: "tokens" in line.row):
                 yield from self._answer([line.row for line in group])
 

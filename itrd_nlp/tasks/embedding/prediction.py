@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.models.embedder import AutoModelForSentenceEmbedding
 from itrd_nlp.models.loading import check_vocabulary, load_tokenizer
 from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.tasks.by_length import answer_by_length, in_batches, length_of_line
 from itrd_nlp.tasks.classification.features import longest_input
 from itrd_nlp.tasks.embedding.arguments import EncodedArguments
 from itrd_nlp.tasks.embedding.data import check_text
@@ -87,11 +87,14 @@ class Encoder:
     def answer(self, lines: Iterator[Line]) -> Iterator[dict[str, Any]]:
         """The fields of each line and what was found.
 
-        Yields:
+        Returns:
             Of one text its ``embedding``, a list of numbers of length 1 together; of two texts their ``similarity``,
             the cosine, from -1 to 1.
         """
-        while batch := list(itertools.islice(lines, self.batch_size)):
+        return answer_by_length(lines, length_of_line, self._answer_all, self.batch_size)
+
+    def _answer_all(self, lines: list[Line]) -> Iterator[dict[str, Any]]:
+        for batch in in_batches(lines, self.batch_size):
             texts = [line.row["text"] for line in batch]
             pairs = [
                 line.row["text_pair"] for line in batch if line.row.get("text_pair") is not None

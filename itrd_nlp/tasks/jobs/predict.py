@@ -81,7 +81,7 @@ def answered(
     """Answer all examples that can be answered, and name the others at the end.
 
     Args:
-        lines: the examples. Read no further than a batch ahead.
+        lines: the examples. Read no further than 16 batches ahead.
         answerer: knows the model.
         refused: takes what is passed over, and may have been told of some by the reader.
 

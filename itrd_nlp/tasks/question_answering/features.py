@@ -313,6 +313,31 @@ def cut_windows(
             )
 
 
+def check_room(
+    row: dict[str, str],
+    tokenizer: PreTrainedTokenizerBase,
+    layout: WindowLayout,
+    max_length: int,
+    doc_stride: int,
+) -> None:
+    """Refuse a question that `cut_windows` would refuse. It reads the context only where the context decides that.
+
+    Args:
+        row: `id`, `question` and `context`.
+        tokenizer: as for `cut_windows`, as are the following.
+        layout: the layout of the windows.
+        max_length: most tokens in a window.
+        doc_stride: context tokens that two neighbouring windows share.
+
+    Raises:
+        UserError: the question is too long.
+    """
+    head, _ = _head(_tokenized(tokenizer, [row["question"]])["input_ids"][0], layout)
+    if max_length - len(head) - len(layout.suffix) <= doc_stride:
+        batch = {name: [text] for name, text in row.items()}
+        next(cut_windows(batch, tokenizer, layout, max_length, doc_stride))
+
+
 def _tokenized(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> BatchEncoding:
     """Tokens and their characters, whatever the tokenizer takes for the longest input."""
     encoded: BatchEncoding = tokenizer(

@@ -21,11 +21,13 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.models.lengths import longest_input
 from itrd_nlp.models.loading import check_vocabulary, load_model, load_tokenizer
 from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.tasks.by_length import answer_by_length
 from itrd_nlp.tasks.question_answering.arguments import NULL_THRESHOLD, check_window_size
 from itrd_nlp.tasks.question_answering.asked import checked_row, pairs, shown
 from itrd_nlp.tasks.question_answering.decoding import Span, decode_question
 from itrd_nlp.tasks.question_answering.features import (
     Window,
+    check_room,
     cut_windows,
     window_layout,
 )
@@ -42,8 +44,9 @@ class QuestionAnsweringPipeline(ChunkPipeline):
     questions and one context for all); or, as the only argument, a dict with `question` and
     `context`, a list of such dicts, or any other iterable of them, such as a generator or a data
     set. For one question it returns an answer, for lists a list. For any other iterable it returns
-    an iterator that reads only as many inputs as it needs to fill a batch, so that a stream of any
-    length is answered in constant memory. Other keys of a dict are ignored, but for `id`, by which
+    an iterator. With a `batch_size` of 1 it reads an input when its answer is asked for, and with a
+    larger one 16 batches ahead, so that a stream of any length is answered in constant memory.
+    Batches hold windows of like length. Other keys of a dict are ignored, but for `id`, by which
     error messages name the question; else they name its number.
 
     An answer is a dict of
@@ -136,13 +139,26 @@ class QuestionAnsweringPipeline(ChunkPipeline):
                 f"The input is {shown(inputs)}, but must be a dict with question and context, or"
                 " several of them."
             )
+        size = batch_size or self._batch_size or 1
         rows = (checked_row(row, number) for number, row in enumerate(inputs, start=1))
-        if isinstance(inputs, list | tuple):
-            checked = list(rows)
-            for row in checked:  # all of them, before the first is answered
+        if not isinstance(inputs, list | tuple) and size == 1:
+            return iter(answer(rows, batch_size=1, **options))
+
+        def usable() -> Iterator[dict[str, str]]:
+            for row in rows:
                 self.check(row, **options)
-            return answer(checked, batch_size=batch_size, **options) if checked else []
-        return iter(answer(rows, batch_size=batch_size, **options))
+                yield row
+
+        def answered(group: list[dict[str, str]]) -> list[Any]:
+            found: list[Any] = answer(group, batch_size=size, **options)
+            return found
+
+        if isinstance(inputs, list | tuple):
+            checked = list(usable())  # all of them, before the first is answered
+            if size == 1:
+                return answered(checked) if checked else []
+            return list(answer_by_length(checked, _length, answered, size))
+        return answer_by_length(usable(), _length, answered, size)
 
     def check(self, row: Mapping[str, Any], **options: Any) -> None:
         """Refuse an input that a call with these options could not answer, without running the model.
@@ -156,18 +172,19 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         """
         checked = checked_row(row, 1)
         given = self._preprocess_params | self._sanitize_parameters(**options)[0]
-        next(self._cut(checked, **given))
+        texts = {name: checked[name] for name in ("id", "question", "context")}
+        check_room(texts, _tokenizer_of(self), self.layout, *self._sizes(**given))
 
-    def _cut(
-        self, row: dict[str, str], max_length: int | None = None, doc_stride: int | None = None
-    ) -> Iterator[Window]:
+    def _sizes(
+        self, max_length: int | None = None, doc_stride: int | None = None
+    ) -> tuple[int, int]:
+        """The most tokens of a window, and those that neighbours share."""
         if max_length is None:
             max_length = min(384, self._most_tokens() or 384)
         if doc_stride is None:
             doc_stride = min(128, max_length // 3)
         check_window_size(max_length, doc_stride)
-        batch = {name: [row[name]] for name in ("id", "question", "context")}
-        return cut_windows(batch, _tokenizer_of(self), self.layout, max_length, doc_stride)
+        return max_length, doc_stride
 
     def _sanitize_parameters(  # type: ignore[override]
         self,
@@ -214,7 +231,9 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         doc_stride: int | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Yield the windows of a question as inputs of the model."""
-        windows = list(self._cut(row, max_length, doc_stride))
+        batch = {name: [row[name]] for name in ("id", "question", "context")}
+        sizes = self._sizes(max_length, doc_stride)
+        windows = list(cut_windows(batch, _tokenizer_of(self), self.layout, *sizes))
         for window in windows:
             inputs = {
                 "input_ids": torch.from_numpy(window.ids[None].astype(np.int64)),
@@ -358,6 +377,11 @@ def _tokenizer_of(pipeline: Any) -> PreTrainedTokenizerBase:
 def _check_count(name: str, value: Any) -> None:
     if type(value) is not int or value < 1:  # True is an int, too
         raise UserError(f"{name} is {value!r}, but must be an integer of at least 1.")
+
+
+def _length(row: Mapping[str, str]) -> int:
+    """The characters that a model reads of a row."""
+    return len(row["question"]) + len(row["context"])
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

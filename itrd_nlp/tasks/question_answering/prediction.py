@@ -85,7 +85,7 @@ def predict(
 
     Args:
         qa: the pipeline.
-        questions: read no further than a batch ahead.
+        questions: read no further than 16 batches ahead, and one by one with a batch size of 1.
         options: those of a call of the pipeline.
 
     Yields:

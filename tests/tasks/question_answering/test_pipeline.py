@@ -253,10 +253,10 @@ def test_options_of_a_call_win_over_those_of_the_construction(
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_a_stream_is_read_no_further_than_a_batch_ahead(
+def test_a_stream_is_read_no_further_than_16_batches_ahead(
     table: QuestionAnsweringPipeline, batch_size: int
 ) -> None:
-    read = 0
+    read, ahead = 0, 1 if batch_size == 1 else 16 * batch_size
 
     def endless() -> Iterator[dict[str, str]]:
         nonlocal read
@@ -265,7 +265,33 @@ def test_a_stream_is_read_no_further_than_a_batch_ahead(
 
     stream = table(endless(), batch_size=batch_size)
     for answered, _ in enumerate(itertools.islice(stream, 100), start=1):
-        assert read <= answered + batch_size
+        assert read <= answered + ahead
+
+
+@pytest.mark.parametrize("kind", [list, iter])
+def test_batches_hold_windows_of_like_length(
+    kind: Callable[[list[Any]], Any],
+    table: QuestionAnsweringPipeline,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In their own order these rows would be padded to four times their length."""
+    padding, places = 0, 0
+    original = table.model.forward
+
+    def counted(attention_mask: torch.Tensor, **others: torch.Tensor) -> Any:
+        nonlocal padding, places
+        padding += int((attention_mask == 0).sum())
+        places += attention_mask.numel()
+        return original(attention_mask=attention_mask, **others)
+
+    monkeypatch.setattr(table.model, "forward", counted)
+    contexts = ["the river", CONTEXT, "a town", CONTEXT * 3] * 8
+    rows = [{"question": f"the river {n}", "context": text} for n, text in enumerate(contexts)]
+    answers = list(table(kind(rows), batch_size=4))
+    assert places > 0
+    assert padding < 0.1 * places
+    monkeypatch.undo()
+    assert answers == [table(row) for row in rows]
 
 
 def test_a_long_context_in_a_stream_goes_through_in_batches(
