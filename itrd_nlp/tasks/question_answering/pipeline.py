@@ -150,6 +150,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
                 yield row
 
         def answered(group: list[dict[str, str]]) -> list[Any]:
+            self.call_count = 0  # All groups are one call, so transformers must not advise fewer.
             found: list[Any] = answer(group, batch_size=size, **options)
             return found
 
@@ -173,18 +174,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         checked = checked_row(row, 1)
         given = self._preprocess_params | self._sanitize_parameters(**options)[0]
         texts = {name: checked[name] for name in ("id", "question", "context")}
-        check_room(texts, _tokenizer_of(self), self.layout, *self._sizes(**given))
-
-    def _sizes(
-        self, max_length: int | None = None, doc_stride: int | None = None
-    ) -> tuple[int, int]:
-        """The most tokens of a window, and those that neighbours share."""
-        if max_length is None:
-            max_length = min(384, self._most_tokens() or 384)
-        if doc_stride is None:
-            doc_stride = min(128, max_length // 3)
-        check_window_size(max_length, doc_stride)
-        return max_length, doc_stride
+        check_room(texts, _tokenizer_of(self), self.layout, *_window_sizes(self.model, **given))
 
     def _sanitize_parameters(  # type: ignore[override]
         self,
@@ -201,7 +191,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
                 _check_count(name, value)
         if doc_stride is not None and (type(doc_stride) is not int or doc_stride < 0):
             raise UserError(f"doc_stride is {doc_stride!r}, but must be an integer of at least 0.")
-        limit = self._most_tokens()
+        limit = _most_tokens(self.model)
         if max_length is not None and limit is not None and max_length > limit:
             raise UserError(
                 f"max_length is {max_length}, but the model takes no more than {limit} tokens."
@@ -232,7 +222,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
     ) -> Iterator[dict[str, Any]]:
         """Yield the windows of a question as inputs of the model."""
         batch = {name: [row[name]] for name in ("id", "question", "context")}
-        sizes = self._sizes(max_length, doc_stride)
+        sizes = _window_sizes(self.model, max_length, doc_stride)
         windows = list(cut_windows(batch, _tokenizer_of(self), self.layout, *sizes))
         for window in windows:
             inputs = {
@@ -295,15 +285,6 @@ class QuestionAnsweringPipeline(ChunkPipeline):
             for span in spans
         ]
         return answers if top_k > 1 else answers[0]
-
-    def _most_tokens(self) -> int | None:
-        """The longest input of the model; None where its positions have no end."""
-        found = longest_input(self.model)
-        return (
-            found
-            if found is not None
-            else getattr(self.model.config, "max_position_embeddings", None)
-        )
 
 
 def load_pipeline(
@@ -372,6 +353,24 @@ def _tokenizer_of(pipeline: Any) -> PreTrainedTokenizerBase:
     tokenizer: Any = pipeline.tokenizer
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
     return tokenizer
+
+
+def _window_sizes(
+    model: Any, max_length: int | None = None, doc_stride: int | None = None
+) -> tuple[int, int]:
+    """The most tokens of a window, and those that neighbours share."""
+    if max_length is None:
+        max_length = min(384, _most_tokens(model) or 384)
+    if doc_stride is None:
+        doc_stride = min(128, max_length // 3)
+    check_window_size(max_length, doc_stride)
+    return max_length, doc_stride
+
+
+def _most_tokens(model: Any) -> int | None:
+    """The longest input of the model; None where its positions have no end."""
+    found = longest_input(model)
+    return found if found is not None else getattr(model.config, "max_position_embeddings", None)
 
 
 def _check_count(name: str, value: Any) -> None:
