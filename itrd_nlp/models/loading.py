@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,7 +20,10 @@ from transformers import (
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import MANIFEST_NAME, damage
 from itrd_nlp.models.fast_attention import check_fast_attention
+from itrd_nlp.models.load_report import without_load_report
 from itrd_nlp.models.options import LoadingArguments
+
+logger = logging.getLogger(__name__)
 
 MOST_LAYERS = 10_000
 NEW_HEAD = ("encoder", "student")
@@ -66,15 +70,16 @@ def load_model(
         if problem_type is not None:
             config.problem_type = problem_type
         model: PreTrainedModel
-        model, info = head.from_pretrained(
-            name,
-            config=config,
-            revision=args.model_revision,
-            attn_implementation=args.attn_implementation,
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # `_check_weights` refuses them with a sentence
-        )
+        with without_load_report():
+            model, info = head.from_pretrained(
+                name,
+                config=config,
+                revision=args.model_revision,
+                attn_implementation=args.attn_implementation,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # `_check_weights` refuses them with a sentence
+            )
     except MemoryError:
         raise
     except Exception as error:  # a damaged file of a model raises nearly everything
@@ -83,6 +88,12 @@ def load_model(
     _check_weights(model, info, f"{role} {name}")
     if role not in NEW_HEAD:
         _check_trained_head(model, f"{role} {name}", head, info["missing_keys"])
+    elif role == "student" and info["missing_keys"]:
+        logger.warning(
+            "student %s: its checkpoint lacks %s. What it lacks begins at random.",
+            name,
+            _some(info["missing_keys"]),
+        )
     return model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 from pathlib import Path
 from typing import Any
@@ -121,3 +122,24 @@ def test_the_weights_of_the_folder_are_loaded(folder: Path) -> None:
     )
     stored = load_file(folder / "model.safetensors")
     assert all(torch.equal(value, stored[name]) for name, value in model.state_dict().items())
+
+
+def test_the_load_report_of_transformers_is_left_out_and_its_other_messages_are_not(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    AutoModelForQuestionAnswering.from_pretrained(folder).base_model.save_pretrained(folder)
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    logger = logging.getLogger("transformers.modeling_utils")
+    AutoModelForQuestionAnswering.from_pretrained(folder)
+    assert "LOAD REPORT" in caplog.text  # otherwise this test could not fail
+    caplog.clear()
+    for role in ("encoder", "student"):
+        load_model(
+            str(folder), role=role, args=LoadingArguments(), head=AutoModelForQuestionAnswering
+        )
+        logger.warning("of %s", role)
+    assert "LOAD REPORT" not in caplog.text
+    assert "of encoder" in caplog.text
+    assert caplog.text.count("its checkpoint lacks qa_outputs.bias and 1 more. What it lacks") == 1
+    AutoModelForQuestionAnswering.from_pretrained(folder)
+    assert "LOAD REPORT" in caplog.text
