@@ -11,7 +11,8 @@
 | stream | `load_pipeline` over a generator of long contexts, for its memory |
 
 The questions are the first ones of SQuAD's dev set. The model has random weights and the shape of a student of three
-layers of MiniLM, or of six layers of BERT-base, in fp32 where the table does not say bfloat16. The stream takes a tiny model, because its memory is that of the texts and windows.
+layers of MiniLM, or of six layers of BERT-base, in fp32 where the table does not say bfloat16. The stream takes a tiny
+model, because its memory is that of the texts and windows.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from itrd_nlp.cli.configs import find_config
 from itrd_nlp.cli.memory import keep_freed_memory
+from itrd_nlp.cli.threads import spin_briefly
 from itrd_nlp.errors import TrainingDiverged, TrainingInterrupted, UserError
 from itrd_nlp.files import keep_out
 from itrd_nlp.publish.privacy import (
@@ -58,9 +59,11 @@ def run(main: Callable[[], object]) -> None:
 
     Every other exception is a bug, here or elsewhere, and keeps its traceback.
 
-    Memory is kept from the kernel for the whole process, see `itrd_nlp.cli.memory`.
+    Memory is kept from the kernel for the whole process, see `itrd_nlp.cli.memory`, and threads spin briefly, see
+    `itrd_nlp.cli.threads`.
     """
     keep_freed_memory()
+    spin_briefly()
     keep_out(*secrets_of_command(sys.argv))  # before a sentence about a wrong argument quotes it
     try:
         _check_process()
