@@ -56,6 +56,8 @@ def _maker(path: str) -> str | None:
         return "itrd-nlp make-answerless-questions --output_dir assets/answerless"
     if top == "assets" and name == "ranking":
         return "itrd-nlp make-ranking-data"
+    if top == "assets" and name == "plain_text":
+        return "itrd-nlp make-plain-text"
     for config, file in packaged_configs().items():
         if file.parent.name in ("accelerate", "compare", "shared"):
             continue

@@ -36,7 +36,7 @@ SCORES_NAME = "scores.npz"
 RESULTS = (
     *("task", "metrics", "questions", "rows", "signature", "layers", "parameters"),
     *("megabytes_fp32", "steps", "precision", "layer_pairs", "datasets", "teacher", "environment"),
-    "decoding",
+    *("decoding", "perplexity"),
 )
 # A record must have these fields and its metrics for tables and figures.
 RECORD = {

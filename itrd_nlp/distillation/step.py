@@ -13,6 +13,7 @@ from itrd_nlp.distillation.distributed import world_size
 from itrd_nlp.distillation.objective import BatchShare
 from itrd_nlp.errors import TrainingDiverged
 from itrd_nlp.losses.outputs import IGNORED
+from itrd_nlp.models.masked_lm import POSITIONS
 
 
 class TermWatch:
@@ -108,9 +109,12 @@ class StepTotals:
         labels = inputs.get("labels")
         # Labels of rows that are two-dimensional, too, are floating-point numbers.
         per_token = labels is not None and labels.dim() == 2 and not labels.is_floating_point()
+        logits = shares[2] if per_token else shares[1]
+        if POSITIONS in inputs:  # the labelled tokens alone have logits
+            logits = shares[0]
         return BatchShare(
             task=shares[0],
-            logits=shares[2] if per_token else shares[1],
+            logits=logits,
             batch=1.0 / self.micro_batches,
             measure=measure,
         )

@@ -7,10 +7,9 @@ and normalised vector as ``logits``, and it saves the files by which sentence-tr
 from __future__ import annotations
 
 import functools
-import inspect
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +20,7 @@ from transformers.utils.generic import ModelOutput
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import read_json, write_text
+from itrd_nlp.models.variants import variant
 
 MODULES_NAME = "modules.json"
 POOLING_NAME = "1_Pooling/config.json"
@@ -119,21 +119,7 @@ def embedder_class(base: type[PreTrainedModel]) -> type[PreTrainedModel]:
     Args:
         base: a class of transformers such as ``BertModel``.
     """
-    made = cast(type[PreTrainedModel], type(base.__name__, (_Embeds, base), {}))
-    signature = inspect.signature(base.forward)
-    kept = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    labels = inspect.Parameter("labels", inspect.Parameter.KEYWORD_ONLY, default=None)
-
-    @functools.wraps(_Embeds.forward)
-    def forward(self: Any, *args: Any, **kwargs: Any) -> ModelOutput:
-        bound = dict(zip([p.name for p in kept[1:]], args, strict=False))
-        found: ModelOutput = super(made, self).forward(**bound, **kwargs)
-        return found
-
-    # Collators, trainers and exporters ask the signature what a model reads.
-    forward.__signature__ = signature.replace(parameters=[*kept, labels])  # type: ignore[attr-defined]
-    made.forward = forward
-    return made
+    return variant(base, _Embeds, "labels")
 
 
 class AutoModelForSentenceEmbedding:

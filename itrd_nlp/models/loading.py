@@ -348,9 +348,12 @@ def _check_trained_head(
         )
     if missing:
         kind = head.__name__.removeprefix("AutoModelFor")
+        other = (
+            ", and --task encoder distils an encoder without a head" if kind == "MaskedLM" else ""
+        )
         raise UserError(
             f"{who} is no fine-tuned model for {kind}: its checkpoint lacks {_some(missing)}; itrd-nlp fine-tune makes "
-            "one."
+            f"one{other}."
         )
 
 

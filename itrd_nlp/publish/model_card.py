@@ -180,13 +180,15 @@ def _results(run: RunFacts) -> str:
             name,
             as_number(model.layers, ""),
             *(as_number(model.scores.get(metric), ".2f") for metric in metrics),
+            as_number(model.perplexity, ".2f"),
             "" if model.parameters is None else f"{model.parameters / 1e6:.1f} M",
             as_number(model.megabytes_fp32, ".1f"),
             as_number(model.ms_per_question, ".1f"),
         ]
 
     one = run.page.one
-    header = ["", "layers", *metrics.values(), "parameters", "MB (fp32)", f"ms per {one}"]
+    header = ["", "layers", *metrics.values(), "pseudo-perplexity", "parameters"]
+    header += ["MB (fp32)", f"ms per {one}"]
     rows = [row("this model", run.record)]
     if run.teacher is not None:
         name = f" {as_text(run.teacher.name)}" if run.teacher.name else ""
@@ -198,6 +200,8 @@ def _results(run: RunFacts) -> str:
     notes = []
     if run.record.scores:
         notes.append(f"Measured on {_examples(run, 'validation')}, in percent.")
+    if run.record.perplexity is not None:
+        notes.append("The pseudo-perplexity is no percentage; the smaller, the better.")
     machine = run.record.environment.get("machine")
     if run.record.ms_per_question is not None and machine is not None:
         notes.append(f"Milliseconds at batch size 1 on {as_text(machine)}.")

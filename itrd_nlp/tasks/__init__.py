@@ -22,6 +22,8 @@ TASKS = {
     "reranking": ("itrd_nlp.tasks.reranking.task", "Reranking"),
     "embedding": ("itrd_nlp.tasks.embedding.retrieval", "Embedding"),
     "sentence-similarity": ("itrd_nlp.tasks.embedding.similarity", "SentenceSimilarity"),
+    "masked-lm": ("itrd_nlp.tasks.masked_lm.task", "MaskedLM"),
+    "encoder": ("itrd_nlp.tasks.masked_lm.encoder", "Encoder"),
 }
 # Name to the module that declares the task's options, and to the dataclasses of its data and of its answers there. The
 # help of a command takes them from here, so that it need not import the task.
@@ -50,6 +52,16 @@ OPTIONS = {
         "itrd_nlp.tasks.embedding.arguments",
         "EmbeddingArguments",
         "EncodedArguments",
+    ),
+    "masked-lm": (
+        "itrd_nlp.tasks.masked_lm.arguments",
+        "MaskedLMArguments",
+        "MaskArguments",
+    ),
+    "encoder": (
+        "itrd_nlp.tasks.masked_lm.arguments",
+        "EncoderArguments",
+        "NoArguments",
     ),
 }
 DEFAULT_TASK = "question-answering"

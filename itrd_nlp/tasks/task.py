@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol
 
 from datasets import Dataset
 from numpy.typing import NDArray
-from transformers import EvalPrediction, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from itrd_nlp.distillation.task_losses import TaskLosses, TaskLossFunction
 from itrd_nlp.errors import UserError
@@ -204,6 +204,13 @@ class Task(ABC):
             UserError: names the argument.
         """
 
+    def judged_beside(self, teacher: PreTrainedModel) -> None:  # noqa: B027
+        """Take the teacher of a distillation, before the data are loaded: a task without labels judges beside it.
+
+        Args:
+            teacher: the loaded teacher.
+        """
+
     @abstractmethod
     def load(
         self, tokenizer: PreTrainedTokenizerBase, config: Any, *, training: bool = True
@@ -299,8 +306,11 @@ class Task(ABC):
     @abstractmethod
     def disagreements(
         self, student: Mapping[str, Any], teacher: Mapping[str, Any], data: TaskData
-    ) -> dict[str, Any]:
-        """The examples that two models answer differently; see `itrd_nlp.publish.report.data.Disagreements`."""
+    ) -> dict[str, Any] | None:
+        """The examples that two models answer differently; see `itrd_nlp.publish.report.data.Disagreements`.
+
+        None where answers are neither right nor wrong.
+        """
 
     @classmethod
     @abstractmethod

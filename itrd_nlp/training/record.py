@@ -97,6 +97,8 @@ class ModelRecord(BaseModel):
         data_digest: digest of all that the model has read of them: every column, and every token.
         weights: digest of its weights, see `itrd_nlp.training.identity.weights_digest`.
         ms_per_question: milliseconds for one example at batch size 1.
+        perplexity: ``exp`` of its mean cross entropy in nats, where the task has one. It is no percentage, and the
+            smaller, the better.
         decoding: settings that were found for the model, such as ``null_score_diff_threshold``; they are fields of its
             ``config.json``, too. None where its task has none.
     """
@@ -118,6 +120,7 @@ class ModelRecord(BaseModel):
     megabytes_fp32: float | None = None
     ms_per_question: float | None = None
     train_seconds: float | None = None
+    perplexity: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
     decoding: dict[str, Setting] | None = None
 
     @property

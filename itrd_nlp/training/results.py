@@ -59,6 +59,7 @@ def print_summary(
         "params": lambda row: "" if row.parameters is None else f"{row.parameters / 1e6:.1f} M",
         "MB (fp32)": lambda row: _shown(row.megabytes_fp32, ".1f"),
         **{label: _score_of(name) for name, label in metrics.items()},
+        "pseudo-perplexity": lambda row: _shown(row.perplexity, ".2f"),
         f"ms a {example}": lambda row: _shown(row.ms_per_question, ".1f"),
         "training (s)": lambda row: _shown(row.train_seconds, ".0f"),
     }

@@ -139,6 +139,7 @@ def _models(record: RunRecord, name: str, unit: str) -> Table:
         "megabytes_fp32": ("MB (fp32)", "{:.1f}"),
         "ms_per_question": (f"ms/{singular(unit)}", "{:.1f}"),
         **{metric: (f"{label} (%)", "{:.2f}") for metric, label in record.metrics.items()},
+        "perplexity": ("pseudo-perplexity", "{:.2f}"),
         "examples": (unit, "{:,}"),
         "train_seconds": ("training (s)", "{:,.0f}"),
     }

@@ -136,6 +136,7 @@ def measured(
     if not depths or depths[-1] > total:
         allowed = f"from 1 to {total - 1}" if total > 1 else "none, as the teacher has 1 layer"
         raise UserError(f"candidate_layers are {depths}, but those of this teacher are {allowed}.")
+    task.judged_beside(teacher)
     data = task.load(tokenizer, teacher.config, training=False)
     check_lengths(teacher, data)
     teacher.to(device)

@@ -151,6 +151,7 @@ def _prepare(
     more = load_more_teachers(model_args, loading, teacher, tokenizer, head)
     trainer_class: Any = TRAINERS[type(args)]  # the one whose arguments these are
     trainer_class.check_models(student, teacher, args, more, tokenizer)
+    task.judged_beside(teacher)
     with args.main_process_first(desc="tokenising"):
         data = task.load(tokenizer, teacher.config)
     for model in (teacher, student, *more):

@@ -107,6 +107,7 @@ def scored(
         task=task.name,
         metrics=dict(metrics),
         scores={name: found[f"eval_{name}"] for name in metrics},
+        perplexity=found.get("eval_perplexity"),
         decoding=settings or None,
         **counts,
         eval_seconds=round(found["eval_runtime"], 1),

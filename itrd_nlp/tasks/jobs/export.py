@@ -176,11 +176,17 @@ def _judge(
     megabytes: list[float],
 ) -> dict[str, dict[str, float]]:
     """Scores, speed, size and agreement with torch, one row a model."""
-    logits = model_logits(models, data.evaluation, data.collator, batch_size=batch_size)
+    logits = model_logits(
+        models,
+        data.evaluation,
+        data.collator,
+        batch_size=batch_size,
+        reduce=data.preprocess_logits,
+    )
     milliseconds = milliseconds_per_question(models, data.evaluation, data.collator)
     rows, answers = {}, {}
     for size_of, (name, (values, seconds)) in zip(megabytes, logits.items(), strict=True):
-        metrics = data.judge(_prediction(values, data))
+        metrics = data.judge(_prediction(values))
         answers[name] = data.judge.predictions
         same = sum(answers["torch"][i] == answer for i, answer in answers[name].items())
         one = task.page.one
@@ -194,11 +200,9 @@ def _judge(
     return rows
 
 
-def _prediction(values: tuple[Any, ...], data: TaskData) -> EvalPrediction:
+def _prediction(values: tuple[Any, ...]) -> EvalPrediction:
     """Logits as a trainer hands them to the judge."""
     outputs: Any = values if len(values) > 1 else values[0]  # typed as a single array
-    if data.preprocess_logits is not None:
-        outputs = data.preprocess_logits(torch.from_numpy(outputs), None).numpy()
     nothing: Any = None  # the judge has the labels
     return EvalPrediction(predictions=outputs, label_ids=nothing)
 

@@ -37,7 +37,12 @@ class ModelLogits(NamedTuple):
 
 
 def model_logits(
-    models: Mapping[str, AnyModel], features: Dataset, collator: Collator, *, batch_size: int = 32
+    models: Mapping[str, AnyModel],
+    features: Dataset,
+    collator: Collator,
+    *,
+    batch_size: int = 32,
+    reduce: Callable[[Any, Any], torch.Tensor] | None = None,
 ) -> dict[str, ModelLogits]:
     """Run models over the same features, batch by batch in turn, so that a busy machine slows all of them alike.
 
@@ -48,14 +53,16 @@ def model_logits(
         features: inputs of the models, the longest first.
         collator: pads a batch.
         batch_size: features a batch.
+        reduce: ``preprocess_logits_for_metrics`` of a trainer, which is applied to each batch of logits and its labels:
+            the logits of a vocabulary for all features would fill the memory. Default: logits are kept as they are.
 
     Returns:
-        Name to logits and seconds.
+        Name to logits, or what ``reduce`` leaves of them, and seconds.
 
     Raises:
         UserError: there is no feature.
     """
-    rows = _rows(features)
+    rows = _rows(features, "labels")
     parts: dict[str, list[Arrays]] = {name: [] for name in models}
     seconds = dict.fromkeys(models, 0.0)
     for model in models.values():
@@ -65,6 +72,9 @@ def model_logits(
         batch = collator(rows[begin : begin + batch_size])
         for name, model in models.items():
             values, spent = _timed_logits(model, batch)
+            if reduce is not None:
+                left = reduce(torch.from_numpy(values[0]), batch.get("labels"))
+                values = [left.numpy()]
             parts[name].append(values)
             seconds[name] += spent
     return {
@@ -142,11 +152,11 @@ def _of_all_lengths(
     return [everything[i] for i in steps]
 
 
-def _rows(features: Dataset) -> list[dict[str, Any]]:
-    """The windows with nothing but what a model takes."""
+def _rows(features: Dataset, *others: str) -> list[dict[str, Any]]:
+    """The windows with nothing but what a model takes, and other columns that are there."""
     if not len(features):
         raise UserError("There is no window to answer.")
-    names = [name for name in INPUT_NAMES if name in features.column_names]
+    names = [name for name in (*INPUT_NAMES, *others) if name in features.column_names]
     rows: list[dict[str, Any]] = features.select_columns(names).to_list()
     return rows
 
@@ -154,7 +164,7 @@ def _rows(features: Dataset) -> list[dict[str, Any]]:
 def _timed_logits(model: AnyModel, batch: Mapping[str, torch.Tensor]) -> tuple[Arrays, float]:
     """The logits of a batch, and the seconds they took."""
     # A tokenizer may make token types that its model does not know (DistilBERT).
-    accepted = inspect.signature(model.forward).parameters
+    accepted = inspect.signature(model.forward).parameters.keys() & set(INPUT_NAMES)
     with torch.inference_mode():
         started = time.perf_counter()
         output = model(**{k: v.to(model.device) for k, v in batch.items() if k in accepted})
@@ -164,9 +174,11 @@ def _timed_logits(model: AnyModel, batch: Mapping[str, torch.Tensor]) -> tuple[A
 
 
 def _stack(parts: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-    """Arrays ``(B, L, ...)`` of several lengths as one, ``(B, C)`` as they are."""
+    """Arrays ``(B, L, ...)`` of several lengths as one, ``(B, C)`` and ``(B,)`` as they are."""
+    if parts[0].ndim == 1:
+        return np.concatenate(parts)
     rows, longest = sum(len(part) for part in parts), max(part.shape[1] for part in parts)
-    result = np.zeros((rows, longest, *parts[0].shape[2:]), dtype=np.float32)
+    result = np.zeros((rows, longest, *parts[0].shape[2:]), dtype=parts[0].dtype)
     begin = 0
     for part in parts:
         result[begin : begin + len(part), : part.shape[1]] = part

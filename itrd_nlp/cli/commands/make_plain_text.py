@@ -1,0 +1,56 @@
+"""Make plain text of the paragraphs of SQuAD 1.1, as JSON lines.
+
+    python scripts/make_plain_text.py --output_dir assets/plain_text
+
+text-{train,dev}.jsonl: a paragraph and its article. The tasks masked-lm and encoder read both files. Both come from
+SQuAD's training file, so that a model which has read them is still judged on questions about unknown text. Articles of
+the one are not in the other.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from itrd_nlp.cli.parser import parse
+from itrd_nlp.training.ranges import COUNT
+from itrd_nlp.training.roles import Metadata
+
+
+@dataclass
+class MakeArguments:
+    """The file of SQuAD, and the folder for the new files."""
+
+    train_file: str = field(
+        default="assets/squad/train-v1.1.json", metadata={"help": "SQuAD 1.1 JSON."}
+    )
+    output_dir: str = field(
+        default="assets/plain_text", metadata={"help": "Folder of the new files."}
+    )
+    held_out_articles: int = field(
+        default=22,
+        metadata=Metadata(help="Articles to evaluate on, drawn at random.", range=COUNT),
+    )
+    max_samples: int | None = field(
+        default=None,
+        metadata=Metadata(help="Most paragraphs of each file. Default: all.", range=COUNT),
+    )
+
+
+def main() -> None:
+    (args,) = parse([MakeArguments], description=__doc__)
+    from itrd_nlp.tasks.lines import write_rows
+    from itrd_nlp.tasks.masked_lm.from_squad import text_rows
+    from itrd_nlp.tasks.question_answering import read_squad
+    from itrd_nlp.tasks.reranking.from_squad import articles
+    from itrd_nlp.training.targets import check_target_file, holds_rows
+
+    folder = Path(args.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"text-{name}.jsonl" for name in ("train", "dev")]
+    for path in files:
+        check_target_file(
+            path, option="output_dir", inputs=[args.train_file], ours=holds_rows("text", "source")
+        )
+    paragraphs = articles(read_squad(args.train_file, split="train").to_list())
+    made = text_rows(paragraphs, held_out=args.held_out_articles)
+    for path, rows in zip(files, made, strict=True):
+        write_rows(path, rows[: args.max_samples])

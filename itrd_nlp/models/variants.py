@@ -1,0 +1,41 @@
+"""Classes of transformers with a forward of our own, under their own names.
+
+A model of such a class has the weights and the configuration of an ordinary one, so that its files are ordinary, too.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any, cast
+
+from transformers import PreTrainedModel
+from transformers.utils.generic import ModelOutput
+
+
+def variant(base: type[PreTrainedModel], part: type, added: str) -> type[PreTrainedModel]:
+    """Return a subclass whose forward is that of ``part``, which calls the one of ``base``.
+
+    Args:
+        base: a class of transformers such as ``BertModel``.
+        part: a class with the forward.
+        added: name of the argument that this forward has beside those of ``base``.
+    """
+    made = cast(type[PreTrainedModel], type(base.__name__, (part, base), {}))
+    own: Any = part.__dict__["forward"]
+    signature = inspect.signature(base.forward)
+    kept = [
+        p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD and p.name != added
+    ]
+    argument = inspect.Parameter(added, inspect.Parameter.KEYWORD_ONLY, default=None)
+
+    @functools.wraps(own)
+    def forward(self: Any, *args: Any, **kwargs: Any) -> ModelOutput:
+        bound = dict(zip([p.name for p in kept[1:]], args, strict=False))
+        found: ModelOutput = super(made, self).forward(**bound, **kwargs)
+        return found
+
+    # Collators, trainers and exporters ask the signature what a model reads.
+    forward.__signature__ = signature.replace(parameters=[*kept, argument])  # type: ignore[attr-defined]
+    made.forward = forward
+    return made

@@ -1,0 +1,177 @@
+"""Predicted tokens of a model: its scores, in groups of texts, and beside those of its teacher."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import EvalPrediction, PreTrainedTokenizerBase
+
+from itrd_nlp.errors import UserError
+from itrd_nlp.tasks.answers import Answers, answers_to
+from itrd_nlp.tasks.disagreements import summed_up
+from itrd_nlp.tasks.masked_lm.data import Row
+from itrd_nlp.tasks.masked_lm.features import Masks
+
+SHOWN = 300
+_DIGITS = 6
+_WORDS = ((25, "1 to 25"), (100, "26 to 100"), (200, "101 to 200"))
+_MOST = "201 or more"
+
+
+class MaskedJudge:
+    """``compute_metrics`` of a trainer: the accuracy of masked tokens in percent, and the pseudo-perplexity.
+
+    Args:
+        masks: of the pieces of all texts.
+        order: of each feature its place among the pieces.
+        texts: number of the texts.
+        tokenizer: names the tokens.
+
+    Attributes:
+        predictions: number of a text, from 0 on, to a list for each of its masked tokens: the true one, the predicted
+            one, and the cross entropy in nats.
+    """
+
+    def __init__(
+        self,
+        masks: Sequence[Masks],
+        order: Sequence[int],
+        texts: int,
+        tokenizer: PreTrainedTokenizerBase,
+    ) -> None:
+        self.masks, self.order, self.texts, self.tokenizer = masks, order, texts, tokenizer
+        self.predictions: Answers = {}
+
+    def __call__(self, outputs: EvalPrediction) -> dict[str, float]:
+        found = np.asarray(outputs.predictions)
+        place = {piece: feature for feature, piece in enumerate(self.order)}
+        answers: dict[str, list[Any]] = {str(i): [] for i in range(self.texts)}
+        named: Any = self.tokenizer.convert_ids_to_tokens
+        for piece, masks in enumerate(self.masks):
+            of_piece = found[place[piece], masks.positions]
+            true, said = named(masks.true), named(of_piece[:, 0].astype(int).tolist())
+            losses = [round(float(loss), _DIGITS) for loss in of_piece[:, 1]]
+            answers[str(masks.text)] += map(list, zip(true, said, losses, strict=True))
+        self.predictions = answers
+        return scores_of(answers)
+
+
+def scores_of(answers: Mapping[str, Any]) -> dict[str, float]:
+    """Accuracy in percent and pseudo-perplexity of all masked tokens.
+
+    The pseudo-perplexity is ``exp`` of the mean cross entropy in nats over the masked tokens (of each the negative
+    logarithm of the probability of the true token, where the model sees the other masks, too, as masks).
+
+    Args:
+        answers: as `MaskedJudge.predictions`, with one masked token at least.
+    """
+    tokens = [token for of_text in answers.values() for token in of_text]
+    right = sum(true == said for true, said, _ in tokens)
+    mean = math.fsum(loss for _, _, loss in tokens) / len(tokens)
+    # A model without any idea may be wrong by so much that no float holds it.
+    return {"accuracy": 100 * right / len(tokens), "perplexity": math.exp(min(mean, 700.0))}
+
+
+def text_scores(answers: Mapping[str, Any], count: int) -> NDArray[np.float64]:
+    """The part of each text in the accuracy, so that their mean is the accuracy over all masked tokens.
+
+    A text with more masked tokens than the mean counts more, and its part may be above 1.
+
+    Args:
+        answers: as `MaskedJudge.predictions`.
+        count: number of texts.
+    """
+    of_texts = [answers.get(str(i), []) for i in range(count)]
+    right = np.array([sum(true == said for true, said, _ in tokens) for tokens in of_texts])
+    total = sum(map(len, of_texts))
+    return right * (count / max(1, total))
+
+
+def check_answers(answers: Mapping[str, Any], count: int, where: str) -> Answers:
+    """Refuse answers that are no predictions of masked tokens.
+
+    Args:
+        answers: number of a text, from 0 on, to its masked tokens.
+        count: number of texts.
+        where: name of the file, for the sentence.
+
+    Raises:
+        UserError: names the text.
+    """
+    kept = answers_to(answers, count, where, "texts")
+    for name, tokens in kept.items():
+        if not (isinstance(tokens, list) and all(map(_is_prediction, tokens))):
+            raise UserError(
+                f"{where}: the answer to text {name} must be a list with [true token, predicted token, cross entropy] "
+                "for each masked token."
+            )
+    if not any(kept.values()):
+        raise UserError(f"{where}: no text has a masked token.")
+    return kept
+
+
+def _is_prediction(value: Any) -> bool:
+    if not (isinstance(value, list) and len(value) == 3):
+        return False
+    true, said, loss = value
+    numeric = isinstance(loss, int | float) and not isinstance(loss, bool)
+    return isinstance(true, str) and isinstance(said, str) and numeric and 0 <= loss < math.inf
+
+
+def by_words(
+    rows: Sequence[Row], score: Callable[[list[int]], dict[str, float]]
+) -> dict[str, dict[str, float]]:
+    """Scores of texts in groups by their number of words.
+
+    Args:
+        rows: the texts.
+        score: from the numbers of some texts to their scores in percent; empty where there is none.
+    """
+    groups: dict[str, list[int]] = {name: [] for name in (*(name for _, name in _WORDS), _MOST)}
+    for i, row in enumerate(rows):
+        words = len(row["text"].split())
+        groups[next((name for most, name in _WORDS if words <= most), _MOST)].append(i)
+    found = {name: (numbers, score(numbers)) for name, numbers in groups.items() if numbers}
+    return {
+        name: {"questions": len(numbers)} | scores
+        for name, (numbers, scores) in found.items()
+        if scores
+    }
+
+
+def disagreements(
+    student: Mapping[str, Any], teacher: Mapping[str, Any], rows: Sequence[Row]
+) -> dict[str, Any]:
+    """The texts in which two models predict different tokens, each by the first such token.
+
+    Returns:
+        See `itrd_nlp.publish.report.data.Disagreements`.
+    """
+    differing = []
+    for i, row in enumerate(rows):
+        pairs = zip(student.get(str(i), []), teacher.get(str(i), []), strict=False)
+        for number, (ours, theirs) in enumerate(pairs, start=1):
+            if ours[1] != theirs[1]:
+                differing.append((row, number, ours, theirs))
+                break
+
+    def shown(case: Any) -> dict[str, Any]:
+        row, number, ours, theirs = case
+        return {
+            "question": f"masked token {number} of the text",
+            "context": row["text"][:SHOWN],
+            "references": [{"text": ours[0]}],
+            "teacher": {"text": theirs[1], "exact_match": theirs[1] == theirs[0]},
+            "student": {"text": ours[1], "exact_match": ours[1] == ours[0]},
+        }
+
+    return summed_up(
+        differing,
+        len(rows),
+        right=lambda case: (case[3][1] == case[3][0], case[2][1] == case[2][0]),
+        shown=shown,
+    )

@@ -1,0 +1,105 @@
+"""Plain text from files and from data sets of the Hub, and what is wrong with it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from itrd_nlp.errors import UserError, did_you_mean
+from itrd_nlp.files import file_record, open_file
+from itrd_nlp.tasks.classification.data import is_file
+from itrd_nlp.tasks.classification.tables import TABLES
+from itrd_nlp.tasks.lines import Line, is_text, named_file, read_lines
+from itrd_nlp.tasks.masked_lm.arguments import PlainTextArguments
+from itrd_nlp.training.record import DataRecord
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The texts that were read.
+
+    Attributes:
+        rows: at least one, each with ``text`` and ``source`` (or None).
+        record: of the file or the data set.
+    """
+
+    rows: list[Row]
+    record: DataRecord
+
+
+def read_texts(args: PlainTextArguments, split: Literal["train", "validation"]) -> Texts:
+    """Read the texts that arguments ask for.
+
+    Args:
+        args: the arguments.
+        split: ``train`` or ``validation``.
+
+    Raises:
+        UserError: the source is not named, cannot be read, has a text that is none, or has no text.
+    """
+    name = named_file(args, split)
+    most = args.max_train_samples if split == "train" else args.max_eval_samples
+    if is_file(name):
+        rows = _rows(_file_lines(name, args.text_column), name, args.text_column, most)
+        return Texts(rows, DataRecord(**file_record(name, rows=len(rows))))
+    from itrd_nlp.tasks.classification.hub import hub_lines, read_hub
+
+    part = args.train_split if split == "train" else args.validation_split
+    dataset = read_hub(name, args.dataset_config, part)
+    where = " ".join(filter(None, (name, args.dataset_config, part)))
+    if args.text_column not in dataset.column_names:
+        names = ", ".join(dataset.column_names)
+        hint = did_you_mean(
+            args.text_column, dataset.column_names, "; text_column names one of them."
+        )
+        raise UserError(f"{where}: there is no column {args.text_column!r}, but {names}{hint}")
+    lines = hub_lines(dataset, where, [args.text_column])
+    rows = _rows(lines, where, args.text_column, most)
+    facts = {"config": args.dataset_config, "split": part}
+    known: dict[str, Any] = {key: value for key, value in facts.items() if value is not None}
+    return Texts(rows, DataRecord(name=name, rows=len(rows), **known))
+
+
+def _file_lines(name: str, column: str) -> Iterator[Line]:
+    if Path(name).suffix in TABLES:
+        raise UserError(f'{name} is a table, but texts come as .txt or as JSON lines with "text".')
+    return _text_lines(name) if Path(name).suffix == ".txt" else read_lines(name, needs='"text"')
+
+
+def _text_lines(path: str) -> Iterator[Line]:
+    """The lines of a text file, under the name that a text has in JSON."""
+    with open_file(path) as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError:
+                raise UserError(f"{path}:{number}: the line is not UTF-8 text.") from None
+            yield Line(f"{path}:{number}", {"text": text.rstrip("\r\n")})
+
+
+def _rows(lines: Iterable[Line], name: str, column: str, most: int | None) -> list[Row]:
+    """The texts of lines that are not blank.
+
+    Raises:
+        UserError: names the line and the field that is wrong, or the source that has no text.
+    """
+    plain = Path(name).suffix == ".txt" and is_file(name)
+    read = (_row(row, where, "text" if plain else column) for where, row in lines)
+    rows = list(itertools.islice((row for row in read if row["text"].strip()), most))
+    if not rows:
+        raise UserError(f"{name} holds no text.")
+    return rows
+
+
+def _row(row: Row, where: str, column: str) -> Row:
+    text, source = row.get(column), row.get("source")
+    if not is_text(text):
+        raise UserError(f'{where}: "{column}" is {str(text)[:60]!r}, but must be a string.')
+    if source is not None and not is_text(source):
+        raise UserError(f'{where}: "source" is {source!r}, but must be a string.')
+    return {"text": text, "source": source}

@@ -1,0 +1,132 @@
+"""Texts with masks from a file or a pipe, filled one after the other in constant memory."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from itrd_nlp.errors import UserError
+from itrd_nlp.models.loading import check_vocabulary, load_tokenizer
+from itrd_nlp.models.masked_lm import AutoModelForMaskedLM
+from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.tasks.classification.features import longest_input
+from itrd_nlp.tasks.embedding.data import check_text
+from itrd_nlp.tasks.lines import Line, Refuse, read_lines
+from itrd_nlp.tasks.masked_lm.arguments import MaskArguments
+from itrd_nlp.tasks.network import answering_network, logits_of
+
+
+def read_asked(source: str | None, options: MaskArguments, refuse: Refuse) -> Iterator[Line]:
+    """The texts to fill.
+
+    Args:
+        source: JSON lines with ``text``; ``-`` for stdin; None: the text of `options`.
+        options: the text.
+        refuse: takes the sentence about a line that is no object.
+
+    Raises:
+        UserError: the source cannot be read, or there are two.
+    """
+    if (options.text is None) == (source is None):
+        raise UserError("give either --text or --input.")
+    if source is not None:
+        return read_lines(source, needs='"text"', refuse=refuse)
+    return iter([Line("--text", {"text": options.text})])
+
+
+class MaskFiller:
+    """A model that fills masks, see `itrd_nlp.tasks.task.Answerer`.
+
+    Args:
+        model: folder, ONNX folder or model id.
+        options: how many tokens are shown, and how long a text may be.
+        loading: how the model is loaded.
+        device: where it runs; default: the first accelerator, else the CPU.
+        dtype: of the weights.
+        batch_size: lines at a time.
+
+    Raises:
+        UserError: the model cannot be used.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        options: MaskArguments,
+        *,
+        loading: LoadingArguments,
+        device: str | None,
+        dtype: str,
+        batch_size: int,
+    ) -> None:
+        self.network = answering_network(model, AutoModelForMaskedLM, loading, device, dtype)
+        self.tokenizer: Any = load_tokenizer(model, loading)
+        check_vocabulary(self.tokenizer, self.network.config.vocab_size, model)
+        check_mask(self.tokenizer)
+        self.batch_size, self.top_k = batch_size, options.top_k
+        self.longest = longest_input(options.max_length, self.network.config)
+
+    def check(self, line: Line) -> None:
+        """Refuse a line without a mask, or with one that the model does not read.
+
+        Raises:
+            UserError: names the line and the mask token.
+        """
+        check_text(line.row, "text", line.where)
+        mask = self.tokenizer.mask_token
+        wanted = line.row["text"].count(mask)
+        if not wanted:
+            raise UserError(
+                f'{line.where}: "text" has no {mask}, which is what the model fills; write it where a token is missing.'
+            )
+        ids = self._encoded([line.row["text"]])["input_ids"]
+        found = int(ids.eq(self.tokenizer.mask_token_id).sum())
+        if found < wanted:
+            raise UserError(
+                f"{line.where}: a {mask} stands behind the first {self.longest} tokens, which are all that is read."
+            )
+
+    def answer(self, lines: Iterator[Line]) -> Iterator[dict[str, Any]]:
+        """The fields of each line and what was found.
+
+        Yields:
+            ``predictions``: for each mask a list with ``token``, as the vocabulary spells it, and ``score``, its
+            probability, the likeliest first.
+        """
+        while batch := list(itertools.islice(lines, self.batch_size)):
+            encoded = self._encoded([line.row["text"] for line in batch])
+            logits = logits_of(self.network, encoded)
+            masked = encoded["input_ids"].eq(self.tokenizer.mask_token_id)
+            for line, of_text, held in zip(batch, logits, masked, strict=True):
+                yield line.row | {"predictions": [self._likeliest(one) for one in of_text[held]]}
+
+    def _encoded(self, texts: list[str]) -> Any:
+        return self.tokenizer(
+            texts, padding=True, truncation=True, max_length=self.longest, return_tensors="pt"
+        )
+
+    def _likeliest(self, logits: Tensor) -> list[dict[str, Any]]:
+        known = logits[: len(self.tokenizer)]  # a model may have more rows than there are tokens
+        scores, ids = torch.topk(logits.softmax(-1)[: len(known)], min(self.top_k, len(known)))
+        tokens = self.tokenizer.convert_ids_to_tokens(ids.tolist())
+        return [
+            {"token": token, "score": score}
+            for token, score in zip(tokens, scores.tolist(), strict=True)
+        ]
+
+
+def check_mask(tokenizer: Any) -> None:
+    """Refuse a tokenizer without a mask token.
+
+    Raises:
+        UserError: names its class.
+    """
+    if tokenizer.mask_token_id is None:
+        raise UserError(
+            f"{type(tokenizer).__name__} of this model has no mask token, so that no token can be masked; take a model "
+            "that was trained as a masked LM."
+        )

@@ -1,0 +1,5 @@
+"""Make plain text of the paragraphs of SQuAD 1.1, as JSON lines."""
+
+from itrd_nlp.cli.main import run_command
+
+run_command("make-plain-text")
