@@ -205,11 +205,7 @@ class Task(ABC):
         """
 
     def judged_beside(self, teacher: PreTrainedModel) -> None:  # noqa: B027
-        """Take the teacher of a distillation, before the data are loaded: a task without labels judges beside it.
-
-        Args:
-            teacher: the loaded teacher.
-        """
+        """Take the loaded teacher of a distillation before `load`: a task without labels judges beside it."""
 
     @abstractmethod
     def load(
@@ -307,10 +303,7 @@ class Task(ABC):
     def disagreements(
         self, student: Mapping[str, Any], teacher: Mapping[str, Any], data: TaskData
     ) -> dict[str, Any] | None:
-        """The examples that two models answer differently; see `itrd_nlp.publish.report.data.Disagreements`.
-
-        None where answers are neither right nor wrong.
-        """
+        """What two models answer differently; None where nothing is right or wrong. See `report.data.Disagreements`."""
 
     @classmethod
     @abstractmethod

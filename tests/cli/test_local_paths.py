@@ -47,6 +47,10 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("teacher", "runs/teacher_ranking", "fine-tune ranking_teacher"),
         ("model", "runs/ranking_t3", "distil ranking_t3"),
         ("train_file", "assets/ranking/ranking-train.jsonl", "make-ranking-data"),
+        ("train_file", "assets/plain_text/text-train.jsonl", "make-plain-text"),
+        ("teacher", "runs/teacher_general", "fine-tune general_teacher"),
+        ("student", "runs/general_t3", "distil general_t3"),
+        ("model", "runs/general_t3_squad", "train-squad then_squad_t3"),
     ],
 )
 def test_the_command_that_makes_it(name: str, value: object, command: str) -> None:

@@ -165,9 +165,11 @@ class Masker:
             shown: whether one of ten masked tokens is replaced by another, and one of ten stays, as in a training.
                 Default: true.
         """
-        rates = {} if shown else {"mask_replace_prob": 1.0, "random_replace_prob": 0.0}
         collator: Any = DataCollatorForLanguageModeling(
-            self.tokenizer, mlm_probability=self.probability, **rates
+            self.tokenizer,
+            mlm_probability=self.probability,
+            mask_replace_prob=0.8 if shown else 1.0,
+            random_replace_prob=0.1 if shown else 0.0,
         )
         digest = hashlib.blake2b(np.asarray(ids.shape).tobytes(), digest_size=8)
         digest.update(ids.contiguous().numpy().tobytes())

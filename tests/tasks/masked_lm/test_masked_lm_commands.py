@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, pipeline
 
+from itrd_nlp import load_pipeline
 from itrd_nlp.cli.main import subcommands
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.masked_lm.arguments import MaskedLMArguments
@@ -238,9 +239,7 @@ def test_a_student_answers_questions_after_a_training_with_and_without_a_teacher
     for folder in (tuned, taught):
         record = read(f"{folder}/results.json")
         assert record["layers"] == 2 and 0 <= record["f1"] <= 100
-        answer = pipeline("question-answering", folder)(
-            question="where does it flow ?", context=sentence(1)
-        )
+        answer = load_pipeline(folder)(question="where does it flow ?", context=sentence(1))
         assert answer["answer"] in sentence(1)
     before = load_file(f"{start}/model.safetensors")
     names = {name.removeprefix("bert."): name for name in before}
@@ -350,6 +349,7 @@ def test_a_report_is_made(workplace: Path, folder: str) -> None:
     assert "number of words of the text" in page
 
 
+@pytest.mark.slow  # exports each candidate
 def test_a_budget_chooses_the_depth(workplace: Path, tmp_path: Path) -> None:
     for name in ("student", "states"):
         out = str(tmp_path / name)
