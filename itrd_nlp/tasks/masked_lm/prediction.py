@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.models.loading import check_vocabulary, load_tokenizer
 from itrd_nlp.models.masked_lm import AutoModelForMaskedLM
 from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.tasks.by_length import answer_by_length, in_batches, length_of_line
 from itrd_nlp.tasks.classification.features import longest_input
 from itrd_nlp.tasks.embedding.data import check_text
 from itrd_nlp.tasks.lines import Line, Refuse, read_lines
@@ -93,11 +93,14 @@ class MaskFiller:
     def answer(self, lines: Iterator[Line]) -> Iterator[dict[str, Any]]:
         """The fields of each line and what was found.
 
-        Yields:
+        Returns:
             ``predictions``: for each mask a list with ``token``, as the vocabulary spells it, and ``score``, its
             probability, the likeliest first.
         """
-        while batch := list(itertools.islice(lines, self.batch_size)):
+        return answer_by_length(lines, length_of_line, self._answer_all, self.batch_size)
+
+    def _answer_all(self, lines: list[Line]) -> Iterator[dict[str, Any]]:
+        for batch in in_batches(lines, self.batch_size):
             encoded = self._encoded([line.row["text"] for line in batch])
             logits = logits_of(self.network, encoded)
             masked = encoded["input_ids"].eq(self.tokenizer.mask_token_id)
