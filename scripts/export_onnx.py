@@ -1,4 +1,4 @@
-"""Export a question-answering model to ONNX and int8, and compare both with torch on the same questions."""
+"""Export a model to ONNX, int8 and int4, and compare all with torch on the same examples."""
 
 from itrd_nlp.cli.main import run_command
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import (
@@ -39,6 +40,7 @@ def load_model(
     dropout: float | None = None,
     labels: Sequence[str] | None = None,
     problem_type: str | None = None,
+    **more: Any,
 ) -> PreTrainedModel:
     """Load an encoder with a head, in fp32.
 
@@ -54,22 +56,22 @@ def load_model(
         dropout: new dropout of hidden states and attention, from 0 to 1. Default: the dropout of the configuration.
         labels: names of the classes of a new head. Default: the labels of the configuration.
         problem_type: likewise of a new head, such as ``regression``. Default: that of the configuration.
+        **more: for ``from_pretrained``, such as ``quantization_config``.
 
     Raises:
-        UserError: the model does not exist or is a damaged checkpoint, the architecture has no such head, or the
-            weights are not those of the model that the configuration describes.
+        UserError: the model does not exist or is damaged, its architecture has no such head, its weights are not those
+            that the configuration describes, or a library that reads them is missing.
     """
     check_model_folder(name, role)
     try:
         config = AutoConfig.from_pretrained(name, revision=args.model_revision)
-        _check_layers(config)
+        _check_config(config)
         if dropout is not None:
             set_dropout(config, dropout)
         if labels is not None:
             set_labels(config, labels)
         if problem_type is not None:
             config.problem_type = problem_type
-        model: PreTrainedModel
         with without_load_report():
             model, info = head.from_pretrained(
                 name,
@@ -79,6 +81,7 @@ def load_model(
                 dtype=torch.float32,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # `_check_weights` refuses them with a sentence
+                **more,
             )
     except MemoryError:
         raise
@@ -86,15 +89,8 @@ def load_model(
         raise UserError(f"{role} {name} cannot be loaded: {_first_line(error)}") from error
     check_fast_attention(model)
     _check_weights(model, info, f"{role} {name}")
-    if role not in NEW_HEAD:
-        _check_trained_head(model, f"{role} {name}", head, info["missing_keys"])
-    elif role == "student" and info["missing_keys"]:
-        logger.warning(
-            "student %s: its checkpoint lacks %s. What it lacks begins at random.",
-            name,
-            _some(info["missing_keys"]),
-        )
-    return model
+    _check_head(model, role, name, head, info["missing_keys"])
+    return cast(PreTrainedModel, model)
 
 
 def saved_class(config: Any) -> str:
@@ -103,16 +99,24 @@ def saved_class(config: Any) -> str:
     return names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
 
 
-def _check_layers(config: Any) -> None:
+def _check_config(config: Any) -> None:
     """Refuse a configuration whose layers transformers would make one by one for hours, before it looks at the weights.
 
+    Likewise one whose weights need a library that is missing.
+
     Raises:
-        ValueError: names the field.
+        ValueError: names the field, or the extra to install.
     """
     layers = getattr(config, "num_hidden_layers", None)
     if isinstance(layers, int) and layers > MOST_LAYERS:
         raise ValueError(
             f"num_hidden_layers is {layers} in config.json, but at most {MOST_LAYERS} are taken"
+        )
+    about = getattr(config, "quantization_config", None)
+    by_torchao = isinstance(about, dict) and about.get("quant_method") == "torchao"
+    if by_torchao and importlib.util.find_spec("torchao") is None:
+        raise ValueError(
+            "torchao has quantised its weights and is not installed; pip install itrd_nlp[quantise]"
         )
 
 
@@ -334,10 +338,22 @@ def set_dropout(config: object, dropout: float) -> None:
             setattr(config, name, dropout)
 
 
-def _check_trained_head(
-    model: PreTrainedModel, who: str, head: type[Any], missing: Iterable[str]
+def _check_head(
+    model: PreTrainedModel, role: str, name: str, head: type[Any], missing: Iterable[str]
 ) -> None:
-    """Refuse a checkpoint without the head, and one with another head whose weights have the same names."""
+    """Refuse a checkpoint without the head, and one with another head whose weights have the same names.
+
+    A model that is trained may lack them.
+    """
+    if role in NEW_HEAD:
+        if role == "student" and missing:
+            logger.warning(
+                "student %s: its checkpoint lacks %s. What it lacks begins at random.",
+                name,
+                _some(missing),
+            )
+        return
+    who = f"{role} {name}"
     saved = saved_class(model.config)
     needed = type(model).__name__.partition("For")[2]
     if not needed:  # an encoder without a head has all that it needs

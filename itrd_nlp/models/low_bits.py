@@ -30,6 +30,27 @@ def in_few_bits(weight: Tensor, bits: int) -> Tensor:
     return _rounded(weight, bits)
 
 
+def row_steps(weight: Tensor, bits: int) -> Tensor | None:
+    """Return the step between the values of each row of a weight that was trained in few bits.
+
+    Such a weight is a whole number of steps everywhere, so a format with one scale for each row holds it as it is.
+
+    Args:
+        weight: ``(outputs, inputs)``, as a checkpoint holds it.
+        bits: the most bits that it may have been trained in, from 1 to 8.
+
+    Returns:
+        ``(outputs, 1)``, above 0. It is None if the weight is not rounded to so few bits.
+    """
+    largest = weight.abs().amax(1, keepdim=True)
+    for few in range(1, bits + 1):
+        # The last digit may differ, because a checkpoint may have been rounded more than once.
+        if bool(((in_few_bits(weight, few) - weight).abs() <= 1e-5 * largest).all()):
+            step = largest / (1 if few == 1 else 2 ** (few - 1) - 1)
+            return torch.where(step > 0, step, 1)
+    return None
+
+
 class _StraightThrough(torch.autograd.Function):
     """Round in the forward pass, and hand on the gradient in the backward pass."""
 

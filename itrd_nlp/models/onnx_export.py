@@ -1,14 +1,13 @@
-"""Export an encoder with a head to ONNX and to int8, and hold the graph against torch."""
+"""Export an encoder with a head to ONNX, to int8 and to int4, and hold the graph against torch."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import fnmatch
 import inspect
-import logging
 import shutil
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -25,18 +24,14 @@ from itrd_nlp.models.lengths import longest_input
 from itrd_nlp.models.onnx_model import (
     FP32_NAME,
     INPUT_NAMES,
-    INT8_NAME,
     OnnxModel,
     require_packages,
 )
+from itrd_nlp.models.onnx_weights import RECORD_NAME, quiet, write_quantized
 
-RECORD_NAME = (
-    "results.json"  # goes along with an export, so that the report and the card know the model
-)
 OPSET = 20  # the first one with Gelu
 OPSETS = range(18, 24)  # what torch's exporter writes
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-QUANTIZED_OPERATORS = ("MatMul", "Gather")  # linear layers and embeddings
 _LARGEST_GRAPH = 2_000_000_000  # bytes that fit into one protobuf file
 
 
@@ -111,7 +106,27 @@ def quantize_int8(folder: str | Path, out: str | Path) -> None:
     """
     require_packages(*PACKAGES)
     with aside(Path(out)) as staged:
-        write_int8(Path(folder), staged)
+        write_quantized(Path(folder), staged, "int8")
+
+
+def quantize_int4(folder: str | Path, out: str | Path) -> None:
+    """Quantize ``folder/model.onnx`` to ``out/model_int4.onnx``, with tokenizer and configuration beside it.
+
+    Weights of linear layers become 4 bits (`MatMulNBits` of ONNX Runtime), with a scale and a zero point for each 32
+    weights of a column. A weight that was trained in 4 bits or fewer (``weight_bits``) keeps its values: its column has
+    one scale, and zero is exact. Embeddings become 8 bits, as in `quantize_int8`. Activations are quantized to 8 bits
+    as they come. results.json is not copied: its figures are not those of this model.
+
+    Args:
+        folder: what `export_onnx` wrote.
+        out: where the quantized model goes; it appears when it is whole.
+
+    Raises:
+        UserError: a package of the extra is missing, ``folder`` holds no model.onnx, or ``out`` holds something else.
+    """
+    require_packages(*PACKAGES)
+    with aside(Path(out)) as staged:
+        write_quantized(Path(folder), staged, "int4")
 
 
 def logit_difference(model: PreTrainedModel, folder: str | Path) -> float:
@@ -189,7 +204,7 @@ def _write_graph(
         1: torch.export.Dim("length", min=1, max=_longest_input(model)),
     }
     try:
-        with _quiet():
+        with quiet():
             program = torch.onnx.export(
                 _Logits(model),
                 kwargs=inputs,
@@ -215,28 +230,6 @@ def _write_graph(
     onnx.save(graph, path)
 
 
-def write_int8(folder: Path, staged: Path) -> None:
-    """Quantize ``folder/model.onnx`` into another folder, with tokenizer and configuration beside it."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    if not (folder / FP32_NAME).is_file():
-        raise UserError(f"{folder} holds no {FP32_NAME}; `itrd-nlp export-onnx` makes one.")
-    # The pre-processing that quantize_dynamic asks for changes nothing: the exporter has folded and inferred already.
-    with _quiet():
-        quantize_dynamic(
-            folder / FP32_NAME,
-            staged / INT8_NAME,
-            op_types_to_quantize=list(QUANTIZED_OPERATORS),
-            per_channel=True,
-            weight_type=QuantType.QInt8,  # unsigned weights are as accurate and slower
-            # Without VNNI instructions a CPU adds up products of 8 by 8 bits in 16, which overflow; 7 bits do not.
-            reduce_range=True,
-        )
-    for path in folder.iterdir():
-        if path.name not in (FP32_NAME, RECORD_NAME):
-            shutil.copy(path, staged)
-
-
 def _random_inputs(
     model: PreTrainedModel, names: set[str], batch: int, length: int
 ) -> dict[str, torch.Tensor]:
@@ -259,8 +252,14 @@ def _longest_input(model: PreTrainedModel) -> int:
 
 
 @contextlib.contextmanager
-def aside(folder: Path) -> Iterator[Path]:
+def aside(folder: Path, *, also: Sequence[str] = ()) -> Iterator[Path]:
     """A fresh folder that takes the place of `folder` at the end, or is removed after an exception.
+
+    Where the body removes it, `folder` stays as it was.
+
+    Args:
+        folder: the folder to make or to replace.
+        also: patterns of further names in an earlier `folder` that may go with it.
 
     Raises:
         UserError: `folder` is a file or holds what this export does not write, so that replacing it would lose
@@ -272,11 +271,16 @@ def aside(folder: Path) -> Iterator[Path]:
         staged.mkdir(parents=True)
         try:
             yield staged
+            if not staged.exists():
+                return
             if folder.is_file():
                 raise UserError(f"{folder} is a file, but must be a folder.")
             written = {path.name for path in staged.iterdir()} | {RECORD_NAME}
+            before = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
             others = sorted(
-                {path.name for path in folder.iterdir()} - written if folder.is_dir() else ()
+                name
+                for name in before - written
+                if not any(fnmatch.fnmatch(name, pattern) for pattern in also)
             )
             if others:
                 raise UserError(
@@ -285,17 +289,3 @@ def aside(folder: Path) -> Iterator[Path]:
             replace_folder(staged, folder)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No warnings, in the log or otherwise: exporter and quantizer have many, none of them for a user. Errors pass."""
-    level, handlers = logging.root.manager.disable, logging.root.handlers[:]
-    logging.disable(max(level, logging.WARNING))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
-        logging.root.handlers[:] = handlers  # the quantizer logs to the root, which installs one

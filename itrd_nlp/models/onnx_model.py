@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 
 FP32_NAME = "model.onnx"
 INT8_NAME = "model_int8.onnx"
+INT4_NAME = "model_int4.onnx"
+GRAPHS = {"fp32": FP32_NAME, "int8": INT8_NAME, "int4": INT4_NAME}
+"""Form of the weights to the name of its graph."""
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def is_onnx_folder(path: str | Path) -> bool:
-    """Whether a folder holds an exported model, ``model.onnx`` or ``model_int8.onnx``."""
-    return any((Path(path) / name).is_file() for name in (FP32_NAME, INT8_NAME))
+    """Whether a folder holds an exported model, one of `GRAPHS`."""
+    return any((Path(path) / name).is_file() for name in GRAPHS.values())
 
 
 def require_packages(*names: str) -> None:
@@ -82,7 +85,7 @@ class OnnxModel(nn.Module):
         Args:
             folder: holds the graph and config.json.
             threads: of ONNX Runtime; default: as many as torch uses.
-            file: name of the graph in the folder; default: the one of model.onnx and model_int8.onnx that is there.
+            file: name of the graph in the folder; default: the one of `GRAPHS` that is there.
 
         Raises:
             UserError: onnxruntime is not installed, there is no such file, or it is no graph of such a head.
@@ -152,10 +155,10 @@ class OnnxModel(nn.Module):
 
 
 def _only_graph(folder: Path) -> str:
-    names = [name for name in (FP32_NAME, INT8_NAME) if (folder / name).is_file()]
+    names = [name for name in GRAPHS.values() if (folder / name).is_file()]
     if not names:
         raise UserError(
-            f"{folder} holds neither {FP32_NAME} nor {INT8_NAME}; `itrd-nlp export-onnx` makes them."
+            f"{folder} holds none of {', '.join(GRAPHS.values())}; `itrd-nlp export-onnx` makes them."
         )
     if len(names) > 1:
         raise UserError(f"{folder} holds {' and '.join(names)}; choose one with file=.")

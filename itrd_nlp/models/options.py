@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+WEIGHTS = ("int8", "int4")
+"""Forms that the weights of a trained model can be quantised to."""
+
 
 @dataclass
 class LoadingArguments:

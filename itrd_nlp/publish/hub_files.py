@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import git_hash, sha_fileobj
 from safetensors import SafetensorError, safe_open
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from itrd_nlp.errors import UserError
@@ -119,7 +119,7 @@ def check_model(
             f"the tokenizer in {folder} has {len(tokenizer)} tokens and the model {model.config.vocab_size}, so it is "
             "not the model's."
         )
-    _check_weights(weights, set(model.state_dict()))
+    _check_weights(weights, _stored_names(model))
     return model_files(folder, record, tokenizer, page=page, repo_id=repo_id, license=license)
 
 
@@ -147,6 +147,13 @@ def measured_record(folder: Path, scores: str = "scores") -> RunRecord:
             f"{folder / RESULTS_NAME}: {missing} is None, but must be the measured percentage."
         )
     return record
+
+
+def _stored_names(model: PreTrainedModel) -> set[str]:
+    """The names of a model's tensors in a file. A weight of torchao lies there as several."""
+    quantiser = getattr(model, "hf_quantizer", None)
+    stored = None if quantiser is None else quantiser.get_state_dict_and_metadata(model)[0]
+    return set(model.state_dict() if stored is None else stored)
 
 
 def _check_weights(weights: list[Path], expected: set[str]) -> None:

@@ -152,6 +152,7 @@ def _evaluations(run: RunFacts) -> list[EvalResult]:
 
 def _summary(run: RunFacts) -> str:
     layers = run.record.layers
+    quantised = run.record.quantised
     what = f"A {layers}-layer encoder" if layers else "An encoder"
     if run.page.title is not None:
         what += f" for {run.page.title}"
@@ -167,9 +168,26 @@ def _summary(run: RunFacts) -> str:
         base = run.teacher.base_model
         if base:
             what += f" The teacher was fine-tuned from {as_text(base)}."
-    else:
+    elif quantised is None or run.record.train_seconds is not None:
         what += f", fine-tuned{f' from {as_text(base)}' if base else ''} with `itrd_nlp`."
-    return f"# {as_text(run.name)}\n\n{what} It is an ordinary checkpoint of transformers."
+    else:
+        what += f", quantised{f' from {as_text(base)}' if base else ''} with `itrd_nlp`."
+    return f"# {as_text(run.name)}\n\n{what} {_form(run)}"
+
+
+def _form(run: RunFacts) -> str:
+    """What the weights are, and which library reads them."""
+    quantised = run.record.quantised
+    if quantised is None:
+        return "It is an ordinary checkpoint of transformers."
+    how = "rounded after the training"
+    if quantised.trained_layers:
+        how = "with the values that its training in few bits saw"
+    return (
+        f"The linear layers of its repeated layers have {as_text(quantised.weights)} weights by "
+        f"{as_text(quantised.library)}, {how}; embeddings and head are in fp32. transformers loads it where torchao is "
+        f"installed. Of the answers {quantised.same_answers:.1f} % are those of the model before."
+    )
 
 
 def _results(run: RunFacts) -> str:
@@ -182,14 +200,17 @@ def _results(run: RunFacts) -> str:
             *(as_number(model.scores.get(metric), ".2f") for metric in metrics),
             as_number(model.perplexity, ".2f"),
             "" if model.parameters is None else f"{model.parameters / 1e6:.1f} M",
-            as_number(model.megabytes_fp32, ".1f"),
+            as_number(model.stored_megabytes, ".1f"),
             as_number(model.ms_per_question, ".1f"),
         ]
 
     one = run.page.one
+    quantised = run.record.quantised
     header = ["", "layers", *metrics.values(), "pseudo-perplexity", "parameters"]
-    header += ["MB (fp32)", f"ms per {one}"]
+    header += ["MB (fp32)" if quantised is None else "MB", f"ms per {one}"]
     rows = [row("this model", run.record)]
+    if quantised is not None:
+        rows.insert(0, row("before, in fp32", quantised.before))
     if run.teacher is not None:
         name = f" {as_text(run.teacher.name)}" if run.teacher.name else ""
         rows.insert(0, row(f"teacher{name}", run.teacher))
@@ -320,6 +341,8 @@ def _command(run: RunFacts) -> str:
     elif record.arguments:
         text = json.dumps(record.arguments, indent=2, sort_keys=True)
         parts += ["Arguments that are not their defaults:", fence(text, "json")]
+    if record.quantised is not None and record.quantised.command is not None:
+        parts += ["The weights were quantised by", fence(record.quantised.command, "bash")]
     return "\n\n".join(["## Command", *parts]) if parts else ""
 
 

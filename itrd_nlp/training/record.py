@@ -99,6 +99,8 @@ class ModelRecord(BaseModel):
         ms_per_question: milliseconds for one example at batch size 1.
         perplexity: ``exp`` of its mean cross entropy in nats, where the task has one. It is no percentage, and the
             smaller, the better.
+        megabytes_fp32: size of its weights in fp32, whatever they are stored in.
+        megabytes: size of its weights as they are stored, where they are quantised.
         decoding: settings that were found for the model, such as ``null_score_diff_threshold``; they are fields of its
             ``config.json``, too. None where its task has none.
     """
@@ -118,6 +120,7 @@ class ModelRecord(BaseModel):
     layers: Count | None = None
     parameters: Count | None = None
     megabytes_fp32: float | None = None
+    megabytes: float | None = None
     ms_per_question: float | None = None
     train_seconds: float | None = None
     perplexity: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
@@ -127,6 +130,31 @@ class ModelRecord(BaseModel):
     def examples(self) -> int | None:
         """The number of examples that judged the model. Tasks call them questions or rows."""
         return self.questions if self.questions is not None else self.rows
+
+    @property
+    def stored_megabytes(self) -> float | None:
+        """The size of its weights as they are stored."""
+        return self.megabytes_fp32 if self.megabytes is None else self.megabytes
+
+
+class QuantisedRecord(BaseModel):
+    """How the weights of a model were quantised after its training.
+
+    Attributes:
+        weights: ``int8`` or ``int4``.
+        library: that did it, and its version.
+        trained_layers: how many linear layers have the values that a training in few bits saw. The others were rounded.
+        same_answers: percent of the examples that have the same answer before and after.
+        before: scores, size and speed of the model before, measured in turns with it.
+        command: that was given.
+    """
+
+    weights: str
+    library: str
+    trained_layers: Count = 0
+    same_answers: Score
+    before: ModelRecord
+    command: str | None = None
 
 
 class RunRecord(ModelRecord):
@@ -144,6 +172,7 @@ class RunRecord(ModelRecord):
         objective: the arguments of the objective, those with their defaults, too; empty in version 1.
         arguments: every argument of the experiment that is not its default.
         candidates: the depths that a budget chose from; empty where there was none.
+        quantised: how its weights were quantised after the training. None where they were not.
 
     Example:
         >>> record = RunRecord.read("runs/my_student")  # doctest: +SKIP
@@ -167,6 +196,7 @@ class RunRecord(ModelRecord):
     objective: dict[str, Any] = {}
     arguments: dict[str, Any] = {}
     candidates: list[CandidateRecord] = []
+    quantised: QuantisedRecord | None = None
     command: str | None = None
     config: ConfigRecord | None = None
     environment: dict[str, str] = {}

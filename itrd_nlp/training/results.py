@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from itrd_nlp import __version__
 from itrd_nlp.training.record import ModelRecord
@@ -20,9 +21,20 @@ PACKAGES = ("torch", "transformers", "datasets", "accelerate", "evaluate")
 
 
 def size(model: nn.Module) -> dict[str, Any]:
-    """Return the parameters of a model, and its megabytes (1e6 bytes) in fp32."""
+    """Return the parameters of a model, its megabytes (1e6 bytes) in fp32, and those that a quantised one takes."""
     parameters = sum(p.numel() for p in model.parameters())
-    return {"parameters": parameters, "megabytes_fp32": round(parameters * 4 / 1e6, 1)}
+    found = {"parameters": parameters, "megabytes_fp32": round(parameters * 4 / 1e6, 1)}
+    if any(is_traceable_wrapper_subclass(p) for p in model.parameters()):
+        found["megabytes"] = round(sum(map(_bytes, model.parameters())) / 1e6, 1)
+    return found
+
+
+def _bytes(weight: Tensor) -> int:
+    """The bytes of a weight. One that is wrapped around others, as by torchao, takes those of all of them."""
+    if not is_traceable_wrapper_subclass(weight):
+        return weight.numel() * weight.element_size()
+    names, _ = weight.__tensor_flatten__()
+    return sum(_bytes(getattr(weight, name)) for name in names)
 
 
 def environment() -> dict[str, str]:
@@ -58,6 +70,7 @@ def print_summary(
         "layers": lambda row: _shown(row.layers, "d"),
         "params": lambda row: "" if row.parameters is None else f"{row.parameters / 1e6:.1f} M",
         "MB (fp32)": lambda row: _shown(row.megabytes_fp32, ".1f"),
+        "MB": lambda row: _shown(row.megabytes, ".1f"),
         **{label: _score_of(name) for name, label in metrics.items()},
         "pseudo-perplexity": lambda row: _shown(row.perplexity, ".2f"),
         f"ms a {example}": lambda row: _shown(row.ms_per_question, ".1f"),

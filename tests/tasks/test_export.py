@@ -30,7 +30,13 @@ from transformers import (
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models import onnx_export as export
-from itrd_nlp.models.onnx_export import export_onnx, logit_difference, quantize_int8
+from itrd_nlp.models.low_bits import rounded_state, train_in_few_bits
+from itrd_nlp.models.onnx_export import (
+    export_onnx,
+    logit_difference,
+    quantize_int4,
+    quantize_int8,
+)
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.jobs import export as export_job
 from itrd_nlp.tasks.question_answering import decode_spans
@@ -156,6 +162,12 @@ def exported(model: PreTrainedModel, tmp_path_factory: pytest.TempPathFactory) -
 def int8(exported: Path) -> Path:
     quantize_int8(exported, exported.parent / "onnx_int8")
     return exported.parent / "onnx_int8"
+
+
+@pytest.fixture(scope="module")
+def int4(exported: Path) -> Path:
+    quantize_int4(exported, exported.parent / "onnx_int4")
+    return exported.parent / "onnx_int4"
 
 
 @pytest.fixture
@@ -412,11 +424,123 @@ def test_int8_has_a_scale_for_every_column(exported: Path, int8: Path) -> None:
         assert (error <= 0.51 * scale).all()
 
 
-def test_the_results_of_fp32_are_not_passed_off_as_those_of_int8(
-    exported: Path, int8: Path
+def weights_of_4_bits(folder: Path) -> dict[str, torch.Tensor]:
+    """Name of a linear layer of an int4 graph to its weight ``(outputs, inputs)``, read as the operator defines it.
+
+    https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#commicrosoftmatmulnbits
+    """
+    graph = onnx.load(folder / "model_int4.onnx").graph
+    tensors = {t.name: torch.tensor(onnx.numpy_helper.to_array(t)) for t in graph.initializer}
+    found = {}
+    for node in [node for node in graph.node if node.op_type == "MatMulNBits"]:
+        settings = {a.name: a.i for a in node.attribute}
+        assert (settings["bits"], settings["block_size"]) == (4, 32)
+        packed, scales, zeros = (tensors[name] for name in node.input[1:])
+        levels = torch.stack([packed & 15, packed >> 4], -1).reshape(*scales.shape, 32)
+        zeros = torch.stack([zeros & 15, zeros >> 4], -1).reshape(len(scales), -1)
+        zeros = zeros[:, : scales.shape[1]]
+        values = (levels.float() - zeros[..., None].float()) * scales[..., None]
+        found[node.input[1].removesuffix("_Q4")] = values.flatten(1)[:, : settings["K"]]
+    return found
+
+
+def test_int4_has_linear_layers_of_4_bits_and_embeddings_of_8(
+    exported: Path, int8: Path, int4: Path
 ) -> None:
-    expected = set(os.listdir(exported)) - {"results.json", "model.onnx"} | {"model_int8.onnx"}
-    assert set(os.listdir(int8)) == expected
+    sizes = [
+        (folder / name).stat().st_size
+        for folder, name in ((exported, "model.onnx"), (int8, "model_int8.onnx"))
+    ]
+    assert (int4 / "model_int4.onnx").stat().st_size < min(sizes)
+    graph = onnx.load(exported / "model.onnx").graph
+    before = {t.name: torch.tensor(onnx.numpy_helper.to_array(t)) for t in graph.initializer}
+    found = weights_of_4_bits(int4)
+    assert len(found) == 2 * 6 + 1
+    for name, values in found.items():
+        blocks = before[name].T.unflatten(1, (-1, 32))
+        step = (blocks.amax(-1).clamp(min=0) - blocks.amin(-1).clamp(max=0)) / 15
+        error = (values.unflatten(1, (-1, 32)) - blocks).abs().amax(-1)
+        assert (error <= 1.01 * step).all()  # half a step of the value and half a step of the zero
+    (words,) = [
+        onnx.numpy_helper.to_array(t)
+        for t in onnx.load(int4 / "model_int4.onnx").graph.initializer
+        if "word_embeddings" in t.name and len(t.dims) == 2
+    ]
+    assert words.dtype == "uint8"
+
+
+@pytest.mark.parametrize("bits", [1, 3, 4])
+def test_int4_has_the_values_that_a_training_in_few_bits_saw(
+    bits: int, exported: Path, tmp_path: Path
+) -> None:
+    """The weights of the graph are replaced, because the exporter takes seconds and changes none."""
+    model = make_model()
+    train_in_few_bits(model, bits)
+    trained = list(rounded_state(model).values())
+    graph = onnx.load(exported / "model.onnx")
+    plain = {t.name: torch.tensor(onnx.numpy_helper.to_array(t)) for t in graph.graph.initializer}
+    state = make_model().state_dict()
+    expected = {}
+    for tensor in graph.graph.initializer:
+        for before, after in zip(state.values(), trained, strict=True):
+            if plain[tensor.name].ndim == 2 and torch.equal(plain[tensor.name].T, before):
+                content = after.T.contiguous().numpy()
+                tensor.CopyFrom(onnx.numpy_helper.from_array(content, tensor.name))
+                expected[tensor.name] = after
+    shutil.copytree(exported, tmp_path / "onnx")
+    onnx.save(graph, tmp_path / "onnx" / "model.onnx")
+    quantize_int4(tmp_path / "onnx", tmp_path / "int4")
+    found = weights_of_4_bits(tmp_path / "int4")
+    assert found.keys() == expected.keys()
+    (head,) = [name for name, values in expected.items() if values.shape[0] == 2]
+    for name in expected.keys() - {head}:
+        torch.testing.assert_close(found[name], expected[name], atol=1e-6, rtol=1e-6)
+
+
+def test_int4_answers_nearly_the_same(checkpoint: Path, int4: Path) -> None:
+    qa = load_pipeline(int4)
+    data = load_evaluation_data(arguments(checkpoint), make_tokenizer()).examples
+    answers = qa(question=list(data["question"]), context=list(data["context"]))
+    same = [
+        answer["answer"] in row["answers"]["text"]
+        for answer, row in zip(answers, data, strict=True)
+    ]
+    assert sum(same) > 0.2 * len(same)  # random weights have many answers that are nearly as good
+
+
+def test_the_results_of_fp32_are_not_passed_off_as_those_of_the_quantized_forms(
+    exported: Path, int8: Path, int4: Path
+) -> None:
+    shared = set(os.listdir(exported)) - {"results.json", "model.onnx"}
+    assert set(os.listdir(int8)) == shared | {"model_int8.onnx"}
+    assert set(os.listdir(int4)) == shared | {"model_int4.onnx"}
+
+
+@pytest.mark.usefixtures("no_exporter")
+def test_one_form_may_be_refused_while_the_other_is_kept(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = export_job.judge_forms
+
+    def worse(*args: Any, **kwargs: Any) -> Any:
+        rows = real(*args, **kwargs)
+        rows["onnx int8"]["f1"] = rows["torch"]["f1"]
+        rows["onnx int4"]["f1"] = rows["torch"]["f1"] - 7
+        return rows
+
+    monkeypatch.setattr(export_job, "judge_forms", worse)
+    with pytest.raises(UserError, match=r"^int4 loses 7\.00 F1 on 24 questions, more than max_f1_"):
+        export_checkpoint(
+            str(checkpoint),
+            LoadingArguments(),
+            arguments(checkpoint),
+            output_dir=str(tmp_path),
+            int4=True,
+        )
+    assert sorted(os.listdir(tmp_path)) == ["export.json", "onnx", "onnx_int8"]
+    report = json.loads((tmp_path / "export.json").read_text())
+    assert (report["int8_refused"], report["int4_refused"]) == (False, True)
+    assert set(report["models"]) == {"torch", "onnx", "onnx int8", "onnx int4"}
 
 
 def test_quantizing_needs_an_export(checkpoint: Path, tmp_path: Path) -> None:
@@ -493,7 +617,7 @@ def test_bad_arguments_are_refused_before_the_work(
 
 def test_chatter_is_silenced_and_errors_are_not(caplog: pytest.LogCaptureFixture) -> None:
     before = logging.root.handlers[:]
-    with export._quiet():
+    with export.quiet():
         logging.warning("chatter")
         logging.getLogger("torch.onnx").warning("chatter")
         logging.getLogger("torch.onnx").error("an error")

@@ -1,9 +1,10 @@
-"""Export a model to ONNX and int8, and compare both with torch on the same examples.
+"""Export a model to ONNX, int8 and int4, and compare all with torch on the same examples.
 
     python scripts/export_onnx.py --model runs/my_student --validation_file assets/squad/dev-v1.1.json
 
-Writes the folders onnx and onnx_int8 and the file export.json into output_dir, prints EM, F1 and speed of all three. An
-int8 model that loses more than max_f1_drop points of F1 is removed, and the exit code is 2; the fp32 export stays.
+Writes the folders onnx and onnx_int8, with --int4 true onnx_int4, and the file export.json into output_dir, and prints
+EM, F1 and speed of all. A quantized model that loses more than max_f1_drop points of F1 is removed, and the exit code
+is 2; the fp32 export stays.
 """
 
 import sys
@@ -21,17 +22,23 @@ from itrd_nlp.training.roles import Metadata
 
 @dataclass
 class ExportArguments:
-    """The model, and the score that its int8 form may lose."""
+    """The model, and the score that its quantized forms may lose."""
 
     model: str = field(metadata={"help": "Folder or model id."})
     output_dir: str | None = field(
         default=None, metadata={"help": "Folder for the exports. Default: the folder of the model."}
     )
-    int8: bool = field(default=True, metadata={"help": "Quantize the model, too."})
+    int8: bool = field(
+        default=True, metadata={"help": "Quantize linear layers and embeddings to 8 bits, too."}
+    )
+    int4: bool = field(
+        default=False,
+        metadata={"help": "Quantize linear layers to 4 bits and embeddings to 8, too."},
+    )
     max_f1_drop: float = field(
         default=1.0,
         metadata=Metadata(
-            help="Largest loss of int8 in points of F1 (of a classifier: accuracy).",
+            help="Largest loss of int8 and of int4 in points of F1 (of a classifier: accuracy).",
             range=Range(least=0),
         ),
     )
@@ -60,6 +67,7 @@ def main() -> None:
         loading,
         output_dir=args.output_dir,
         int8=args.int8,
+        int4=args.int4,
         max_f1_drop=args.max_f1_drop,
         opset=args.opset,
         batch_size=args.batch_size,

@@ -103,7 +103,7 @@ def _facts(record: RunRecord, unit: str) -> list[Fact]:
             notes.append(f"{100 * value / other:.1f} % kept")
         facts.append(Fact(_long_name(metric), f"{value:.1f} %", notes))
     for name, attribute, shown in (
-        ("Size", "megabytes_fp32", "{:.1f} MB"),
+        ("Size", "stored_megabytes", "{:.1f} MB"),
         (f"Time per {singular(unit)}", "ms_per_question", "{:.1f} ms"),
     ):
         value = getattr(record, attribute)
@@ -137,6 +137,7 @@ def _models(record: RunRecord, name: str, unit: str) -> Table:
         "layers": ("layers", "{}"),
         "parameters": ("parameters", "{:,}"),
         "megabytes_fp32": ("MB (fp32)", "{:.1f}"),
+        "megabytes": ("MB", "{:.1f}"),
         "ms_per_question": (f"ms/{singular(unit)}", "{:.1f}"),
         **{metric: (f"{label} (%)", "{:.2f}") for metric, label in record.metrics.items()},
         "perplexity": ("pseudo-perplexity", "{:.2f}"),

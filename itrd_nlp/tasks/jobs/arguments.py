@@ -10,7 +10,7 @@ from itrd_nlp.training.roles import Metadata
 
 _DROPOUT = Range(least=0, most=1)
 _ABOVE_0 = Range(above=0)
-RUNTIMES = ("torch", "onnx", "int8")
+RUNTIMES = ("torch", "onnx", "int8", "int4")
 
 
 @dataclass
@@ -56,7 +56,7 @@ class BudgetArguments:
         default="torch",
         metadata=Metadata(
             help="The form of the student whose time and size count: torch, or the ONNX file of `itrd-nlp export-onnx` "
-            "in fp32 or int8, on the CPU.",
+            "in fp32, int8 or int4, on the CPU.",
             choices=RUNTIMES,
         ),
     )

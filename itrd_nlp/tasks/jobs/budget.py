@@ -16,8 +16,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import read_json, write_json, writing
 from itrd_nlp.models.loading import load_model_and_tokenizer
-from itrd_nlp.models.onnx_export import PACKAGES, export_onnx, write_int8
-from itrd_nlp.models.onnx_model import FP32_NAME, INT8_NAME, OnnxModel, require_packages
+from itrd_nlp.models.onnx_export import PACKAGES, export_onnx
+from itrd_nlp.models.onnx_model import GRAPHS, OnnxModel, require_packages
+from itrd_nlp.models.onnx_weights import write_quantized
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.models.students import STUDENT_LAYERS, build_student
 from itrd_nlp.tasks.jobs.arguments import BudgetArguments, StudentArguments
@@ -178,21 +179,23 @@ def _candidate(
 def _forms(
     student: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, wanted: str
 ) -> tuple[dict[str, AnyModel], dict[str, float]]:
-    """A student in torch, ONNX and int8, and the size of each."""
+    """A student in torch, ONNX, int8 and, where the budget is about it, int4, and the size of each."""
     forms: dict[str, AnyModel] = {"torch": student}
     megabytes = {"torch": float(size(student)["megabytes_fp32"])}
+    quantized = ["int8", *(["int4"] if wanted == "int4" else [])]
     try:
         require_packages(*PACKAGES)
         export_onnx(student, tokenizer, folder / "onnx")
-        (folder / "int8").mkdir()
-        write_int8(folder / "onnx", folder / "int8")
+        for name in quantized:
+            (folder / name).mkdir()
+            write_quantized(folder / "onnx", folder / name, name)
     except UserError:
         if wanted != "torch":
             raise
         return forms, megabytes
-    for name, file in (("onnx", FP32_NAME), ("int8", INT8_NAME)):
+    for name, weights in (("onnx", "fp32"), *zip(quantized, quantized, strict=True)):
         forms[name] = OnnxModel.from_pretrained(folder / name)
-        megabytes[name] = round((folder / name / file).stat().st_size / 1e6, 1)
+        megabytes[name] = round((folder / name / GRAPHS[weights]).stat().st_size / 1e6, 1)
     return forms, megabytes
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -71,12 +73,25 @@ def judge(
     arguments = data.of_trainer() | {"train_dataset": None}
     args = copy.copy(args)
     args.push_to_hub = False  # a trainer would create the repository
-    record = scored(task, BaseTrainer(model=model, args=args, **arguments), model, data)
+    with _answering(model):
+        trainer = BaseTrainer(model=model, args=args, **arguments)
+    record = scored(task, trainer, model, data)
     # accelerate has put an autocast with fp32 outputs around this model's forward, which would stay there: a teacher
     # would hand on hidden states of twice the size. (Its own unwrap_model strips the decorators of transformers, too.)
     for name in ("forward", "_original_forward"):
         vars(model).pop(name, None)
     return record
+
+
+@contextlib.contextmanager
+def _answering(model: PreTrainedModel) -> Iterator[None]:
+    """Let a trainer take a quantised model, which it refuses because it could not train it. Here it answers alone."""
+    quantised = vars(model).pop("is_quantized", None)
+    try:
+        yield
+    finally:
+        if quantised is not None:
+            vars(model)["is_quantized"] = quantised
 
 
 def scored(

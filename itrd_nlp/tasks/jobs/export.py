@@ -1,34 +1,37 @@
-"""Export a model to ONNX and int8, and judge torch, ONNX and int8 on the same examples."""
+"""Export a model to ONNX, int8 and int4, and judge torch and the exports on the same examples."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
-from transformers import EvalPrediction
+from transformers import PreTrainedModel
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json, writing
 from itrd_nlp.models.loading import load_model_and_tokenizer
-from itrd_nlp.models.onnx_export import OPSET, PACKAGES, aside, export_onnx, write_int8
-from itrd_nlp.models.onnx_model import FP32_NAME, INT8_NAME, OnnxModel, require_packages
+from itrd_nlp.models.onnx_export import OPSET, PACKAGES, aside, export_onnx
+from itrd_nlp.models.onnx_model import GRAPHS, OnnxModel, require_packages
+from itrd_nlp.models.onnx_weights import write_quantized
 from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.models.quantised import is_quantised
+from itrd_nlp.tasks.jobs.judging import Rows, check_judging, judge_forms, print_forms, too_lossy
 from itrd_nlp.tasks.jobs.runs import check_lengths
-from itrd_nlp.tasks.jobs.speed import AnyModel, milliseconds_per_question, model_logits
+from itrd_nlp.tasks.jobs.speed import AnyModel
 from itrd_nlp.tasks.task import Task, TaskData
-from itrd_nlp.training.ranges import Range
 from itrd_nlp.training.results import environment, size
 from itrd_nlp.training.targets import check_target_file, check_target_folder
 
 EXPORT_NAME = "export.json"
 FP32_FOLDER = "onnx"
-INT8_FOLDER = "onnx_int8"
+FOLDERS = {"fp32": FP32_FOLDER, "int8": "onnx_int8", "int4": "onnx_int4"}
+"""Form of the weights to the folder of its graph."""
 
 
 def export(
@@ -38,22 +41,25 @@ def export(
     *,
     output_dir: str | None = None,
     int8: bool = True,
+    int4: bool = False,
     max_f1_drop: float = 1.0,
     opset: int = OPSET,
     batch_size: int = 32,
     record: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Export a checkpoint, quantize it, and judge torch, ONNX and int8 on the same examples.
+    """Export a checkpoint, quantize it, and judge torch, ONNX and the quantized forms on the same examples.
 
-    Writes ``onnx``, ``onnx_int8`` and ``export.json`` into output_dir and prints a table.
+    Writes ``onnx``, ``onnx_int8``, ``onnx_int4`` and ``export.json`` into output_dir and prints a table.
 
     Args:
         task: with the examples.
         name: folder or model id.
         loading: how the model is loaded.
         output_dir: default: the folder of the model.
-        int8: quantize, too.
-        max_f1_drop: the points of the task's main metric that int8 may lose against torch, at most. Default: 1.
+        int8: quantize to 8 bits, too.
+        int4: quantize the linear layers to 4 bits, too.
+        max_f1_drop: the points of the task's main metric that a quantized form may lose against torch, at most.
+            Default: 1.
         opset: see `export_onnx`.
         batch_size: features a batch, where the metrics and the examples a second are measured.
         record: what else goes into export.json, such as the command.
@@ -62,34 +68,72 @@ def export(
         The content of export.json.
 
     Raises:
-        UserError: something cannot be used or exported, or int8 loses more than `max_f1_drop`. Then the new int8 model
-            is removed, and the fp32 export and the record of both stay.
+        UserError: something cannot be used or exported, or a quantized form loses more than `max_f1_drop`. Then the new
+            model of this form is removed, and the other exports and the record of all stay.
     """
+    forms = [form for form, asked in (("int8", int8), ("int4", int4)) if asked]
     output = _checked_output(name, output_dir, max_f1_drop, batch_size, task.files)
     model, tokenizer = load_model_and_tokenizer(name, role="model", args=loading, head=task.head)
+    _check_plain(model, name)
     data = task.load(tokenizer, model.config, training=False)
     check_lengths(model, data)
     with contextlib.ExitStack() as stack:
         with Console().status("Exporting"):
             difference = export_onnx(model, tokenizer, output / FP32_FOLDER, opset=opset)
-        exported = OnnxModel.from_pretrained(output / FP32_FOLDER)
-        models: dict[str, AnyModel] = {"torch": model, "onnx": exported}
-        megabytes = [size(model)["megabytes_fp32"], _megabytes(output / FP32_FOLDER / FP32_NAME)]
-        if int8:
+        staged = {form: stack.enter_context(aside(output / FOLDERS[form])) for form in forms}
+        for form, folder in staged.items():
             with Console().status("Quantizing"):
-                staged = stack.enter_context(aside(output / INT8_FOLDER))
-                write_int8(output / FP32_FOLDER, staged)
-            models["onnx int8"] = OnnxModel.from_pretrained(staged)
-            megabytes.append(_megabytes(staged / INT8_NAME))
-        rows = _judge(task, models, data, batch_size, megabytes)
-        loss = rows["torch"][task.measures.main] - rows[list(rows)[-1]][task.measures.main]
-        refused = int8 and loss > max_f1_drop
-        about = {"opset": opset, "logit_difference": difference, "int8_refused": refused}
-        report = _write_record(task, data, rows, output, about | (record or {}))
-        _print_table(report, task, data)
-        if refused:
-            raise UserError(_refusal(task, data, output, loss, max_f1_drop))
+                write_quantized(output / FP32_FOLDER, folder, form)
+        models, megabytes = _forms(model, {"fp32": output / FP32_FOLDER, **staged})
+        rows = judge_forms(task, models, megabytes, data, batch_size=batch_size)
+        refused = _refused(task, data, rows, staged, max_f1_drop)
+    about = {"opset": opset, "logit_difference": difference}
+    about |= {f"{form}_refused": form in refused for form in ("int8", "int4")}
+    report = _write_record(task, data, rows, output, about | (record or {}))
+    print_forms(rows, f"{torch.get_num_threads()} threads, opset {opset}", task, data)
+    if refused:
+        raise UserError(" ".join(refused.values()))
     return report
+
+
+def _forms(
+    model: PreTrainedModel, folders: dict[str, Path]
+) -> tuple[dict[str, AnyModel], dict[str, float]]:
+    """Torch and all exports by their rows in the table, and the megabytes of each."""
+    models: dict[str, AnyModel] = {"torch": model}
+    megabytes: dict[str, float] = {"torch": size(model)["megabytes_fp32"]}
+    for form, folder in folders.items():
+        models[_row(form)] = OnnxModel.from_pretrained(folder)
+        megabytes[_row(form)] = round((folder / GRAPHS[form]).stat().st_size / 1e6, 1)
+    return models, megabytes
+
+
+def _row(form: str) -> str:
+    """The name of an exported form in the table."""
+    return "onnx" if form == "fp32" else f"onnx {form}"
+
+
+def _refused(
+    task: Task, data: TaskData, rows: Rows, staged: dict[str, Path], max_f1_drop: float
+) -> dict[str, str]:
+    """The forms that lose too much, each with a sentence. Their folders are removed."""
+    refused = {}
+    for form, folder in staged.items():
+        sentence = too_lossy(task, data, rows, _row(form), form, max_f1_drop)
+        if sentence is not None:
+            shutil.rmtree(folder)
+            output = folder.parent
+            stays = " and the one made before stays" if (output / FOLDERS[form]).is_dir() else ""
+            refused[form] = f"{sentence}{stays}; the fp32 export is in {output / FP32_FOLDER}."
+    return refused
+
+
+def _check_plain(model: PreTrainedModel, name: str) -> None:
+    """Refuse a model that is quantised already, whose weights the exporter cannot read."""
+    if is_quantised(model):
+        raise UserError(
+            f"model {name} is quantised already; export the model that it was made from."
+        )
 
 
 def _checked_output(
@@ -97,11 +141,7 @@ def _checked_output(
 ) -> Path:
     """The folder of the export, after a look at all that can be refused before the work."""
     require_packages(*PACKAGES)
-    allowed = Range(least=0)  # nan would let every model pass
-    if max_f1_drop not in allowed:
-        raise UserError(f"max_f1_drop is {max_f1_drop}, but must be {allowed}.")
-    if batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}, but must be at least 1.")
+    check_judging(max_f1_drop, batch_size)
     if output_dir is None and not Path(name).is_dir():
         raise UserError(f"output_dir is not set, but the model {name} is no folder to write into.")
     output = Path(name if output_dir is None else output_dir)
@@ -112,9 +152,9 @@ def _checked_output(
 def _check_targets(output: Path, inputs: list[str]) -> None:
     """Refuse to export where something would be lost."""
     check_target_folder(output, option="output_dir", written=(), ours=lambda _: True)
-    for folder, graph in ((FP32_FOLDER, FP32_NAME), (INT8_FOLDER, INT8_NAME)):
+    for form, graph in GRAPHS.items():
         check_target_folder(
-            output / folder,
+            output / FOLDERS[form],
             option="output_dir",
             written=("*",),
             ours=lambda path, graph=graph: (path / graph).is_file(),  # type: ignore[misc]
@@ -157,78 +197,3 @@ def _write_record(
     with writing(output / EXPORT_NAME):
         write_json(output / EXPORT_NAME, report)
     return report
-
-
-def _refusal(task: Task, data: TaskData, output: Path, loss: float, allowed: float) -> str:
-    headings, main = task.measures
-    earlier = " and the one made before stays" if (output / INT8_FOLDER).is_dir() else ""
-    return (
-        f"int8 loses {loss:.2f} {headings[main]} on {len(data.examples)} {task.page.unit}, more than "
-        f"max_f1_drop={allowed:g}: it is not kept{earlier}; the fp32 export is in {output / FP32_FOLDER}."
-    )
-
-
-def _judge(
-    task: Task,
-    models: dict[str, AnyModel],
-    data: TaskData,
-    batch_size: int,
-    megabytes: list[float],
-) -> dict[str, dict[str, float]]:
-    """Scores, speed, size and agreement with torch, one row a model."""
-    logits = model_logits(
-        models,
-        data.evaluation,
-        data.collator,
-        batch_size=batch_size,
-        reduce=data.preprocess_logits,
-    )
-    milliseconds = milliseconds_per_question(models, data.evaluation, data.collator)
-    rows, answers = {}, {}
-    for size_of, (name, (values, seconds)) in zip(megabytes, logits.items(), strict=True):
-        metrics = data.judge(_prediction(values))
-        answers[name] = data.judge.predictions
-        same = sum(answers["torch"][i] == answer for i, answer in answers[name].items())
-        one = task.page.one
-        rows[name] = {
-            **metrics,
-            "same_answers": 100 * same / len(answers[name]),
-            f"{one}s_per_second": len(answers[name]) / seconds,
-            f"milliseconds_per_{one}": milliseconds[name],
-            "megabytes": size_of,
-        }
-    return rows
-
-
-def _prediction(values: tuple[Any, ...]) -> EvalPrediction:
-    """Logits as a trainer hands them to the judge."""
-    outputs: Any = values if len(values) > 1 else values[0]  # typed as a single array
-    nothing: Any = None  # the judge has the labels
-    return EvalPrediction(predictions=outputs, label_ids=nothing)
-
-
-def _print_table(report: dict[str, Any], task: Task, data: TaskData) -> None:
-    metrics = task.metrics_of(data)
-    unit = task.page.unit
-    one = task.page.one
-    table = Table(
-        title=f"{report[unit]} {unit}, {report['threads']} threads, opset {report['opset']}",
-        title_justify="left",
-    )
-    table.add_column("model")
-    for column in ("MB", *metrics.values(), "as torch", f"{unit}/s", f"ms/{one}"):
-        table.add_column(column, justify="right")
-    for name, row in report["models"].items():
-        table.add_row(
-            name,
-            f"{row['megabytes']:.1f}",
-            *(f"{row[metric]:.2f}" for metric in metrics),
-            f"{row['same_answers']:.1f} %",
-            f"{row[f'{one}s_per_second']:.1f}",
-            f"{row[f'milliseconds_per_{one}']:.1f}",
-        )
-    Console().print(table)
-
-
-def _megabytes(path: Path) -> float:
-    return round(path.stat().st_size / 1e6, 1)

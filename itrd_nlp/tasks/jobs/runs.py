@@ -98,7 +98,7 @@ def check_run_folder(args: FineTuningArguments, inputs: Iterable[Source]) -> Non
     folder = Path(str(args.output_dir))
     check_target_folder(folder, option="output_dir", written=RUN_FILES, ours=_is_run, inputs=inputs)
     finished = (folder / RESULTS_NAME).is_file() and not args.overwrite_output_dir
-    if (folder / CARD_NAME).is_file() and not finished and not _has_card_of_a_run(folder):
+    if has_edited_card(folder) and not finished:
         raise UserError(
             f"output_dir {folder} holds a {CARD_NAME} that somebody has written or edited, and the run would "
             "replace it; move it or name another output_dir."
@@ -138,6 +138,11 @@ def _has_card_of_a_run(folder: Path) -> bool:
     """Whether a folder has a card that this package has written and nobody has edited since."""
     card = folder / CARD_NAME
     return card.is_file() and is_generated(card.read_text("utf-8", "replace"))
+
+
+def has_edited_card(folder: Path) -> bool:
+    """Whether a folder has a card that somebody has written or edited."""
+    return (folder / CARD_NAME).is_file() and not _has_card_of_a_run(folder)
 
 
 def check_lengths(model: nn.Module, data: TaskData) -> None:

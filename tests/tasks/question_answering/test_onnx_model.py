@@ -140,7 +140,9 @@ def test_other_folders_are_none(tmp_path: Path) -> None:
     BertConfig().save_pretrained(tmp_path)
     assert not is_onnx_folder(tmp_path)
     assert not is_onnx_folder(tmp_path / "absent")
-    with pytest.raises(UserError, match=r"holds neither model\.onnx nor model_int8\.onnx"):
+    with pytest.raises(
+        UserError, match=r"holds none of model\.onnx, model_int8\.onnx, model_int4\.onnx"
+    ):
         OnnxQuestionAnsweringModel.from_pretrained(tmp_path)
 
 
