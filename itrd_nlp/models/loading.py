@@ -347,11 +347,8 @@ def _check_head(
     """
     if role in NEW_HEAD:
         if role == "student" and missing:
-            logger.warning(
-                "student %s: its checkpoint lacks %s. What it lacks begins at random.",
-                name,
-                _some(missing),
-            )
+            text = "student %s: its checkpoint lacks %s. What it lacks begins at random."
+            logger.warning(text, name, _some(missing))
         return
     who = f"{role} {name}"
     saved = saved_class(model.config)

@@ -105,6 +105,12 @@ class FineTuningArguments(TrainingOptions, TrainingArguments):
                 "fsdp is given, but there is one process and nothing to shard; start several by accelerate launch with "
                 "configs/accelerate/fsdp2.yaml, or leave it out."
             )
+        reading: Any = self.accelerator_config
+        if reading.dispatch_batches and self.world_size > 1:
+            raise UserError(
+                "accelerator_config sets dispatch_batches to true, but one process can send batches to the others only "
+                "where all are padded to one length; leave it out, and each process reads its own rows."
+            )
         _check_trackers(self.report_to or ())
         if self.run_name is None and self.output_dir is not None:
             # A tracker would make up a name, and another one when the run is resumed.

@@ -19,8 +19,8 @@ class StreamingTrainer(Trainer):
     checkpoint. transformers takes the whole training for one pass.
 
     Several processes read the stream each for itself, and each takes its own rows. accelerate would read it in one
-    process and send batches on, which fails as soon as two of them are padded to different lengths.
-    ``accelerator_config: {dispatch_batches: true}`` asks for that.
+    process and send batches on, which fails as soon as two of them are padded to different lengths. The arguments
+    refuse ``accelerator_config: {dispatch_batches: true}``, which asks for that.
     """
 
     _ended: Iterator[Any] | None = None

@@ -77,3 +77,15 @@ def test_a_tracker_that_cannot_be_used_is_refused(tracker: str, says: str, tmp_p
 @pytest.mark.parametrize("tracker", ["none", "all", [], "tensorboard"])
 def test_trackers_that_are_there_are_taken(tracker: Any, tmp_path: Path) -> None:
     FineTuningArguments(output_dir=str(tmp_path), report_to=tracker)
+
+
+def test_batches_of_one_process_for_all_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """accelerate joins them, and fails at the first two that are padded to different lengths."""
+    dispatching = {"accelerator_config": {"dispatch_batches": True}}
+    FineTuningArguments(output_dir=str(tmp_path), **dispatching)  # one process alone may
+    monkeypatch.setattr(FineTuningArguments, "world_size", property(lambda self: 2))
+    with pytest.raises(UserError, match="sets dispatch_batches to true, but one process can send"):
+        FineTuningArguments(output_dir=str(tmp_path), **dispatching)
+    FineTuningArguments(output_dir=str(tmp_path))

@@ -158,6 +158,23 @@ class LabelArguments:
     text_pair: str | None = field(
         default=None, metadata={"help": "The second text, for a model of pairs."}
     )
+    text_column: str | None = field(
+        default=None, metadata={"help": "Column or key of the texts in the file. Default: text."}
+    )
+    text_pair_column: str | None = field(
+        default=None,
+        metadata={
+            "help": "Column or key of the second texts. Default: text_pair, where it is there."
+        },
+    )
+    problem_type: str | None = field(
+        default=None,
+        metadata=Metadata(
+            help="What the logits are: single_label_classification (one label), multi_label_classification (any "
+            "number of them) or regression. Default: by config.json.",
+            choices=list(PROBLEM_TYPES),
+        ),
+    )
     max_length: int = field(
         default=384,
         metadata=Metadata(

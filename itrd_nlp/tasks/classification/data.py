@@ -64,20 +64,43 @@ class Columns:
         Raises:
             UserError: a column is missing.
         """
-        text = self.text or next((name for name in (*_TOKENS, "text") if name in there), "text")
+        text = self._text(there)
         usual = _TAGS if text in _TOKENS else ("label", "labels", *_TAGS)
         labels = self.labels or (next((name for name in usual if name in there), usual[0]),)
-        pair = self.text_pair or ("text_pair" if "text_pair" in there else None)
-        for option, name in (
-            ("text_column", text),
-            ("text_pair_column", pair),
-            *(("label_columns", n) for n in labels),
-        ):
-            if name is not None and name not in there:
-                names = ", ".join(there)
-                ending = did_you_mean(name, there, f"; {option} names one of them.")
-                raise UserError(f"{where}: there is no column {name!r}, but {names}{ending}")
+        pair = self.texts(there, where).get("text_pair")
+        for name in labels:
+            _check_there("label_columns", name, there, where)
         return Columns(text, pair, labels, self.problem_type)
+
+    def texts(self, there: Sequence[str], where: str) -> dict[str, str]:
+        """The columns of the texts alone.
+
+        Args:
+            there: the columns of the table.
+            where: its name, for the sentence.
+
+        Returns:
+            ``text``, or ``text`` and ``text_pair``, to the names that the table has for them.
+
+        Raises:
+            UserError: a column is missing.
+        """
+        text = self._text(there)
+        pair = self.text_pair or ("text_pair" if "text_pair" in there else None)
+        _check_there("text_column", text, there, where)
+        if pair is not None:
+            _check_there("text_pair_column", pair, there, where)
+        return {"text": text} if pair is None else {"text": text, "text_pair": pair}
+
+    def _text(self, there: Sequence[str]) -> str:
+        return self.text or next((name for name in (*_TOKENS, "text") if name in there), "text")
+
+
+def _check_there(option: str, name: str, there: Sequence[str], where: str) -> None:
+    """Refuse a column that a table does not have."""
+    if name not in there:
+        ending = did_you_mean(name, there, f"; {option} names one of them.")
+        raise UserError(f"{where}: there is no column {name!r}, but {', '.join(there)}{ending}")
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import open_file
 from itrd_nlp.models.loading import check_vocabulary, load_tokenizer, saved_class
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.by_length import answer_by_length, in_batches, length_of_line
 from itrd_nlp.tasks.classification.arguments import LabelArguments
-from itrd_nlp.tasks.classification.data import is_words
+from itrd_nlp.tasks.classification.data import Columns, is_words
 from itrd_nlp.tasks.classification.entities import are_tags
 from itrd_nlp.tasks.classification.features import encode, first_parts, longest_input
 from itrd_nlp.tasks.classification.found import (
@@ -22,17 +25,20 @@ from itrd_nlp.tasks.classification.found import (
     label_of_text,
     words_of_text,
 )
+from itrd_nlp.tasks.classification.tables import CONLL, TABLES, read_conll, read_table
 from itrd_nlp.tasks.lines import Line, Refuse, is_text, read_lines
 from itrd_nlp.tasks.network import answering_network, logits_of
+
+logger = logging.getLogger(__name__)
 
 
 def read_texts(source: str | None, options: LabelArguments, refuse: Refuse) -> Iterator[Line]:
     """The texts or tokens to label.
 
     Args:
-        source: JSON lines as `TextArguments` describes them, labels not needed; ``-`` for stdin; None: the text of
-            `options`.
-        options: the text.
+        source: a file of a form that `itrd_nlp.tasks.classification.data.read_rows` reads. JSON lines and tables need
+            no labels. ``-`` is stdin, of JSON lines. None: the text of `options`.
+        options: the text, or the names of the columns.
         refuse: takes the sentence about a line that is no object.
 
     Raises:
@@ -42,11 +48,41 @@ def read_texts(source: str | None, options: LabelArguments, refuse: Refuse) -> I
         raise UserError("give either --text or --input.")
     if options.text_pair is not None and options.text is None:
         raise UserError("text_pair is set, but belongs to --text; a line of --input has its own.")
+    columns = {"text": options.text_column, "text_pair": options.text_pair_column}
+    named = {own: theirs for own, theirs in columns.items() if theirs is not None}
     if source is None:
+        if named:
+            raise UserError(f"{next(iter(named))}_column is set, but names a column of --input.")
         row = {"text": options.text, "text_pair": options.text_pair}
         given = {name: value for name, value in row.items() if value is not None}
         return iter([Line("--text", given)])
-    return read_lines(source, needs="text, or with tokens", refuse=refuse)
+    ending = Path(source).suffix
+    if ending in TABLES:
+        header, lines = read_table(source)
+        of_table = Columns(options.text_column, options.text_pair_column).texts(header, source)
+        return _renamed(lines, of_table)
+    if ending in CONLL and not _holds_objects(source):
+        if named:
+            raise UserError(f"{source} has columns without names: the first one is the token.")
+        return read_conll(source)
+    return _renamed(read_lines(source, needs="text, or with tokens", refuse=refuse), named)
+
+
+def _renamed(lines: Iterator[Line], columns: dict[str, str]) -> Iterator[Line]:
+    """The lines with their texts under the names by which they are read. The others stay as they are."""
+    for where, row in lines:
+        own = {name: row[column] for name, column in columns.items() if column in row}
+        if own.get("text_pair") == "":  # an empty cell is no second text
+            own["text_pair"] = None
+        yield Line(where, row | own)
+
+
+def _holds_objects(source: str) -> bool:
+    """Whether a file holds JSON lines, whatever its name says. They were always read."""
+    if not Path(source).is_file():
+        return False
+    with open_file(source) as file:
+        return file.readline(1000).lstrip().startswith((b'{"', b"\xef\xbb\xbf{"))
 
 
 class Labeller:
@@ -60,6 +96,7 @@ class Labeller:
         dtype: of the weights.
         batch_size: texts at a time.
         max_length: most tokens of a text; longer ones are cut.
+        problem_type: what the logits are. Default: by the configuration.
 
     Raises:
         UserError: the model cannot be used.
@@ -75,6 +112,7 @@ class Labeller:
         dtype: str,
         batch_size: int,
         max_length: int,
+        problem_type: str | None = None,
     ) -> None:
         self.network = answering_network(model, head, loading, device, dtype)
         self.tokenizer = load_tokenizer(model, loading)
@@ -84,6 +122,19 @@ class Labeller:
         self.token_head = _labels_tokens(self.network)
         self.names = [str(name) for _, name in sorted(self.network.config.id2label.items())]
         self.tags = self.token_head and are_tags(self.names)
+        self.problem_type = problem_type or self.network.config.problem_type
+        if self.token_head:
+            if problem_type is not None:
+                raise UserError(
+                    f"problem_type is {problem_type}, but {model} labels tokens, which have one label each."
+                )
+        elif self.problem_type is None and len(self.names) > 2:
+            logger.warning(
+                "%s says in no problem_type whether several of its %d labels may hold together, so each text gets one "
+                "label; --problem_type multi_label_classification gives all that hold.",
+                model,
+                len(self.names),
+            )
 
     def check(self, line: Line) -> None:
         """Refuse a line that the head cannot label.
@@ -116,8 +167,7 @@ class Labeller:
         logits = logits_of(self.network, encoded)
         for i, row in enumerate(rows):
             if not self.token_head:
-                kind = self.network.config.problem_type
-                yield row | label_of_text(logits[i], self.names, kind)
+                yield row | label_of_text(logits[i], self.names, self.problem_type)
             elif "tokens" in row:
                 yield row | self._labelled(row["tokens"], None, logits[i], encoded.word_ids(i))
             else:

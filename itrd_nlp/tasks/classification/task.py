@@ -315,4 +315,5 @@ class Classification(Task):
             dtype=dtype,
             batch_size=batch_size,
             max_length=options.max_length,
+            problem_type=options.problem_type,
         )

@@ -1,0 +1,140 @@
+"""`predict` reads the forms of files that a training reads, and says what the labels of a model are."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertTokenizerFast,
+    pipeline,
+)
+
+from itrd_nlp.errors import UserError
+
+WORDS = ["rhine", "flows", "past", "bonn", "and", "basel"]
+SHAPE = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+LABELS = {0: "river", 1: "town", 2: "none"}
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models of random weights, as they come from the Hub: no record, and no problem_type."""
+    folder = tmp_path_factory.mktemp("predicted")
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    config = BertConfig(**SHAPE, vocab_size=len(tokens), initializer_range=0.5, id2label=LABELS)
+    torch.manual_seed(0)
+    for name, kind in (
+        ("texts", BertForSequenceClassification),
+        ("tokens", BertForTokenClassification),
+    ):
+        kind(config).save_pretrained(folder / name)
+        BertTokenizerFast(vocab={token: i for i, token in enumerate(tokens)}).save_pretrained(
+            folder / name
+        )
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
+
+
+def predict(capsys: pytest.CaptureFixture[str], model: str, *arguments: str) -> list[Any]:
+    module = importlib.import_module("itrd_nlp.cli.commands.predict")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["itrd-nlp predict", "--model", model, *arguments])
+        module.main()
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_table_is_read_as_its_training_reads_it(capsys: Any) -> None:
+    texts = ['"rhine, and bonn"', "basel", "bonn flows"]
+    Path("plain.jsonl").write_text(
+        "\n".join(json.dumps({"text": text.strip('"')}) for text in texts)
+    )
+    Path("table.csv").write_text("text,label\n" + "\n".join(f"{text},town" for text in texts))
+    Path("table.tsv").write_text("id\tsentence\n" + "\n".join(f"1\t{text}" for text in texts))
+    expected = predict(capsys, "texts", "--input", "plain.jsonl")
+    found = predict(capsys, "texts", "--input", "table.csv")
+    assert [(row["text"], row["score"]) for row in found] == [
+        (row["text"], pytest.approx(row["score"])) for row in expected
+    ]
+    named = predict(capsys, "texts", "--input", "table.tsv", "--text_column", "sentence")
+    assert [row["label"] for row in named] == [row["label"] for row in expected]
+    assert named[0]["sentence"] == named[0]["text"] == "rhine, and bonn"
+
+
+def test_second_texts_of_a_table_may_be_empty(capsys: Any) -> None:
+    Path("pairs.csv").write_text("a,b\nrhine,bonn\nbasel,\n")
+    columns = ("--text_column", "a", "--text_pair_column", "b")
+    found = predict(capsys, "texts", "--input", "pairs.csv", *columns)
+    pair = predict(capsys, "texts", "--text", "rhine", "--text_pair", "bonn")
+    alone = predict(capsys, "texts", "--text", "basel")
+    assert [row["score"] for row in found] == pytest.approx(
+        [pair[0]["score"], alone[0]["score"]], abs=1e-6
+    )
+
+
+def test_sentences_of_conll_are_read(capsys: Any) -> None:
+    Path("some.conll").write_text("rhine B-river\nflows O\n\nbonn B-town\n")
+    Path("same.jsonl").write_text('{"tokens": ["rhine", "flows"]}\n{"tokens": ["bonn"]}\n')
+    found = predict(capsys, "tokens", "--input", "some.conll")
+    expected = predict(capsys, "tokens", "--input", "same.jsonl")
+    assert [row["tokens"] for row in found] == [["rhine", "flows"], ["bonn"]]
+    assert [row["labels"] for row in found] == [row["labels"] for row in expected]
+
+
+def test_json_lines_in_a_file_of_texts_are_still_read(capsys: Any) -> None:
+    Path("lines.txt").write_text('{"text": "bonn"}\n')
+    assert predict(capsys, "texts", "--input", "lines.txt")[0]["text"] == "bonn"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--input", "table.csv"), r"there is no column 'text', but a, b"),
+        (("--input", "table.csv", "--text_column", "c"), "no column 'c', but a, b"),
+        (("--input", "x.conll", "--text_column", "a"), "has columns without names"),
+        (("--text", "bonn", "--text_column", "a"), "text_column is set, but names a column of"),
+    ],
+)
+def test_a_column_that_is_not_there_is_refused(
+    arguments: tuple[str, ...], sentence: str, capsys: Any
+) -> None:
+    Path("table.csv").write_text("a,b\nbonn,1\n")
+    Path("x.conll").write_text("bonn O\n")
+    with pytest.raises(UserError, match=sentence):
+        predict(capsys, "texts", *arguments)
+
+
+def test_labels_that_may_hold_together_are_given_where_they_are_asked_for(
+    capsys: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A model of the Hub may have been trained so without saying it; nothing in it tells."""
+    with caplog.at_level(logging.WARNING):
+        (one,) = predict(capsys, "texts", "--text", "bonn")
+    assert "label" in one
+    assert "no problem_type whether several of its 3 labels may hold together" in caplog.text
+    caplog.clear()
+    several = ("--problem_type", "multi_label_classification")
+    (found,) = predict(capsys, "texts", "--text", "bonn", *several)
+    assert caplog.text == ""
+    theirs = pipeline("text-classification", "texts", top_k=None, function_to_apply="sigmoid")
+    expected = {row["label"]: row["score"] for row in theirs("bonn") if row["score"] >= 0.5}
+    assert dict(zip(found["labels"], found["scores"], strict=True)) == pytest.approx(expected)
+
+
+def test_tokens_have_one_label_each(capsys: Any) -> None:
+    Path("same.jsonl").write_text('{"tokens": ["rhine", "flows"]}\n')
+    with pytest.raises(UserError, match="tokens labels tokens, which have one label each"):
+        predict(capsys, "tokens", "--input", "same.jsonl", "--problem_type", "regression")
