@@ -114,8 +114,8 @@ def quantize_int4(folder: str | Path, out: str | Path) -> None:
 
     Weights of linear layers become 4 bits (`MatMulNBits` of ONNX Runtime), with a scale and a zero point for each 32
     weights of a column. A weight that was trained in 4 bits or fewer (``weight_bits``) keeps its values: its column has
-    one scale, and zero is exact. Embeddings become 8 bits, as in `quantize_int8`. Activations stay in fp32. results.json
-    is not copied: its figures are not those of this model.
+    one scale, and zero is exact. Embeddings become 8 bits, as in `quantize_int8`. Activations stay in fp32.
+    results.json is not copied: its figures are not those of this model.
 
     Args:
         folder: what `export_onnx` wrote.
