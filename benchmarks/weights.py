@@ -9,8 +9,9 @@
 | torchao int8, torchao int4 | what `itrd-nlp quantise` saves, loaded by transformers |
 | onnx, onnx int8, onnx int4 | what `itrd-nlp export-onnx --int4 true` saves, under ONNX Runtime |
 
-All forms answer every batch in turn, so a busy machine slows all of them alike. Milliseconds are the median over the
-questions of each one's median over the rounds, at batch size 1. Megabytes are those of the file with the weights.
+All forms answer every batch of eight windows in turn, so a busy machine slows all of them alike. Milliseconds are the
+median over the questions of each one's median over the rounds, at batch size 1. Megabytes are those of the file with
+the weights.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ def forms_of(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, float],
     half: Any = load(name)
     forms: dict[str, Any] = {"fp32": model, "bf16": half.to(torch.bfloat16)}
     for weights in WEIGHTS:
-        small, _ = quantised_model(model, weights, lambda config: load(name, quantisation=config))
+        small, _ = quantised_model(
+            model, weights, lambda config: load(name, quantization_config=config)
+        )
         forms[f"torchao {weights}"] = small
     files = {form: folder / form / "model.safetensors" for form in forms}
     for form, made in forms.items():
@@ -92,7 +95,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         forms, megabytes, tokenizer = forms_of(args.model, Path(scratch))
         data = task.load(tokenizer, forms["fp32"].config, training=False)
-        rows = judge_forms(task, forms, megabytes, data, batch_size=32)
+        rows = judge_forms(task, forms, megabytes, data, batch_size=8)
     print_forms(rows, f"{torch.get_num_threads()} threads", task, data)
     if args.output is not None:
         record = RunRecord.read(args.model)

@@ -2,4 +2,4 @@
 
 from itrd_nlp.cli.main import run_command
 
-run_command("export-onnx")
+run_command("quantise")
