@@ -100,9 +100,7 @@ def saved_class(config: Any) -> str:
 
 
 def _check_config(config: Any) -> None:
-    """Refuse a configuration whose layers transformers would make one by one for hours, before it looks at the weights.
-
-    Likewise one whose weights need a library that is missing.
+    """Refuse layers that transformers would make one by one for hours, and weights that need a missing library.
 
     Raises:
         ValueError: names the field, or the extra to install.

@@ -18,6 +18,7 @@ from torch import nn
 from transformers import (
     AutoModelForQuestionAnswering,
     BertConfig,
+    BertForMaskedLM,
     BertForQuestionAnswering,
     BertForSequenceClassification,
     BertModel,
@@ -74,6 +75,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "sentence-similarity": [
         {"text": words(i), "text_pair": words(i + i % 3), "score": 1 - i % 3 / 2} for i in range(10)
     ],
+    "masked-lm": [{"text": words(i, 12)} for i in range(10)],
 }
 ALL = ["question-answering", *ROWS]
 
@@ -84,6 +86,8 @@ def make_model(task: str) -> PreTrainedModel:
         return BertForQuestionAnswering(BertConfig(**SHAPE))
     if task == "classification":
         return BertForSequenceClassification(BertConfig(**SHAPE, id2label={0: "a", 1: "b"}))
+    if task == "masked-lm":
+        return BertForMaskedLM(BertConfig(**SHAPE))
     if task == "reranking":
         return BertForSequenceClassification(BertConfig(**SHAPE, num_labels=1))
     return BertModel(BertConfig(**SHAPE))
