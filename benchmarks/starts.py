@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from itrd_nlp.compare.records import Record, Scores, read_records
 from itrd_nlp.compare.statistics import mean_and_deviation, paired_bootstrap
 from itrd_nlp.errors import UserError
+from itrd_nlp.training.record import recorded_metrics
 
 
 def compared(folders: Sequence[Path], method: str, reference: str) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def compared(folders: Sequence[Path], method: str, reference: str) -> dict[str, 
         records, scores = read_records(folder)
         for record in records:
             if record["stage"] == "cells" and record["method"] == method:
-                main = scores[f"{record['name']}/{record['main_metric']}"].astype(np.float64)
+                main = scores[f"{record['name']}/{main_of(record)}"].astype(np.float64)
                 runs.setdefault(record["student"], {})[record["seed"]] = (record, main, scores)
     if reference not in runs:
         raise UserError(f"reference is {reference!r}, but must be one of {', '.join(runs)}.")
@@ -52,7 +53,7 @@ def compared(folders: Sequence[Path], method: str, reference: str) -> dict[str, 
         first = by_seed[seeds[0]][0]
         means = {
             name: mean_and_deviation([by_seed[s][0][name] for s in seeds])
-            for name in first["metrics"]
+            for name in recorded_metrics(first)
         }
         found[student] = {"seeds": seeds, **means}
         if student != reference:
@@ -63,10 +64,15 @@ def compared(folders: Sequence[Path], method: str, reference: str) -> dict[str, 
         "folders": [folder.name for folder in folders],
         "method": method,
         "reference": reference,
-        "metric": first["main_metric"],
-        "environment": first["environment"],
+        "metric": main_of(first),
+        "environment": first.get("environment"),
         "students": found,
     }
+
+
+def main_of(record: Record) -> str:
+    """The main metric of a record. Those of earlier versions, which do not name it, are about questions."""
+    return str(record.get("main_metric") or "f1")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
