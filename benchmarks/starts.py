@@ -1,7 +1,7 @@
 """Compare students of comparisons with each other, over seeds and questions: does a general step help?
 
     python -m benchmarks.starts docs/results/masked_lm_squad docs/results/masked_lm_squad_1 \
-        --reference no_general_step --output_file docs/results/masked_lm/starts.json
+        --reference untrained --output_file docs/results/masked_lm/starts.json
 
 `itrd-nlp compare` has intervals between methods on one student. Here they are between students of one method. Each
 folder is a comparison with seeds of its own and the same students.

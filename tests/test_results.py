@@ -34,8 +34,10 @@ def test_a_table_is_that_of_its_records(folder: Path) -> None:
     config = yaml.safe_load((ROOT / f"configs/compare/{folder.name}.yaml").read_text())
     reference = config.get("reference", "kd")
     main = {"ranking": "ndcg_10", "embedding": "recall_1", "embedding_first": "recall_1"}
-    metric = main.get(folder.name, "f1")
-    rows = summarise(*read_records(folder), reference=reference, main_metric=metric)
+    records, scores = read_records(folder)
+    # Records of earlier versions do not name their main metric.
+    metric = records[0].get("main_metric") or main.get(folder.name, "f1")
+    rows = summarise(records, scores, reference=reference, main_metric=metric)
     columns = config.get("table") or all_columns(rows[0].metrics)
     table = markdown(rows, columns, reference=reference)
     assert (folder / "table.md").read_text().startswith(table)
@@ -45,7 +47,9 @@ def test_a_table_is_that_of_its_records(folder: Path) -> None:
 def test_the_articles_of_the_questions_are_known(folder: Path) -> None:
     _, scores = read_records(folder)
     sources = [values for name, values in scores.items() if name.endswith("/sources")]
-    assert sources and all(len(np.unique(values)) == 48 for values in sources)
+    # SQuAD's dev file has 48 articles; plain text is judged on those that are held out of its train file.
+    articles = 22 if folder.name in ("masked_lm", "masked_lm_encoder") else 48
+    assert sources and all(len(np.unique(values)) == articles for values in sources)
 
 
 def test_the_figures_of_the_digits_are_those_of_their_record() -> None:
