@@ -76,6 +76,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         {"text": words(i), "text_pair": words(i + i % 3), "score": 1 - i % 3 / 2} for i in range(10)
     ],
     "masked-lm": [{"text": words(i, 12)} for i in range(10)],
+    "encoder": [{"text": words(i, 12)} for i in range(10)],
 }
 ALL = ["question-answering", *ROWS]
 
@@ -124,8 +125,9 @@ def run(name: str, *arguments: str) -> str:
 
 def options(task: str) -> list[str]:
     file = f"{task}.json{'l' if task in ROWS else ''}"
-    strides = ["--doc_stride", "16"] if task == "question-answering" else []
-    return ["--task", task, "--validation_file", file, "--max_length", "48", *strides]
+    own = {"question-answering": ["--doc_stride", "16"], "encoder": ["--reference", "encoder"]}
+    more = own.get(task, [])
+    return ["--task", task, "--validation_file", file, "--max_length", "48", *more]
 
 
 def quantise(task: str, weights: str, output_dir: str, *more: str) -> str:

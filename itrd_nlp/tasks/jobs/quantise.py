@@ -148,7 +148,9 @@ def _record(task: Task, data: TaskData, name: str, model: PreTrainedModel) -> Ru
         # Milliseconds of another day say nothing beside those of now, nor do scores on other examples.
         same = teacher.signature is None or teacher.signature == data.signature
         scores = teacher.scores if same else {}
-        teacher = teacher.model_copy(update={"ms_per_question": None, "scores": scores})
+        perplexity = teacher.perplexity if same else None
+        changes = {"ms_per_question": None, "scores": scores, "perplexity": perplexity}
+        teacher = teacher.model_copy(update=changes)
     arguments = {k: v for k, v in known.arguments.items() if k not in _OF_EVALUATION}
     chosen = chosen_arguments([task.args])
     arguments |= {k: v for k, v in chosen.items() if source is None or k in _OF_EVALUATION}
