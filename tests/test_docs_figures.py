@@ -64,3 +64,26 @@ def test_every_picture_is_small_and_stands_in_a_page() -> None:
     assert {path.stem for path in pictures} == names
     assert max(path.stat().st_size for path in pictures) <= 150_000
     assert [path.name for path in pictures if f"images/{path.name}" not in pages] == []
+
+
+def test_the_table_of_weights_is_that_of_its_record() -> None:
+    record = json.loads((DOCS / "results/weights/weights.json").read_text())
+    page = (DOCS / "export.md").read_text(encoding="utf-8")
+    slow = record["models"]["fp32"]["milliseconds_per_question"]
+    for form, row in record["models"].items():
+        own = row["milliseconds_per_question"]
+        cells = (
+            form,
+            f"{row['megabytes']:.1f}",
+            f"{row['f1']:.2f}",
+            f"{row['same_answers']:.1f} %",
+            f"{own:.1f}",
+            f"{slow / own:.2f}",
+        )
+        assert f"| {' | '.join(cells)} |" in page, cells
+    for text in (
+        f"{record['arguments']['questions']:,} questions",
+        f"torchao {record['environment']['torchao']}",
+        f"onnxruntime {record['environment']['onnxruntime']}",
+    ):
+        assert text in page, text
