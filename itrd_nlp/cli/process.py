@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import signal
 import sys
@@ -44,6 +45,8 @@ _USUAL_OS_ERRORS = (
 # Seconds. A launcher ends the other processes in this time where the first one has met the same error.
 WAIT_FOR_THE_FIRST = 10.0
 LONGEST_SENTENCE = 1500
+# transformers imports torchao where it is installed. Both then warn of parts for GPUs that nobody asked for.
+_NOISY = ("torchao", "torch.utils._pytree")
 _BROKEN_PIPE = 128 + signal.SIGPIPE
 
 
@@ -64,6 +67,8 @@ def run(main: Callable[[], object]) -> None:
     """
     keep_freed_memory()
     spin_briefly()
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.ERROR)
     keep_out(*secrets_of_command(sys.argv))  # before a sentence about a wrong argument quotes it
     try:
         _check_process()

@@ -125,3 +125,9 @@ def test_a_sentence_that_quotes_a_very_long_value_stays_readable(capsys):
     assert stop.value.code == 2
     assert len(sentence) < 1600
     assert sentence.startswith("error: teacher xxx") and sentence.endswith("xxx does not exist.\n")
+
+
+def test_a_command_that_loads_the_trainer_says_nothing_about_optional_packages() -> None:
+    """torchao and torch warn of kernels for GPUs when transformers imports torchao, where it is installed."""
+    ended = start("__import__('transformers').Trainer")
+    assert (ended.returncode, ended.stderr.decode()) == (0, "")
