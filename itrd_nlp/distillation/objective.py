@@ -14,15 +14,18 @@ from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.distributed import gather_pairs, sum_over_ranks, world_size
 from itrd_nlp.distillation.gradient_share import GradientShare
 from itrd_nlp.distillation.samples import (
+    Samples,
     Views,
     alike_together,
     check_width,
     common_width,
     each_pair,
+    first_samples,
     mask_for_peers,
     masks_of_pair,
     pair_by_pair,
     stacked,
+    take,
     unless_all,
     zeros_unless,
 )
@@ -204,7 +207,8 @@ class ITRDObjective(nn.Module):
     ) -> Iterator[tuple[str, float, Tensor]]:
         """Yield name, weight and values ``(pairs,)`` of correlation and mutual information, if they have a weight."""
         args = self.args
-        z_s, z_t, projected = [], [], []
+        for_corr: list[Samples] = []
+        for_mi: list[Samples] = []
         drawn: dict[int, Tensor | None] = {}
         for i, (pair, widths) in enumerate(zip(self.pairs, self.widths, strict=True)):
             ours, theirs = student.hidden_states[pair.student], teacher.hidden_states[pair.teacher]
@@ -213,17 +217,24 @@ class ITRDObjective(nn.Module):
             length = mask_s.shape[1]
             if length not in drawn:  # the layers of one length share their draw
                 drawn[length] = self._draw(mask_s)
-            z_s.append(self._views(ours, mask_s, drawn[length]))
-            z_t.append(self._views(theirs, mask_t, drawn[length]))
-            projected.append(self._projected(i, z_s[-1], ours, mask_s))
+            z_s = self._views(ours, mask_s, drawn[length])
+            z_t = self._views(theirs, mask_t, drawn[length])
+            projected = self._projected(i, z_s, ours, mask_s)
+            if args.beta_corr > 0:
+                rows = args.corr_max_samples if args.corr_view == "tokens" else None
+                for_corr.append(first_samples(projected, z_t, args.corr_view, rows))
+            if args.beta_mi > 0:
+                rows = self._mi_rows() if args.mi_view == "tokens" else None
+                embedded = z_s if ours.shape[-1] == theirs.shape[-1] else projected
+                for_mi.append(first_samples(embedded, z_t, args.mi_view, rows))
         if args.beta_corr > 0:
-            yield "corr", args.beta_corr, alike_together(self._correlation, projected, z_t)
+            exchanged = args.sync_statistics and world_size() > 1
+            values = alike_together(self._correlation, for_corr, exchanged=exchanged)
+            yield "corr", args.beta_corr, values
         if args.beta_mi > 0:
-            embedded = [
-                own if ours == theirs else other
-                for own, other, (ours, theirs) in zip(z_s, projected, self.widths, strict=True)
-            ]
-            yield "mi", args.beta_mi, alike_together(self._mutual_information, embedded, z_t)
+            exchanged = args.mi_gather and world_size() > 1
+            values = alike_together(self._mutual_information, for_mi, exchanged=exchanged)
+            yield "mi", args.beta_mi, values
 
     def _draw(self, mask: Tensor) -> Tensor | None:
         """Draw the tokens that the losses read, valid tokens first. None means that they read all tokens or none."""
@@ -244,11 +255,10 @@ class ITRDObjective(nn.Module):
         views: Views = {}
         for beta, view in ((args.beta_corr, args.corr_view), (args.beta_mi, args.mi_view)):
             if beta > 0 and view not in views:
-                samples, valid = to_samples(hidden, mask, view)
                 if view == "tokens" and drawn is not None:
-                    # The backward pass of samples[drawn] would take three times as long on a CPU.
-                    samples, valid = samples.index_select(0, drawn), valid[drawn]
-                views[view] = samples, valid
+                    views[view] = take(hidden, drawn), mask.bool().flatten()[drawn]
+                else:
+                    views[view] = to_samples(hidden, mask, view)
         return views
 
     def _projected(self, index: int, views: Views, hidden: Tensor, mask: Tensor) -> Views:
@@ -266,35 +276,33 @@ class ITRDObjective(nn.Module):
                 projected[view] = to_samples(project(zeros_unless(mask, hidden)), mask, view)
         return projected
 
-    def _correlation(self, student: list[Views], teacher: list[Views]) -> Tensor:
-        view, args = self.args.corr_view, self.args
-        rows = args.corr_max_samples if view == "tokens" else None
+    def _correlation(self, pairs: list[Samples]) -> Tensor:
+        args = self.args
         loss = partial(
             correlation_loss, alpha=args.alpha, unbiased=args.unbiased_std, log=args.corr_log
         )
-        if view == "sequence":  # a sequence has its own statistics and lies on one process
-            return pair_by_pair(loss, student, teacher, view)
-        synchronised = sum_over_ranks if args.sync_statistics else None
-        samples_s, samples_t, valid = stacked(student, teacher, view, rows)
+        if (
+            args.corr_view == "sequence"
+        ):  # a sequence has its own statistics and lies on one process
+            return pair_by_pair(loss, pairs)
+        samples = stacked(pairs)
         return loss(
-            samples_s,
-            samples_t,
-            mask=unless_all(valid, len(student)),
-            reduce=synchronised,
+            samples.student,
+            samples.teacher,
+            mask=unless_all(samples.valid, len(pairs)),
+            reduce=sum_over_ranks if args.sync_statistics else None,
             per_group=True,
         )
 
-    def _mutual_information(self, student: list[Views], teacher: list[Views]) -> Tensor:
-        view, rows = self.args.mi_view, self._mi_rows()
+    def _mutual_information(self, pairs: list[Samples]) -> Tensor:
         loss = partial(mutual_information_loss, log=self.args.mi_log)
-        if view == "sequence":
-            return pair_by_pair(loss, student, teacher, view)
-        samples_s, samples_t, valid = stacked(
-            student, teacher, view, rows if view == "tokens" else None
-        )
+        if self.args.mi_view == "sequence":
+            return pair_by_pair(loss, pairs)
+        samples = stacked(pairs)
         if self.args.mi_gather:
-            samples_s, samples_t, valid = gather_pairs(samples_s, samples_t, valid, rows)
-        return loss(samples_s, samples_t, mask=unless_all(valid, len(student)), per_group=True)
+            samples = Samples(*gather_pairs(*samples, self._mi_rows()))
+        mask = unless_all(samples.valid, len(pairs))
+        return loss(samples.student, samples.teacher, mask=mask, per_group=True)
 
     def _mi_rows(self) -> int:
         """Return the largest number of samples of this process in the MI loss."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +15,20 @@ from itrd_nlp.models.adaptor import full_mask
 
 Views = dict[str, tuple[Tensor, Tensor]]
 """Mapping from views to the samples of one layer and the mask of those that count."""
+
+
+class Samples(NamedTuple):
+    """What a loss reads of one layer pair, or of several that are stacked.
+
+    Attributes:
+        student: the student's samples ``(..., n, d_s)``.
+        teacher: the teacher's samples ``(..., n, d_t)``.
+        valid: mask ``(..., n)`` of the samples that count.
+    """
+
+    student: Tensor
+    teacher: Tensor
+    valid: Tensor
 
 
 def masks_of_pair(
@@ -115,46 +130,74 @@ def check_width(pair: LayerPair, states: Sequence[Tensor], widths: tuple[int, in
 
 
 def alike_together(
-    loss: Callable[[list[Views], list[Views]], Tensor], student: list[Views], teacher: list[Views]
+    loss: Callable[[list[Samples]], Tensor], pairs: list[Samples], *, exchanged: bool
 ) -> Tensor:
-    """Compute a loss of all layer pairs ``(pairs,)``: at once if they have one shape, else one by one."""
-    shapes = {
-        tuple(z.shape for views in pair for z, _ in views.values())
-        for pair in zip(student, teacher, strict=True)
-    }
-    if len(shapes) <= 1:
-        return loss(student, teacher)
-    return torch.cat(
-        [loss([ours], [theirs]) for ours, theirs in zip(student, teacher, strict=True)]
-    )
+    """Compute a loss of all layer pairs ``(pairs,)``, at once or one by one.
+
+    At once, a GPU starts each kernel once, and processes exchange their statistics once. Pairs of different shapes must
+    come one by one. On a CPU they come one by one, too, unless processes exchange: one pair keeps a CPU busy, and the
+    samples are not copied into a stack.
+
+    Args:
+        loss: function of samples of one shape.
+        pairs: samples of the layer pairs.
+        exchanged: whether the loss exchanges statistics or samples between processes.
+    """
+    shapes = {(pair.student.shape, pair.teacher.shape) for pair in pairs}
+    on_cpu = pairs[0].student.device.type == "cpu"
+    if len(shapes) <= 1 and (exchanged or not on_cpu):
+        return loss(pairs)
+    return torch.cat([loss([pair]) for pair in pairs])
 
 
-def pair_by_pair(
-    loss: Callable[..., Tensor], student: list[Views], teacher: list[Views], view: str
-) -> Tensor:
+def pair_by_pair(loss: Callable[..., Tensor], pairs: list[Samples]) -> Tensor:
     """Compute the loss of each layer pair by itself, because its samples are already groups."""
-    return torch.stack(
-        [
-            loss(s[view][0], t[view][0], mask=s[view][1])
-            for s, t in zip(student, teacher, strict=True)
-        ]
-    )
+    return torch.stack([loss(pair.student, pair.teacher, mask=pair.valid) for pair in pairs])
 
 
-def stacked(
-    student: list[Views], teacher: list[Views], view: str, rows: int | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Stack the first ``rows`` samples of all layer pairs.
+def take(hidden: Tensor, drawn: Tensor) -> Tensor:
+    """Copy the drawn positions ``(n, d)`` of hidden states ``(B, L, d)``.
 
-    One pass over the stack starts each kernel only once, and processes exchange their statistics only once.
+    The gradient of the copy has the size of all positions. The backward pass runs what was computed last first, so it
+    would make this gradient for every layer while the activations of all layers are still alive. So the copy gets the
+    place of the layer that made the states: its gradient is made when that layer is next.
+
+    Args:
+        hidden: hidden states of one layer.
+        drawn: indices ``(n,)`` into its ``B * L`` positions.
+    """
+    # The backward pass of hidden[drawn] would take three times as long on a CPU.
+    taken = hidden.flatten(0, 1).index_select(0, drawn)
+    compiled = torch.compiler.is_compiling()  # a compiler orders the backward pass itself
+    if not compiled and taken.grad_fn is not None and hidden.grad_fn is not None:
+        taken.grad_fn._set_sequence_nr(hidden.grad_fn._sequence_nr())  # type: ignore[attr-defined]
+    return taken
+
+
+def first_samples(student: Views, teacher: Views, view: str, rows: int | None) -> Samples:
+    """Return what a loss reads of a layer pair: the first ``rows`` samples of a view, or all if ``rows`` is None.
+
+    Rows that are not all rows are copied, so that the others are freed.
+    """
+    valid = student[view][1]
+    if rows is None or rows >= len(valid):
+        return Samples(student[view][0], teacher[view][0], valid)
+    return Samples(student[view][0][:rows].clone(), teacher[view][0][:rows].clone(), valid[:rows])
+
+
+def stacked(pairs: list[Samples]) -> Samples:
+    """Stack the samples of all layer pairs.
 
     Returns:
         The student's samples ``(pairs, n, d_s)``, the teacher's samples ``(pairs, n, d_t)``, and their mask ``(n,)``.
     """
-    return (
-        torch.stack([views[view][0][:rows] for views in student]),
-        torch.stack([views[view][0][:rows] for views in teacher]),
-        student[0][view][1][:rows],
+    first = pairs[0]
+    if len(pairs) == 1:
+        return Samples(first.student[None], first.teacher[None], first.valid)
+    return Samples(
+        torch.stack([pair.student for pair in pairs]),
+        torch.stack([pair.teacher for pair in pairs]),
+        first.valid,
     )
 
 
