@@ -197,8 +197,9 @@ class DistillationModel(nn.Module):
             if losses is None
             else partial(losses.kd, inputs=batch, temperature=args.temperature)
         )
+        del output  # it holds the hidden states, too
         terms: dict[str, Tensor] = self.objective(
-            student, teacher_output, task_loss, mask, share, kind, logit_loss
+            student, teacher_output, task_loss, mask, share, kind, logit_loss, release=True
         )
         return terms
 

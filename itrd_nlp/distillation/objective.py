@@ -142,6 +142,8 @@ class ITRDObjective(nn.Module):
         share: BatchShare,
         kind: LogitKind = "classes",
         logit_loss: LogitLoss | None = None,
+        *,
+        release: bool = False,
     ) -> dict[str, Tensor]:
         """Compute every term that has a weight.
 
@@ -155,6 +157,8 @@ class ITRDObjective(nn.Module):
             kind: the meaning of the logits, which decides how KD compares them. A span head has its own way. Default:
                 ``"classes"``.
             logit_loss: the KD of a task that has its own. Default: None, ``kind`` decides.
+            release: take the hidden states out of ``student`` one after the other, so that each is freed when its
+                samples are drawn. Without effect if a peer or ``hidden_share`` reads them, too. Default: false.
 
         Returns:
             Scalars by name. ``loss`` is the weighted total with its gradient. The terms are detached and have no
@@ -179,7 +183,8 @@ class ITRDObjective(nn.Module):
             kd = _logit_loss(student, teacher, mask, kind, args.temperature, logit_loss)
             add("kd", args.w_kd, kd * share.logits, of_answers)
         if teacher is not None and self.pairs:
-            for name, beta, values in self._layer_losses(student, teacher, mask):
+            release = release and not self.peers and self.balance is None
+            for name, beta, values in self._layer_losses(student, teacher, mask, release):
                 values = values * share.batch
                 for pair, value in zip(self.pairs, values.detach(), strict=True):
                     terms[f"{name}_{pair}"] = value
@@ -203,7 +208,7 @@ class ITRDObjective(nn.Module):
             yield name, self.peer_weights[name], peer(student, teacher, valid)
 
     def _layer_losses(
-        self, student: EncoderOutput, teacher: EncoderOutput, mask: Tensor | None
+        self, student: EncoderOutput, teacher: EncoderOutput, mask: Tensor | None, release: bool
     ) -> Iterator[tuple[str, float, Tensor]]:
         """Yield name, weight and values ``(pairs,)`` of correlation and mutual information, if they have a weight."""
         args = self.args
@@ -227,6 +232,9 @@ class ITRDObjective(nn.Module):
                 rows = self._mi_rows() if args.mi_view == "tokens" else None
                 embedded = z_s if ours.shape[-1] == theirs.shape[-1] else projected
                 for_mi.append(first_samples(embedded, z_t, args.mi_view, rows))
+            if release and all(pair.student != later.student for later in self.pairs[i + 1 :]):
+                del student.hidden_states[pair.student]
+        del ours, z_s  # the last ones
         if args.beta_corr > 0:
             exchanged = args.sync_statistics and world_size() > 1
             values = alike_together(self._correlation, for_corr, exchanged=exchanged)

@@ -273,7 +273,7 @@ def _row_blocks(x: Tensor) -> Iterator[slice]:
     On a CPU the blocks fit into the cache, which halves the time. On a GPU few large kernels are faster.
     """
     groups, n, d = x.shape
-    elements = 2**18 if x.device.type == "cpu" else 2**24
+    elements = 2**16 if x.device.type == "cpu" else 2**24
     rows = max(1, elements // max(1, groups * d))
     for start in range(0, n, rows):
         yield slice(start, start + rows)

@@ -1,4 +1,5 @@
 import contextlib
+import weakref
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from torch.nn import functional as F
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.model import DistillationModel, span_task_loss
 from itrd_nlp.distillation.objective import BatchShare, ITRDObjective
+from itrd_nlp.distillation.samples import take
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses import (
     correlation_loss,
@@ -225,6 +227,42 @@ def test_both_losses_read_the_tokens_drawn_and_no_others(make, teacher_output, s
         z_t = teacher_output.hidden_states[pair.teacher].flatten(0, 1)[drawn]
         torch.testing.assert_close(terms[f"corr_{pair}"], correlation_loss(z_s, z_t))
         torch.testing.assert_close(terms[f"mi_{pair}"], mutual_information_loss(z_s[:5], z_t[:5]))
+
+
+def test_states_that_are_released_are_freed_and_nothing_else_changes(
+    tmp_path, teacher_output, student, span_batch
+):
+    settings = {"corr_max_samples": 12, "mi_max_samples": 5}
+    args = ITRDTrainingArguments(output_dir=str(tmp_path), **settings)
+    mask = span_batch["attention_mask"]
+    results = []
+    for release in (False, True):
+        torch.manual_seed(0)
+        objective = ITRDObjective(PAIRS, student_size=32, teacher_size=32, args=args)
+        # Under autocast the student's layers keep copies in bf16 for their backward pass, and not the states.
+        with torch.autocast("cpu", torch.bfloat16):
+            own = encode(student, inputs_only(span_batch), [1, 2])[1]
+            states = [weakref.ref(state) for state in own.hidden_states.values()]
+            terms = objective(own, teacher_output, None, mask, BatchShare(), release=release)
+        assert [state() is None for state in states] == [release, release]
+        student.zero_grad()
+        terms["loss"].backward()
+        grads = [p.grad for p in student.parameters() if p.grad is not None]
+        results.append((terms["corr"], terms["mi"], *grads))
+    torch.testing.assert_close(results[0], results[1])
+
+
+def test_the_gradient_of_drawn_tokens_is_made_when_their_layer_is_next():
+    ran = []
+    layers = [torch.nn.Linear(4, 4) for _ in range(2)]
+    first = layers[0](torch.randn(2, 3, 4))
+    second = layers[1](first)
+    drawn = take(first, torch.tensor([4, 1]))
+    torch.testing.assert_close(drawn, first.flatten(0, 1)[[4, 1]])
+    for name, made in (("draw", drawn), ("second layer", second)):
+        made.grad_fn.register_prehook(lambda _, name=name: ran.append(name))
+    (second.sum() + drawn.square().sum()).backward()
+    assert ran == ["second layer", "draw"]
 
 
 @pytest.mark.parametrize("view", ["tokens", "sequence", "pooled"])
