@@ -197,9 +197,10 @@ class DistillationModel(nn.Module):
             if losses is None
             else partial(losses.kd, inputs=batch, temperature=args.temperature)
         )
+        student.release = True
         del output  # it holds the hidden states, too
         terms: dict[str, Tensor] = self.objective(
-            student, teacher_output, task_loss, mask, share, kind, logit_loss, release=True
+            student, teacher_output, task_loss, mask, share, kind, logit_loss
         )
         return terms
 

@@ -142,8 +142,6 @@ class ITRDObjective(nn.Module):
         share: BatchShare,
         kind: LogitKind = "classes",
         logit_loss: LogitLoss | None = None,
-        *,
-        release: bool = False,
     ) -> dict[str, Tensor]:
         """Compute every term that has a weight.
 
@@ -157,8 +155,6 @@ class ITRDObjective(nn.Module):
             kind: the meaning of the logits, which decides how KD compares them. A span head has its own way. Default:
                 ``"classes"``.
             logit_loss: the KD of a task that has its own. Default: None, ``kind`` decides.
-            release: take the hidden states out of ``student`` one after the other, so that each is freed when its
-                samples are drawn. Without effect if a peer or ``hidden_share`` reads them, too. Default: false.
 
         Returns:
             Scalars by name. ``loss`` is the weighted total with its gradient. The terms are detached and have no
@@ -183,8 +179,7 @@ class ITRDObjective(nn.Module):
             kd = _logit_loss(student, teacher, mask, kind, args.temperature, logit_loss)
             add("kd", args.w_kd, kd * share.logits, of_answers)
         if teacher is not None and self.pairs:
-            release = release and not self.peers and self.balance is None
-            for name, beta, values in self._layer_losses(student, teacher, mask, release):
+            for name, beta, values in self._layer_losses(student, teacher, mask):
                 values = values * share.batch
                 for pair, value in zip(self.pairs, values.detach(), strict=True):
                     terms[f"{name}_{pair}"] = value
@@ -208,10 +203,12 @@ class ITRDObjective(nn.Module):
             yield name, self.peer_weights[name], peer(student, teacher, valid)
 
     def _layer_losses(
-        self, student: EncoderOutput, teacher: EncoderOutput, mask: Tensor | None, release: bool
+        self, student: EncoderOutput, teacher: EncoderOutput, mask: Tensor | None
     ) -> Iterator[tuple[str, float, Tensor]]:
         """Yield name, weight and values ``(pairs,)`` of correlation and mutual information, if they have a weight."""
         args = self.args
+        # Peers and the share of the gradient read the states once more.
+        release = student.release and not self.peers and self.balance is None
         for_corr: list[Samples] = []
         for_mi: list[Samples] = []
         drawn: dict[int, Tensor | None] = {}
