@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -197,10 +198,9 @@ class DistillationModel(nn.Module):
             if losses is None
             else partial(losses.kd, inputs=batch, temperature=args.temperature)
         )
-        student.release = True
         del output  # it holds the hidden states, too
         terms: dict[str, Tensor] = self.objective(
-            student, teacher_output, task_loss, mask, share, kind, logit_loss
+            replace(student, release=True), teacher_output, task_loss, mask, share, kind, logit_loss
         )
         return terms
 
