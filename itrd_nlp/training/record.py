@@ -73,7 +73,7 @@ class CandidateRecord(BaseModel):
     Attributes:
         layers: of the candidate.
         teacher_ms: milliseconds of the teacher in torch for one example at batch size 1, measured beside it.
-        ms: the same of the candidate: ``torch``, and perhaps ``onnx`` and ``int8``.
+        ms: the same of the candidate: ``torch``, and perhaps ``onnx``, ``int8`` and ``int4``.
         megabytes: size of its weights in each of these.
     """
 

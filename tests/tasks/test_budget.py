@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import BertForSequenceClassification, BertTokenizerFast
+from transformers import (
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertTokenizerFast,
+)
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.onnx_export import export_onnx, quantize_int8
+from itrd_nlp.models.onnx_export import export_onnx, quantize_int4, quantize_int8
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.models.students import build_student
 from itrd_nlp.tasks.classification.arguments import TextArguments
@@ -148,6 +152,24 @@ def test_each_depth_is_measured_in_torch_onnx_and_int8(workplace: Path) -> None:
     for runtime, name in (("onnx", "onnx/model.onnx"), ("int8", "int8/model_int8.onnx")):
         expected = (workplace / name).stat().st_size / 1e6
         assert found[1].megabytes[runtime] == pytest.approx(expected, abs=0.06)
+
+
+@pytest.mark.slow
+def test_int4_is_measured_where_the_budget_is_about_it(workplace: Path) -> None:
+    models = StudentArguments(
+        teacher="teacher", max_mb=1, budget_runtime="int4", candidate_layers=[2]
+    )
+    (found,) = measured(squad(), models, LoadingArguments())
+    assert set(found.ms) == set(found.megabytes) == {"torch", "onnx", "int8", "int4"}
+    teacher, tokenizer = (
+        BertForQuestionAnswering.from_pretrained("teacher"),
+        BertTokenizerFast.from_pretrained("teacher"),
+    )
+    export_onnx(build_student(teacher, 2), tokenizer, workplace / "onnx")
+    quantize_int4(workplace / "onnx", workplace / "int4")
+    expected = (workplace / "int4" / "model_int4.onnx").stat().st_size / 1e6
+    assert found.megabytes["int4"] == pytest.approx(expected, abs=0.06)
+    assert choose([found], models) == 2
 
 
 def test_a_classifier_is_measured_alike(
