@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import logging
 import sys
 from pathlib import Path
 
@@ -47,9 +46,6 @@ def main() -> None:
 
 def run_command(name: str) -> None:
     """Run a sub-command with the arguments in `sys.argv`, as the scripts do."""
-    # transformers imports torchao where it is installed, which tells of kernels that this machine has no use for.
-    for library in ("torchao", "torch.utils._pytree"):
-        logging.getLogger(library).setLevel(logging.ERROR)
     from itrd_nlp.cli import (
         process,  # imports transformers, which the list of commands does not need
     )
