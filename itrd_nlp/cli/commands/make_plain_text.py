@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from itrd_nlp.cli.parser import parse
-from itrd_nlp.training.ranges import COUNT
+from itrd_nlp.training.ranges import COUNT, Range
 from itrd_nlp.training.roles import Metadata
 
 
@@ -25,9 +25,13 @@ class MakeArguments:
     output_dir: str = field(
         default="assets/plain_text", metadata={"help": "Folder of the new files."}
     )
-    held_out_articles: int = field(
-        default=22,
-        metadata=Metadata(help="Articles to evaluate on, drawn at random.", range=COUNT),
+    held_out: float = field(
+        default=0.05,
+        metadata=Metadata(
+            help="Share of the articles to evaluate on, drawn at random. Where that is less than one article: share of "
+            "the paragraphs.",
+            range=Range(least=0.001, most=0.5),
+        ),
     )
     max_samples: int | None = field(
         default=None,
@@ -51,6 +55,6 @@ def main() -> None:
             path, option="output_dir", inputs=[args.train_file], ours=holds_rows("text", "source")
         )
     paragraphs = articles(read_squad(args.train_file, split="train").to_list())
-    made = text_rows(paragraphs, held_out=args.held_out_articles)
+    made = text_rows(paragraphs, held_out=args.held_out)
     for path, rows in zip(files, made, strict=True):
         write_rows(path, rows[: args.max_samples])

@@ -84,16 +84,23 @@ def test_a_source_must_be_named_and_exist(tmp_path: Path) -> None:
 
 def test_no_article_is_trained_on_and_judged_on() -> None:
     paragraphs = {f"A{i}": [f"{i}.{j}" for j in range(3)] for i in range(10)}
-    train, dev = text_rows(paragraphs, held_out=3)
+    train, dev = text_rows(paragraphs, held_out=0.3)
     articles = [{row["source"] for row in rows} for rows in (train, dev)]
     assert not articles[0] & articles[1] and len(articles[1]) == 3
     assert sorted(row["text"] for row in train + dev) == sorted(
         text for texts in paragraphs.values() for text in texts
     )
-    assert text_rows(paragraphs, held_out=3) == (train, dev)
+    assert text_rows(paragraphs, held_out=0.3) == (train, dev)
     assert len({row["source"] for row in train[:7]}) > 3  # the first rows are of many articles
-    with pytest.raises(UserError, match="held_out_articles is 10, but there are 10 articles"):
-        text_rows(paragraphs, held_out=10)
+
+
+def test_of_few_articles_paragraphs_are_held_out() -> None:
+    train, dev = text_rows({"A": [str(i) for i in range(40)]})
+    assert (len(train), len(dev)) == (38, 2)
+    assert not {row["text"] for row in train} & {row["text"] for row in dev}
+    assert [len(part) for part in text_rows({"A": ["a"], "B": ["b"]})] == [1, 1]
+    with pytest.raises(UserError, match="there is one paragraph alone"):
+        text_rows({"A": ["a"]})
 
 
 def test_the_scores_are_over_all_masked_tokens() -> None:
