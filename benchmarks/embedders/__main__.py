@@ -1,7 +1,7 @@
 """Drop layers of an embedder by sentence-transformers alone, and judge the student as `itrd-nlp evaluate` does.
 
     python -m benchmarks.embedders --output_file docs/results/embedding/sentence_transformers.json
-    python -m benchmarks.embedders --config configs/embedding/embedding_mpnet.yaml --output_file FILE
+    python -m benchmarks.embedders --config configs/embedding/embedding_mpnet_t6.yaml --output_file FILE
 
 The recipe is that of its documentation: keep some layers, evenly spread, and train by `MSELoss` on the vectors of the
 teacher. Data, budget and starting point of the teacher are those of the config.

@@ -295,9 +295,9 @@ def test_a_question_of_a_squad_file_that_is_too_long_is_named(
         list(predict(qa, read_questions(source)))
 
 
-@pytest.mark.parametrize("batch_size", [1, 8])
-def test_no_more_than_a_batch_is_held_however_long_the_stream(
-    batch_size: int, qa: QuestionAnsweringPipeline
+@pytest.mark.parametrize(("batch_size", "ahead"), [(1, 1), (4, 64)])
+def test_no_more_than_16_batches_are_held_however_long_the_stream(
+    batch_size: int, ahead: int, qa: QuestionAnsweringPipeline
 ) -> None:
     read = written = 0
 
@@ -305,7 +305,7 @@ def test_no_more_than_a_batch_is_held_however_long_the_stream(
         nonlocal read
         for number in range(500):
             read += 1
-            assert read - written <= batch_size + 1
+            assert read - written <= ahead + 1
             yield Question(f"{number}", {"id": number, **ROW})
 
     for written, record in enumerate(predict(qa, lines(), batch_size=batch_size), start=1):
