@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SCORES = ("f1", "exact_match")
+SCORES = ("f1", "exact_match", "perplexity")
 QUOTED = {  # the paper's table 3, and the distance of its T3 from its teacher
     "81.5", "88.6", "79.1", "86.9", "80.8", "88.1", "88.5", "76.3", "84.8", "77.7", "85.8", "2.8",
 }  # fmt: skip
@@ -95,7 +95,8 @@ def numbers(value: Any) -> Iterator[float]:
 
 def derived(rows: list[dict[str, Any]]) -> Iterator[float]:
     """Means, deviations and differences of the runs of one comparison, and their distance from their teacher."""
-    for score in SCORES:
+    names = {name for row in rows for name in row.get("metrics", ())}
+    for score in names.union(SCORES):
         runs: dict[Any, list[float]] = {}
         teachers: set[float] = set()
         for row in rows:
@@ -165,6 +166,7 @@ def test_every_figure_of_the_results_follows_from_the_records_of_its_section() -
         "README.md",
         "docs/distributed.md",
         "docs/embedding.md",
+        "docs/export.md",
         "docs/from_textbrewer.md",
         "docs/masked_lm.md",
         "docs/recipes.md",
