@@ -164,6 +164,7 @@ def test_every_figure_of_the_results_follows_from_the_records_of_its_section() -
     "page",
     [
         "README.md",
+        "docs/classification.md",
         "docs/distributed.md",
         "docs/embedding.md",
         "docs/export.md",

@@ -286,9 +286,8 @@ class ITRDObjective(nn.Module):
         loss = partial(
             correlation_loss, alpha=args.alpha, unbiased=args.unbiased_std, log=args.corr_log
         )
-        if (
-            args.corr_view == "sequence"
-        ):  # a sequence has its own statistics and lies on one process
+        if args.corr_view == "sequence":
+            # A sequence has its own statistics and lies on one process.
             return pair_by_pair(loss, pairs)
         samples = stacked(pairs)
         return loss(
