@@ -79,3 +79,12 @@ def test_too_few_valid_samples_are_filled_with_masked_ones_so_that_the_shape_is_
     assert len(drawn) == 3
     assert mask[drawn].sum() == 2
     assert len(draw_samples(mask, 100)) == 4
+
+
+def test_pooled_averages_float64_in_float64():
+    hidden = HIDDEN.double() + 1e-12 * torch.arange(HIDDEN.shape[1]).view(1, -1, 1)
+    samples, _ = to_samples(hidden, MASK, "pooled")
+    kept = MASK.bool().unsqueeze(-1)
+    expected = torch.where(kept, hidden, 0.0).sum(1) / kept.sum(1).clamp(min=1)
+    assert samples.dtype == torch.float64
+    torch.testing.assert_close(samples, expected, rtol=0, atol=1e-15)
