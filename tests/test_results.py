@@ -22,7 +22,6 @@ from itrd_nlp.compare.tables import all_columns, markdown, summarise
 ROOT = Path(__file__).parents[1]
 RECORDED = sorted(path.parent for path in (ROOT / "docs/results").glob("*/scores.npz"))
 INTERVAL = re.compile(r"\[([+-]?\d+\.\d+)(?:,| to) ([+-]?\d+\.\d+)\]")
-DRAWN = ("f1_difference", "f1_difference_low", "f1_difference_high")
 
 
 def named(path: Path) -> str:
@@ -121,11 +120,13 @@ def is_shown(found: Difference, low: str, high: str) -> bool:
 
 
 def in_the_tables() -> Iterator[Difference]:
-    for folder in RECORDED:
-        with (folder / "table.csv").open() as file:
+    """Those of the main metric of each comparison, whatever it is called."""
+    for path in (ROOT / "docs/results").rglob("table.csv"):
+        with path.open() as file:
             for row in csv.DictReader(file):
-                if row.get("f1_difference"):
-                    yield Difference(*(float(row[name]) for name in DRAWN), p_value=1.0)
+                for name in [name for name in row if name.endswith("_difference") and row[name]]:
+                    drawn = (float(row[name + end]) for end in ("", "_low", "_high"))
+                    yield Difference(*drawn, p_value=1.0)
 
 
 def of_images() -> Iterator[Difference]:
