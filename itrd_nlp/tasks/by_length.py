@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.lines import Line
 
 Row = TypeVar("Row")
@@ -26,7 +25,7 @@ def answer_by_length(
     """Answer a stream in constant memory.
 
     Args:
-        rows: the stream. It may end in a `UserError`.
+        rows: the stream. It may end in an error.
         length: of a row, in any unit.
         answer: answers a list of rows in its order. It gets the longest row first, so that memory grows no further.
         batch_size: number of rows in a batch. With 1 each row is answered at once. Else 16 batches are read before the
@@ -36,7 +35,7 @@ def answer_by_length(
         The answers, in the order of the rows.
 
     Raises:
-        UserError: that of the stream, after the answers to all rows before it.
+        Exception: that of the stream, after the answers to all rows before it.
     """
     ahead = 1 if batch_size == 1 else BATCHES_AHEAD * batch_size
     for group in _groups(rows, ahead):
@@ -58,14 +57,16 @@ def length_of_line(line: Line) -> int:
 def _groups(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
     """Lists of `size` rows, the last one shorter. Rows before an error make a list, too."""
     group: list[Row] = []
-    failed: UserError | None = None
+    failed: Exception | None = None
     source = iter(rows)
     while failed is None:
         try:
             group.append(next(source))
         except StopIteration:
             break
-        except UserError as error:
+        except (
+            Exception
+        ) as error:  # of any kind, such as a connection that is lost; it is raised below
             failed = error
         if len(group) == size:
             yield group

@@ -53,16 +53,30 @@ def test_a_stream_without_end_is_read_as_far_as_needed(batch_size: int, ahead: i
         assert answered <= read < answered + ahead
 
 
+@pytest.mark.parametrize("error", [UserError, OSError, ValueError])
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_an_error_of_the_stream_comes_after_the_answers_before_it(batch_size: int) -> None:
+def test_an_error_of_the_stream_comes_after_the_answers_before_it(
+    batch_size: int, error: type[Exception]
+) -> None:
     def stream() -> Iterator[str]:
         yield from ["a", "bbb", "cc"]
-        raise UserError("line 4 is wrong")
+        raise error("line 4 is wrong")
 
     answers = answer_by_length(stream(), len, Shouter(), batch_size)
     assert [next(answers) for _ in range(3)] == ["A", "BBB", "CC"]
-    with pytest.raises(UserError, match="line 4 is wrong"):
+    with pytest.raises(error, match="line 4 is wrong"):
         next(answers)
+
+
+def test_ctrl_c_in_a_stream_stops_at_once() -> None:
+    def stream() -> Iterator[str]:
+        yield from ["a", "bbb", "cc"]
+        raise KeyboardInterrupt
+
+    shouter = Shouter()
+    with pytest.raises(KeyboardInterrupt):
+        next(answer_by_length(stream(), len, shouter, 2))
+    assert shouter.groups == []
 
 
 def test_no_row_is_no_answer() -> None:
