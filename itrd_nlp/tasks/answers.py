@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from itrd_nlp.files import parse_json, read_bytes
 
 Answers = dict[str, Any]
 """Id of an example to a model's answer, as JSON stores it."""
+
+_NEAR = 1e-3
 
 
 def answers_to(answers: Mapping[str, Any], count: int, where: str, unit: str) -> Answers:
@@ -48,3 +51,31 @@ def read_answers(path: Path) -> Answers:
     if not isinstance(content, dict):
         raise UserError(f"{path}: the file must be one JSON object, id of an example to answer.")
     return content
+
+
+def share_of_same(first: Mapping[str, Any], second: Mapping[str, Any]) -> float:
+    """The percent of the examples to which two forms of a model give the same answer.
+
+    Two forms do not compute the same number to the last digit. An answer that is a number, such as a cosine, is
+    therefore the same within 0.001, or within a thousandth of it. Numbers in a list that are not whole stand beside
+    what is answered, as the cross entropy of a predicted token does, and do not count.
+
+    Args:
+        first: id of an example to the answer of one form, with all ids of `second`.
+        second: the same of the other form, for one example at least.
+    """
+    same = sum(_same(first[name], answer) for name, answer in second.items())
+    return 100 * same / len(second)
+
+
+def _same(first: Any, second: Any) -> bool:
+    if isinstance(first, float) and isinstance(second, float):
+        return math.isclose(first, second, rel_tol=_NEAR, abs_tol=_NEAR)
+    return bool(_said(first) == _said(second))
+
+
+def _said(answer: Any) -> Any:
+    """An answer without the numbers that stand beside it. Whole numbers name something, such as a passage."""
+    if isinstance(answer, list):
+        return [_said(part) for part in answer if not isinstance(part, float)]
+    return answer

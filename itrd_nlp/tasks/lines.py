@@ -40,12 +40,15 @@ def stop(error: UserError) -> None:
     raise error
 
 
-def named_file(args: Any, split: Literal["train", "validation"]) -> str:
-    """The file of a split, of a task that reads JSON lines.
+def named_file(
+    args: Any, split: Literal["train", "validation"], *, needs: str = "a file of JSON lines"
+) -> str:
+    """The file of a split, of a task that reads no tables.
 
     Args:
         args: the arguments of the data, with ``train_file`` and ``validation_file``.
         split: the split.
+        needs: what the task reads, for the sentence. Default: JSON lines.
 
     Raises:
         UserError: none is named.
@@ -53,7 +56,7 @@ def named_file(args: Any, split: Literal["train", "validation"]) -> str:
     name = args.train_file if split == "train" else args.validation_file
     if name is None:
         needed = "training" if split == "train" else "evaluation"
-        raise UserError(f"{split}_file is not set, but {needed} needs a file of JSON lines.")
+        raise UserError(f"{split}_file is not set, but {needed} needs {needs}.")
     return str(name)
 
 

@@ -46,8 +46,10 @@ def main() -> None:
     from itrd_nlp.files import write_json, writing
     from itrd_nlp.tasks.question_answering import read_squad
     from itrd_nlp.tasks.question_answering.augmentation import ask_in_vain, squad_json
+    from itrd_nlp.training.targets import check_writable
 
     folder = Path(args.output_dir)
+    check_writable(folder, option="output_dir")
     sources = {"train.json": args.train_file, "dev.json": args.validation_file}
     for name in sources:
         if os.path.lexists(folder / name):  # a link that leads nowhere, too

@@ -44,9 +44,10 @@ def main() -> None:
     from itrd_nlp.tasks.classification import name_spans, punctuation_marks, sentence_pairs
     from itrd_nlp.tasks.lines import write_rows
     from itrd_nlp.tasks.question_answering import read_squad
-    from itrd_nlp.training.targets import check_target_file, holds_rows
+    from itrd_nlp.training.targets import check_target_file, check_writable, holds_rows
 
     folder = Path(args.output_dir)
+    check_writable(folder, option="output_dir")
     folder.mkdir(parents=True, exist_ok=True)
     sets: dict[str, Callable[[list[dict[str, Any]]], Iterable[dict[str, Any]]]] = {
         "sentences": sentence_pairs,

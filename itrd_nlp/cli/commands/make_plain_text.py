@@ -45,9 +45,10 @@ def main() -> None:
     from itrd_nlp.tasks.masked_lm.from_squad import text_rows
     from itrd_nlp.tasks.question_answering import read_squad
     from itrd_nlp.tasks.reranking.from_squad import articles
-    from itrd_nlp.training.targets import check_target_file, holds_rows
+    from itrd_nlp.training.targets import check_target_file, check_writable, holds_rows
 
     folder = Path(args.output_dir)
+    check_writable(folder, option="output_dir")
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"text-{name}.jsonl" for name in ("train", "dev")]
     for path in files:

@@ -47,9 +47,10 @@ def main() -> None:
     from itrd_nlp.tasks.lines import write_rows
     from itrd_nlp.tasks.question_answering import read_squad
     from itrd_nlp.tasks.reranking.from_squad import articles, ranking_rows
-    from itrd_nlp.training.targets import check_target_file, holds_rows
+    from itrd_nlp.training.targets import check_target_file, check_writable, holds_rows
 
     folder = Path(args.output_dir)
+    check_writable(folder, option="output_dir")
     folder.mkdir(parents=True, exist_ok=True)
     sources: tuple[tuple[Literal["train", "validation"], str, str], ...] = (
         ("train", "train", args.train_file),

@@ -51,10 +51,12 @@ def main() -> None:
     from itrd_nlp.files import write_json
     from itrd_nlp.tasks.question_answering import read_squad
     from itrd_nlp.tasks.question_answering.augmentation import ask_elsewhere, squad_json
+    from itrd_nlp.training.targets import check_writable
 
     path = Path(args.output_file)
     if os.path.lexists(path):  # a link that leads nowhere, too
         raise UserError(f"output_file {path} exists, and is not overwritten: name another.")
+    check_writable(path.parent, option="output_file")
     examples = read_squad(
         args.source_file,
         split="train",

@@ -10,6 +10,7 @@ from rich.table import Table
 from transformers import EvalPrediction
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.tasks.answers import share_of_same
 from itrd_nlp.tasks.jobs.speed import AnyModel, milliseconds_per_question, model_logits
 from itrd_nlp.tasks.task import Task, TaskData
 from itrd_nlp.training.ranges import Range
@@ -35,8 +36,8 @@ def judge_forms(
         batch_size: features a batch, where scores and examples a second are measured.
 
     Returns:
-        Name to a row: the metrics in percent, ``same_answers`` in percent, the examples a second (such as
-        ``questions_per_second``), the milliseconds for one example at batch size 1, and ``megabytes``.
+        Name to a row: the metrics in percent, ``same_answers`` in percent (see `share_of_same`), the examples a second
+        (such as ``questions_per_second``), the milliseconds for one example at batch size 1, and ``megabytes``.
     """
     logits = model_logits(
         models,
@@ -52,10 +53,9 @@ def judge_forms(
     for name, (values, seconds) in logits.items():
         metrics = data.judge(_prediction(values))
         answers[name] = data.judge.predictions
-        same = sum(answers[first][i] == answer for i, answer in answers[name].items())
         rows[name] = {
             **metrics,
-            "same_answers": 100 * same / len(answers[name]),
+            "same_answers": share_of_same(answers[first], answers[name]),
             f"{one}s_per_second": len(answers[name]) / seconds,
             f"milliseconds_per_{one}": milliseconds[name],
             "megabytes": megabytes[name],

@@ -42,7 +42,8 @@ def read_texts(args: PlainTextArguments, split: Literal["train", "validation"]) 
     Raises:
         UserError: the source is not named, cannot be read, has a text that is none, or has no text.
     """
-    name = named_file(args, split)
+    kinds = "plain text: a .txt file, JSON lines or a data set of the Hub"
+    name = named_file(args, split, needs=kinds)
     most = args.max_train_samples if split == "train" else args.max_eval_samples
     if is_file(name):
         rows = _rows(_file_lines(name, args.text_column), name, args.text_column, most)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.loading import load_model
+from itrd_nlp.models.loading import check_same_vocabulary, load_model, load_tokenizer
 from itrd_nlp.models.masked_lm import AutoModelForStates
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.answers import answers_to
@@ -99,7 +99,7 @@ class Encoder(PlainTextTask):
         self, tokenizer: PreTrainedTokenizerBase, config: Any, *, training: bool = True
     ) -> TaskData:
         """See `Task.load`. Nothing is masked. The tokenizer keeps its own length."""
-        reference = self._reference()
+        reference = self._reference(tokenizer)
         longest = longest_input(self.args.max_length, config)
         texts = [row["text"] for row in self.rows]
         pieces = pieces_of(texts, tokenizer, longest)
@@ -129,17 +129,18 @@ class Encoder(PlainTextTask):
             losses=NoLosses(),
         )
 
-    def _reference(self) -> PreTrainedModel:
+    def _reference(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
         """The model whose states are the true ones.
 
         Raises:
-            UserError: there is none, or it cannot be loaded.
+            UserError: there is none, it cannot be loaded, or it reads other token ids than those of `tokenizer`.
         """
-        if self.args.reference is not None:
-            loading = LoadingArguments()
-            return load_model(
-                self.args.reference, role="reference", args=loading, head=AutoModelForStates
-            )
+        name, loading = self.args.reference, LoadingArguments()
+        if name is not None:
+            model = load_model(name, role="reference", args=loading, head=AutoModelForStates)
+            theirs = load_tokenizer(name, loading)
+            check_same_vocabulary(tokenizer, theirs, role="model")
+            return model
         if self._teacher is None:
             raise UserError(
                 "reference is not set, but an encoder without a head is judged beside another one; name its teacher by "

@@ -399,6 +399,16 @@ def test_what_an_encoder_without_a_head_cannot_do_is_one_sentence(workplace: Pat
     assert (
         "reference is not set, but an encoder without a head is judged beside another one" in said
     )
+    shutil.copytree("encoder", "shuffled")
+    known = json.loads(Path("shuffled/tokenizer.json").read_text())
+    ids = known["model"]["vocab"]
+    ids["rhine"], ids["basel"] = ids["basel"], ids["rhine"]
+    Path("shuffled/tokenizer.json").write_text(json.dumps(known))
+    said = refused(
+        *("evaluate", "--model", "states", "--validation_file", "dev.jsonl"),
+        *("--reference", "shuffled"),
+    )
+    assert "the vocabularies of model (" in said and "differ, for example in 'basel'" in said
     said = refused("predict", "--model", "states", "--input", "dev.jsonl")
     assert "an encoder without a head answers nothing" in said
     said = refused(
@@ -428,6 +438,7 @@ def test_onnx_and_int8_are_judged_beside_torch(
         read(f"{folder}/results.json")[metric], abs=1e-3
     )
     assert models["onnx"][metric] == pytest.approx(models["torch"][metric], abs=1e-3)
+    assert models["onnx"]["same_answers"] == 100  # whatever the last digit of a cross entropy is
     assert metric in models["onnx int8"]
     if folder == "student":
         onnx, text = str(tmp_path / "onnx"), ("--text", "the [MASK] flows", "--task", "masked-lm")

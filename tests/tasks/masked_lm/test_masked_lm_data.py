@@ -76,7 +76,7 @@ def test_what_is_no_text_is_named(tmp_path: Path, name: str, content: bytes, sai
 
 
 def test_a_source_must_be_named_and_exist(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="train_file is not set"):
+    with pytest.raises(UserError, match=r"train_file is not set, .* a \.txt file, JSON lines or"):
         read_texts(MaskedLMArguments(), "train")
     with pytest.raises(UserError, match=r"none\.txt does not exist"):
         read(tmp_path / "none.txt")
