@@ -10,6 +10,7 @@ import importlib
 import shutil
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,6 +79,11 @@ RUNS = (
     Run("predict", ("--model", "./{token}", "--input", "dev.json"), code=2),
     Run("report", ("b",)),
     Run("export-onnx", ("--model", "b", *DEV, "--max_f1_drop", "100", *WINDOW)),
+    Run(
+        "quantise",
+        ("--model", "b", *DEV, "--max_f1_drop", "100", *WINDOW, "--output_dir", "small"),
+        code=0 if find_spec("torchao") else 2,
+    ),
     Run("compare", ("compare.yaml", "--tables_only", "true")),
     Run("show-config", ("student.yaml",)),
     Run("make-unlabelled-questions", ("--source_file", "train.json", "--output_file", "more.json")),

@@ -599,6 +599,10 @@ def test_without_int8_there_is_fp32_alone(checkpoint: Path, tmp_path: Path) -> N
         ({"max_f1_drop": float("nan")}, "max_f1_drop is nan, but must be a finite number >= 0"),
         ({"batch_size": 0}, "batch_size is 0, but must be at least 1"),
         ({"name": "some/model"}, "output_dir is not set, but the model some/model is no folder"),
+        (
+            {"output_dir": f"{__file__}/new"},
+            r"output_dir .*/new cannot be written: .* does not let",
+        ),
     ],
 )
 def test_bad_arguments_are_refused_before_the_work(

@@ -26,7 +26,7 @@ from itrd_nlp.tasks.jobs.runs import check_lengths
 from itrd_nlp.tasks.jobs.speed import AnyModel
 from itrd_nlp.tasks.task import Task, TaskData
 from itrd_nlp.training.results import environment, size
-from itrd_nlp.training.targets import check_target_file, check_target_folder
+from itrd_nlp.training.targets import check_target_file, check_target_folder, check_writable
 
 EXPORT_NAME = "export.json"
 FP32_FOLDER = "onnx"
@@ -146,6 +146,7 @@ def _checked_output(
         raise UserError(f"output_dir is not set, but the model {name} is no folder to write into.")
     output = Path(name if output_dir is None else output_dir)
     _check_targets(output, [name, *files])
+    check_writable(output, option="output_dir")
     return output
 
 
