@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForQuestionAnswering
+from transformers import AutoModelForQuestionAnswering, BertForMaskedLM, BertModel
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models import loading
 from itrd_nlp.models.loading import load_model, load_tokenizer
+from itrd_nlp.models.masked_lm import AutoModelForMaskedLM
 from itrd_nlp.models.options import LoadingArguments
 
 DEEP = "[" * 100_000
@@ -143,3 +144,18 @@ def test_the_load_report_of_transformers_is_left_out_and_its_other_messages_are_
     assert caplog.text.count("its checkpoint lacks qa_outputs.bias and 1 more. What it lacks") == 1
     AutoModelForQuestionAnswering.from_pretrained(folder)
     assert "LOAD REPORT" in caplog.text
+
+
+def test_a_checkpoint_without_a_masked_lm_head_is_not_called_corrupted(
+    tmp_path: Path,
+    make_config: Any,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    BertModel(make_config(1)).save_pretrained(tmp_path)
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    BertForMaskedLM.from_pretrained(tmp_path)
+    assert "corrupted" in caplog.text  # otherwise this test could not fail
+    caplog.clear()
+    load_model(str(tmp_path), role="encoder", args=LoadingArguments(), head=AutoModelForMaskedLM)
+    assert "corrupted" not in caplog.text
