@@ -609,17 +609,17 @@ def test_onnx_and_int8_are_judged_by_accuracy_and_label_the_same(kind, tmp_path)
 
 
 def test_int8_that_loses_accuracy_is_not_kept(here, tmp_path, monkeypatch):
-    from itrd_nlp.tasks.jobs import export
+    from itrd_nlp.tasks.jobs import judging
 
-    def worse(values: Any, data: Any, of: Any = export._prediction) -> Any:
-        found = of(values, data)
+    def worse(values: Any, of: Any = judging._prediction) -> Any:
+        found = of(values)
         calls.append(found)
         if len(calls) == 3:  # torch, onnx, int8
             found.predictions[:] = 0
         return found
 
     calls: list[Any] = []
-    monkeypatch.setattr(export, "_prediction", worse)
+    monkeypatch.setattr(judging, "_prediction", worse)
     data = ("--validation_file", "texts-dev.jsonl", "--output_dir", str(tmp_path))
     says = refused("export-onnx", "--model", "texts-teacher", *data)
     report = read(f"{tmp_path}/export.json")
