@@ -18,7 +18,7 @@ Views = dict[str, tuple[Tensor, Tensor]]
 
 
 class Samples(NamedTuple):
-    """What a loss reads of one layer pair, or of several that are stacked.
+    """The part of one layer pair, or of several that are stacked, that a loss reads.
 
     Attributes:
         student: the student's samples ``(..., n, d_s)``.

@@ -176,7 +176,7 @@ def _summary(run: RunFacts) -> str:
 
 
 def _form(run: RunFacts) -> str:
-    """What the weights are, and which library reads them."""
+    """The form of the weights, and the library that reads them."""
     quantised = run.record.quantised
     if quantised is None:
         return "It is an ordinary checkpoint of transformers."

@@ -303,7 +303,7 @@ class Task(ABC):
     def disagreements(
         self, student: Mapping[str, Any], teacher: Mapping[str, Any], data: TaskData
     ) -> dict[str, Any] | None:
-        """What two models answer differently; None where nothing is right or wrong. See `report.data.Disagreements`."""
+        """The rows that both models answer differently; None where nothing is right or wrong. See `Disagreements`."""
 
     @classmethod
     @abstractmethod
