@@ -20,7 +20,7 @@ from transformers.utils.generic import ModelOutput
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import read_json, write_text
-from itrd_nlp.models.variants import variant
+from itrd_nlp.models.variants import class_of, variant
 
 MODULES_NAME = "modules.json"
 POOLING_NAME = "1_Pooling/config.json"
@@ -137,12 +137,7 @@ class AutoModelForSentenceEmbedding:
         Raises:
             UserError: sentence-transformers would do something else with the states than to pool and normalise them.
         """
-        if type(config) not in MODEL_MAPPING:
-            raise UserError(
-                f"{name} is a {config.model_type}, which has no encoder in transformers."
-            )
-        base: Any = MODEL_MAPPING[type(config)]
-        base = base[0] if isinstance(base, tuple) else base
+        base = class_of(MODEL_MAPPING, config, name, "encoder")
         how = pooling_of(name, kwargs.get("revision"))
         setattr(config, _OPTION, how or getattr(config, _OPTION, "mean"))
         return embedder_class(base).from_pretrained(name, config=config, **kwargs)

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from transformers import MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from itrd_nlp.errors import UserError
-from itrd_nlp.models.variants import variant
+from itrd_nlp.models.variants import class_of, variant
 
 POSITIONS = "masked_positions"
 """Name of the argument that says which logits are computed: ``(M,)``, numbers of tokens in the flattened batch."""
@@ -74,11 +73,7 @@ class AutoModelForMaskedLM:
         Raises:
             UserError: the architecture has no such head.
         """
-        base = _class_of(MODEL_FOR_MASKED_LM_MAPPING, config)
-        if base is None:
-            raise UserError(
-                f"{name} is a {config.model_type}, which has no masked-LM head in transformers."
-            )
+        base = class_of(MODEL_FOR_MASKED_LM_MAPPING, config, name, "masked-LM head")
         return masked_lm_class(base).from_pretrained(name, config=config, **kwargs)
 
 
@@ -118,20 +113,8 @@ class AutoModelForStates:
         Raises:
             UserError: the architecture has no encoder.
         """
-        base = _class_of(MODEL_MAPPING, config)
-        if base is None:
-            raise UserError(
-                f"{name} is a {config.model_type}, which has no encoder in transformers."
-            )
+        base = class_of(MODEL_MAPPING, config, name, "encoder")
         return states_class(base).from_pretrained(name, config=config, **kwargs)
-
-
-def _class_of(mapping: Any, config: Any) -> Any:
-    """The class of transformers for a configuration, the first of several; None where there is none."""
-    if type(config) not in mapping:
-        return None
-    found = mapping[type(config)]
-    return found[0] if isinstance(found, tuple) else found
 
 
 def at_labels(logits: Tensor, labels: Tensor, ignored: int) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,26 @@ from typing import Any, cast
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
+from itrd_nlp.errors import UserError
+
+
+def class_of(mapping: Any, config: Any, name: str, part: str) -> Any:
+    """Return the class of transformers for a configuration, the first of several.
+
+    Args:
+        mapping: from configurations to classes, such as ``MODEL_MAPPING``.
+        config: of the model.
+        name: folder or id of the model, for the sentence.
+        part: what the architecture must have, such as ``encoder``.
+
+    Raises:
+        UserError: it has none.
+    """
+    if type(config) not in mapping:
+        raise UserError(f"{name} is a {config.model_type}, which has no {part} in transformers.")
+    found = mapping[type(config)]
+    return found[0] if isinstance(found, tuple) else found
+
 
 def variant(base: type[PreTrainedModel], part: type, added: str) -> type[PreTrainedModel]:
     """Return a subclass whose forward is that of ``part``, which calls the one of ``base``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
@@ -100,6 +100,23 @@ def read_lines(source: str | Path, *, needs: str, refuse: Refuse = stop) -> Iter
     if not os.path.lexists(source):
         raise UserError(f"{source}: there is no such file.")
     return _lines(open_file(source), str(source), needs, refuse)
+
+
+def text_or_file(source: str | None, texts: Mapping[str, str | None]) -> Iterator[Line] | None:
+    """The only line, whose texts stand in the command; None where a file is to be read.
+
+    Args:
+        source: the file, or None.
+        texts: ``text``, and further fields of the line. Those that are None are left out.
+
+    Raises:
+        UserError: there are both, or neither.
+    """
+    if (texts["text"] is None) == (source is None):
+        raise UserError("give either --text or --input.")
+    if source is not None:
+        return None
+    return iter([Line("--text", {name: text for name, text in texts.items() if text is not None})])
 
 
 def is_text(value: Any) -> bool:

@@ -26,7 +26,7 @@ from itrd_nlp.tasks.classification.found import (
     words_of_text,
 )
 from itrd_nlp.tasks.classification.tables import CONLL, TABLES, read_conll, read_table
-from itrd_nlp.tasks.lines import Line, Refuse, is_text, read_lines
+from itrd_nlp.tasks.lines import Line, Refuse, is_text, read_lines, text_or_file
 from itrd_nlp.tasks.network import answering_network, logits_of
 
 logger = logging.getLogger(__name__)
@@ -44,18 +44,16 @@ def read_texts(source: str | None, options: LabelArguments, refuse: Refuse) -> I
     Raises:
         UserError: the source cannot be read, or there are two.
     """
-    if (options.text is None) == (source is None):
-        raise UserError("give either --text or --input.")
+    given = text_or_file(source, {"text": options.text, "text_pair": options.text_pair})
     if options.text_pair is not None and options.text is None:
         raise UserError("text_pair is set, but belongs to --text; a line of --input has its own.")
     columns = {"text": options.text_column, "text_pair": options.text_pair_column}
     named = {own: theirs for own, theirs in columns.items() if theirs is not None}
-    if source is None:
+    if given is not None:
         if named:
             raise UserError(f"{next(iter(named))}_column is set, but names a column of --input.")
-        row = {"text": options.text, "text_pair": options.text_pair}
-        given = {name: value for name, value in row.items() if value is not None}
-        return iter([Line("--text", given)])
+        return given
+    source = str(source)
     ending = Path(source).suffix
     if ending in TABLES:
         header, lines = read_table(source)

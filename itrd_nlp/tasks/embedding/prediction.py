@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Tensor
 
-from itrd_nlp.errors import UserError
 from itrd_nlp.models.embedder import AutoModelForSentenceEmbedding
 from itrd_nlp.models.loading import check_vocabulary, load_tokenizer
 from itrd_nlp.models.options import LoadingArguments
@@ -16,7 +15,7 @@ from itrd_nlp.tasks.classification.features import longest_input
 from itrd_nlp.tasks.embedding.arguments import EncodedArguments
 from itrd_nlp.tasks.embedding.data import check_text
 from itrd_nlp.tasks.embedding.metrics import check_vectors
-from itrd_nlp.tasks.lines import Line, Refuse, read_lines
+from itrd_nlp.tasks.lines import Line, Refuse, read_lines, text_or_file
 from itrd_nlp.tasks.network import answering_network, logits_of
 
 
@@ -32,12 +31,8 @@ def read_asked(source: str | None, options: EncodedArguments, refuse: Refuse) ->
     Raises:
         UserError: the source cannot be read, or there are two.
     """
-    if (options.text is None) == (source is None):
-        raise UserError("give either --text or --input.")
-    if source is not None:
-        return read_lines(source, needs='"text"', refuse=refuse)
-    row = {"text": options.text, "text_pair": options.text_pair}
-    return iter([Line("--text", {name: value for name, value in row.items() if value is not None})])
+    given = text_or_file(source, {"text": options.text, "text_pair": options.text_pair})
+    return given or read_lines(str(source), needs='"text"', refuse=refuse)
 
 
 class Encoder:

@@ -15,7 +15,7 @@ from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.by_length import answer_by_length, in_batches, length_of_line
 from itrd_nlp.tasks.classification.features import longest_input
 from itrd_nlp.tasks.embedding.data import check_text
-from itrd_nlp.tasks.lines import Line, Refuse, read_lines
+from itrd_nlp.tasks.lines import Line, Refuse, read_lines, text_or_file
 from itrd_nlp.tasks.masked_lm.arguments import MaskArguments
 from itrd_nlp.tasks.network import answering_network, logits_of
 
@@ -31,11 +31,8 @@ def read_asked(source: str | None, options: MaskArguments, refuse: Refuse) -> It
     Raises:
         UserError: the source cannot be read, or there are two.
     """
-    if (options.text is None) == (source is None):
-        raise UserError("give either --text or --input.")
-    if source is not None:
-        return read_lines(source, needs='"text"', refuse=refuse)
-    return iter([Line("--text", {"text": options.text})])
+    given = text_or_file(source, {"text": options.text})
+    return given or read_lines(str(source), needs='"text"', refuse=refuse)
 
 
 class MaskFiller:
