@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import html
-import importlib
-import io
 import json
 import re
 import shutil
@@ -27,12 +24,13 @@ from transformers import (
     AutoTokenizer,
 )
 
-from itrd_nlp.cli.main import subcommands
 from itrd_nlp.tasks.classification.arguments import TextArguments
 from itrd_nlp.tasks.classification.task import Classification
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "hub"))  # test folders are no packages
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from commands import done, read, refused, rows_of
 from server import HubServer
 
 ROOT = Path(__file__).parents[3]
@@ -62,44 +60,6 @@ def row(kind: str, i: int) -> dict[str, Any]:
         return {"text": " ".join(words), "text_pair": other, "label": "same" if i % 2 else "other"}
     labels = ["CITY" if word in ("bonn", "basel") else "O" for word in words]
     return {"tokens": words, "labels": [None, *labels[1:]]}
-
-
-def run(name: str, *arguments: str, stdin: bytes | None = None) -> tuple[Any, str]:
-    """A command of `itrd-nlp` in this process. Returns the exit code and stdout; refusals come as their sentence."""
-    from itrd_nlp.errors import UserError
-
-    module = importlib.import_module(f"itrd_nlp.cli.commands.{subcommands()[name].stem}")
-    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
-        patch.setenv("COLUMNS", "160")
-        patch.setattr(sys, "argv", [f"itrd-nlp {name}", *arguments])
-        if stdin is not None:
-            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        try:
-            module.main()
-        except UserError as error:
-            return 2, str(error)
-    return 0, out.buffer.getvalue().decode()
-
-
-def done(name: str, *arguments: str, stdin: bytes | None = None) -> str:
-    code, out = run(name, *arguments, stdin=stdin)
-    assert code == 0, out
-    return out
-
-
-def refused(name: str, *arguments: str, stdin: bytes | None = None) -> str:
-    code, out = run(name, *arguments, stdin=stdin)
-    assert code == 2, out
-    return out
-
-
-def read(path: str) -> Any:
-    return json.loads(Path(path).read_text())
-
-
-def rows_of(path: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in Path(path).read_text().splitlines()]
 
 
 def true_labels(kind: str) -> list[list[str]]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import io
 import json
 import sys
 from collections.abc import Iterator
@@ -20,8 +17,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from transformers import AutoModel
 
-from itrd_nlp.cli.main import subcommands
-from itrd_nlp.errors import UserError
+sys.path.insert(0, str(Path(__file__).parents[1]))  # test folders are no packages
+
+from commands import done, read, refused, rows_of, write_rows
 
 WORDS = ["rhine", "elbe", "oder", "spree", "flows", "past", "bonn", "and", "basel", "where"]
 RIVERS = WORDS[:4]
@@ -56,44 +54,6 @@ def pair(i: int) -> dict[str, Any]:
     other = [*words[: i % 5], *[WORDS[(i * 7 + j) % 10] for j in range(4 - i % 5)]]
     score = len(set(words) & set(other)) / 4
     return {"text": " ".join(words), "text_pair": " ".join(other), "score": score}
-
-
-def run(name: str, *arguments: str) -> tuple[int, str]:
-    """A command of `itrd-nlp` in this process. Returns the exit code and stdout; refusals come as their sentence."""
-    module = importlib.import_module(f"itrd_nlp.cli.commands.{subcommands()[name].stem}")
-    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
-        patch.setenv("COLUMNS", "160")
-        patch.setattr(sys, "argv", [f"itrd-nlp {name}", *arguments])
-        try:
-            module.main()
-        except UserError as error:
-            return 2, str(error)
-    return 0, out.buffer.getvalue().decode()
-
-
-def done(name: str, *arguments: str) -> str:
-    code, out = run(name, *arguments)
-    assert code == 0, out
-    return out
-
-
-def refused(name: str, *arguments: str) -> str:
-    code, out = run(name, *arguments)
-    assert code == 2, out
-    return out
-
-
-def read(path: str) -> Any:
-    return json.loads(Path(path).read_text())
-
-
-def rows_of(path: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in Path(path).read_text().splitlines()]
-
-
-def write_rows(path: str, rows: list[dict[str, Any]]) -> None:
-    Path(path).write_text("\n".join(map(json.dumps, rows)))
 
 
 @pytest.fixture(scope="module")

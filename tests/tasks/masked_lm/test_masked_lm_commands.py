@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import io
 import json
 import shutil
 import sys
@@ -20,10 +17,12 @@ from torch.nn import functional as F
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, pipeline
 
 from itrd_nlp import load_pipeline
-from itrd_nlp.cli.main import subcommands
-from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.masked_lm.arguments import MaskedLMArguments
 from itrd_nlp.tasks.masked_lm.task import MaskedLM
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # test folders are no packages
+
+from commands import done, read, refused, run, write_rows
 
 WORDS = [
     *("the", "rhine", "elbe", "oder", "spree", "flows", "past", "bonn", "and", "basel"),
@@ -66,40 +65,6 @@ def squad(rows: list[dict[str, Any]]) -> dict[str, Any]:
         for row in rows
     ]
     return {"version": "1.1", "data": [{"title": "Rivers", "paragraphs": paragraphs}]}
-
-
-def run(name: str, *arguments: str) -> tuple[int, str]:
-    """A command of `itrd-nlp` in this process. Returns the exit code and stdout; refusals come as their sentence."""
-    module = importlib.import_module(f"itrd_nlp.cli.commands.{subcommands()[name].stem}")
-    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
-        patch.setenv("COLUMNS", "160")
-        patch.setattr(sys, "argv", [f"itrd-nlp {name}", *arguments])
-        try:
-            module.main()
-        except UserError as error:
-            return 2, str(error)
-    return 0, out.buffer.getvalue().decode()
-
-
-def done(name: str, *arguments: str) -> str:
-    code, out = run(name, *arguments)
-    assert code == 0, out
-    return out
-
-
-def refused(name: str, *arguments: str) -> str:
-    code, out = run(name, *arguments)
-    assert code == 2, out
-    return out
-
-
-def read(path: str) -> Any:
-    return json.loads(Path(path).read_text())
-
-
-def write_rows(path: str, rows: list[dict[str, Any]]) -> None:
-    Path(path).write_text("\n".join(map(json.dumps, rows)))
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import io
 import json
 import shutil
 import sys
@@ -19,10 +16,12 @@ import yaml
 from sentence_transformers import CrossEncoder
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from itrd_nlp.cli.main import subcommands
-from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.reranking.arguments import RankingArguments
 from itrd_nlp.tasks.reranking.task import Reranking
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # test folders are no packages
+
+from commands import done, read, refused, write_rows
 
 WORDS = ["rhine", "elbe", "oder", "spree", "flows", "past", "bonn", "and", "basel", "where"]
 RIVERS = WORDS[:4]
@@ -54,42 +53,6 @@ def row(i: int) -> dict[str, Any]:
         "labels": [int(name == river) for name in names],
         "source": f"article {i % 5}",
     }
-
-
-def run(name: str, *arguments: str, stdin: bytes | None = None) -> tuple[int, str]:
-    """A command of `itrd-nlp` in this process. Returns the exit code and stdout; refusals come as their sentence."""
-    module = importlib.import_module(f"itrd_nlp.cli.commands.{subcommands()[name].stem}")
-    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
-        patch.setenv("COLUMNS", "160")
-        patch.setattr(sys, "argv", [f"itrd-nlp {name}", *arguments])
-        if stdin is not None:
-            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        try:
-            module.main()
-        except UserError as error:
-            return 2, str(error)
-    return 0, out.buffer.getvalue().decode()
-
-
-def done(name: str, *arguments: str, stdin: bytes | None = None) -> str:
-    code, out = run(name, *arguments, stdin=stdin)
-    assert code == 0, out
-    return out
-
-
-def refused(name: str, *arguments: str) -> str:
-    code, out = run(name, *arguments)
-    assert code == 2, out
-    return out
-
-
-def read(path: str) -> Any:
-    return json.loads(Path(path).read_text())
-
-
-def write_rows(path: str, rows: list[dict[str, Any]]) -> None:
-    Path(path).write_text("\n".join(map(json.dumps, rows)))
 
 
 def logits(folder: str, pairs: list[tuple[str, str]]) -> list[float]:
