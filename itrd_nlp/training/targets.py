@@ -139,6 +139,14 @@ def check_writable(folder: str | Path, *, option: str) -> None:
         ) from None
 
 
+def made_folder(folder: str | Path, *, option: str) -> Path:
+    """The folder, which is made where it is missing. See `check_writable`."""
+    check_writable(folder, option=option)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def holds_rows(*keys: str) -> Callable[[Path], bool]:
     """A check that a file is empty, or JSON lines whose first object has one of these keys."""
 

@@ -10,7 +10,6 @@ distil_classifier.py read.
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from itrd_nlp.cli.parser import parse
@@ -44,11 +43,9 @@ def main() -> None:
     from itrd_nlp.tasks.classification import name_spans, punctuation_marks, sentence_pairs
     from itrd_nlp.tasks.lines import write_rows
     from itrd_nlp.tasks.question_answering import read_squad
-    from itrd_nlp.training.targets import check_target_file, check_writable, holds_rows
+    from itrd_nlp.training.targets import check_target_file, holds_rows, made_folder
 
-    folder = Path(args.output_dir)
-    check_writable(folder, option="output_dir")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = made_folder(args.output_dir, option="output_dir")
     sets: dict[str, Callable[[list[dict[str, Any]]], Iterable[dict[str, Any]]]] = {
         "sentences": sentence_pairs,
         "punctuation": punctuation_marks,

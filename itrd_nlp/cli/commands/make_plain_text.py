@@ -8,7 +8,6 @@ the one are not in the other.
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from itrd_nlp.cli.parser import parse
 from itrd_nlp.training.ranges import COUNT, Range
@@ -45,11 +44,9 @@ def main() -> None:
     from itrd_nlp.tasks.masked_lm.from_squad import text_rows
     from itrd_nlp.tasks.question_answering import read_squad
     from itrd_nlp.tasks.reranking.from_squad import articles
-    from itrd_nlp.training.targets import check_target_file, check_writable, holds_rows
+    from itrd_nlp.training.targets import check_target_file, holds_rows, made_folder
 
-    folder = Path(args.output_dir)
-    check_writable(folder, option="output_dir")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = made_folder(args.output_dir, option="output_dir")
     files = [folder / f"text-{name}.jsonl" for name in ("train", "dev")]
     for path in files:
         check_target_file(

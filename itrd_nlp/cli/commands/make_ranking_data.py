@@ -1,13 +1,15 @@
-"""Make queries with passages of SQuAD 1.1, as JSON lines.
+"""Make queries with passages, and pairs of questions, of SQuAD 1.1, as JSON lines.
 
     python scripts/make_ranking_data.py --output_dir assets/ranking
 
 ranking-{train,dev}.jsonl: a question, its own paragraph, which has the label 1, and other paragraphs of its article.
-The task reranking reads both files. Articles of the one are not in the other.
+The tasks reranking and embedding read both files.
+pairs-{train,dev}.jsonl: two questions, and their score: 1 for one paragraph, 0.5 for one article, 0 for two articles.
+The task sentence-similarity reads both files.
+Articles of SQuAD's train file are not in its dev file.
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from itrd_nlp.cli.parser import parse
@@ -44,29 +46,31 @@ class MakeArguments:
 
 def main() -> None:
     (args,) = parse([MakeArguments], description=__doc__)
+    from itrd_nlp.tasks.embedding.from_squad import similarity_rows
     from itrd_nlp.tasks.lines import write_rows
     from itrd_nlp.tasks.question_answering import read_squad
     from itrd_nlp.tasks.reranking.from_squad import articles, ranking_rows
-    from itrd_nlp.training.targets import check_target_file, check_writable, holds_rows
+    from itrd_nlp.training.targets import check_target_file, holds_rows, made_folder
 
-    folder = Path(args.output_dir)
-    check_writable(folder, option="output_dir")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = made_folder(args.output_dir, option="output_dir")
     sources: tuple[tuple[Literal["train", "validation"], str, str], ...] = (
         ("train", "train", args.train_file),
         ("validation", "dev", args.validation_file),
     )
     for _, name, _ in sources:
-        check_target_file(
-            folder / f"ranking-{name}.jsonl",
-            option="output_dir",
-            inputs=[args.train_file, args.validation_file],
-            ours=holds_rows("passages"),
-        )
+        for kind, key in (("ranking", "passages"), ("pairs", "text_pair")):
+            check_target_file(
+                folder / f"{kind}-{name}.jsonl",
+                option="output_dir",
+                inputs=[args.train_file, args.validation_file],
+                ours=holds_rows(key),
+            )
     for split, name, source in sources:
         everything = read_squad(source, split=split)
         paragraphs = articles(everything.to_list())
         # Neighbours are of one article, so that the first so many rows would be of few.
         examples = everything.shuffle(seed=0).to_list()[: args.max_samples]
-        made = ranking_rows(examples, paragraphs, most=args.max_passages)
-        write_rows(folder / f"ranking-{name}.jsonl", made, total=len(examples))
+        queries = ranking_rows(examples, paragraphs, most=args.max_passages)
+        write_rows(folder / f"ranking-{name}.jsonl", queries, total=len(examples))
+        pairs = similarity_rows(examples)
+        write_rows(folder / f"pairs-{name}.jsonl", pairs, total=len(examples))

@@ -7,30 +7,15 @@ each row adds to it, see `row_scores`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from itrd_nlp.tasks.classification.analysis import judged_labels, row_accuracy
 from itrd_nlp.tasks.classification.data import Kind, Row, kind_of
 from itrd_nlp.tasks.classification.entities import OUTSIDE, are_tags, entities
-
-Numbers = NDArray[np.float64]
-
-
-class Sums(NamedTuple):
-    """A metric of some rows.
-
-    Attributes:
-        rows: ``(rows, k)``, what each row adds to the k sums.
-        value: from ``(..., k)`` sums to ``(...)`` values of the metric, 1 for 100 percent.
-    """
-
-    rows: Numbers
-    value: Callable[[Numbers], Numbers]
-
+from itrd_nlp.tasks.sums import Numbers, Sums, pearson, ranks, ratio, spearman_by_row
 
 KNOWN: dict[Kind, tuple[str, ...]] = {
     "label": (
@@ -73,8 +58,7 @@ def score(
         answers: number of a row to its answer. A row without one is wrong.
         positive: the label that ``positive_f1`` counts.
     """
-    sums = _sums(metric, rows, answers, positive)
-    return 100 * float(sums.value(sums.rows.sum(axis=0)))
+    return 100 * _sums(metric, rows, answers, positive).whole
 
 
 def row_scores(
@@ -83,25 +67,16 @@ def row_scores(
     """A number for each row, whose mean over the rows is the metric, for the intervals of a comparison.
 
     Of a metric that is a mean it is the score of the row. Of any other it is the metric plus the influence of the row,
-    from the jackknife: ``(n - 1)`` times what the metric loses without the row, less the mean of this over all rows
-    (Efron and Tibshirani 1993, sections 11.5 and 20.4). Resampling these numbers is resampling the rows, to first
-    order.
+    see `itrd_nlp.tasks.sums.influences`.
 
     Returns:
         ``(rows,)``; 1 stands for 100 percent.
     """
     if metric == "accuracy" and kind_of(rows) in ("label", "tokens"):
         return row_accuracy(rows, answers)
-    sums = _sums(metric, rows, answers, positive)
-    whole = float(sums.value(sums.rows.sum(axis=0)))
-    if len(rows) == 1:
-        return np.array([whole])
     if metric == "spearman":
-        without = _spearman_without(*_numbers(rows, answers))
-    else:
-        without = sums.value(sums.rows.sum(axis=0) - sums.rows)
-    found: Numbers = whole + (len(rows) - 1) * (without.mean() - without)
-    return found
+        return spearman_by_row(*_numbers(rows, answers))
+    return _sums(metric, rows, answers, positive).by_row()
 
 
 def _sums(
@@ -109,7 +84,8 @@ def _sums(
 ) -> Sums:
     kind = kind_of(rows)
     if kind == "value":
-        return _pearson(*_ranked(metric, *_numbers(rows, answers)))
+        true, found = _numbers(rows, answers)
+        return pearson(ranks(true), ranks(found)) if metric == "spearman" else pearson(true, found)
     if kind == "labels":
         return _of_several(metric, rows, answers)
     if metric in ENTITIES:
@@ -122,7 +98,7 @@ def _sums(
             (yes * sum(a == b for a, b in row), yes * len(row))
             for row, yes in zip(pairs, counted, strict=True)
         ]
-        return Sums(np.array(counts, dtype=float), lambda s: _ratio(s[..., 0], s[..., 1]))
+        return Sums(np.array(counts, dtype=float), lambda s: ratio(s[..., 0], s[..., 1]))
     names = sorted({name for row in pairs for pair in row for name in pair if name})
     if metric == "positive_f1":
         return _macro_f1(_counts(pairs, [str(positive)]))
@@ -145,25 +121,20 @@ def _counts(pairs: Sequence[Sequence[tuple[str, str]]], names: Sequence[str]) ->
     return counts
 
 
-def _ratio(part: Numbers, whole: Numbers) -> Numbers:
-    ratio: Numbers = np.divide(part, whole, out=np.zeros_like(whole, dtype=float), where=whole > 0)
-    return ratio
-
-
 def _macro_f1(counts: Numbers) -> Sums:
     """The mean F1 of the labels that occur or are found."""
     shape = counts.shape[1:]
 
     def value(sums: Numbers) -> Numbers:
         right, found, true = np.moveaxis(sums.reshape(*sums.shape[:-1], *shape), -1, 0)
-        return _ratio(_ratio(2 * right, found + true).sum(-1), (found + true > 0).sum(-1))
+        return ratio(ratio(2 * right, found + true).sum(-1), (found + true > 0).sum(-1))
 
     return Sums(counts.reshape(len(counts), -1), value)
 
 
 def _micro_f1(counts: Numbers) -> Sums:
     """The F1 of all labels together."""
-    return Sums(counts.sum(axis=1), lambda s: _ratio(2 * s[..., 0], s[..., 1] + s[..., 2]))
+    return Sums(counts.sum(axis=1), lambda s: ratio(2 * s[..., 0], s[..., 1] + s[..., 2]))
 
 
 def _matthews(counts: Numbers, pairs: Sequence[Sequence[tuple[str, str]]]) -> Sums:
@@ -178,7 +149,7 @@ def _matthews(counts: Numbers, pairs: Sequence[Sequence[tuple[str, str]]]) -> Su
         # A missing answer is a class of its own, which no row has.
         missing = n - found.sum(-1)
         spread = (n**2 - (found**2).sum(-1) - missing**2) * (n**2 - (true**2).sum(-1))
-        return _ratio(covariance, np.sqrt(np.maximum(spread, 0)))
+        return ratio(covariance, np.sqrt(np.maximum(spread, 0)))
 
     return Sums(np.hstack([counts.reshape(len(counts), -1), judged]), value)
 
@@ -191,7 +162,7 @@ def _of_several(metric: str, rows: Sequence[Row], answers: Mapping[str, Any]) ->
         given = [answers.get(str(i)) is not None for i in range(len(rows))]
         right = [g and t == f for g, t, f in zip(given, true, found, strict=True)]
         return Sums(
-            np.array([(r, 1) for r in right], dtype=float), lambda s: _ratio(s[..., 0], s[..., 1])
+            np.array([(r, 1) for r in right], dtype=float), lambda s: ratio(s[..., 0], s[..., 1])
         )
     names = sorted(set().union(*true, *found))
     counts = np.array(
@@ -215,7 +186,7 @@ def _entities(metric: str, rows: Sequence[Row], answers: Mapping[str, Any]) -> S
     of_found, of_true = weights[metric]
     return Sums(
         np.array(counts, dtype=float),
-        lambda s: _ratio(s[..., 0], of_found * s[..., 1] + of_true * s[..., 2]),
+        lambda s: ratio(s[..., 0], of_found * s[..., 1] + of_true * s[..., 2]),
     )
 
 
@@ -226,39 +197,3 @@ def _numbers(rows: Sequence[Row], answers: Mapping[str, Any]) -> tuple[Numbers, 
     known = [float(one) for one in given if one is not None]
     mean = float(np.mean(known)) if known else 0.0
     return true, np.array([mean if one is None else float(one) for one in given])
-
-
-def _ranked(metric: str, *values: Numbers) -> list[Numbers]:
-    """Spearman's coefficient is Pearson's of the ranks; equal values have the mean of their ranks."""
-    if metric != "spearman":
-        return list(values)
-    from scipy.stats import rankdata  # type: ignore[import-untyped]  # slow to import
-
-    return [rankdata(one) for one in values]
-
-
-def _pearson(true: Numbers, found: Numbers) -> Sums:
-    x, y = (one - one.mean() for one in (true, found))  # no cancellation in the sums below
-    x, y = (one / (np.abs(one).max() or 1) for one in (x, y))
-    return Sums(np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1), _correlation)
-
-
-def _correlation(sums: Numbers) -> Numbers:
-    n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
-    spread = np.maximum((n * xx - x * x) * (n * yy - y * y), 0)
-    # The spread of equal numbers is 0 but for rounding.
-    return _ratio(n * xy - x * y, np.where(spread > 1e-18 * n**4, np.sqrt(spread), 0))
-
-
-def _spearman_without(true: Numbers, found: Numbers) -> Numbers:
-    """Spearman's coefficient of all rows but one, for each row: the ranks above the one fall by 1, the equal by 1/2."""
-    ranks = _ranked("spearman", true, found)
-    without = np.empty(len(true))
-    for i in range(len(true)):
-        x, y = (
-            np.delete(rank - (one > one[i]) - 0.5 * (one == one[i]), i)
-            for rank, one in zip(ranks, (true, found), strict=True)
-        )
-        sums = _pearson(x, y).rows.sum(axis=0)
-        without[i] = _correlation(sums)
-    return without

@@ -20,7 +20,7 @@ class EmbeddingArguments:
         metadata={
             "help": 'JSON lines of one kind: {"query": ..., "passages": [...], "labels": [...]} as for the task '
             'reranking, {"text": ..., "text_pair": ..., "score": ...} with the similarity of two texts, or {"text": '
-            "...}, of which the teacher alone can teach."
+            '...}, of which the teacher alone can teach. "source" names where a query or a pair comes from.'
         },
     )
     validation_file: str | None = field(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
+from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from itrd_nlp.distillation.textbrewer_trainer import refuse_textbrewer
@@ -22,6 +23,7 @@ from itrd_nlp.tasks.embedding.features import text_features, training_features
 from itrd_nlp.tasks.embedding.losses import EmbeddingLosses
 from itrd_nlp.tasks.embedding.prediction import Encoder, read_asked
 from itrd_nlp.tasks.lines import Line, Refuse, named_file
+from itrd_nlp.tasks.reranking.analysis import sources_of
 from itrd_nlp.tasks.reranking.data import Row
 from itrd_nlp.tasks.reranking.features import PairCollator
 from itrd_nlp.tasks.task import Answerer, Judge, Task, TaskData, signature_of
@@ -142,6 +144,11 @@ class EmbeddingTask(Task):
             train=train,
             losses=EmbeddingLosses(kind, args.kd_loss),
         )
+
+    @classmethod
+    def sources(cls, args: Any) -> NDArray[Any] | None:
+        """See `Task.sources`. A row without a source is one by itself."""
+        return sources_of(cls(args)._validation)
 
     @classmethod
     def asked(cls, source: str | None, options: Any, refuse: Refuse) -> Iterator[Line]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.lines import is_text, read_lines
-from itrd_nlp.tasks.reranking.data import Row, read_queries
+from itrd_nlp.tasks.reranking.data import Row, read_queries, source_of
 
 NEEDS = '"query" and "passages", or "text"'
 Kind = Literal["queries", "pairs", "texts"]
@@ -82,7 +82,7 @@ def read_pairs(path: str | Path, max_samples: int | None = None) -> list[Row]:
         max_samples: read this many at most.
 
     Returns:
-        Rows with ``text``, ``text_pair`` and ``score``, a float.
+        Rows with ``text``, ``text_pair``, ``score``, a float, and ``source`` (or None).
 
     Raises:
         UserError: names the file, the line and the field that is missing or wrong.
@@ -99,7 +99,8 @@ def read_pairs(path: str | Path, max_samples: int | None = None) -> list[Row]:
             or not math.isfinite(score)
         ):
             raise UserError(f'{where}: "score" is {score!r}, but must be a finite number.')
-        rows.append({"text": row["text"], "text_pair": row["text_pair"], "score": float(score)})
+        texts = {name: row[name] for name in ("text", "text_pair")}
+        rows.append(texts | {"score": float(score), "source": source_of(row, where)})
     if not rows:
         raise UserError(f"{path} holds no pair of texts.")
     return rows

@@ -1,4 +1,4 @@
-"""Recall of the passages of queries, and the rank correlation of similarities."""
+"""Recall of the passages of queries."""
 
 from __future__ import annotations
 
@@ -52,27 +52,3 @@ def check_vectors(vectors: NDArray[np.floating]) -> None:
 def recall(found: Sequence[int], relevant: Sequence[int], k: int) -> float:
     """The share of the relevant passages among the first ``k`` that were found; 0 where none is relevant."""
     return len(set(found[:k]) & set(relevant)) / len(set(relevant)) if relevant else 0.0
-
-
-def rank_products(found: Sequence[float], true: Sequence[float]) -> NDArray[np.float64]:
-    """The part of each pair in Spearman's correlation, which is their mean.
-
-    Spearman's correlation is Pearson's of the ranks, where equal values share their mean rank. A part is the product of
-    both standardised ranks.
-
-    Args:
-        found: similarities ``(n,)``.
-        true: ``(n,)``.
-
-    Returns:
-        ``(n,)``. All are 0 where all values of one side are equal, because the correlation is undefined then.
-    """
-    from scipy.stats import rankdata  # type: ignore[import-untyped]  # slow to import
-
-    sides = []
-    for values in (found, true):
-        ranks = rankdata(np.asarray(values, dtype=np.float64))
-        spread = ranks.std()
-        sides.append((ranks - ranks.mean()) / spread if spread > 0 else np.zeros(len(ranks)))
-    product: NDArray[np.float64] = sides[0] * sides[1]
-    return product

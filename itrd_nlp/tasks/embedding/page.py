@@ -56,7 +56,6 @@ RETRIEVAL = TaskPage(
 SIMILARITY = replace(
     RETRIEVAL,
     unit="pairs",
-    sources=None,
     limits=(
         "A similarity of two texts has a meaning beside that of two others, and none by itself.",
     ),

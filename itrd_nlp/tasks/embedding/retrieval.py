@@ -13,7 +13,7 @@ from transformers import EvalPrediction
 from itrd_nlp.tasks.embedding.base import EmbeddingTask, logger
 from itrd_nlp.tasks.embedding.metrics import KS, nearest, recall
 from itrd_nlp.tasks.embedding.page import RETRIEVAL
-from itrd_nlp.tasks.reranking.analysis import by_words, check_orders, compared, sources_of
+from itrd_nlp.tasks.reranking.analysis import by_words, check_orders, compared
 from itrd_nlp.tasks.reranking.data import Row, read_queries
 from itrd_nlp.tasks.task import Answers, Judge, TaskData, read_answers
 
@@ -108,11 +108,6 @@ class Embedding(EmbeddingTask):
     def scores(cls, args: Any, answers: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         """See `Task.scores`: the recalls of each query."""
         return dict(recalls(answers, cls(args)._validation))
-
-    @classmethod
-    def sources(cls, args: Any) -> NDArray[Any] | None:
-        """See `Task.sources`. A query without a source is one by itself."""
-        return sources_of(cls(args)._validation)
 
     @classmethod
     def score_file(cls, args: Any, path: str) -> dict[str, Any]:

@@ -15,20 +15,23 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.answers import answers_to
 from itrd_nlp.tasks.embedding.base import EmbeddingTask, logger
 from itrd_nlp.tasks.embedding.data import read_pairs
-from itrd_nlp.tasks.embedding.metrics import check_vectors, rank_products
+from itrd_nlp.tasks.embedding.metrics import check_vectors
 from itrd_nlp.tasks.embedding.page import SIMILARITY
 from itrd_nlp.tasks.reranking.analysis import compared
 from itrd_nlp.tasks.reranking.data import Row
+from itrd_nlp.tasks.sums import ranks, spearman, spearman_by_row
 from itrd_nlp.tasks.task import Answers, Judge, TaskData, read_answers
 
 _FAR = 0.25  # of the pairs: so far apart in rank that two models disagree
 _PARTS = ("lowest third", "middle third", "highest third")
 
 
-def products(answers: Mapping[str, Any], rows: Sequence[Row]) -> NDArray[np.float64]:
-    """The part of each pair in Spearman's correlation. A pair without an answer has the similarity 0."""
+def true_and_found(
+    answers: Mapping[str, Any], rows: Sequence[Row]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The true scores and the cosines, ``(pairs,)`` each. A pair without an answer has the cosine 0."""
     found = [float(answers.get(str(i), 0.0)) for i in range(len(rows))]
-    return rank_products(found, [row["score"] for row in rows])
+    return np.array([row["score"] for row in rows], dtype=np.float64), np.array(found)
 
 
 class SimilarityJudge:
@@ -55,7 +58,7 @@ class SimilarityJudge:
         cosines = (vectors[:count] * vectors[count:]).sum(axis=1)
         # Stored vectors must score the same, and the last digits are those of the machine.
         self.predictions = {str(i): round(float(c), 6) for i, c in enumerate(cosines)}
-        return {"spearman": 100 * float(products(self.predictions, self.rows).mean())}
+        return {"spearman": 100 * spearman(*true_and_found(self.predictions, self.rows))}
 
 
 class SentenceSimilarity(EmbeddingTask):
@@ -92,8 +95,8 @@ class SentenceSimilarity(EmbeddingTask):
 
     @classmethod
     def scores(cls, args: Any, answers: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-        """See `Task.scores`. The part of a pair in the correlation may be below 0 and above 1."""
-        return {"spearman": products(answers, cls(args)._validation)}
+        """See `Task.scores`: the correlation plus the influence of each pair, which may be below 0 and above 1."""
+        return {"spearman": spearman_by_row(*true_and_found(answers, cls(args)._validation))}
 
     @classmethod
     def score_file(cls, args: Any, path: str) -> dict[str, Any]:
@@ -106,46 +109,44 @@ class SentenceSimilarity(EmbeddingTask):
                 raise UserError(
                     f"{path}: the answer to pair {name} is {value!r}, but must be a similarity."
                 )
-        score = 100 * float(products(kept, rows).mean())
+        score = 100 * spearman(*true_and_found(kept, rows))
         return {"spearman": score, "rows": len(rows), "missing": len(rows) - len(kept)}
 
     def breakdown(self, answers: Mapping[str, Any], data: TaskData) -> dict[str, Any]:
-        """By the true similarity: the correlation inside each third of the pairs, 0 where it is negative."""
-        rows = data.examples
-        order = np.argsort([row["score"] for row in rows], kind="stable")
+        """By the true similarity: the correlation inside each third of the pairs, 0 where it is negative.
+
+        A third whose pairs are equally alike has no correlation and is left out.
+        """
+        true, found = true_and_found(answers, data.examples)
         groups = {}
-        for name, part in zip(_PARTS, np.array_split(order, 3), strict=True):
-            if len(part):
-                found = [float(answers.get(str(i), 0.0)) for i in part]
-                inside = rank_products(found, [rows[i]["score"] for i in part])
-                groups[name] = {
-                    "questions": len(part),
-                    "spearman": min(100.0, max(0.0, 100 * float(inside.mean()))),
-                }
-        return {"score": groups}
+        parts = np.array_split(np.argsort(true, kind="stable"), 3)
+        for name, part in zip(_PARTS, parts, strict=True):
+            if len(np.unique(true[part])) > 1:
+                inside = 100 * spearman(true[part], found[part])
+                groups[name] = {"questions": len(part), "spearman": min(100.0, max(0.0, inside))}
+        return {"score": groups} if groups else {}
 
     def disagreements(
         self, student: Mapping[str, Any], teacher: Mapping[str, Any], data: TaskData
     ) -> dict[str, Any]:
         """See `Task.disagreements`: the pairs whose ranks differ by more than a quarter of all pairs.
 
-        The model whose rank is nearer to the true one is right.
+        The model whose rank is nearer to the true one is right. Equal scores have the mean of their ranks.
         """
         rows = data.examples
-        ranks = [
-            np.argsort(np.argsort(values, kind="stable"), kind="stable")
-            for values in (
-                [float(student.get(str(i), 0.0)) for i in range(len(rows))],
-                [float(teacher.get(str(i), 0.0)) for i in range(len(rows))],
-                [row["score"] for row in rows],
-            )
-        ]
+        true, ours = true_and_found(student, rows)
+        _, theirs = true_and_found(teacher, rows)
         cases = []
-        for i, (ours, theirs, true) in enumerate(zip(*ranks, strict=True)):
-            if abs(ours - theirs) > _FAR * len(rows):
-                nearer = abs(ours - true) < abs(theirs - true)
-                shown = [f"similarity {found.get(str(i), 0.0):.3f}" for found in (student, teacher)]
-                row = rows[i]
+        for row, pair, of_pair in zip(
+            rows,
+            zip(ours, theirs, strict=True),
+            zip(*map(ranks, (ours, theirs, true)), strict=True),
+            strict=True,
+        ):
+            of_student, of_teacher, right = of_pair
+            if abs(of_student - of_teacher) > _FAR * len(rows):
+                nearer = abs(of_student - right) < abs(of_teacher - right)
+                shown = [f"similarity {value:.3f}" for value in pair]
                 question = f"{row['text']} | {row['text_pair']}"
                 cases.append((question, [f"{row['score']:g}"], shown, [nearer, not nearer]))
         return compared(cases, len(rows))

@@ -15,6 +15,7 @@ from itrd_nlp.tasks.answers import Answers, answers_to
 from itrd_nlp.tasks.disagreements import summed_up
 from itrd_nlp.tasks.masked_lm.data import Row
 from itrd_nlp.tasks.masked_lm.features import Masks
+from itrd_nlp.tasks.sums import Sums, ratio
 
 SHOWN = 300
 _DIGITS = 6
@@ -77,18 +78,18 @@ def scores_of(answers: Mapping[str, Any]) -> dict[str, float]:
 
 
 def text_scores(answers: Mapping[str, Any], count: int) -> NDArray[np.float64]:
-    """The part of each text in the accuracy, so that their mean is the accuracy over all masked tokens.
+    """Of each text the accuracy plus its influence, so that their mean is the accuracy over all masked tokens.
 
-    A text with more masked tokens than the mean counts more, and its part may be above 1.
+    The accuracy is a quotient of sums over the texts. A text with more masked tokens than the mean counts more, and its
+    number may be above 1 and below 0. See `itrd_nlp.tasks.sums.influences`.
 
     Args:
         answers: as `MaskedJudge.predictions`.
         count: number of texts.
     """
     of_texts = [answers.get(str(i), []) for i in range(count)]
-    right = np.array([sum(true == said for true, said, _ in tokens) for tokens in of_texts])
-    total = sum(map(len, of_texts))
-    return right * (count / max(1, total))
+    sums = [(sum(true == said for true, said, _ in tokens), len(tokens)) for tokens in of_texts]
+    return Sums(np.array(sums, dtype=np.float64), lambda s: ratio(s[..., 0], s[..., 1])).by_row()
 
 
 def check_answers(answers: Mapping[str, Any], count: int, where: str) -> Answers:

@@ -120,7 +120,7 @@ def _grouped(
 
 
 def sources_of(rows: Sequence[Row]) -> NDArray[Any] | None:
-    """The number of each query's source, None where no query names one. A query without a source is one by itself."""
+    """The number of each row's source, None where no row names one. A row without a source is one by itself."""
     if all(row["source"] is None for row in rows):
         return None
     numbers: dict[Any, int] = {}

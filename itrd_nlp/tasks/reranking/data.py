@@ -41,7 +41,7 @@ def read_queries(
                 "passages": row["passages"],
                 "labels": _numbers(row, "labels", count, where, needed=labels, least=0.0),
                 "scores": _numbers(row, "scores", count, where, needed=scores),
-                "source": _source(row, where),
+                "source": source_of(row, where),
             }
         )
     if not rows:
@@ -91,7 +91,12 @@ def _numbers(
     return [float(value) for value in values]
 
 
-def _source(row: Row, where: str) -> str | None:
+def source_of(row: Row, where: str) -> str | None:
+    """Where a row comes from, None where it does not say so.
+
+    Raises:
+        UserError: names the line, whose source is no string.
+    """
     source = row.get("source")
     if source is not None and not is_text(source):
         raise UserError(f'{where}: "source" is {source!r}, but must be a string.')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.embedding.arguments import EmbeddingArguments
 from itrd_nlp.tasks.embedding.data import read_pairs, read_training
+from itrd_nlp.tasks.embedding.from_squad import similarity, similarity_rows
 from itrd_nlp.tasks.embedding.retrieval import Embedding, corpus_of, relevant_passages
 from itrd_nlp.tasks.embedding.similarity import SentenceSimilarity
 
@@ -57,6 +59,10 @@ def test_pairs_and_single_texts_are_read(tmp_path: Path) -> None:
         ([{"text": "a", "text_pair": "b"}], '"score" is None, but must be a finite number'),
         ([{"text": "a", "text_pair": "b", "score": float("nan")}], '"score" is nan'),
         ([{"text": "a", "text_pair": "b", "score": True}], '"score" is True'),
+        (
+            [{"text": "a", "text_pair": "b", "score": 1, "source": 3}],
+            'x.jsonl:1: "source" is 3, but must be a string',
+        ),
     ],
 )
 def test_a_line_that_makes_no_sense_is_refused(
@@ -87,3 +93,72 @@ def test_a_passage_of_several_queries_is_one_of_the_choice() -> None:
     ]
     assert corpus_of(rows) == ["p", "q", "r"]
     assert relevant_passages(rows) == [[0], [1, 2]]
+
+
+def judged(tmp_path: Path, scores: list[float], **fields: Any) -> SentenceSimilarity:
+    rows = [{"text": "a", "text_pair": "b", "score": score} | fields for score in scores]
+    path = written(tmp_path / "pairs.jsonl", *rows)
+    return SentenceSimilarity(EmbeddingArguments(validation_file=str(path)))
+
+
+def data_of(task: SentenceSimilarity) -> Any:
+    return SimpleNamespace(examples=task._validation)
+
+
+def test_pairs_name_their_source_for_the_intervals(tmp_path: Path) -> None:
+    task = judged(tmp_path, [0, 1, 2])
+    assert SentenceSimilarity.sources(task.args) is None
+    task = judged(tmp_path, [0, 1, 2], source="Rhine")
+    assert SentenceSimilarity.sources(task.args).tolist() == [0, 0, 0]
+
+
+def test_models_with_equal_ranks_do_not_disagree_about_pairs_of_equal_scores(
+    tmp_path: Path,
+) -> None:
+    task = judged(tmp_path, [0.0] * 5 + [1.0] * 5)
+    good = {str(i): float(i >= 5) for i in range(10)}
+    odd = good | {"0": 1.0}
+    found = task.disagreements(good, odd, data_of(task))
+    assert len(found["examples"]) == 1
+    (only,) = found["examples"]
+    assert only["student"]["exact_match"] and not only["teacher"]["exact_match"]
+
+
+def test_a_third_whose_pairs_are_equally_alike_has_no_correlation(tmp_path: Path) -> None:
+    answers = {str(i): i / 10 for i in range(9)}
+    task = judged(tmp_path, [0, 0, 0, 1, 2, 3, 5, 5, 5])
+    groups = task.breakdown(answers, data_of(task))["score"]
+    assert groups == {"middle third": {"questions": 3, "spearman": pytest.approx(100)}}
+    task = judged(tmp_path, [0, 0, 0, 1, 1, 1, 2, 2, 2])
+    assert task.breakdown(answers, data_of(task)) == {}
+
+
+def squad(title: str, context: str, question: str) -> dict[str, str]:
+    return {"title": title, "context": context, "question": question}
+
+
+def test_pairs_of_squad_are_scored_by_what_their_questions_share() -> None:
+    examples = [
+        squad(title, f"{title} {part}", f"{title} {part} {i}?")
+        for i in range(3)
+        for part in range(2)
+        for title in ("Rhine", "Bonn")
+    ]
+    where = {row["question"]: row for row in examples}
+    rows = list(similarity_rows(examples))
+    assert [row["score"] for row in rows] == [1, 0.5, 0] * 4
+    assert [row["text"] for row in rows] == [row["question"] for row in examples]
+    for row in rows:
+        one, other = where[row["text"]], where[row["text_pair"]]
+        assert one is not other and row["source"] == one["title"]
+        shared = [one[name] == other[name] for name in ("title", "context")]
+        assert shared == {1: [True, True], 0.5: [True, False], 0: [False, False]}[row["score"]]
+    assert list(similarity_rows(examples)) == rows
+    assert list(similarity_rows(examples, seed=1)) != rows
+
+
+def test_a_question_without_another_of_its_score_gives_no_pair() -> None:
+    alone = [squad("Rhine", "a", "a?"), squad("Rhine", "a", " a? "), squad("Rhine", "b", "b?")]
+    assert [similarity(alone[0], other) for other in alone] == [None, None, 0.5]
+    with pytest.raises(UserError, match="all pairs of questions would have one similarity"):
+        list(similarity_rows(alone))

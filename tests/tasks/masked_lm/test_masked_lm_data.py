@@ -109,7 +109,11 @@ def test_the_scores_are_over_all_masked_tokens() -> None:
     assert found["perplexity"] == pytest.approx(math.exp((0.5 + 2 + 0.25 + 3) / 4))
     parts = text_scores(ANSWERS, 3)
     assert 100 * parts.mean() == pytest.approx(50)
-    assert parts.tolist() == pytest.approx([2 * 3 / 4, 0, 0])
+    others = [ANSWERS.keys() - {str(i)} for i in range(3)]
+    without = [
+        scores_of({name: ANSWERS[name] for name in kept})["accuracy"] / 100 for kept in others
+    ]
+    assert parts.tolist() == pytest.approx([0.5 + 2 * (sum(without) / 3 - one) for one in without])
     assert scores_of({"0": [["a", "b", 5000.0]]})["perplexity"] < math.inf
 
 
