@@ -17,8 +17,7 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.tasks.classification.data import Row, is_tokens, kind_of, label_names
 from itrd_nlp.tasks.classification.entities import inside_tag
-
-PADDED_TO = 8  # batches are as long as a multiple of it
+from itrd_nlp.tasks.lengths import PADDED_TO
 
 
 def classification_features(
@@ -132,22 +131,6 @@ def judged_positions(
         [first.get(word) for word, label in enumerate(row["labels"]) if label is not None]
         for row, first in zip(rows, positions, strict=True)
     ]
-
-
-def longest_input(max_length: int, config: Any) -> int:
-    """The tokens that a model reads at most: ``max_length``, or fewer where it has no more positions.
-
-    Args:
-        max_length: the tokens that were asked for.
-        config: of the model.
-    """
-    positions = getattr(config, "max_position_embeddings", None)
-    if not isinstance(positions, int):
-        return max_length
-    # RoBERTa and its kin, all of which pad with 1, count positions from 2.
-    positions -= 2 if config.pad_token_id == 1 else 0
-    padded = -(-max_length // PADDED_TO) * PADDED_TO
-    return max_length if padded <= positions else max(1, positions // PADDED_TO * PADDED_TO)
 
 
 def _aligned(

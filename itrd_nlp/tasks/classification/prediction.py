@@ -18,7 +18,7 @@ from itrd_nlp.tasks.by_length import answer_by_length, in_batches, length_of_lin
 from itrd_nlp.tasks.classification.arguments import LabelArguments
 from itrd_nlp.tasks.classification.data import Columns, is_words
 from itrd_nlp.tasks.classification.entities import are_tags
-from itrd_nlp.tasks.classification.features import encode, first_parts, longest_input
+from itrd_nlp.tasks.classification.features import encode, first_parts
 from itrd_nlp.tasks.classification.found import (
     Spans,
     found_entities,
@@ -26,6 +26,7 @@ from itrd_nlp.tasks.classification.found import (
     words_of_text,
 )
 from itrd_nlp.tasks.classification.tables import CONLL, TABLES, read_conll, read_table
+from itrd_nlp.tasks.lengths import read_length
 from itrd_nlp.tasks.lines import Line, Refuse, is_text, read_lines, text_or_file
 from itrd_nlp.tasks.network import answering_network, logits_of
 
@@ -116,7 +117,7 @@ class Labeller:
         self.tokenizer = load_tokenizer(model, loading)
         check_vocabulary(self.tokenizer, self.network.config.vocab_size, model)
         self.batch_size = batch_size
-        self.longest = longest_input(max_length, self.network.config)
+        self.longest = read_length(max_length, self.network.config, self.tokenizer)
         self.token_head = _labels_tokens(self.network)
         self.names = [str(name) for _, name in sorted(self.network.config.id2label.items())]
         self.tags = self.token_head and are_tags(self.names)

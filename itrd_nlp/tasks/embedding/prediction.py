@@ -11,10 +11,10 @@ from itrd_nlp.models.embedder import AutoModelForSentenceEmbedding
 from itrd_nlp.models.loading import check_vocabulary, load_tokenizer
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.by_length import answer_by_length, in_batches, length_of_line
-from itrd_nlp.tasks.classification.features import longest_input
 from itrd_nlp.tasks.embedding.arguments import EncodedArguments
 from itrd_nlp.tasks.embedding.data import check_text
 from itrd_nlp.tasks.embedding.metrics import check_vectors
+from itrd_nlp.tasks.lengths import read_length
 from itrd_nlp.tasks.lines import Line, Refuse, read_lines, text_or_file
 from itrd_nlp.tasks.network import answering_network, logits_of
 
@@ -67,7 +67,7 @@ class Encoder:
         check_vocabulary(self.tokenizer, self.network.config.vocab_size, model)
         self.batch_size = batch_size
         most = options.max_length or min(self.tokenizer.model_max_length, 512)
-        self.longest = longest_input(int(most), self.network.config)
+        self.longest = read_length(int(most), self.network.config, self.tokenizer)
 
     def check(self, line: Line) -> None:
         """Refuse a line without a text.

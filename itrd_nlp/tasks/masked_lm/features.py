@@ -22,7 +22,8 @@ from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerBas
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.models.masked_lm import POSITIONS
-from itrd_nlp.tasks.reranking.features import PADDED_TO, longest_first
+from itrd_nlp.tasks.lengths import PADDED_TO
+from itrd_nlp.tasks.reranking.features import longest_first
 
 _AT_ONCE = 1000
 _TOKENS = ("input_ids", "token_type_ids")

@@ -13,8 +13,8 @@ from itrd_nlp.models.loading import check_vocabulary, load_tokenizer
 from itrd_nlp.models.masked_lm import AutoModelForMaskedLM
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.by_length import answer_by_length, in_batches, length_of_line
-from itrd_nlp.tasks.classification.features import longest_input
 from itrd_nlp.tasks.embedding.data import check_text
+from itrd_nlp.tasks.lengths import read_length
 from itrd_nlp.tasks.lines import Line, Refuse, read_lines, text_or_file
 from itrd_nlp.tasks.masked_lm.arguments import MaskArguments
 from itrd_nlp.tasks.network import answering_network, logits_of
@@ -65,7 +65,7 @@ class MaskFiller:
         check_vocabulary(self.tokenizer, self.network.config.vocab_size, model)
         check_mask(self.tokenizer)
         self.batch_size, self.top_k = batch_size, options.top_k
-        self.longest = longest_input(options.max_length, self.network.config)
+        self.longest = read_length(options.max_length, self.network.config, self.tokenizer)
 
     def check(self, line: Line) -> None:
         """Refuse a line without a mask, or with one that the model does not read.

@@ -11,9 +11,9 @@ from datasets import Dataset
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from itrd_nlp.losses.outputs import IGNORED
+from itrd_nlp.tasks.lengths import PADDED_TO
 from itrd_nlp.tasks.reranking.data import Row
 
-PADDED_TO = 8  # batches are as long as a multiple of it
 _TOKENS = ("input_ids", "token_type_ids")
 
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.loading import check_vocabulary, load_tokenizer
 from itrd_nlp.models.options import LoadingArguments
-from itrd_nlp.tasks.classification.features import longest_input
+from itrd_nlp.tasks.lengths import read_length
 from itrd_nlp.tasks.lines import Line, Refuse, read_lines
 from itrd_nlp.tasks.network import answering_network, logits_of
 from itrd_nlp.tasks.reranking.arguments import QueryArguments
@@ -96,7 +96,7 @@ class Ranker:
         check_vocabulary(self.tokenizer, self.network.config.vocab_size, model)
         self.batch_size, self.top_k = batch_size, options.top_k
         most = options.max_length or min(self.tokenizer.model_max_length, 512)
-        self.longest = longest_input(most, self.network.config)
+        self.longest = read_length(most, self.network.config, self.tokenizer)
 
     def check(self, line: Line) -> None:
         """Refuse a line without a query or without passages.

@@ -392,6 +392,7 @@ def test_texts_that_are_longer_than_the_model_can_read_are_cut(here, tmp_path):
         ("texts", ("--text_pair", "a", "--input", "-"), None, "text_pair is set, but belongs to"),
         ("texts", ("--text", "a", "--batch_size", "0"), None, "batch_size is 0, but must be"),
         ("texts", ("--text", "a", "--max_length", "0"), None, "max_length is 0, but must be"),
+        ("texts", ("--text", "a", "--max_length", "1"), None, "max_length is 1, but must be at"),
         ("texts", ("--text", "a", "--device", "tpu9"), None, "device 'tpu9' cannot be used"),
     ],
 )

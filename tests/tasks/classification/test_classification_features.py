@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import pytest
 import torch
 from transformers import BertTokenizerFast
@@ -10,7 +8,6 @@ from itrd_nlp.tasks.classification.features import (
     classification_features,
     collator,
     judged_positions,
-    longest_input,
 )
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "rhine", "flow", "##s", "past", "bonn"]
@@ -55,23 +52,6 @@ def test_words_that_a_model_does_not_read_have_no_position(tokenizer):
     (found,) = classification_features(rows, tokenizer, LABELS, max_length=6)
     assert found["labels"] == [IGNORED, 0, 0, IGNORED, IGNORED, IGNORED]
     assert judged_positions([{"text": "rhine", "label": "yes"}], tokenizer, 6) is None
-
-
-@pytest.mark.parametrize(
-    ("asked", "positions", "pad_token_id", "read"),
-    [
-        (384, 512, 0, 384),
-        (512, 512, 0, 512),
-        (384, 64, 0, 64),
-        (64, 60, 0, 56),  # batches are as long as a multiple of 8
-        (512, 514, 1, 512),  # RoBERTa counts from 2
-        (514, 514, 1, 512),
-        (384, None, 0, 384),
-    ],
-)
-def test_no_text_is_longer_than_the_model_can_read(asked, positions, pad_token_id, read):
-    config = SimpleNamespace(max_position_embeddings=positions, pad_token_id=pad_token_id)
-    assert longest_input(asked, config) == read
 
 
 def test_long_texts_are_cut(tokenizer):
