@@ -13,8 +13,9 @@ import argparse
 import json
 import tempfile
 from importlib.metadata import version
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -92,6 +93,21 @@ def trained(
     return {**record.scores, "layers": layers, "seed": seed, "train_seconds": round(seconds, 1)}
 
 
+def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The scores of each start and number of layers, as means over the seeds."""
+
+    def student(row: dict[str, Any]) -> tuple[str, int]:
+        return row["init"], len(row["layers"])
+
+    found = []
+    for (init, count), runs in groupby(sorted(rows, key=student), key=student):
+        of_runs = list(runs)
+        names = [name for name in of_runs[0] if name.startswith("recall")]
+        scores = {name: round(fmean(row[name] for row in of_runs), 4) for name in names}
+        found.append({"init": init, "num_layers": count, "seeds": len(of_runs), **scores})
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--output_file", type=Path, required=True)
@@ -109,7 +125,8 @@ def main() -> None:
             rows.append({"init": init, **trained(config, num_layers, init, seed, folder)})
         print(json.dumps(rows[-1]), flush=True)
     package = "sentence-transformers"
-    found = {"students": rows, "environment": environment() | {package: version(package)}}
+    versions = environment() | {package: version(package)}
+    found = {"students": rows, "means": means(rows), "environment": versions}
     args.output_file.parent.mkdir(parents=True, exist_ok=True)
     args.output_file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
