@@ -22,3 +22,20 @@ class LoadingArguments:
     model_revision: str | None = field(
         default=None, metadata={"help": "Branch, tag or commit of models that come from the Hub."}
     )
+
+
+@dataclass(frozen=True)
+class Running:
+    """How a model is loaded and runs that answers examples.
+
+    Attributes:
+        loading: how it is loaded.
+        device: where it runs. Default: the first accelerator, else the CPU.
+        dtype: of the weights, a name of torch's.
+        batch_size: number of examples at a time.
+    """
+
+    loading: LoadingArguments
+    device: str | None = None
+    dtype: str = "float32"
+    batch_size: int = 1

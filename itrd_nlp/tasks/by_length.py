@@ -64,10 +64,8 @@ def _groups(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
             group.append(next(source))
         except StopIteration:
             break
-        except (
-            Exception
-        ) as error:  # of any kind, such as a connection that is lost; it is raised below
-            failed = error
+        except Exception as error:
+            failed = error  # of any kind, such as a connection that is lost; raised below
         if len(group) == size:
             yield group
             group = []

@@ -10,33 +10,37 @@ import torch
 from torch import Tensor
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.loading import load_model
+from itrd_nlp.models.loading import check_vocabulary, load_model, load_tokenizer
 from itrd_nlp.models.onnx_model import OnnxModel, is_onnx_folder
-from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.models.options import Running
 
 
-def answering_network(
-    model: str, head: type, loading: LoadingArguments, device: str | None, dtype: str
-) -> Any:
-    """Load a model in evaluation mode.
+def answering_network(model: str, head: type, running: Running) -> tuple[Any, Any]:
+    """Load a model in evaluation mode, and its tokenizer.
 
     Args:
         model: folder, ONNX folder or model id.
         head: the class of transformers that loads it.
-        loading: how it is loaded.
-        device: where it runs. Default: the first accelerator, else the CPU.
-        dtype: of the weights, a name of torch's.
+        running: how it is loaded and runs.
 
     Raises:
-        UserError: the model or the device cannot be used.
+        UserError: the model or the device cannot be used, or the tokenizer is that of another model.
     """
+    network = _network(model, head, running)
+    tokenizer = load_tokenizer(model, running.loading)
+    check_vocabulary(tokenizer, network.config.vocab_size, model)
+    return network, tokenizer
+
+
+def _network(model: str, head: type, running: Running) -> Any:
+    device, dtype = running.device, running.dtype
     if is_onnx_folder(model):
         if dtype != "float32" or device not in (None, "cpu"):
             raise UserError(
                 f"{model} is an ONNX folder, which runs on the CPU as it was exported; give neither dtype nor device."
             )
         return OnnxModel.from_pretrained(model)
-    network: Any = load_model(model, role="model", args=loading, head=head)
+    network: Any = load_model(model, role="model", args=running.loading, head=head)
     try:
         return network.to(device=device or _accelerator(), dtype=getattr(torch, dtype)).eval()
     except (AssertionError, RuntimeError) as error:  # of torch

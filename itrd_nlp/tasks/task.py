@@ -20,7 +20,7 @@ from itrd_nlp.distillation.task_losses import TaskLosses, TaskLossFunction
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import read_json
 from itrd_nlp.models.loading import check_model_folder
-from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.models.options import Running
 from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.tasks.answers import Answers as Answers
 from itrd_nlp.tasks.answers import read_answers as read_answers
@@ -321,25 +321,13 @@ class Task(ABC):
 
     @classmethod
     @abstractmethod
-    def answerer(
-        cls,
-        model: str,
-        options: Any,
-        *,
-        loading: LoadingArguments,
-        device: str | None,
-        dtype: str,
-        batch_size: int,
-    ) -> Answerer:
+    def answerer(cls, model: str, options: Any, running: Running) -> Answerer:
         """Load a model that answers examples, for `itrd_nlp.tasks.jobs.predict`.
 
         Args:
             model: folder, ONNX folder or model id.
             options: an instance of `answer_arguments`.
-            loading: how the model is loaded.
-            device: where it runs; default: the first accelerator.
-            dtype: of the weights.
-            batch_size: number of examples at a time.
+            running: how the model is loaded and runs.
 
         Raises:
             UserError: the model or an option cannot be used.

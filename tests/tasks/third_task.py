@@ -22,7 +22,7 @@ from itrd_nlp.files import file_record
 from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.models.loading import load_model, load_tokenizer
 from itrd_nlp.models.onnx_model import OnnxModel, is_onnx_folder
-from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.models.options import Running
 from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.tasks.lines import Line, Refuse, is_text, read_lines
 from itrd_nlp.tasks.task import Answerer, Answers, Task, TaskData, read_answers
@@ -185,24 +185,15 @@ class MaskedWord(Task):
         return read_lines(source, needs=NEEDS, refuse=refuse)
 
     @classmethod
-    def answerer(
-        cls,
-        model: str,
-        options: AskedArguments,
-        *,
-        loading: LoadingArguments,
-        device: str | None,
-        dtype: str,
-        batch_size: int,
-    ) -> Answerer:
+    def answerer(cls, model: str, options: AskedArguments, running: Running) -> Answerer:
         network: Any
         if is_onnx_folder(model):
             network = OnnxModel.from_pretrained(model)
         else:
             network = load_model(
-                model, role="model", args=loading, head=AutoModelForMaskedLM
+                model, role="model", args=running.loading, head=AutoModelForMaskedLM
             ).eval()
-        return Filler(network, load_tokenizer(model, loading))
+        return Filler(network, load_tokenizer(model, running.loading))
 
 
 class Filler:

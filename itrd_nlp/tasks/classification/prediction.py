@@ -12,8 +12,8 @@ from torch import Tensor
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import open_file
-from itrd_nlp.models.loading import check_vocabulary, load_tokenizer, saved_class
-from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.models.loading import saved_class
+from itrd_nlp.models.options import Running
 from itrd_nlp.tasks.by_length import answer_by_length, in_batches, length_of_line
 from itrd_nlp.tasks.classification.arguments import LabelArguments
 from itrd_nlp.tasks.classification.data import Columns, is_words
@@ -89,43 +89,28 @@ class Labeller:
 
     Args:
         model: folder, ONNX folder or model id.
+        options: how long a text may be, and what the logits are.
+        running: how the model is loaded and runs.
         head: the class of transformers that loads the model.
-        loading: how it is loaded.
-        device: where it runs; default: the first accelerator, else the CPU.
-        dtype: of the weights.
-        batch_size: texts at a time.
-        max_length: most tokens of a text; longer ones are cut.
-        problem_type: what the logits are. Default: by the configuration.
 
     Raises:
         UserError: the model cannot be used.
     """
 
     def __init__(
-        self,
-        model: str,
-        *,
-        head: type,
-        loading: LoadingArguments,
-        device: str | None,
-        dtype: str,
-        batch_size: int,
-        max_length: int,
-        problem_type: str | None = None,
+        self, model: str, options: LabelArguments, running: Running, *, head: type
     ) -> None:
-        self.network = answering_network(model, head, loading, device, dtype)
-        self.tokenizer = load_tokenizer(model, loading)
-        check_vocabulary(self.tokenizer, self.network.config.vocab_size, model)
-        self.batch_size = batch_size
-        self.longest = read_length(max_length, self.network.config, self.tokenizer)
+        self.network, self.tokenizer = answering_network(model, head, running)
+        self.batch_size = running.batch_size
+        self.longest = read_length(options.max_length, self.network.config, self.tokenizer)
         self.token_head = _labels_tokens(self.network)
         self.names = [str(name) for _, name in sorted(self.network.config.id2label.items())]
         self.tags = self.token_head and are_tags(self.names)
-        self.problem_type = problem_type or self.network.config.problem_type
+        self.problem_type = options.problem_type or self.network.config.problem_type
         if self.token_head:
-            if problem_type is not None:
+            if options.problem_type is not None:
                 raise UserError(
-                    f"problem_type is {problem_type}, but {model} labels tokens, which have one label each."
+                    f"problem_type is {options.problem_type}, but {model} labels tokens, which have one label each."
                 )
         elif self.problem_type is None and len(self.names) > 2:
             logger.warning(

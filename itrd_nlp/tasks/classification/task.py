@@ -16,7 +16,7 @@ from transformers import (
 
 from itrd_nlp.distillation.textbrewer_trainer import refuse_textbrewer
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.models.options import Running
 from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.tasks.classification.analysis import check_answers, disagreements, groups_of
 from itrd_nlp.tasks.classification.arguments import METRICS, LabelArguments, TextArguments
@@ -295,25 +295,8 @@ class Classification(Task):
         return read_texts(source, options, refuse)
 
     @classmethod
-    def answerer(
-        cls,
-        model: str,
-        options: Any,
-        *,
-        loading: LoadingArguments,
-        device: str | None,
-        dtype: str,
-        batch_size: int,
-    ) -> Answerer:
+    def answerer(cls, model: str, options: Any, running: Running) -> Answerer:
         """See `Task.answerer`."""
-        architecture = architecture_of(model, hub=True, revision=loading.model_revision)
-        return Labeller(
-            model,
-            head=cls.head_for(architecture or ""),
-            loading=loading,
-            device=device,
-            dtype=dtype,
-            batch_size=batch_size,
-            max_length=options.max_length,
-            problem_type=options.problem_type,
-        )
+        revision = running.loading.model_revision
+        architecture = architecture_of(model, hub=True, revision=revision)
+        return Labeller(model, options, running, head=cls.head_for(architecture or ""))

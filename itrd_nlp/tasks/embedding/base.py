@@ -15,7 +15,7 @@ from itrd_nlp.distillation.textbrewer_trainer import refuse_textbrewer
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import file_record
 from itrd_nlp.models.embedder import AutoModelForSentenceEmbedding
-from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.models.options import Running
 from itrd_nlp.tasks.embedding.arguments import EmbeddingArguments, EncodedArguments
 from itrd_nlp.tasks.embedding.data import TrainingTexts, read_training
 from itrd_nlp.tasks.embedding.features import text_features, training_features
@@ -156,17 +156,6 @@ class EmbeddingTask(Task):
         return read_asked(source, options, refuse)
 
     @classmethod
-    def answerer(
-        cls,
-        model: str,
-        options: Any,
-        *,
-        loading: LoadingArguments,
-        device: str | None,
-        dtype: str,
-        batch_size: int,
-    ) -> Answerer:
+    def answerer(cls, model: str, options: Any, running: Running) -> Answerer:
         """See `Task.answerer`."""
-        return Encoder(
-            model, options, loading=loading, device=device, dtype=dtype, batch_size=batch_size
-        )
+        return Encoder(model, options, running)

@@ -8,8 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from itrd_nlp.models.embedder import AutoModelForSentenceEmbedding
-from itrd_nlp.models.loading import check_vocabulary, load_tokenizer
-from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.models.options import Running
 from itrd_nlp.tasks.by_length import answer_by_length, in_batches, length_of_line
 from itrd_nlp.tasks.embedding.arguments import EncodedArguments
 from itrd_nlp.tasks.embedding.data import check_text
@@ -41,31 +40,16 @@ class Encoder:
     Args:
         model: folder, ONNX folder or model id.
         options: how long a text may be.
-        loading: how the model is loaded.
-        device: where it runs; default: the first accelerator, else the CPU.
-        dtype: of the weights.
-        batch_size: lines at a time.
+        running: how the model is loaded and runs.
 
     Raises:
         UserError: the model cannot be used.
     """
 
-    def __init__(
-        self,
-        model: str,
-        options: EncodedArguments,
-        *,
-        loading: LoadingArguments,
-        device: str | None,
-        dtype: str,
-        batch_size: int,
-    ) -> None:
-        self.network = answering_network(
-            model, AutoModelForSentenceEmbedding, loading, device, dtype
-        )
-        self.tokenizer = load_tokenizer(model, loading)
-        check_vocabulary(self.tokenizer, self.network.config.vocab_size, model)
-        self.batch_size = batch_size
+    def __init__(self, model: str, options: EncodedArguments, running: Running) -> None:
+        head = AutoModelForSentenceEmbedding
+        self.network, self.tokenizer = answering_network(model, head, running)
+        self.batch_size = running.batch_size
         most = options.max_length or min(self.tokenizer.model_max_length, 512)
         self.longest = read_length(int(most), self.network.config, self.tokenizer)
 

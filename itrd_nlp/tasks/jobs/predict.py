@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.models.options import LoadingArguments, Running
 from itrd_nlp.tasks.lines import NAMED, Line
 from itrd_nlp.tasks.task import Answerer, Task
 
@@ -69,10 +69,8 @@ def predict(
         batch_size = 1 if source == "-" else FROM_A_FILE
     refused = Refused()
     lines = task.asked(source, options, refused)
-    answerer = task.answerer(
-        model, options, loading=loading, device=device, dtype=dtype, batch_size=batch_size
-    )
-    return answered(lines, answerer, refused)
+    running = Running(loading, device, dtype, batch_size)
+    return answered(lines, task.answerer(model, options, running), refused)
 
 
 def answered(

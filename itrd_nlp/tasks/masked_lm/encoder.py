@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.loading import check_same_vocabulary, load_model, load_tokenizer
 from itrd_nlp.models.masked_lm import AutoModelForStates
-from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.models.options import LoadingArguments, Running
 from itrd_nlp.tasks.answers import answers_to
 from itrd_nlp.tasks.lengths import read_length
 from itrd_nlp.tasks.lines import Line, Refuse
@@ -195,15 +195,6 @@ class Encoder(PlainTextTask):
         )
 
     @classmethod
-    def answerer(
-        cls,
-        model: str,
-        options: Any,
-        *,
-        loading: LoadingArguments,
-        device: str | None,
-        dtype: str,
-        batch_size: int,
-    ) -> Answerer:
+    def answerer(cls, model: str, options: Any, running: Running) -> Answerer:
         """See `asked`, which refuses before."""
         raise UserError("an encoder without a head answers nothing.")

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.loading import check_vocabulary, load_tokenizer
 from itrd_nlp.models.masked_lm import AutoModelForMaskedLM
-from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.models.options import Running
 from itrd_nlp.tasks.by_length import answer_by_length, in_batches, length_of_line
 from itrd_nlp.tasks.embedding.data import check_text
 from itrd_nlp.tasks.lengths import read_length
@@ -41,30 +40,16 @@ class MaskFiller:
     Args:
         model: folder, ONNX folder or model id.
         options: how many tokens are shown, and how long a text may be.
-        loading: how the model is loaded.
-        device: where it runs; default: the first accelerator, else the CPU.
-        dtype: of the weights.
-        batch_size: lines at a time.
+        running: how the model is loaded and runs.
 
     Raises:
         UserError: the model cannot be used.
     """
 
-    def __init__(
-        self,
-        model: str,
-        options: MaskArguments,
-        *,
-        loading: LoadingArguments,
-        device: str | None,
-        dtype: str,
-        batch_size: int,
-    ) -> None:
-        self.network = answering_network(model, AutoModelForMaskedLM, loading, device, dtype)
-        self.tokenizer: Any = load_tokenizer(model, loading)
-        check_vocabulary(self.tokenizer, self.network.config.vocab_size, model)
+    def __init__(self, model: str, options: MaskArguments, running: Running) -> None:
+        self.network, self.tokenizer = answering_network(model, AutoModelForMaskedLM, running)
         check_mask(self.tokenizer)
-        self.batch_size, self.top_k = batch_size, options.top_k
+        self.batch_size, self.top_k = running.batch_size, options.top_k
         self.longest = read_length(options.max_length, self.network.config, self.tokenizer)
 
     def check(self, line: Line) -> None:

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.masked_lm import AutoModelForMaskedLM
-from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.models.options import Running
 from itrd_nlp.tasks.lengths import read_length
 from itrd_nlp.tasks.lines import Line, Refuse
 from itrd_nlp.tasks.masked_lm.analysis import (
@@ -132,17 +132,6 @@ class MaskedLM(PlainTextTask):
         return read_asked(source, options, refuse)
 
     @classmethod
-    def answerer(
-        cls,
-        model: str,
-        options: Any,
-        *,
-        loading: LoadingArguments,
-        device: str | None,
-        dtype: str,
-        batch_size: int,
-    ) -> Answerer:
+    def answerer(cls, model: str, options: Any, running: Running) -> Answerer:
         """See `Task.answerer`."""
-        return MaskFiller(
-            model, options, loading=loading, device=device, dtype=dtype, batch_size=batch_size
-        )
+        return MaskFiller(model, options, running)

@@ -13,7 +13,7 @@ from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerBase
 
 from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.models.options import Running
 from itrd_nlp.tasks.lines import Line, Refuse
 from itrd_nlp.tasks.question_answering.analysis import disagreements
 from itrd_nlp.tasks.question_answering.arguments import SETTING, AnswerArguments, DataArguments
@@ -242,23 +242,11 @@ class QuestionAnswering(Task):
         return read_questions(source, refuse)
 
     @classmethod
-    def answerer(
-        cls,
-        model: str,
-        options: Any,
-        *,
-        loading: LoadingArguments,
-        device: str | None,
-        dtype: str,
-        batch_size: int,
-    ) -> Answerer:
+    def answerer(cls, model: str, options: Any, running: Running) -> Answerer:
         """See `Task.answerer`."""
         qa = load_pipeline(
             model,
-            loading=loading,
-            device=device,
-            dtype=dtype,
-            batch_size=batch_size,
+            **vars(running),
             top_k=options.top_k,
             max_answer_len=options.max_answer_length,
             max_length=options.max_length,

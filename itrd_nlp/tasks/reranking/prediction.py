@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.loading import check_vocabulary, load_tokenizer
-from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.models.options import Running
 from itrd_nlp.tasks.lengths import read_length
 from itrd_nlp.tasks.lines import Line, Refuse, read_lines
 from itrd_nlp.tasks.network import answering_network, logits_of
@@ -70,31 +69,17 @@ class Ranker:
     Args:
         model: folder, ONNX folder or model id.
         options: how many passages are shown, and how long a pair may be.
-        loading: how the model is loaded.
-        device: where it runs; default: the first accelerator, else the CPU.
-        dtype: of the weights.
-        batch_size: pairs at a time.
+        running: how the model is loaded and runs.
 
     Raises:
         UserError: the model cannot be used.
     """
 
-    def __init__(
-        self,
-        model: str,
-        options: QueryArguments,
-        *,
-        loading: LoadingArguments,
-        device: str | None,
-        dtype: str,
-        batch_size: int,
-    ) -> None:
+    def __init__(self, model: str, options: QueryArguments, running: Running) -> None:
         head = AutoModelForSequenceClassification
-        self.network = answering_network(model, head, loading, device, dtype)
+        self.network, self.tokenizer = answering_network(model, head, running)
         check_head(self.network.config, model)
-        self.tokenizer = load_tokenizer(model, loading)
-        check_vocabulary(self.tokenizer, self.network.config.vocab_size, model)
-        self.batch_size, self.top_k = batch_size, options.top_k
+        self.batch_size, self.top_k = running.batch_size, options.top_k
         most = options.max_length or min(self.tokenizer.model_max_length, 512)
         self.longest = read_length(most, self.network.config, self.tokenizer)
 

@@ -19,7 +19,7 @@ from transformers import (
 from itrd_nlp.distillation.textbrewer_trainer import refuse_textbrewer
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import file_record
-from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.models.options import Running
 from itrd_nlp.tasks.lengths import read_length
 from itrd_nlp.tasks.lines import Line, Refuse, named_file
 from itrd_nlp.tasks.reranking.analysis import (
@@ -254,17 +254,6 @@ class Reranking(Task):
         return read_asked(source, options, refuse)
 
     @classmethod
-    def answerer(
-        cls,
-        model: str,
-        options: Any,
-        *,
-        loading: LoadingArguments,
-        device: str | None,
-        dtype: str,
-        batch_size: int,
-    ) -> Answerer:
+    def answerer(cls, model: str, options: Any, running: Running) -> Answerer:
         """See `Task.answerer`."""
-        return Ranker(
-            model, options, loading=loading, device=device, dtype=dtype, batch_size=batch_size
-        )
+        return Ranker(model, options, running)
