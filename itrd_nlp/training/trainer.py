@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import shutil
 import stat
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from transformers.utils import CONFIG_NAME
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import replace_folder, writing
+from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.training.arguments import output_folder
 from itrd_nlp.training.checkpoints import STAGING_NAME, own_names, rotate_checkpoints, seal
 from itrd_nlp.training.identity import write_identity
@@ -55,7 +58,9 @@ class BaseTrainer(ResumingTrainer):
     - A row of the log is printed as one line; see `itrd_nlp.training.log_lines`.
     - With fp16 the log counts the steps that the gradient scaler skipped, as `skipped_steps`.
     - Several processes find out before the first step whether it leaves parameters without a gradient, and tell DDP.
-    - An evaluation gathers predictions, and no hidden states or attentions that a configuration asks for.
+    - An evaluation gathers predictions, and no hidden states or attentions that a configuration asks for. It leaves the
+      weights as they were, also with ``bf16_full_eval`` and ``fp16_full_eval``.
+    - The model's own loss counts by its labels, however many micro-batches and processes share a step.
     """
 
     _staging: Path | None = None
@@ -64,6 +69,8 @@ class BaseTrainer(ResumingTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # transformers counts the labels of a step for models that take the number, and `compute_loss` for all models.
+        self.model_accepts_loss_kwargs = True
         hide_secrets(self.args)  # transformers pickles them into training_args.bin
         self._stop = StopOnSignal()
         self.add_callback(self._stop)
@@ -180,6 +187,31 @@ class BaseTrainer(ResumingTrainer):
         assert isinstance(loss, Tensor)
         return loss
 
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """See `transformers.Trainer.compute_loss`. The model's own loss is its mean over the labels times their share.
+
+        Heads of transformers take the number of labels of a step and pass over it, so that transformers would multiply
+        their loss by the micro-batches and processes of a step.
+        """
+        if num_items_in_batch is None or self.compute_loss_func is not None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        count = inputs["labels"].ne(IGNORED).sum()
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
+        processes = self.args.world_size if self.args.average_tokens_across_devices else 1
+        loss = loss * (processes * count / num_items_in_batch)
+        return (loss, outputs) if return_outputs else loss
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """See `transformers.Trainer.evaluation_loop`. Weights that it rounds are put back."""
+        with _kept_weights(self.network):
+            return super().evaluation_loop(*args, **kwargs)
+
     def prediction_step(
         self,
         model: nn.Module,
@@ -249,6 +281,27 @@ class BaseTrainer(ResumingTrainer):
             if self.args.should_save:
                 shutil.rmtree(staging, ignore_errors=True)
         self.accelerator.wait_for_everyone()
+
+
+@contextlib.contextmanager
+def _kept_weights(model: nn.Module) -> Iterator[None]:
+    """Put parameters and buffers back as they are now, at the end. They are copied only where they are replaced."""
+    parameters = [(parameter, parameter.data) for parameter in model.parameters()]
+    buffers = [
+        (module, name, buffer)
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    try:
+        yield
+    finally:
+        for parameter, data in parameters:
+            if parameter.dtype != data.dtype:
+                parameter.data = data.to(parameter.device)
+        for module, name, buffer in buffers:
+            now = getattr(module, name)
+            if now.dtype != buffer.dtype:
+                setattr(module, name, buffer.to(now.device))
 
 
 def _name(value: str | Enum) -> str:

@@ -1,0 +1,97 @@
+"""`BaseTrainer` with a model that has its own loss: the loss of a step, and an evaluation that rounds weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    BertConfig,
+    DistilBertConfig,
+)
+
+from itrd_nlp.training.arguments import FineTuningArguments
+from itrd_nlp.training.identity import weights_digest
+from itrd_nlp.training.trainer import BaseTrainer
+
+BERT = BertConfig(
+    vocab_size=40,
+    hidden_size=16,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    intermediate_size=16,
+    hidden_dropout_prob=0.0,
+    attention_probs_dropout_prob=0.0,
+)
+DISTILBERT = DistilBertConfig(  # its forward takes no number of labels
+    vocab_size=40, dim=16, n_layers=1, n_heads=2, hidden_dim=16, dropout=0.0, attention_dropout=0.0
+)
+TEXTS = [
+    {"input_ids": [1, 2, 3, 4 + i], "attention_mask": [1] * 4, "labels": i % 2} for i in range(8)
+]
+TOKENS = [
+    row | {"labels": [-100, *(j % 2 if j <= i % 3 else -100 for j in range(3))]}
+    for i, row in enumerate(TEXTS)
+]
+
+
+def trainer(folder: Path, config: Any, rows: list[Any], **options: Any) -> BaseTrainer:
+    torch.manual_seed(0)
+    tokens = isinstance(rows[0]["labels"], list)
+    head: Any = AutoModelForTokenClassification if tokens else AutoModelForSequenceClassification
+    model = head.from_config(config)
+    if config is DISTILBERT and not tokens:
+        model.dropout.p = model.config.seq_classif_dropout = 0.0
+    args = FineTuningArguments(
+        str(folder),
+        max_steps=1,
+        optim="sgd",
+        learning_rate=0.1,
+        max_grad_norm=1e9,
+        disable_tqdm=True,
+        save_strategy="no",
+        logging_steps=1,
+        use_cpu=True,
+        **options,
+    )
+    return BaseTrainer(model=model, args=args, train_dataset=Dataset.from_list(rows))
+
+
+@pytest.mark.parametrize("config", [BERT, DISTILBERT], ids=["BERT", "DistilBERT"])
+@pytest.mark.parametrize("rows", [TEXTS, TOKENS], ids=["texts", "tokens"])
+def test_micro_batches_give_the_loss_and_the_gradient_of_the_whole_batch(
+    config: Any, rows: list[Any], tmp_path: Path
+) -> None:
+    found = []
+    for size, micro_batches in ((8, 1), (2, 4)):
+        run = trainer(
+            tmp_path / str(size),
+            config,
+            rows,
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=micro_batches,
+        )
+        result = run.train()
+        log = run.state.log_history[0]
+        found.append([log["loss"], log["grad_norm"], result.training_loss])
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
+    assert found[0][0] == pytest.approx(0.69, abs=0.1)  # ln 2 of two labels
+
+
+@pytest.mark.parametrize("option", ["bf16_full_eval", "fp16_full_eval"])
+def test_an_evaluation_in_16_bits_leaves_the_weights_as_they_were(
+    option: str, tmp_path: Path
+) -> None:
+    run = trainer(tmp_path, BERT, TEXTS, **{option: True})
+    model = run.network
+    model.register_buffer("own", torch.full((1,), 1 / 3))
+    before = weights_digest(model)
+    run.evaluate(run.train_dataset)
+    assert weights_digest(model) == before
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert model.own.dtype == torch.float32 and float(model.own) == pytest.approx(1 / 3, abs=1e-8)
