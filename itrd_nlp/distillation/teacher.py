@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import logging
 import os
 import time
@@ -35,6 +37,13 @@ logger = logging.getLogger(__name__)
 PROBES = 3
 """Number of batches that ``teacher_cache: auto`` times before it decides. The first one warms up."""
 
+# Entries of a configuration that leave the outputs as they are: paths, versions, and the dtype, which the folder names.
+_NO_READING = (
+    *("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"),
+    *("base_model_name_or_path", "revision", "peft_version", "inference_mode"),
+    *("output_hidden_states", "output_attentions", "return_dict", "use_cache"),
+)
+
 
 def _config(model: nn.Module) -> Any:
     """The configuration of a model of transformers."""
@@ -44,7 +53,8 @@ def _config(model: nn.Module) -> Any:
 def cache_folder(model: nn.Module, args: ITRDTrainingArguments) -> Path:
     """Return the folder in which the cache keeps the outputs of this teacher.
 
-    Teachers with different weights or dtypes have different folders.
+    Teachers with different weights, dtypes, classes or configurations have different folders. Two embedders of equal
+    weights, for example, give other vectors where their pooling differs.
 
     Args:
         model: the teacher.
@@ -53,7 +63,28 @@ def cache_folder(model: nn.Module, args: ITRDTrainingArguments) -> Path:
     """
     folder = Path(args.teacher_cache_dir or Path(HF_HOME) / "itrd_nlp" / "teacher_cache")
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    return folder / f"{weights_digest(model)}-{dtype}"
+    return folder / f"{weights_digest(model)}-{_reading_digest(model)}-{dtype}"
+
+
+def _reading_digest(model: nn.Module) -> str:
+    """Return a digest of what a model does with its weights: its class, its configuration and that of its adapters."""
+    config = getattr(model, "config", None)
+    known = {} if config is None else config.to_diff_dict()
+    parts = [
+        [kind.__qualname__ for kind in type(model).__mro__],
+        {name: value for name, value in known.items() if name not in _NO_READING},
+        {
+            name: {key: value for key, value in adapter.to_dict().items() if key not in _NO_READING}
+            for name, adapter in (getattr(model, "peft_config", None) or {}).items()
+        },
+    ]
+    text = json.dumps(parts, sort_keys=True, default=_in_order)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _in_order(value: Any) -> Any:
+    """Return a value that JSON does not know. A set of names has another order in each process."""
+    return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)
 
 
 def _chooses(model: nn.Module) -> bool:
@@ -155,8 +186,9 @@ class Teacher:
                     adaptor=self.adaptor,
                 )
         # KD saves the teacher's probabilities for its backward pass, but autograd refuses to save
-        # inference tensors.
-        logits = {name: value.clone() for name, value in output.logits.items()}
+        # inference tensors. Logits that nobody asks for take no room in the cache.
+        asked = output.logits if self.needs_logits else {}
+        logits = {name: value.clone() for name, value in asked.items()}
         mask = None if output.mask is None else output.mask.clone()
         output = dataclasses.replace(output, logits=logits, mask=mask)
         if self.cache is not None:

@@ -9,14 +9,15 @@ import datasets
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import BertForSequenceClassification, BertForTokenClassification
+from transformers import BertForSequenceClassification, BertForTokenClassification, BertModel
 
 from itrd_nlp.distillation import teacher as teacher_module
 from itrd_nlp.distillation import teacher_cache as cache_module
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
-from itrd_nlp.distillation.teacher import Teacher
+from itrd_nlp.distillation.teacher import Teacher, cache_folder
 from itrd_nlp.distillation.teacher_cache import TeacherCache, row_keys
 from itrd_nlp.errors import UserError
+from itrd_nlp.models.embedder import embedder_class
 from itrd_nlp.models.encode import encode
 
 LABELS = ("start_positions", "end_positions")
@@ -372,6 +373,59 @@ def test_another_teacher_has_another_cache(make_bert, batch, arguments):
     first = Teacher(make_bert(4, seed=0).eval(), LAYERS, arguments())
     second = Teacher(make_bert(4, seed=1).eval(), LAYERS, arguments())
     assert first.cache.folder != second.cache.folder
+
+
+def embedder(make_config, pooling):
+    torch.manual_seed(0)
+    return embedder_class(BertModel)(make_config(4, sentence_pooling=pooling)).eval()
+
+
+def test_embedders_of_equal_weights_get_their_own_vectors(make_config, batch, arguments):
+    """The pooling is no weight: it is a line of the configuration."""
+    mean, cls = (embedder(make_config, pooling) for pooling in ("mean", "cls"))
+    for model in (mean, cls):
+        expected = model(**batch).logits
+        for _ in range(2):  # computed, and read
+            found = Teacher(model, LAYERS, arguments())(batch).logits["logits"]
+            assert torch.equal(found, expected)
+    assert not torch.equal(mean(**batch).logits, cls(**batch).logits)
+
+
+def test_another_class_or_configuration_has_another_cache(make_config, make_bert, arguments):
+    def folder(model, **changes):
+        for name, value in changes.items():
+            setattr(model.config, name, value)
+        return cache_folder(model, arguments())
+
+    encoder = BertModel(make_config(4))
+    embeds = embedder_class(BertModel)(make_config(4))
+    embeds.load_state_dict(encoder.state_dict())
+    assert folder(encoder) != folder(embeds)
+    model = make_bert(4, seed=0)
+    before = folder(model)
+    assert folder(model, layer_norm_eps=1e-3) != before
+    assert folder(model, layer_norm_eps=1e-12, _name_or_path="/moved/model") == before
+
+
+def test_another_scale_of_an_adapter_has_another_cache(make_bert, arguments):
+    """The scale of LoRA is no weight either. Two trainings of one adapter share their folder."""
+    peft = pytest.importorskip("peft")
+
+    def folder(scale):
+        config = peft.LoraConfig(r=2, lora_alpha=scale, target_modules=["query", "value"])
+        torch.manual_seed(0)
+        return cache_folder(peft.get_peft_model(make_bert(2, seed=0), config), arguments())
+
+    assert folder(4) == folder(4)
+    assert folder(4) != folder(8)
+
+
+def test_logits_that_nobody_reads_are_not_kept(teacher, batch, arguments):
+    args = arguments(w_kd=0)
+    cold = Teacher(teacher.eval(), LAYERS, args)
+    first = cold(batch)
+    assert_identical(first, cold(batch))
+    assert {path.name for path in cold.cache.folder.iterdir()} == {"hidden-2", "hidden-4"}
 
 
 @pytest.fixture
