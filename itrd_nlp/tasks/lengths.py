@@ -11,13 +11,19 @@ from itrd_nlp.errors import UserError
 PADDED_TO = 8  # batches are as long as a multiple of it
 
 
-def read_length(max_length: int, config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The tokens that a model reads at most: ``max_length``, or fewer where it has no more positions.
+def prepare_reading(max_length: int, config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Let a tokenizer pad on the right, and return the tokens that its model reads at most.
+
+    A label, a mask and the first token have their places in the text. Padding on the left would move them, each text
+    by another number of places. The side is saved with the tokenizer, so that every later reader has the same one.
 
     Args:
         max_length: the tokens that were asked for.
         config: of the model.
-        tokenizer: of the model.
+        tokenizer: of the model. Its ``padding_side`` becomes ``right``.
+
+    Returns:
+        ``max_length``, or fewer where the model has no more positions.
 
     Raises:
         UserError: ``max_length`` leaves no token for a text. A tokenizer would then cut nothing.
@@ -28,6 +34,7 @@ def read_length(max_length: int, config: Any, tokenizer: PreTrainedTokenizerBase
             f"max_length is {max_length}, but must be at least {added + 1}: the tokenizer adds {added} tokens to two "
             "texts."
         )
+    tokenizer.padding_side = "right"
     positions = getattr(config, "max_position_embeddings", None)
     if not isinstance(positions, int):
         return max_length

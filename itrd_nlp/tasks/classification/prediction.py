@@ -26,7 +26,7 @@ from itrd_nlp.tasks.classification.found import (
     words_of_text,
 )
 from itrd_nlp.tasks.classification.tables import CONLL, TABLES, read_conll, read_table
-from itrd_nlp.tasks.lengths import read_length
+from itrd_nlp.tasks.lengths import prepare_reading
 from itrd_nlp.tasks.lines import Line, Refuse, is_text, read_lines, text_or_file
 from itrd_nlp.tasks.network import answering_network, logits_of
 
@@ -102,7 +102,7 @@ class Labeller:
     ) -> None:
         self.network, self.tokenizer = answering_network(model, head, running)
         self.batch_size = running.batch_size
-        self.longest = read_length(options.max_length, self.network.config, self.tokenizer)
+        self.longest = prepare_reading(options.max_length, self.network.config, self.tokenizer)
         self.token_head = _labels_tokens(self.network)
         self.names = [str(name) for _, name in sorted(self.network.config.id2label.items())]
         self.tags = self.token_head and are_tags(self.names)

@@ -51,7 +51,7 @@ from itrd_nlp.tasks.classification.measures import (
     usual_metrics,
 )
 from itrd_nlp.tasks.classification.prediction import Labeller, read_texts
-from itrd_nlp.tasks.lengths import read_length
+from itrd_nlp.tasks.lengths import prepare_reading
 from itrd_nlp.tasks.lines import Line, Refuse
 from itrd_nlp.tasks.measures import Measures
 from itrd_nlp.tasks.task import (
@@ -195,7 +195,7 @@ class Classification(Task):
         self._check_head(config)
         args, names = self.args, self._names(config)
         label2id = {name: i for i, name in enumerate(names)}
-        max_length = read_length(args.max_length, config, tokenizer)
+        max_length = prepare_reading(args.max_length, config, tokenizer)
         features = partial(classification_features, tokenizer=tokenizer, label2id=label2id)
         rows = self._validation.rows
         sources = {"validation": self._validation}

@@ -21,7 +21,7 @@ from itrd_nlp.tasks.embedding.data import TrainingTexts, read_training
 from itrd_nlp.tasks.embedding.features import text_features, training_features
 from itrd_nlp.tasks.embedding.losses import EmbeddingLosses
 from itrd_nlp.tasks.embedding.prediction import Encoder, read_asked
-from itrd_nlp.tasks.lengths import read_length
+from itrd_nlp.tasks.lengths import prepare_reading
 from itrd_nlp.tasks.lines import Line, Refuse, named_file
 from itrd_nlp.tasks.reranking.analysis import sources_of
 from itrd_nlp.tasks.reranking.data import Row
@@ -120,7 +120,7 @@ class EmbeddingTask(Task):
     ) -> TaskData:
         """See `Task.load`. The tokenizer is told the length, so that the saved model reads texts as in the training."""
         args = self.args
-        longest = read_length(args.max_length, config, tokenizer)
+        longest = prepare_reading(args.max_length, config, tokenizer)
         tokenizer.model_max_length = longest
         rows = self._validation
         evaluation, order = text_features(self.judged_texts(rows), tokenizer, longest)

@@ -16,7 +16,7 @@ from itrd_nlp.models.loading import check_same_vocabulary, load_model, load_toke
 from itrd_nlp.models.masked_lm import AutoModelForStates
 from itrd_nlp.models.options import LoadingArguments, Running
 from itrd_nlp.tasks.answers import answers_to
-from itrd_nlp.tasks.lengths import read_length
+from itrd_nlp.tasks.lengths import prepare_reading
 from itrd_nlp.tasks.lines import Line, Refuse
 from itrd_nlp.tasks.masked_lm.analysis import by_words
 from itrd_nlp.tasks.masked_lm.arguments import EncoderArguments, NoArguments
@@ -100,7 +100,7 @@ class Encoder(PlainTextTask):
     ) -> TaskData:
         """See `Task.load`. Nothing is masked. The tokenizer keeps its own length."""
         reference = self._reference(tokenizer)
-        longest = read_length(self.args.max_length, config, tokenizer)
+        longest = prepare_reading(self.args.max_length, config, tokenizer)
         texts = [row["text"] for row in self.rows]
         pieces = pieces_of(texts, tokenizer, longest)
         lengths = [len(ids) for ids in pieces.columns["input_ids"]]

@@ -13,7 +13,7 @@ from itrd_nlp.models.masked_lm import AutoModelForMaskedLM
 from itrd_nlp.models.options import Running
 from itrd_nlp.tasks.by_length import answer_by_length, in_batches, length_of_line
 from itrd_nlp.tasks.embedding.data import check_text
-from itrd_nlp.tasks.lengths import read_length
+from itrd_nlp.tasks.lengths import prepare_reading
 from itrd_nlp.tasks.lines import Line, Refuse, read_lines, text_or_file
 from itrd_nlp.tasks.masked_lm.arguments import MaskArguments
 from itrd_nlp.tasks.network import answering_network, logits_of
@@ -50,7 +50,7 @@ class MaskFiller:
         self.network, self.tokenizer = answering_network(model, AutoModelForMaskedLM, running)
         check_mask(self.tokenizer)
         self.batch_size, self.top_k = running.batch_size, options.top_k
-        self.longest = read_length(options.max_length, self.network.config, self.tokenizer)
+        self.longest = prepare_reading(options.max_length, self.network.config, self.tokenizer)
 
     def check(self, line: Line) -> None:
         """Refuse a line without a mask, or with one that the model does not read.

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.masked_lm import AutoModelForMaskedLM
 from itrd_nlp.models.options import Running
-from itrd_nlp.tasks.lengths import read_length
+from itrd_nlp.tasks.lengths import prepare_reading
 from itrd_nlp.tasks.lines import Line, Refuse
 from itrd_nlp.tasks.masked_lm.analysis import (
     MaskedJudge,
@@ -78,7 +78,7 @@ class MaskedLM(PlainTextTask):
     ) -> TaskData:
         """See `Task.load`. The tokenizer keeps its own length: a task that comes later may have longer texts."""
         check_mask(tokenizer)
-        longest = read_length(self.args.max_length, config, tokenizer)
+        longest = prepare_reading(self.args.max_length, config, tokenizer)
         masker = Masker(tokenizer, self.args.mlm_probability)
         texts = [row["text"] for row in self.rows]
         evaluation, order, masks = evaluation_features(pieces_of(texts, tokenizer, longest), masker)

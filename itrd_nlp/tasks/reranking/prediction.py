@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.options import Running
-from itrd_nlp.tasks.lengths import read_length
+from itrd_nlp.tasks.lengths import prepare_reading
 from itrd_nlp.tasks.lines import Line, Refuse, read_lines
 from itrd_nlp.tasks.network import answering_network, logits_of
 from itrd_nlp.tasks.reranking.arguments import QueryArguments
@@ -81,7 +81,7 @@ class Ranker:
         check_head(self.network.config, model)
         self.batch_size, self.top_k = running.batch_size, options.top_k
         most = options.max_length or min(self.tokenizer.model_max_length, 512)
-        self.longest = read_length(most, self.network.config, self.tokenizer)
+        self.longest = prepare_reading(most, self.network.config, self.tokenizer)
 
     def check(self, line: Line) -> None:
         """Refuse a line without a query or without passages.

@@ -20,7 +20,7 @@ from itrd_nlp.distillation.textbrewer_trainer import refuse_textbrewer
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import file_record
 from itrd_nlp.models.options import Running
-from itrd_nlp.tasks.lengths import read_length
+from itrd_nlp.tasks.lengths import prepare_reading
 from itrd_nlp.tasks.lines import Line, Refuse, named_file
 from itrd_nlp.tasks.reranking.analysis import (
     breakdown,
@@ -180,7 +180,7 @@ class Reranking(Task):
         """See `Task.load`. The tokenizer is told the length, so that the saved model reads texts as in the training."""
         args = self.args
         check_head(config, "the model")
-        longest = read_length(args.max_length, config, tokenizer)
+        longest = prepare_reading(args.max_length, config, tokenizer)
         tokenizer.model_max_length = longest
         rows = self._validation
         evaluation, order = pair_features(rows, tokenizer, longest)

@@ -1,14 +1,19 @@
+import json
+
+import numpy as np
 import pytest
 import torch
-from transformers import BertTokenizerFast
+from transformers import BertConfig, BertTokenizerFast, EvalPrediction
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import IGNORED
+from itrd_nlp.tasks.classification.arguments import TextArguments
 from itrd_nlp.tasks.classification.features import (
     classification_features,
     collator,
     judged_positions,
 )
+from itrd_nlp.tasks.classification.task import Classification
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "rhine", "flow", "##s", "past", "bonn"]
 LABELS = {"no": 0, "yes": 1}
@@ -74,3 +79,22 @@ def test_batches_are_padded_to_a_multiple_of_8_and_padding_has_no_label(tokenize
 def test_a_label_that_the_model_does_not_know_is_refused(tokenizer):
     with pytest.raises(UserError, match="label 'maybe' is in the data and not known"):
         classification_features([{"text": "rhine", "label": "maybe"}], tokenizer, LABELS)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_perfect_tags_score_100_whichever_side_the_tokenizer_padded(tokenizer, tmp_path, side):
+    rows = [
+        {"tokens": ["rhine", "flows"], "labels": ["B-R", "O"]},
+        {"tokens": [*["past"] * 9, "bonn"], "labels": [*["O"] * 9, "B-R"]},
+    ]
+    path = tmp_path / "tags.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    tokenizer.padding_side = side
+    config = BertConfig(id2label={0: "B-R", 1: "O"}, label2id={"B-R": 0, "O": 1})
+    data = Classification(TextArguments(validation_file=str(path))).load(
+        tokenizer, config, training=False
+    )
+    labels = data.collator(data.evaluation.remove_columns("length").to_list())["labels"].numpy()
+    found = np.where(labels == IGNORED, 1, labels)
+    assert data.judge(EvalPrediction(predictions=found, label_ids=labels))["entity_f1"] == 100
+    assert tokenizer.padding_side == "right"  # and is saved so

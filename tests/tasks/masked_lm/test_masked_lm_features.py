@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
+from transformers import EvalPrediction
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.models.masked_lm import POSITIONS
+from itrd_nlp.tasks.masked_lm.arguments import MaskedLMArguments
 from itrd_nlp.tasks.masked_lm.features import (
     Masker,
     MaskingCollator,
@@ -19,6 +22,7 @@ from itrd_nlp.tasks.masked_lm.features import (
     training_features,
 )
 from itrd_nlp.tasks.masked_lm.losses import MaskedLosses, predicted
+from itrd_nlp.tasks.masked_lm.task import MaskedLM
 
 WORDS = [f"w{i}" for i in range(200)]
 
@@ -171,3 +175,20 @@ def test_a_judge_gets_the_predicted_token_and_the_loss_of_the_true_one() -> None
         )
     assert found[labels.eq(IGNORED)].eq(0).all()
     assert torch.equal(found, predicted(logits[labels.ne(IGNORED)], labels))
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_model_that_knows_every_token_is_right_whichever_side_its_tokenizer_padded(
+    make_reader: Any, tmp_path: Path, side: str
+) -> None:
+    model, tokenizer = make_reader(WORDS, 1)
+    tokenizer.padding_side = side
+    (tmp_path / "texts.txt").write_text(f"{text(0, 30)}\n{text(50, 9)}\n")
+    args = MaskedLMArguments(validation_file=str(tmp_path / "texts.txt"), mlm_probability=0.4)
+    data = MaskedLM(args).load(tokenizer, model.config, training=False)
+    batch = data.collator(data.evaluation.select_columns(["input_ids", "labels"]).to_list())
+    logits = F.one_hot(batch["labels"].clamp(min=0), len(tokenizer)).float() * 30
+    found: Any = predicted(logits, batch["labels"]).numpy()
+    scores = data.judge(EvalPrediction(predictions=found, label_ids=batch["labels"].numpy()))
+    assert scores["accuracy"] == 100
+    assert tokenizer.padding_side == "right"  # and is saved so
