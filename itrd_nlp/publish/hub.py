@@ -125,13 +125,16 @@ def check_revision(revision: str | None, argument: str = "revision") -> None:
     )
 
 
-def open_repo(api: HfApi, repo_id: str, *, private: bool | None = False) -> str:
-    """Create a model repository where there is none.
+def open_repo(
+    api: HfApi, repo_id: str, *, private: bool | None = False, space: bool = False
+) -> str:
+    """Create a model repository, or a Space of Gradio, where there is none.
 
     Args:
         api: of the Hub.
         repo_id: ``USER/NAME``, or a name below the account of the token.
         private: create it so.
+        space: a Space in place of a model.
 
     Returns:
         The whole id.
@@ -140,10 +143,15 @@ def open_repo(api: HfApi, repo_id: str, *, private: bool | None = False) -> str:
         UserError: it is to be private and is there in public, or the Hub refuses.
     """
     with hub_errors():
+        kind: dict[str, Any] = {"repo_type": "space", "space_sdk": "gradio"} if space else {}
         url = patiently(
-            lambda: api.create_repo(repo_id, private=True if private else None, exist_ok=True)
+            lambda: api.create_repo(
+                repo_id, private=True if private else None, exist_ok=True, **kind
+            )
         )
-        if private and not patiently(lambda: api.model_info(url.repo_id)).private:
+        # The Hub passes over the wish for a repository that it has already.
+        info: Any = patiently(lambda: api.repo_info(url.repo_id, repo_type=kind.get("repo_type")))
+        if private and not info.private:
             raise UserError(
                 f"{url.repo_id} exists and is public, but is to be private; make it private in its settings on "
                 f"{api.endpoint}, or choose another name."

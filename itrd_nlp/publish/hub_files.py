@@ -39,6 +39,8 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+"""How the images of a model are read, where it reads images."""
 LARGEST_TEXT = 10_000_000
 """Bytes. A larger file is pushed without a search for tokens, as weights are."""
 
@@ -198,7 +200,7 @@ def model_files(
         UserError: there are no weights in safetensors, or the card is not valid.
     """
     folder = Path(folder)
-    names = list(TOKENIZER_FILES)
+    names = [*TOKENIZER_FILES, *PROCESSOR_FILES]
     if tokenizer is not None:
         names += [name for name in tokenizer.vocab_files_names.values() if name not in names]
     present = [folder / name for name in names if (folder / name).is_file()]

@@ -60,7 +60,7 @@ class HubTrainer(BaseTrainer):
         model = self.published_model
         return RunRecord(
             version=VERSION,
-            layers=model.config.num_hidden_layers,
+            layers=getattr(model.config, "num_hidden_layers", None),  # a ResNet has stages
             **size(model),
             steps=self.state.global_step,
             arguments={"seed": self.args.seed},

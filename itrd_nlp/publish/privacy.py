@@ -22,6 +22,7 @@ import contextlib
 import json
 import os
 import platform
+import posixpath
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,8 +65,8 @@ _SECRETS_IN_TEXT = (
     ),
 )
 
-# A path from the root, from a home, from a drive or a server, or upwards.
-_START = r"(?:~(?:[A-Za-z_][\w.-]*)?/|/|[A-Za-z]:[\\/]|\\\\|\.\./)"
+# A path from the root, from a home, from a drive or a server, or upwards, be it after a folder or two.
+_START = r"(?:~(?:[A-Za-z_][\w.-]*)?/|/|[A-Za-z]:[\\/]|\\\\|(?:[\w.-]+/)*\.\./)"
 _PATHS = (
     # in quotes, where it may hold spaces
     re.compile(rf"(?P<before>[\"'])(?P<path>{_START}[^\"'\n]+)(?=[\"'])"),
@@ -377,6 +378,8 @@ def last_part(path: str) -> str:
         ('teacher', 'teacher', '../teacher')
     """
     parts = [part for part in re.split(r"[\\/]", path) if part]
-    if path.startswith("..") and len([part for part in parts if part != ".."]) < 2:
-        return path
+    if ".." in parts and path[0] not in "/~\\":
+        upwards = posixpath.normpath(path)  # a/../b is b, and a/../../b is ../b
+        if upwards.replace("../", "").count("/") == 0:
+            return upwards
     return parts[-1] if parts else "."

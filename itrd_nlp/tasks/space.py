@@ -7,12 +7,11 @@ import tempfile
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from huggingface_hub import HfApi, SpaceCardData
+from huggingface_hub import SpaceCardData
 
-from itrd_nlp import __version__
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_text
-from itrd_nlp.publish.hub import check_repo_id
+from itrd_nlp.publish.hub import check_repo_id, hub_api, open_repo
 from itrd_nlp.publish.hub_errors import hub_errors
 
 APP = '''"""Answers of {models} side by side."""
@@ -44,7 +43,7 @@ def push_space(
         repo_id: `USER/NAME` of the Space. It is created where it is missing.
         student_repo: model id of the student.
         teacher_repo: model id of the teacher, if it is to be there.
-        private: create it so.
+        private: create it so. A public Space of that name is refused.
         token: default: that of `hf auth login` or HF_TOKEN.
 
     Returns:
@@ -55,20 +54,18 @@ def push_space(
     """
     for name in (repo_id, student_repo, *filter(None, [teacher_repo])):
         check_repo_id(name)
-    api = HfApi(token=token, library_name="itrd_nlp", library_version=__version__)
+    api = hub_api(token)
     with tempfile.TemporaryDirectory() as folder:
         write_space(Path(folder), student_repo, teacher_repo)
+        open_repo(api, repo_id, private=private, space=True)
         with hub_errors():
-            url = api.create_repo(
-                repo_id, repo_type="space", space_sdk="gradio", private=private, exist_ok=True
-            )
             api.upload_folder(
                 repo_id=repo_id,
                 repo_type="space",
                 folder_path=folder,
                 commit_message=f"Page of {student_repo}",
             )
-    return str(url)
+    return f"{api.endpoint}/spaces/{repo_id}"
 
 
 def write_space(folder: Path, student_repo: str, teacher_repo: str | None = None) -> None:

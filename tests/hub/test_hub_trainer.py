@@ -12,7 +12,13 @@ import pytest
 import torch
 from huggingface_hub import HfApi, ModelCard
 from safetensors.torch import load
-from transformers import BertTokenizerFast, TrainingArguments
+from transformers import (
+    BertTokenizerFast,
+    ResNetConfig,
+    ResNetForImageClassification,
+    TrainingArguments,
+    ViTImageProcessor,
+)
 
 from itrd_nlp import files as files_module
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
@@ -260,3 +266,20 @@ def test_a_model_is_judged_without_a_hub_also_where_the_run_is_pushed(
     evaluation.judge(None, student, data, args)
     assert [one.push_to_hub for one in made] == [False]
     assert args.push_to_hub
+
+
+def test_a_model_of_images_brings_what_reads_its_images(as_default_hub, arguments):
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1], layer_type="basic")
+    trainer = HubTrainer(
+        model=ResNetForImageClassification(config),  # it has stages, and no number of layers
+        args=arguments(FineTuningArguments, hub_strategy="end"),
+        processing_class=ViTImageProcessor(),
+    )
+    trainer.push_to_hub()
+    found = files(as_default_hub)
+    assert set(found) == {
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+        "README.md",
+    }

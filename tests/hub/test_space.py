@@ -56,6 +56,19 @@ def test_the_same_again_makes_no_commit(hub: Any, monkeypatch: pytest.MonkeyPatc
     assert [request for request in hub.requests if "/commit/" in request]
 
 
+def test_a_page_that_is_to_be_private_does_not_go_to_a_public_space(
+    hub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    push_space("user/new", "user/student", private=True, token=hub.token)
+    assert hub.repos["spaces/user/new"].private
+    pushed(hub, monkeypatch, "user/student")
+    hub.requests.clear()
+    with pytest.raises(UserError, match="user/page exists and is public, but is to be private"):
+        push_space("user/page", "user/other", private=True, token=hub.token)
+    assert not [request for request in hub.requests if "/commit/" in request]
+
+
 def test_a_refusal_is_one_sentence(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
     with pytest.raises(UserError, match="does not let you do this"):

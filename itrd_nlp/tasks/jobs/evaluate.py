@@ -73,6 +73,7 @@ def judge(
     arguments = data.of_trainer() | {"train_dataset": None}
     args = copy.copy(args)
     args.push_to_hub = False  # a trainer would create the repository
+    args.report_to = []  # a tracker would take these scores for those of the training
     with _answering(model):
         trainer = BaseTrainer(model=model, args=args, **arguments)
     record = scored(task, trainer, model, data)
