@@ -18,6 +18,8 @@ from itrd_nlp.files import read_json, write_json
 JOB_NAME = "job.json"
 """In the folder of a training: the job that trains it, so that a comparison that is started again finds it."""
 SUBMITIT_FOLDER = "submitit"
+RENEWALS = 1000
+"""How often a job whose time is over is queued again. submitit would stop after three times."""
 _FAILED = 1
 
 
@@ -44,7 +46,9 @@ class Cluster(Launcher):
             ) from None
         self.files = folder / SUBMITIT_FOLDER
         try:
-            self.executor = AutoExecutor(folder=self.files, cluster=self.kind)
+            self.executor = AutoExecutor(
+                folder=self.files, cluster=self.kind, slurm_max_num_timeout=RENEWALS
+            )
             self.executor.update_parameters(**_parameters(submit))
         except (RuntimeError, NameError, TypeError, ValueError) as error:
             raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -12,6 +13,14 @@ from typing import Any
 
 STARTED = "--- started"
 """Begins the line in the log of a training that counts its starts."""
+
+
+RENEWAL_SECONDS = 600.0
+"""A job that SLURM has asked to end stays this long after its training: until SLURM ends it, or lets it be queued again.
+
+After a preemption SLURM queues a job again if it is still there at the end of the time of grace.
+"""
+_POLL_SECONDS = 0.1
 
 
 class Job:
@@ -25,38 +34,65 @@ class Job:
     def __init__(self, words: Sequence[str], log: Path) -> None:
         self.words, self.log = list(words), log
         self._process: subprocess.Popen[bytes] | None = None
+        self._received: int | None = None
+        self._told = False
 
     def __call__(self) -> int:
-        """Run the command; return its exit code."""
-        asked = False
+        """Run the command; return its exit code.
 
-        def ask(_: int, __: FrameType | None) -> None:
-            # Once: a training that gets a second signal leaves without a checkpoint. SLURM itself sends SIGTERM to
-            # all processes of a job, so this one passes on nothing but the interruption by submitit on one machine.
-            nonlocal asked
-            if not asked:
-                asked = True
-                process.terminate()
-
+        SIGTERM is that of SLURM, by `scancel` or a preemption, and SIGINT that of submitit on one machine. Both let the
+        training save and leave. Where SLURM follows its processes by cgroups, this process alone gets the signal.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._receive)
         with self.log.open("ab") as log:
             log.write(f"{STARTED} {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
             log.flush()
-            process = subprocess.Popen(
+            self._process = subprocess.Popen(
                 self.words,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-            self._process = process
-            signal.signal(signal.SIGINT, ask)
-            return process.wait()
+        if self._received is not None:  # before there was a process
+            self._tell()
+        code = self._process.wait()
+        if self._received == signal.SIGTERM and code != 0:
+            time.sleep(RENEWAL_SECONDS)
+        return code
 
     def checkpoint(self) -> Any:
         """Called by submitit before the time is over: let the training save, and queue it once more."""
         from submitit.helpers import DelayedSubmission
 
         if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
+            self._tell()
+            _wait_in_handler(self._process)
         return DelayedSubmission(type(self)(self.words, self.log))
+
+    def _receive(self, number: int, _: FrameType | None) -> None:
+        self._received = number
+        self._tell()
+
+    def _tell(self) -> None:
+        """Ask the training to save and leave. Once: one that gets a second signal leaves without a checkpoint."""
+        if self._process is not None and not self._told:
+            self._told = True
+            self._process.terminate()
+
+
+def _wait_in_handler(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a process inside of a handler of signals.
+
+    The handler has interrupted `Popen.wait`, which holds a lock until the process has ended. A second `Popen.wait` would
+    wait for this lock for ever. So the process is looked at from outside, and left for the first one to take.
+    """
+    flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while process.returncode is None:
+        try:
+            if os.waitid(os.P_PID, process.pid, flags) is not None:
+                return
+        except ChildProcessError:  # the wait that was interrupted has taken it
+            return
+        time.sleep(_POLL_SECONDS)

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import yaml
 from rich.console import Console
+from submitit.helpers import DelayedSubmission
 
 from itrd_nlp.compare.arguments import SubmitArguments
-from itrd_nlp.compare.cluster import JOB_NAME, Cluster
+from itrd_nlp.compare.cluster import JOB_NAME, RENEWALS, Cluster
 from itrd_nlp.compare.plan import Cell
 from itrd_nlp.compare.runner import run_cells
 from itrd_nlp.compare.setting import Training
@@ -150,6 +151,88 @@ def test_a_missing_submitit_and_a_missing_slurm_are_one_sentence_each(
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(UserError, match=r"not installed; run pip install 'itrd_nlp\[slurm\]'"):
         Cluster(SubmitArguments("slurm"), [], tmp_path)
+
+
+# ---- the part on the node, in a process of its own as submitit runs it ----
+
+# As submitit does it: SIGTERM is passed over until a job takes it, and USR2 calls checkpoint() inside of the handler.
+NODE = """
+import os, pathlib, signal, sys
+from itrd_nlp.compare import job
+job.RENEWAL_SECONDS = float(sys.argv[1])
+work = job.Job(sys.argv[3:], pathlib.Path(sys.argv[2]))
+def timed_out(*_):
+    print("again", work.checkpoint().function.words, flush=True)
+    sys.exit(9)
+signal.signal(signal.SIGTERM, lambda *_: None)
+signal.signal(signal.SIGUSR2, timed_out)
+print("code", work(), flush=True)
+"""
+# Saves at the first SIGTERM. The second one ends it.
+SAVES = """
+import signal, sys, time
+def save(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    print("saves", flush=True); time.sleep(0.5); print("saved", flush=True)
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save)
+print("trains", flush=True)
+time.sleep(60)
+"""
+
+
+def node(log: Path, *words: str, renewal: float = 60.0) -> subprocess.Popen[str]:
+    """Start a job, and wait until its training has begun."""
+    command = [sys.executable, "-c", NODE, str(renewal), str(log), *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    appears(log, "trains")
+    return process
+
+
+def appears(log: Path, word: str) -> None:
+    until = time.monotonic() + 60
+    while not log.exists() or word not in log.read_text().splitlines():
+        assert time.monotonic() < until, word
+        time.sleep(0.05)
+
+
+def test_a_job_whose_time_is_over_saves_and_is_queued_again(tmp_path: Path) -> None:
+    log = tmp_path / "train.log"
+    process = node(log, sys.executable, "-c", SAVES)
+    process.send_signal(signal.SIGUSR2)
+    out, _ = process.communicate(timeout=20)
+    assert (process.returncode, out.split()[0]) == (9, "again")
+    assert log.read_text().splitlines()[-2:] == ["saves", "saved"]
+
+
+def test_a_preempted_job_saves_at_sigterm_and_stays_to_be_queued_again(tmp_path: Path) -> None:
+    log = tmp_path / "train.log"
+    process = node(log, sys.executable, "-c", SAVES)
+    process.send_signal(signal.SIGTERM)
+    appears(log, "saves")
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGUSR2)
+    out, _ = process.communicate(timeout=20)
+    assert (process.returncode, out.split()[0]) == (9, "again")
+    assert log.read_text().splitlines()[-2:] == ["saves", "saved"]
+
+
+def test_a_cancelled_job_that_nobody_ends_gives_the_exit_code_of_its_training(
+    tmp_path: Path,
+) -> None:
+    process = node(tmp_path / "train.log", sys.executable, "-c", SAVES, renewal=0.0)
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=20)[0] == "code 143\n"
+
+
+def test_a_job_may_be_queued_again_as_often_as_a_long_training_needs(
+    slurm: Path, tmp_path: Path
+) -> None:
+    launcher = Cluster(SubmitArguments("slurm"), program(), tmp_path)
+    run_cells([cell(tmp_path)], launcher=launcher, jobs=1, console=Console(quiet=True))
+    (pickled,) = (tmp_path / "submitit").glob("*_submitted.pkl")
+    assert DelayedSubmission.load(pickled)._timeout_countdown == RENEWALS >= 1000
 
 
 # ---- whole comparisons, by jobs of this machine ----

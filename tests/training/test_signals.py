@@ -70,7 +70,7 @@ def test_handlers_are_put_back_after_an_undisturbed_training(make_trainer):
 
 
 def test_a_second_signal_ends_the_process_at_once(make_trainer):
-    """The first one gave the handlers back, so that Ctrl-C twice is Ctrl-C."""
+    """It meets the handlers that were there before, so that Ctrl-C twice is Ctrl-C."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test runner may ignore it
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -79,6 +79,30 @@ def test_a_second_signal_ends_the_process_at_once(make_trainer):
             ).train()
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_the_same_sigterm_by_a_cluster_and_by_a_launcher_is_one(make_trainer):
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as itself it ends the test
+    try:
+        with pytest.raises(TrainingInterrupted) as stop:
+            make_trainer(
+                SendSignal(signal.SIGTERM, step=2), SendSignal(signal.SIGTERM, step=2)
+            ).train()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert Path(stop.value.checkpoint).name == "checkpoint-2"
+
+
+def test_a_sigterm_that_comes_later_is_a_second_one(make_trainer, monkeypatch):
+    monkeypatch.setattr("itrd_nlp.training.signals.TOGETHER_SECONDS", -1.0)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            make_trainer(
+                SendSignal(signal.SIGTERM, step=2), SendSignal(signal.SIGTERM, step=2)
+            ).train()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_handlers_are_put_back_after_a_training_that_failed(make_trainer):
