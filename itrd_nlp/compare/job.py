@@ -16,7 +16,7 @@ STARTED = "--- started"
 
 
 RENEWAL_SECONDS = 600.0
-"""A job that SLURM has asked to end stays this long after its training: until SLURM ends it, or lets it be queued again.
+"""A job that SLURM has asked to end stays this long after its training, until SLURM ends it or queues it again.
 
 After a preemption SLURM queues a job again if it is still there at the end of the time of grace.
 """
@@ -85,8 +85,8 @@ class Job:
 def _wait_in_handler(process: subprocess.Popen[bytes]) -> None:
     """Wait for a process inside of a handler of signals.
 
-    The handler has interrupted `Popen.wait`, which holds a lock until the process has ended. A second `Popen.wait` would
-    wait for this lock for ever. So the process is looked at from outside, and left for the first one to take.
+    The handler has interrupted `Popen.wait`, which holds a lock until the process has ended. A second `Popen.wait`
+    would wait for this lock for ever. So the process is looked at from outside, and left for the first one to take.
     """
     flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
     while process.returncode is None:
