@@ -1,4 +1,8 @@
-"""Losses between vectors of texts, all of length 1."""
+"""Losses between vectors of texts, all of length 1.
+
+Similarities are computed in float32, or in float64 for float64 vectors, whatever the autocast: in bf16 a cosine times
+`SCALE` has steps of 0.125.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +68,7 @@ def similarity_kd_loss(student: Tensor, teacher: Tensor, *, temperature: float =
         A scalar in nats, the mean over the texts. It is 0 of a single text.
     """
     others = ~torch.eye(len(student), dtype=torch.bool, device=student.device)
-    ours, theirs = (SCALE * z @ z.T for z in (student, teacher.detach()))
+    ours, theirs = (_similarities(z, z) for z in (student, teacher.detach()))
     return kd_loss(ours, theirs, temperature=temperature, class_mask=others)
 
 
@@ -84,8 +88,8 @@ def in_batch_loss(queries: Tensor, passages: Tensor, numbers: Tensor) -> Tensor:
     """
     own = torch.arange(len(queries), device=queries.device)
     same = (numbers.unsqueeze(0) == numbers.unsqueeze(1)).fill_diagonal_(False)
-    scores = (SCALE * queries @ passages.T).masked_fill(same, torch.finfo(queries.dtype).min)
-    return F.cross_entropy(scores, own)
+    scores = _similarities(queries, passages)
+    return F.cross_entropy(scores.masked_fill(same, torch.finfo(scores.dtype).min), own)
 
 
 def cosine_label_loss(first: Tensor, second: Tensor, labels: Tensor) -> Tensor:
@@ -100,6 +104,12 @@ def cosine_label_loss(first: Tensor, second: Tensor, labels: Tensor) -> Tensor:
         A scalar.
     """
     return F.mse_loss((first * second).sum(dim=-1), labels.to(first.dtype))
+
+
+def _similarities(first: Tensor, second: Tensor) -> Tensor:
+    with torch.autocast(first.device.type, enabled=False):
+        first, second = (z if z.dtype == torch.float64 else z.float() for z in (first, second))
+        return SCALE * first @ second.T
 
 
 def _check_width(student: Tensor, teacher: Tensor) -> None:

@@ -142,6 +142,7 @@ class Task(ABC):
         heads: ends of the classes of transformers that have the task's heads.
         page: how card, Hub and report show the task.
         has_evaluation_loss: whether an evaluation has a loss, so that it can choose the best checkpoint.
+        joins_teachers: whether the mean of what several teachers predict is a prediction.
 
     Args:
         args: an instance of `arguments`.
@@ -155,6 +156,7 @@ class Task(ABC):
     heads: ClassVar[tuple[str, ...]]
     page: ClassVar[TaskPage]
     has_evaluation_loss: ClassVar[bool] = True
+    joins_teachers: ClassVar[bool] = True
 
     def __init__(self, args: Any) -> None:
         self.args = args

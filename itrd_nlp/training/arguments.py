@@ -65,6 +65,10 @@ class FineTuningArguments(TrainingOptions, TrainingArguments):
             UserError: names the argument and says what is allowed.
         """
         check_values(self, OF_TRANSFORMERS)
+        if self.max_steps == 0:
+            raise UserError(
+                "max_steps is 0, but must be -1, for as many steps as num_train_epochs asks for, or at least 1."
+            )
         if self.enable_jit_checkpoint:
             raise UserError(
                 "enable_jit_checkpoint is true, but SIGTERM saves a checkpoint and ends the training in any case; set "

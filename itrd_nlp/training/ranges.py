@@ -86,6 +86,8 @@ def check_values(args: Any, more: Mapping[str, Range] | None = None) -> None:
         value = getattr(args, f.name)
         allowed = f.metadata.get("range", (more or {}).get(f.name))
         if allowed is not None:
+            if value is None and f.default is not None and "range" in f.metadata:
+                raise UserError(f"{f.name} is None, but must be {allowed}.")
             _check_number(f.name, value, allowed)
         choices = f.metadata.get("choices")
         if choices is None or value is None:  # None stands for a default that is found later
@@ -105,6 +107,8 @@ def _check_number(name: str, value: Any, allowed: Range) -> None:
     elif isinstance(value, Mapping):
         parts = [(f"{key} of {name} is", one) for key, one in value.items()]
     for said, one in parts:
+        if isinstance(one, str):
+            raise UserError(f"{said} {one!r}, but must be {allowed}.")
         if isinstance(one, int | float) and one not in allowed:
             bounds = str(allowed)
             if allowed.whole and not allowed.is_bounded and one > LARGEST:

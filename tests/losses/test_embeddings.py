@@ -99,3 +99,12 @@ def test_a_single_text_has_no_others_and_the_loss_0() -> None:
     loss = similarity_kd_loss(one, vectors(1)[:1])
     loss.backward()
     assert float(loss) == 0 and one.grad is not None and one.grad.isfinite().all()
+
+
+def test_similarities_are_those_of_float32_under_autocast() -> None:
+    queries, passages = (F.normalize(torch.randn(32, 16), dim=-1) for _ in range(2))
+    numbers = torch.arange(32)
+    expected = similarity_kd_loss(queries, passages), in_batch_loss(queries, passages, numbers)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = similarity_kd_loss(queries, passages), in_batch_loss(queries, passages, numbers)
+    assert found == expected

@@ -89,3 +89,17 @@ def test_batches_of_one_process_for_all_are_refused(
     with pytest.raises(UserError, match="sets dispatch_batches to true, but one process can send"):
         FineTuningArguments(output_dir=str(tmp_path), **dispatching)
     FineTuningArguments(output_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_steps_at_all_are_refused(kind: type, tmp_path: Path) -> None:
+    assert kind(str(tmp_path), max_steps=-1).max_steps == -1
+    with pytest.raises(UserError, match="max_steps is 0, but must be -1, for as many steps as"):
+        kind(str(tmp_path), max_steps=0)
+
+
+@pytest.mark.parametrize("value", [None, "1"])
+@pytest.mark.parametrize("name", ["temperature", "w_kd", "beta_corr", "corr_max_samples"])
+def test_a_weight_that_is_no_number_is_refused(name: str, value: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"{name} is {value!r}, but must be"):
+        ITRDTrainingArguments(str(tmp_path), **{name: value})

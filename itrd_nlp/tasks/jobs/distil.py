@@ -107,6 +107,11 @@ def distil(
     """
     task.check_distillation(args)
     model_args.check_budget()
+    if model_args.more_teachers and not task.joins_teachers:
+        raise UserError(
+            f"more_teachers are given, but the task {task.name} learns from one teacher: predictions of several cannot "
+            "be joined."
+        )
     models = [model_args.teacher, model_args.student, *model_args.more_teachers]
     check_best_metric(args, task)
     check_run_folder(args, [*models, *task.files])

@@ -16,7 +16,13 @@ from itrd_nlp.models.masked_lm import at_labels
 
 @dataclass(frozen=True)
 class MaskedLosses:
-    """See `itrd_nlp.distillation.task_losses.TaskLosses`. Both are means over the masked tokens."""
+    """See `itrd_nlp.distillation.task_losses.TaskLosses`. Both are means over the masked tokens.
+
+    Attributes:
+        probability: of a mask. No loss reads it: it tells a checkpoint of which masks its run is.
+    """
+
+    probability: float = 0.15
 
     def task(self, logits: dict[str, Tensor], labels: Tensor) -> Tensor:
         """See `TaskLosses.task`: the cross entropy in nats. It is 0 where no token is masked."""

@@ -96,7 +96,7 @@ class MaskedLM(PlainTextTask):
             datasets=self.records(training=training),
             train=train,
             preprocess_logits=predicted,
-            losses=MaskedLosses(),
+            losses=MaskedLosses(self.args.mlm_probability),
         )
 
     @classmethod

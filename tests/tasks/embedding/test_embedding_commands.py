@@ -236,6 +236,10 @@ def test_methods_are_compared_and_may_choose_the_loss(workplace: Path, tmp_path:
         (("--metric_for_best_model", "loss", "--save_strategy", "best"), "must be one of recall_1"),
         (("--validation_file", "pairs-dev.jsonl"), '"query" is None'),
         (("--kd_loss", "l1"), "invalid choice: 'l1' (choose from 'cosine', 'mse', 'similarities')"),
+        (
+            ("--more_teachers", "teacher"),
+            "more_teachers are given, but the task embedding learns from one teacher",
+        ),
     ],
 )
 def test_a_distillation_that_makes_no_sense_is_refused(

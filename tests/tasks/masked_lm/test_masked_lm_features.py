@@ -192,3 +192,16 @@ def test_a_model_that_knows_every_token_is_right_whichever_side_its_tokenizer_pa
     scores = data.judge(EvalPrediction(predictions=found, label_ids=batch["labels"].numpy()))
     assert scores["accuracy"] == 100
     assert tokenizer.padding_side == "right"  # and is saved so
+
+
+def test_a_run_knows_the_probability_of_its_masks_when_it_is_resumed(
+    make_reader: Any, tmp_path: Path
+) -> None:
+    model, tokenizer = make_reader(WORDS, 1)
+    file = str(tmp_path / "texts.txt")
+    Path(file).write_text(f"{text(0, 30)}\n")
+    said = set()
+    for probability in (0.15, 0.3):
+        args = MaskedLMArguments(file, file, mlm_probability=probability)
+        said.add(repr(MaskedLM(args).load(tokenizer, model.config).losses))
+    assert len(said) == 2  # the losses are a part of the identity of a run
