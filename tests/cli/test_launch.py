@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +85,50 @@ def test_the_sentence_of_any_process_is_the_last_one(rank: int, who: str, tmp_pa
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1] == f"error: {who}the data are missing."
     assert "Traceback" not in ended.stderr
+
+
+# Takes its time to save, as a training does, and leaves a file when it has saved.
+SAVES = """
+import os, pathlib, signal, sys, time
+rank = os.environ.get("RANK", "0")
+def save(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    time.sleep(0.5)
+    pathlib.Path("saved-" + rank).touch()
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save)
+pathlib.Path("up-" + rank).write_text(str(os.getpid()))
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("config", "ranks", "number"),
+    [("cpu", 1, signal.SIGTERM), ("cpu", 1, signal.SIGINT), ("cpu_2proc", 2, signal.SIGTERM)],
+)
+def test_a_signal_to_the_launcher_lets_the_training_save_before_both_end(
+    config: str, ranks: int, number: signal.Signals, tmp_path: Path
+) -> None:
+    (tmp_path / "script.py").write_text(SAVES)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "itrd_nlp", "launch"]
+        + ["--config_file", str(ACCELERATE / f"{config}.yaml"), "script.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # no terminal sends the signal to all of them
+    )
+    up = [tmp_path / f"up-{rank}" for rank in range(ranks)]
+    until = time.monotonic() + 100
+    while not all(path.exists() and path.read_text() for path in up):
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, "Traceback" in err) == (143, False), err
+    assert len(list(tmp_path.glob("saved-*"))) == ranks
+    assert not any(psutil.pid_exists(int(path.read_text())) for path in up)
 
 
 def test_a_config_of_accelerate_that_is_missing_is_one_sentence() -> None:

@@ -35,6 +35,14 @@ def test_the_job_is_bash_and_names_its_options_to_slurm() -> None:
         subprocess.run(["shellcheck", JOB], check=True)
 
 
+@pytest.mark.parametrize("job", sorted(JOB.parent.glob("*.sbatch")), ids=lambda job: job.stem)
+def test_torch_waits_for_a_checkpoint_nearly_as_long_as_slurm_does(job: Path) -> None:
+    text = job.read_text(encoding="utf-8")
+    (slurm,) = re.findall(r"(?m)^#SBATCH --signal=\S+@(\d+)$", text)
+    (torch,) = re.findall(r"(?m)^export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=(\d+)", text)
+    assert int(slurm) - 90 < int(torch) < int(slurm)
+
+
 @pytest.mark.slow
 def test_two_nodes_distil_together_and_leave_one_student(tmp_path: Path, make_reader: Any) -> None:
     programs = tmp_path / "bin"
