@@ -110,9 +110,9 @@ def test_a_signal_to_the_launcher_lets_the_training_save_before_both_end(
     config: str, ranks: int, number: signal.Signals, tmp_path: Path
 ) -> None:
     (tmp_path / "script.py").write_text(SAVES)
+    options = ["--config_file", str(ACCELERATE / f"{config}.yaml"), "script.py"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "itrd_nlp", "launch"]
-        + ["--config_file", str(ACCELERATE / f"{config}.yaml"), "script.py"],
+        [sys.executable, "-m", "itrd_nlp", "launch", *options],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
