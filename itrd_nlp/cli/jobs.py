@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from itrd_nlp.tasks import DEFAULT_TASK, TASKS, options_of, task_named, task_of
 from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
 from itrd_nlp.training.options import TrainingOptions
 from itrd_nlp.training.ranges import BATCH
+from itrd_nlp.training.record import RunRecord
 from itrd_nlp.training.roles import Metadata
 from itrd_nlp.training.targets import check_target_file
 from itrd_nlp.training.yaml_files import read_config
@@ -39,6 +40,12 @@ if TYPE_CHECKING:
 
 OBJECTIVE = (LossWeights, LayerOptions, SampleOptions, StudentOptions, TeacherOptions)
 """The groups of `ITRDTrainingArguments` that transformers does not have."""
+JUDGED_MODEL = (
+    "Folder or model id. A model with a results.json reads texts of the length that it was trained with, unless "
+    "max_length is given."
+)
+"""The help of the option of commands that judge a model, see `as_trained`."""
+_LENGTHS = ("max_length", "doc_stride")
 
 
 @dataclass
@@ -55,7 +62,7 @@ class TaskArguments:
 class EvaluationArguments:
     """The model, or the answers, to judge."""
 
-    model: str | None = field(default=None, metadata={"help": "Folder or model id."})
+    model: str | None = field(default=None, metadata={"help": JUDGED_MODEL})
     predictions_file: str | None = field(
         default=None,
         metadata={
@@ -107,12 +114,37 @@ def _value_of(option: str, arguments: Sequence[str]) -> str | None:
     found: str | None = None
     for i, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
-        if flag == f"--{option}":
+        if flag.startswith("--") and flag[2:].replace("-", "_") == option:
             found = value if equals else next(iter(arguments[i + 1 :]), None)
     if found is None and arguments and not arguments[0].startswith("-"):
         named = read_config(find_config(arguments[0])).values.get(option)
         found = None if named is None else str(named)
     return found
+
+
+def as_trained(data_args: Any, model: str | None) -> Any:
+    """The arguments of the data, with the lengths of a model's training where the command line names none.
+
+    A model that is judged with texts of another length is not the one that was trained, and its scores cannot be held
+    against those of its training.
+
+    Args:
+        data_args: as `parse` returned them.
+        model: folder or model id; None where no model is judged.
+
+    Raises:
+        UserError: the results.json of the model cannot be read, or its lengths make no sense beside those given.
+    """
+    record = None if model is None else RunRecord.read(model)
+    if record is None:
+        return data_args
+    name = record.task or DEFAULT_TASK  # version 1 had one task
+    own: type = type(data_args)
+    if name not in TASKS or options_of(name)[0] is not own:
+        return data_args
+    known = {n: record.arguments[n] for n in _LENGTHS if isinstance(record.arguments.get(n), int)}
+    taken = {n: value for n, value in known.items() if _value_of(n, sys.argv[1:]) is None}
+    return replace(data_args, **taken)
 
 
 def fine_tune_command(description: str | None, task: str | None = None) -> None:
@@ -180,6 +212,7 @@ def evaluate_command(description: str | None, task: str | None = None) -> None:
     groups += [EvaluationArguments, LoadingArguments, chosen.arguments]
     *_, args, loading, data_args = parse(groups, description=description)
     check_local_paths(arguments_of([args, data_args]))
+    data_args = as_trained(data_args, args.model)
     if (args.model is None) == (args.predictions_file is None):
         raise UserError("give either --model or --predictions_file, one of the two.")
     if args.output_file is not None:

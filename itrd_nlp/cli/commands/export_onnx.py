@@ -10,7 +10,7 @@ is 2; the fp32 export stays.
 import sys
 from dataclasses import dataclass, field
 
-from itrd_nlp.cli.jobs import TaskArguments, asked_name, asked_task
+from itrd_nlp.cli.jobs import JUDGED_MODEL, TaskArguments, as_trained, asked_name, asked_task
 from itrd_nlp.cli.local_paths import arguments_of, check_local_paths
 from itrd_nlp.cli.parser import answer_help, parse
 from itrd_nlp.cli.process import command_line
@@ -24,7 +24,7 @@ from itrd_nlp.training.roles import Metadata
 class ExportArguments:
     """The model, and the score that its quantized forms may lose."""
 
-    model: str = field(metadata={"help": "Folder or model id."})
+    model: str = field(metadata={"help": JUDGED_MODEL})
     output_dir: str | None = field(
         default=None, metadata={"help": "Folder for the exports. Default: the folder of the model."}
     )
@@ -62,7 +62,7 @@ def main() -> None:
     _, args, loading, data_args = parse(groups, description=__doc__)
     check_local_paths(arguments_of([args, data_args]))
     export(
-        task(data_args),
+        task(as_trained(data_args, args.model)),
         args.model,
         loading,
         output_dir=args.output_dir,

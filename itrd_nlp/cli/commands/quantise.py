@@ -11,7 +11,14 @@ points is not kept, and the exit code is 2.
 import sys
 from dataclasses import dataclass, field
 
-from itrd_nlp.cli.jobs import TaskArguments, asked_name, asked_task, hide_short_bars
+from itrd_nlp.cli.jobs import (
+    JUDGED_MODEL,
+    TaskArguments,
+    as_trained,
+    asked_name,
+    asked_task,
+    hide_short_bars,
+)
 from itrd_nlp.cli.local_paths import arguments_of, check_local_paths
 from itrd_nlp.cli.parser import answer_help, parse
 from itrd_nlp.cli.process import command_line
@@ -25,7 +32,7 @@ from itrd_nlp.training.roles import Metadata
 class QuantiseArguments:
     """The model, the form of its weights, and the score that it may lose."""
 
-    model: str = field(metadata={"help": "Folder or model id."})
+    model: str = field(metadata={"help": JUDGED_MODEL})
     output_dir: str = field(metadata={"help": "Folder for the quantised model."})
     weights: str = field(
         default="int8",
@@ -54,7 +61,7 @@ def main() -> None:
     check_local_paths(arguments_of([args, data_args]))
     hide_short_bars()
     quantise(
-        task(data_args),
+        task(as_trained(data_args, args.model)),
         args.model,
         loading,
         weights=args.weights,

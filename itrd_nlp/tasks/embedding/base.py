@@ -121,15 +121,15 @@ class EmbeddingTask(Task):
     def load(
         self, tokenizer: PreTrainedTokenizerBase, config: Any, *, training: bool = True
     ) -> TaskData:
-        """See `Task.load`. The tokenizer is told the length, so that the saved model reads texts as in the training."""
+        """See `Task.load`. A training tells the tokenizer the length, so that the saved model reads texts as in it."""
         args = self.args
         longest = prepare_reading(args.max_length, config, tokenizer)
-        tokenizer.model_max_length = longest
         rows = self._validation
         evaluation, order = text_features(self.judged_texts(rows), tokenizer, longest)
         sizes = {"validation": (args.validation_file, len(rows))}
         train = None
         if training:
+            tokenizer.model_max_length = longest
             sizes = {"train": (args.train_file, len(self._train.rows)), **sizes}
             train = training_features(self._train, tokenizer, longest)
         kind = self._train.kind if training else "texts"

@@ -39,7 +39,7 @@ from itrd_nlp.training.roles import chosen_arguments
 from itrd_nlp.training.targets import check_target_folder, check_writable
 
 WEIGHTS_NAME = "model.safetensors"
-_OF_EVALUATION = ("validation_file", "max_eval_samples")
+_OF_EVALUATION = ("validation_file", "max_eval_samples", "max_length", "doc_stride")
 BEFORE = "fp32"
 """The row of the model as it was."""
 

@@ -177,16 +177,16 @@ class Reranking(Task):
     def load(
         self, tokenizer: PreTrainedTokenizerBase, config: Any, *, training: bool = True
     ) -> TaskData:
-        """See `Task.load`. The tokenizer is told the length, so that the saved model reads texts as in the training."""
+        """See `Task.load`. A training tells the tokenizer the length, so that the saved model reads texts as in it."""
         args = self.args
         check_head(config, "the model")
         longest = prepare_reading(args.max_length, config, tokenizer)
-        tokenizer.model_max_length = longest
         rows = self._validation
         evaluation, order = pair_features(rows, tokenizer, longest)
         files = {"validation": (args.validation_file, rows)}
         train = None
         if training:
+            tokenizer.model_max_length = longest
             files = {"train": (args.train_file, self._train), **files}
             scores = args.teacher_scores == "file"
             train = list_features(self._train, tokenizer, longest, scores=scores)

@@ -15,7 +15,7 @@ import yaml
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
-from transformers import AutoModel
+from transformers import AutoModel, AutoTokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # test folders are no packages
 
@@ -193,6 +193,19 @@ def test_a_pushed_model_has_the_files_of_sentence_transformers(workplace: Path) 
     assert done("report", "alike").strip() == "alike/report.html"
     page = Path("alike/report.html").read_text()
     assert "Judged on 20 pairs" in page and "Spearman" in page
+
+
+def test_a_model_is_judged_at_the_length_of_its_training(workplace: Path, tmp_path: Path) -> None:
+    # The student was judged by queries, but its vectors may be judged by pairs, too.
+    similarity = ("--task", "sentence-similarity", "--validation_file", "pairs-dev.jsonl")
+    options = ("--model", "student", *similarity)
+    by_default = json.loads(done("evaluate", *options).splitlines()[-1])
+    named = json.loads(done("evaluate", *options, "--max_length", "24").splitlines()[-1])
+    assert by_default["signature"] == named["signature"]
+    out = str(tmp_path / "int8")
+    done("quantise", *options, "--max_length", "16", "--output_dir", out, "--max_f1_drop", "100")
+    assert SentenceTransformer(out, device="cpu").max_seq_length == 24
+    assert AutoTokenizer.from_pretrained(out).model_max_length == 24
 
 
 @pytest.mark.slow

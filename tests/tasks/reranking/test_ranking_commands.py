@@ -236,6 +236,24 @@ def test_the_card_names_the_loss_and_the_scores_of_the_run(workplace: Path, tmp_
     assert "`w_kd` · MarginMSE(scores of the training file, student) + `beta_corr`" in card
 
 
+def test_a_model_is_judged_and_quantised_at_the_length_of_its_training(
+    workplace: Path, tmp_path: Path
+) -> None:
+    trained = read("student/results.json")
+    data = ("--model", "student", "--validation_file", "dev.jsonl")
+    for given, length in (((), 24), (("--max-length=16",), 16)):
+        found = json.loads(done("evaluate", *data, *given).splitlines()[-1])
+        assert (found["signature"] == trained["signature"]) == (length == 24)
+        out = tmp_path / "-".join(("int8", *given))
+        done("quantise", *data, *given, "--output_dir", str(out), "--max_f1_drop", "100")
+        record = read(f"{out}/results.json")
+        assert record["arguments"]["max_length"] == length
+        assert record["signature"] == found["signature"]
+        # The tokenizer is that of the student, however long the texts of the examples may be.
+        assert AutoTokenizer.from_pretrained(out).model_max_length == 24
+        assert CrossEncoder("student", device="cpu").max_length == 24
+
+
 @pytest.mark.slow
 def test_onnx_and_int8_are_judged_by_ndcg(workplace: Path, tmp_path: Path) -> None:
     arguments = ("--model", "teacher", "--validation_file", "dev.jsonl", "--max_f1_drop", "100")
@@ -244,6 +262,8 @@ def test_onnx_and_int8_are_judged_by_ndcg(workplace: Path, tmp_path: Path) -> No
     models = read(f"{tmp_path}/export.json")["models"]
     assert models["onnx"]["ndcg_10"] == pytest.approx(models["torch"]["ndcg_10"], abs=1e-6)
     assert "ndcg_10" in models["onnx int8"]
+    assert read(f"{tmp_path}/export.json")["signature"] == read("teacher/results.json")["signature"]
+    assert AutoTokenizer.from_pretrained(tmp_path / "onnx").model_max_length == 24
     exported = done("predict", "--model", f"{tmp_path}/onnx", *TASK, "--input", "dev.jsonl")
     orders = [[r["index"] for r in json.loads(x)["results"]] for x in exported.splitlines()]
     assert orders == list(read("teacher/analysis/predictions.json").values())
