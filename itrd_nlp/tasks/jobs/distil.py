@@ -125,11 +125,8 @@ def distil(
     check_output_dir(args)
     model_args, candidates = within_budget(task, model_args, loading, args)
     prepared = _prepare(task, model_args, loading, args)
-    facts = {
-        "license": license_of(model_args.student or model_args.teacher),
-        "arguments": arguments,
-        "candidates": candidates,
-    }
+    licence = license_of(model_args.student or model_args.teacher)
+    facts = {"license": licence, "arguments": arguments, "candidates": candidates}
     record = begin(args, task, prepared.data, facts | (started or {}))
     record = train(prepared.trainer, record)
     trainer, student = prepared.trainer, prepared.student
