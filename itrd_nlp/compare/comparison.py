@@ -27,7 +27,7 @@ from itrd_nlp.compare.records import (
     write_records,
 )
 from itrd_nlp.compare.runner import Failure, Stopped, run_cells
-from itrd_nlp.compare.setting import Setting, data_arguments
+from itrd_nlp.compare.setting import Setting
 from itrd_nlp.compare.tables import summarise, write_tables
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import open_file, writing
@@ -139,7 +139,7 @@ def check_inputs(setting: Setting, cells: Sequence[Cell]) -> None:
     waiting = [cell for cell in cells if cell.results() is None]
     for name in dict.fromkeys(str(cell.config.get("teacher")) for cell in waiting):
         check_model_folder(name, "teacher")
-    data = [data_arguments(cell.config, setting.task) for cell in waiting]
+    data = [setting.data(cell.config) for cell in waiting]
     for name in dict.fromkeys(
         value for args in data for key, value in vars(args).items() if key.endswith("_file")
     ):
@@ -179,7 +179,7 @@ def _write_down(
     costs: Sequence[Cell],
 ) -> str | None:
     folder = Path(args.output_dir)
-    records, scores = collect(setting.task, [*tries, *cells], costs)
+    records, scores = collect(setting, [*tries, *cells], costs)
     if not records:
         return None
     write_records(folder, records, scores)

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from itrd_nlp.compare.job import STARTED
-from itrd_nlp.compare.plan import Cell, write_config
+from itrd_nlp.compare.plan import Cell
+from itrd_nlp.compare.setting import write_config
 from itrd_nlp.files import keep_out, writing
 
 LOG_NAME = "train.log"

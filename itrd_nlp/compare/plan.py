@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,8 @@ from itrd_nlp.compare.arguments import CompareArguments
 from itrd_nlp.compare.setting import Setting, Training
 from itrd_nlp.compare.tables import COLUMNS
 from itrd_nlp.errors import UserError, did_you_mean
-from itrd_nlp.files import write_text
 from itrd_nlp.training.record import RunRecord
-from itrd_nlp.training.secrets import is_secret_name
-from itrd_nlp.training.yaml_files import dump_yaml, read_config
+from itrd_nlp.training.yaml_files import read_config
 
 COST_QUESTIONS = 16
 NO_CHOICE: dict[str, Any] = {}
@@ -282,26 +279,22 @@ class Plan:
             *self.cost(self.nothing_chosen()),
         ]
         seen = set()
-        with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / "config.yaml"
-            for cell in cells:
-                number = cell.number if cell.stage == "search" else None  # seeds differ in nothing
-                key = (cell.stage, cell.student, cell.method, number)
-                if key in seen:
-                    continue
-                seen.add(key)
-                write_config(path, cell.config)
-                try:
-                    self.setting.parse(cell.training.groups, [str(path), *cell.training.options])
-                except UserError as error:
-                    reason = str(error).removeprefix(f"{path}: ")
-                    raise UserError(f"{cell.student}/{cell.method}: {reason}") from error
-
-
-def write_config(path: Path, config: Mapping[str, Any]) -> None:
-    """Write a config as YAML, in the order of its options and without secrets, which `run_cells` hands on."""
-    public = {name: value for name, value in config.items() if not is_secret_name(name)}
-    write_text(path, dump_yaml(public))
+        for cell in cells:
+            number = cell.number if cell.stage == "search" else None  # seeds differ in nothing
+            key = (cell.stage, cell.student, cell.method, number)
+            if key in seen:
+                continue
+            seen.add(key)
+            training = cell.training
+            try:
+                *_, args = self.setting.parsed(training.groups, cell.config, training.options)
+            except UserError as error:
+                raise UserError(f"{cell.student}/{cell.method}: {error}") from error
+            if args.push_to_hub:
+                raise UserError(
+                    "push_to_hub is true, but the students of a comparison would overwrite each other in one "
+                    "repository; leave it out, and push one of them with `itrd-nlp push-to-hub`."
+                )
 
 
 def _value(value: Any) -> Any:

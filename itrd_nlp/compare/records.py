@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from itrd_nlp.compare.launching import starts
 from itrd_nlp.compare.plan import Cell
-from itrd_nlp.compare.setting import ComparedTask, data_arguments
+from itrd_nlp.compare.setting import Setting
 from itrd_nlp.compare.tables import SOURCES
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import (
@@ -75,12 +75,12 @@ Scores = dict[str, NDArray[Any]]
 
 
 def collect(
-    task: type[ComparedTask], cells: Sequence[Cell], costs: Sequence[Cell] = ()
+    setting: Setting, cells: Sequence[Cell], costs: Sequence[Cell] = ()
 ) -> tuple[list[Record], Scores]:
     """The records of those trainings that are finished.
 
     Args:
-        task: the task they are of.
+        setting: the task they are of.
         cells: of any stage; those that are not finished are passed over.
         costs: the cells that measured a step's time.
 
@@ -92,6 +92,7 @@ def collect(
     Raises:
         UserError: predictions and results of a training contradict each other.
     """
+    task = setting.task
     seconds = {(c.student, c.method): _seconds_a_step(c) for c in costs}
     records: list[Record] = []
     scores: Scores = {}
@@ -99,7 +100,7 @@ def collect(
         results = cell.results()
         if results is None:
             continue
-        args = data_arguments(cell.config, task)
+        args = setting.data(cell.config)
         main = task(args).measures.main
         records.append(_record(cell, results, main, seconds.get((cell.student, cell.method))))
         if cell.stage == "cells":

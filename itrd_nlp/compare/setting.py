@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from numpy.typing import NDArray
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import write_text
 from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.training.roles import Role, is_experiment, names_of
+from itrd_nlp.training.secrets import is_secret_name
+from itrd_nlp.training.yaml_files import dump_yaml
 
 Parse = Callable[[Sequence[type], Sequence[str]], Any]
 """Fills dataclasses from arguments of a command line, as `itrd_nlp.cli.parser.parse` does."""
@@ -53,12 +58,6 @@ class ComparedTask(Protocol):
         """The number of the source of every example."""
 
 
-def data_arguments(config: Mapping[str, Any], task: type[ComparedTask]) -> Any:
-    """The arguments of the data in the config of a training, an instance of `ComparedTask.arguments`."""
-    names = {f.name for f in fields(task.arguments)}
-    return task.arguments(**{n: value for n, value in config.items() if n in names})
-
-
 @dataclass(frozen=True)
 class Training:
     """A command of `itrd-nlp` that trains.
@@ -96,7 +95,39 @@ class Setting:
         Raises:
             UserError: the data cannot be read.
         """
-        return self.task(data_arguments(config, self.task)).measures
+        return self.task(self.data(config)).measures
+
+    def data(self, config: Mapping[str, Any]) -> Any:
+        """The arguments of the data in the config of a training, an instance of `ComparedTask.arguments`.
+
+        Raises:
+            UserError: a value makes no sense.
+        """
+        names = {f.name for f in fields(self.task.arguments)}
+        chosen = {name: value for name, value in config.items() if name in names}
+        (args,) = self.parsed((self.task.arguments,), chosen)
+        return args
+
+    def parsed(
+        self, groups: Sequence[type], config: Mapping[str, Any], options: Sequence[str] = ()
+    ) -> Any:
+        """What a command makes of a config: the same file goes through the same parser.
+
+        Args:
+            groups: the dataclasses to fill.
+            config: the values. Secrets are left out, as they are in the file of a training.
+            options: words that follow the config.
+
+        Raises:
+            UserError: a value makes no sense. The file is not named, since nobody can find it.
+        """
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "config.yaml"
+            write_config(path, config)
+            try:
+                return self.parse(groups, [str(path), *options])
+            except UserError as error:
+                raise UserError(str(error).removeprefix(f"{path}: ")) from error
 
     @cached_property
     def options(self) -> frozenset[str]:
@@ -156,3 +187,9 @@ class Setting:
                 f"search needs training data that are set aside, which the task {self.task.name} cannot do; choose the "
                 "arguments of each method yourself and remove search."
             )
+
+
+def write_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Write a config as YAML, in the order of its options and without secrets, which `run_cells` hands on."""
+    public = {name: value for name, value in config.items() if not is_secret_name(name)}
+    write_text(path, dump_yaml(public))

@@ -18,8 +18,9 @@ from itrd_nlp.cli.comparison import setting_of
 from itrd_nlp.compare.arguments import CompareArguments
 from itrd_nlp.compare.comparison import choose
 from itrd_nlp.compare.launching import LocalProcesses
-from itrd_nlp.compare.plan import TUNABLE, Plan, write_config
+from itrd_nlp.compare.plan import TUNABLE, Plan
 from itrd_nlp.compare.runner import run_cells, time_left
+from itrd_nlp.compare.setting import write_config
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json
 from itrd_nlp.training import yaml_files
@@ -182,6 +183,53 @@ def test_what_makes_no_sense_is_refused_in_one_sentence_and_nothing_is_written(
         Plan(make(**changes), SETTING)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("where", ["base", "students"])
+@pytest.mark.parametrize("value", [True, "yes"])
+def test_students_that_would_overwrite_each_other_on_the_hub_are_refused(
+    make: Any, tmp_path: Path, where: str, value: object
+) -> None:
+    hub = {"push_to_hub": value, "hub_model_id": "me/student"}
+    if where == "base":
+        base = yaml.safe_load(Path("base.yaml").read_text())
+        (tmp_path / "hub.yaml").write_text(yaml.safe_dump(base | hub))
+        args = make(base=str(tmp_path / "hub.yaml"))
+    else:
+        args = make(students={"T1": hub})
+    with pytest.raises(UserError, match=r"push_to_hub is true.*itrd-nlp push-to-hub"):
+        Plan(args, SETTING)
+
+
+def test_a_repository_without_a_push_is_no_reason_to_refuse(make: Any) -> None:
+    students = {"T1": {"push_to_hub": False, "hub_model_id": "me/student"}}
+    assert Plan(make(students=students), SETTING).cells({("T1", "kd"): {}})
+
+
+@pytest.mark.parametrize(
+    ("task", "written", "meant"),
+    [
+        ("classification", {"metrics": "accuracy"}, {"metrics": ["accuracy"]}),
+        ("classification", {"validation_splits": "test"}, {"validation_splits": ["test"]}),
+        ("classification", {"max_eval_samples": 1e3}, {"max_eval_samples": 1000}),
+        ("question-answering", {"max_eval_samples": "20"}, {"max_eval_samples": 20}),
+    ],
+)
+def test_data_are_read_by_the_same_rules_for_the_judge_as_for_the_training(
+    tmp_path: Path, task: str, written: dict[str, Any], meant: dict[str, Any]
+) -> None:
+    setting = setting_of(task)
+    files = {"train_file": "train.json", "validation_file": "dev.json"}
+    config = files | written | {"teacher": "teacher", "output_dir": "out", "use_cpu": True}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    words = [str(tmp_path / "config.yaml"), *setting.itrd.options]
+    parsed = parser.parse(setting.itrd.groups, words)
+    (training,) = (args for args in parsed if isinstance(args, setting.task.arguments))
+    judge = setting.data(config)
+    assert judge == training
+    for name, value in meant.items():
+        found = getattr(judge, name)
+        assert (found, type(found)) == (value, type(value))
 
 
 def test_a_search_is_judged_on_questions_held_out_of_train_never_on_dev(make: Any) -> None:
