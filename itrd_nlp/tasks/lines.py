@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -60,23 +61,32 @@ def named_file(
     return str(name)
 
 
-def write_rows(path: Path, rows: Iterable[dict[str, Any]], *, total: int | None = None) -> None:
-    """Write a whole file with one JSON object in each line, or none, behind a bar of progress; print how many.
+def write_rows(
+    files: Mapping[Path, Iterable[dict[str, Any]]], totals: Mapping[Path, int] | None = None
+) -> None:
+    """Write files with one JSON object in each line, all of them or none, behind a bar of progress; print how many.
+
+    The files that are there are replaced when the last row of the last file is made.
 
     Args:
-        path: the file.
-        rows: the objects.
-        total: number of steps of the bar; it may be more than there are rows. Default: unknown.
+        files: each file and its objects.
+        totals: number of steps of the bar of a file; it may be more than there are rows. Default: unknown.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: a file cannot be written, or would be empty.
     """
-    count = 0
-    with writing(path), replacing(path) as file:
-        for row in tqdm(rows, desc=path.name, total=total):
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            count += 1
-    print(f"{path}: {count} rows")
+    counts = dict.fromkeys(files, 0)
+    with contextlib.ExitStack() as stack:
+        for path, rows in files.items():
+            stack.enter_context(writing(path))
+            file = stack.enter_context(replacing(path))
+            for row in tqdm(rows, desc=path.name, total=(totals or {}).get(path)):
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                counts[path] += 1
+            if not counts[path]:
+                raise UserError(f"{path} would be empty: no row of its source makes one.")
+    for path, count in counts.items():
+        print(f"{path}: {count} rows")
 
 
 def read_lines(source: str | Path, *, needs: str, refuse: Refuse = stop) -> Iterator[Line]:

@@ -1,10 +1,12 @@
-"""The commands that make data say in one sentence, before they read anything, that a folder cannot be written."""
+"""The commands that make data refuse in one sentence what they cannot read or write, and leave the old files."""
 
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,3 +38,59 @@ def test_a_file_in_the_place_of_the_folder_is_named(
     ):
         module.main()
     assert Path("mine").read_text() == "kept"
+
+
+def squad(articles: int) -> dict[str, Any]:
+    """Two paragraphs an article, one question a paragraph."""
+    answer = {"text": "Basel", "answer_start": 10}
+    return {
+        "data": [
+            {
+                "title": f"t{a}",
+                "paragraphs": [
+                    {
+                        "context": f"the Rhine Basel, it flows {a} {p}. It ends.",
+                        "qas": [
+                            {"id": f"{a}-{p}", "question": f"where {a} {p}", "answers": [answer]}
+                        ],
+                    }
+                    for p in range(2)
+                ],
+            }
+            for a in range(articles)
+        ]
+    }
+
+
+def run(command: str, monkeypatch: pytest.MonkeyPatch, *options: str) -> None:
+    module = importlib.import_module(f"itrd_nlp.cli.commands.{subcommands()[command].stem}")
+    monkeypatch.setattr(sys, "argv", [f"itrd-nlp {command}", *options])
+    module.main()
+
+
+@pytest.mark.parametrize("command", ["make-ranking-data", "make-classification-data"])
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("nosuch.json", "nosuch.json"),
+        ("one.json", "no article has two paragraphs|would be empty"),
+    ],
+)
+def test_files_that_are_there_stay_as_they_are_when_the_second_source_is_no_use(
+    command: str, name: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("train.json").write_text(json.dumps(squad(4)))
+    lone = squad(1)
+    lone["data"][0]["paragraphs"] = lone["data"][0]["paragraphs"][:1]
+    lone["data"][0]["paragraphs"][0]["qas"][0] |= {"answers": [], "is_impossible": True}
+    Path("one.json").write_text(json.dumps(lone))
+    both = ["--train_file", "train.json", "--validation_file", "train.json"]
+    run(command, monkeypatch, *both, "--output_dir", "out")
+    before = {path: path.read_bytes() for path in Path("out").iterdir()}
+    assert before and all(before.values())
+    Path("train.json").write_text(json.dumps(squad(5)))  # other rows
+    with pytest.raises(UserError, match=sentence):
+        both[-1] = name
+        run(command, monkeypatch, *both, "--output_dir", "out")
+    assert {path: path.read_bytes() for path in Path("out").iterdir()} == before

@@ -62,7 +62,9 @@ def main() -> None:
         ("train", "train", args.train_file),
         ("validation", "dev", args.validation_file),
     )
+    files = {}
     for split, name, source in sources:
         examples = read_squad(source, split=split, max_samples=args.max_samples).to_list()
         for task, make in sets.items():
-            write_rows(folder / f"{task}-{name}.jsonl", make(examples))
+            files[folder / f"{task}-{name}.jsonl"] = make(examples)
+    write_rows(files)

@@ -54,5 +54,4 @@ def main() -> None:
         )
     paragraphs = articles(read_squad(args.train_file, split="train").to_list())
     made = text_rows(paragraphs, held_out=args.held_out)
-    for path, rows in zip(files, made, strict=True):
-        write_rows(path, rows[: args.max_samples])
+    write_rows({path: rows[: args.max_samples] for path, rows in zip(files, made, strict=True)})

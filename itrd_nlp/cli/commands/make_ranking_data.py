@@ -9,8 +9,10 @@ The task sentence-similarity reads both files.
 Articles of SQuAD's train file are not in its dev file.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from itrd_nlp.cli.parser import parse
 from itrd_nlp.training.ranges import COUNT, Range
@@ -65,12 +67,15 @@ def main() -> None:
                 inputs=[args.train_file, args.validation_file],
                 ours=holds_rows(key),
             )
+    files: dict[Path, Iterable[dict[str, Any]]] = {}
+    totals = {}
     for split, name, source in sources:
         everything = read_squad(source, split=split)
         paragraphs = articles(everything.to_list())
         # Neighbours are of one article, so that the first so many rows would be of few.
         examples = everything.shuffle(seed=0).to_list()[: args.max_samples]
-        queries = ranking_rows(examples, paragraphs, most=args.max_passages)
-        write_rows(folder / f"ranking-{name}.jsonl", queries, total=len(examples))
-        pairs = similarity_rows(examples)
-        write_rows(folder / f"pairs-{name}.jsonl", pairs, total=len(examples))
+        queries, pairs = folder / f"ranking-{name}.jsonl", folder / f"pairs-{name}.jsonl"
+        files[queries] = ranking_rows(examples, paragraphs, most=args.max_passages)
+        files[pairs] = similarity_rows(examples)
+        totals |= {queries: len(examples), pairs: len(examples)}
+    write_rows(files, totals)
