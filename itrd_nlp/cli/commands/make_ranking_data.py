@@ -68,7 +68,7 @@ def main() -> None:
                 ours=holds_rows(key),
             )
     files: dict[Path, Iterable[dict[str, Any]]] = {}
-    totals = {}
+    totals: dict[Path, int] = {}
     for split, name, source in sources:
         everything = read_squad(source, split=split)
         paragraphs = articles(everything.to_list())
