@@ -155,6 +155,9 @@ class BaseTrainer(ResumingTrainer):
     # ---- steps ----
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        # An evaluation before the training has marked the model, and accelerate would not put it into DDP: each process
+        # would train a model of its own.
+        vars(self.network).pop("_is_accelerate_prepared", None)
         handler = self.accelerator.ddp_handler
         unknown = self.args.ddp_find_unused_parameters is None and self.args.world_size > 1
         if unknown and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):

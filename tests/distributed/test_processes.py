@@ -199,6 +199,13 @@ def test_all_ranks_stop_early_at_the_same_step_for_the_same_metric(found, proces
     assert all(other == first for other in others)
 
 
+@several
+def test_a_classifier_without_a_teacher_has_the_loss_and_the_gradient_of_one_process(
+    found, processes
+):
+    assert found(processes)[0]["fine-tuned"] == pytest.approx(found(1)[0]["fine-tuned"], rel=1e-4)
+
+
 def test_fsdp2_trains_in_shards_as_one_process_and_saves_a_student_that_loads(found):
     ours, one = found(2)[0]["sharded"], found(1)[0]["one step"]["all"]
     assert ours["wrapper"] == "FSDPDistillationModel"

@@ -23,13 +23,20 @@ from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 from accelerate.utils.launch import prepare_multi_gpu_env
 from torch import Tensor
-from transformers import AutoModelForQuestionAnswering, EarlyStoppingCallback, TrainerCallback
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoModelForTokenClassification,
+    EarlyStoppingCallback,
+    TrainerCallback,
+)
 from transformers.models.bert.modeling_bert import BertPooler
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.distributed import gather_samples, sum_over_ranks, world_size
 from itrd_nlp.distillation.trainer import ITRDTrainer
 from itrd_nlp.losses import correlation_loss, mutual_information_loss
+from itrd_nlp.training.arguments import FineTuningArguments
+from itrd_nlp.training.trainer import BaseTrainer
 
 ROOT = Path(__file__).parents[2]
 _spec = importlib.util.spec_from_file_location("tests_conftest", ROOT / "tests" / "conftest.py")
@@ -268,6 +275,41 @@ def sharded(folder: Path) -> dict[str, Any]:
     return found | {"saved": loaded.state_dict(), "files": sorted(p.name for p in saved.iterdir())}
 
 
+def fine_tuned(folder: Path) -> dict[str, float]:
+    """The loss of a step and of an evaluation of a token classifier, which has its own loss, and the gradient's norm.
+
+    The rows have unlike numbers of labels.
+    """
+    torch.manual_seed(0)
+    model = AutoModelForTokenClassification.from_config(tiny.tiny_config(1))
+    rows = [
+        {
+            "input_ids": [1, 2, 3, 4 + i],
+            "attention_mask": [1] * 4,
+            "labels": [-100, *(j % 2 if j <= i % 3 else -100 for j in range(3))],
+        }
+        for i in range(BATCH)
+    ]
+    args = FineTuningArguments(
+        str(folder / "fine_tuned"),
+        per_device_train_batch_size=BATCH // world_size(),
+        per_device_eval_batch_size=BATCH // world_size(),
+        max_steps=1,
+        logging_steps=1,
+        optim="sgd",
+        max_grad_norm=1e9,
+        save_strategy="no",
+        disable_tqdm=True,
+        use_cpu=True,
+    )
+    data = datasets.Dataset.from_list(rows)
+    trainer = BaseTrainer(model=model, args=args, train_dataset=data, eval_dataset=data)
+    before = trainer.evaluate()["eval_loss"]
+    trainer.train()
+    log = next(row for row in trainer.state.log_history if "grad_norm" in row)
+    return {"eval_loss": before, "loss": log["loss"], "grad_norm": log["grad_norm"]}
+
+
 def main(folder: Path) -> None:
     make_trainer(folder)  # which starts the process group
     rank, processes = (dist.get_rank(), world_size()) if world_size() > 1 else (0, 1)
@@ -278,6 +320,7 @@ def main(folder: Path) -> None:
         "an unused layer": train(folder, max_steps=3, pooled=True),
         "ways": {n: train(folder, **({"max_steps": 2} | way)) for n, way in WAYS.items()},
         "evaluated": evaluated(folder),
+        "fine-tuned": fine_tuned(folder),
     }
     if processes > 1:
         with exchanged() as found["exchanged"]:
