@@ -28,10 +28,11 @@ from itrd_nlp.compare.records import (
 )
 from itrd_nlp.compare.runner import Failure, Stopped, run_cells
 from itrd_nlp.compare.setting import Setting
-from itrd_nlp.compare.tables import summarise, write_tables
+from itrd_nlp.compare.tables import all_columns, summarise, write_tables
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import open_file, writing
 from itrd_nlp.models.loading import check_model_folder
+from itrd_nlp.training.record import recorded_metrics
 from itrd_nlp.training.targets import check_target_folder
 
 LOCK_NAME = ".lock"
@@ -79,7 +80,10 @@ def compare(
     folder = Path(args.output_dir)
     if args.tables_only:
         _check_folder(folder, setting, {})
-        return Outcome(_publish(folder, args, setting, *read_records(folder)))
+        table = _publish(folder, args, setting, *read_records(folder))
+        if table is None:
+            raise UserError(f"{folder / RECORDS_NAME} has tries of a search alone, and no table.")
+        return Outcome(table)
     plan = Plan(args, setting)
     _check_folder(folder, setting, plan.base)
     with _locked(folder) as lock:
@@ -195,6 +199,7 @@ def _publish(
     scores: Scores,
 ) -> str | None:
     main = records[0].get("main_metric") or setting.task.main_metric
+    _check_columns(folder / RECORDS_NAME, records, main, args)
     rows = summarise(records, scores, reference=args.reference, main_metric=main)
     if not rows:
         return None
@@ -209,6 +214,32 @@ def _publish(
             unit=setting.task.page.unit,
             sources=setting.task.page.sources if has_sources(scores) else None,
         )
+
+
+def _check_columns(
+    path: Path, records: Sequence[Record], main: str, args: CompareArguments
+) -> None:
+    """Refuse a table of other metrics than the records have, before anything is written.
+
+    Raises:
+        UserError: names the column, or the line whose metrics are not those of the others.
+    """
+    metrics = recorded_metrics(records[0])
+    for number, record in enumerate(records, start=1):
+        names = recorded_metrics(record)
+        if names != metrics:
+            raise UserError(
+                f"{path}: line {number} has the metrics {', '.join(names)}, but line 1 has {', '.join(metrics)}."
+            )
+    if main not in metrics:
+        raise UserError(
+            f"{path} has the metrics {', '.join(metrics)}, but the task {args.task} compares by {main}; task must be "
+            "that of the trainings."
+        )
+    columns = all_columns(metrics)
+    for name in args.table:
+        if name not in columns:
+            raise UserError(f"table names {name!r}, but its columns are {', '.join(columns)}.")
 
 
 @contextmanager

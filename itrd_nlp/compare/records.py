@@ -7,11 +7,11 @@ import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from itrd_nlp.compare.launching import starts
 from itrd_nlp.compare.plan import Cell
@@ -47,6 +47,22 @@ RECORD = {
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
+class StoredTeacher(BaseModel):
+    """The fields of a teacher that its row of the table has, beside its scores."""
+
+    model_config = ConfigDict(extra="allow")
+    layers: int
+    parameters: int
+    megabytes_fp32: Finite
+
+
+class StoredScores(BaseModel):
+    """The metrics of a line, or of its teacher."""
+
+    metrics: dict[str, str]
+    scores: dict[str, Finite]
+
+
 class StoredRecord(BaseModel):
     """The fields of a line that tables and figures compute with."""
 
@@ -61,13 +77,19 @@ class StoredRecord(BaseModel):
     layers: int
     parameters: int
     megabytes_fp32: Finite
-    teacher: dict[str, Any]
+    teacher: StoredTeacher
     train_seconds: Finite | None
     cost: Finite | None
     curves: dict[str, list[tuple[int, Finite]]]
     main_metric: str | None = None  # files of earlier versions lack it
     questions: int | None = None
     rows: int | None = None
+
+    @model_validator(mode="after")
+    def _counts(self) -> Self:
+        if self.questions is None and self.rows is None:
+            raise ValueError("neither questions nor rows is there")
+        return self
 
 
 Record = dict[str, Any]
@@ -162,7 +184,7 @@ def read_records(folder: Path) -> tuple[list[Record], Scores]:
     path = folder / RECORDS_NAME
     if not path.is_file():
         raise UserError(f"{path} does not exist, so there is nothing to make tables of.")
-    records = []
+    records: list[Record] = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         try:
             record = parse_json(line)
@@ -171,21 +193,59 @@ def read_records(folder: Path) -> tuple[list[Record], Scores]:
             complete = False
         if not complete:
             raise UserError(f"{path}: line {number} is no record of a training.")
-        validated(f"{path}, line {number}", StoredRecord, record)
+        _check_record(f"{path}, line {number}", record)
         records.append(record)
+    if not records:
+        raise UserError(f"{path} has no line, so there is nothing to make tables of.")
     try:
         with np.load(folder / SCORES_NAME) as arrays:
             scores = dict(arrays)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         raise UserError(f"{folder / SCORES_NAME} is missing or damaged.") from None
-    for record in records:
-        if record["stage"] == "cells" and not any(
-            name.startswith(f"{record['name']}/") for name in scores
-        ):
-            raise UserError(
-                f"{folder / SCORES_NAME} has no scores of {record['name']}, which {path} names."
-            )
+    _check_scores(folder, records, scores)
     return records, scores
+
+
+def _check_record(where: str, record: Record) -> None:
+    """Refuse a line with a field that no table can use, by its name."""
+    validated(where, StoredRecord, record)
+    metrics = recorded_metrics(record)
+    for owner, found in (("", record), ("teacher.", record["teacher"])):
+        missing = [name for name in metrics if name not in found]
+        if missing:
+            raise UserError(f"{where}: {owner}{missing[0]} is missing.")
+        of = f"{where}, {owner.rstrip('.')}" if owner else where
+        values = {name: found[name] for name in metrics}
+        validated(of, StoredScores, {"metrics": metrics, "scores": values})
+    main = record.get("main_metric")
+    if main is not None and main not in metrics:
+        raise UserError(
+            f"{where}: main_metric is {main!r}, but must be one of the metrics {', '.join(metrics)}."
+        )
+
+
+def _check_scores(folder: Path, records: Sequence[Record], scores: Scores) -> None:
+    """Refuse scores that do not belong to the trainings."""
+    path = folder / SCORES_NAME
+    lengths: dict[str, int] = {}
+    for record in records:
+        if record["stage"] != "cells":
+            continue
+        own = {k: v for k, v in scores.items() if k.startswith(f"{record['name']}/")}
+        main = record.get("main_metric")  # files of earlier versions lack it
+        if not own or (main is not None and f"{record['name']}/{main}" not in own):
+            raise UserError(
+                f"{path} has no scores of {record['name']}, which {folder / RECORDS_NAME} names."
+            )
+        sources = f"{record['student']}/{SOURCES}"
+        own |= {sources: scores[sources]} if sources in scores else {}
+        for name, values in own.items():
+            length = lengths.setdefault(record["student"], len(values) if values.ndim else 0)
+            if values.dtype.kind not in "biuf" or values.shape != (length,):
+                raise UserError(
+                    f"{path}: {name} has the shape {values.shape}, but must have a number for each of the {length} "
+                    f"examples that {record['student']} was judged on."
+                )
 
 
 def _seconds_a_step(cell: Cell) -> float | None:

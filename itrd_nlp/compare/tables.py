@@ -218,7 +218,7 @@ def write_tables(
         sources: the noun for their sources, in the plural; None where each is a source by itself.
     """
     judged = next(r for r in records if r["stage"] == "cells")
-    examples = judged["questions"] if "questions" in judged else judged["rows"]
+    examples = judged["rows"] if judged.get("questions") is None else judged["questions"]
     text = note(rows, examples=examples, unit=unit, sources=sources, reference=reference)
     columns = columns or all_columns(rows[0].metrics)
     table = markdown(rows, columns, reference=reference) + f"\n{text}\n"
