@@ -23,6 +23,7 @@ from itrd_nlp.files import replace_folder, writing
 from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.training.arguments import output_folder
 from itrd_nlp.training.checkpoints import STAGING_NAME, own_names, rotate_checkpoints, seal
+from itrd_nlp.training.epochs import DrawsByEpoch
 from itrd_nlp.training.identity import write_identity
 from itrd_nlp.training.log_lines import with_readable_lines
 from itrd_nlp.training.resuming import ResumingTrainer
@@ -146,6 +147,8 @@ class BaseTrainer(ResumingTrainer):
         # accelerate's set_epoch does not reach the sampler through the wrappers of a resumed, sharded data loader.
         if self._sampler is not None:
             self._sampler.set_epoch(kwargs["epoch"])
+        if isinstance(self.data_collator, DrawsByEpoch):
+            self.data_collator.begin_epoch(self.args.seed, kwargs["epoch"])
         base: Any = super()  # this method and the next have no annotations there
         base._run_epoch(*args, **kwargs)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.models.masked_lm import POSITIONS
 from itrd_nlp.tasks.lengths import PADDED_TO
 from itrd_nlp.tasks.reranking.features import longest_first
+from itrd_nlp.training.epochs import DrawsByEpoch
 
 _AT_ONCE = 1000
 _TOKENS = ("input_ids", "token_type_ids")
@@ -147,8 +148,8 @@ def evaluation_features(pieces: Pieces, masker: Masker) -> tuple[Dataset, list[i
 class Masker:
     """Masks tokens by the rule of `transformers.DataCollatorForLanguageModeling`, in a way that can be repeated.
 
-    The draw depends on the tokens alone, those of a whole batch in training. A resumed run masks what the run without a
-    break would have masked. Another epoch or seed puts other texts into a batch, and so draws other masks.
+    The draw depends on the tokens, those of a whole batch in training, and on the numbers that are given beside them. A
+    resumed run masks what the run without a break would have masked.
 
     Attributes:
         tokenizer: has a mask token.
@@ -158,13 +159,16 @@ class Masker:
     tokenizer: PreTrainedTokenizerBase
     probability: float
 
-    def __call__(self, ids: Tensor, *, shown: bool = True) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, ids: Tensor, *, shown: bool = True, numbers: Sequence[int] = ()
+    ) -> tuple[Tensor, Tensor]:
         """Return the ids with masks ``(B, L)``, and the labels ``(B, L)``, `IGNORED` where a token is not masked.
 
         Args:
             ids: ``(B, L)``. Special tokens and padding are never masked.
             shown: whether one of ten masked tokens is replaced by another, and one of ten stays, as in a training.
                 Default: true.
+            numbers: other numbers draw other masks for the same ids. Default: none.
         """
         collator: Any = DataCollatorForLanguageModeling(
             self.tokenizer,
@@ -174,6 +178,7 @@ class Masker:
         )
         digest = hashlib.blake2b(np.asarray(ids.shape).tobytes(), digest_size=8)
         digest.update(ids.contiguous().numpy().tobytes())
+        digest.update(np.asarray(numbers, dtype=np.int64).tobytes())
         seed = int.from_bytes(digest.digest(), "little") >> 1  # torch takes 63 bits
         collator.generator = torch.Generator().manual_seed(seed)
         special = torch.isin(ids, torch.tensor(self.tokenizer.all_special_ids))
@@ -181,19 +186,31 @@ class Masker:
         return masked, labels
 
 
+def _shared_numbers() -> Tensor:
+    """Seed and epoch, in memory that is shared with workers which a data loader keeps from epoch to epoch."""
+    numbers: Tensor = torch.zeros(2, dtype=torch.int64)
+    numbers.share_memory_()
+    return numbers
+
+
 @dataclass(frozen=True)
-class MaskingCollator:
+class MaskingCollator(DrawsByEpoch):
     """Pads features to a batch, and masks those of a training.
 
     Rows without ``labels`` are read as they are. A list of labels says which tokens were masked before. A number is
-    that of a training, whose masks are drawn for the batch. Each batch with labels has `POSITIONS`, which tell a model
-    where logits are needed.
+    that of a training, whose masks are drawn for the batch, other ones for each seed and epoch. Each batch with labels
+    has `POSITIONS`, which tell a model where logits are needed.
 
     Attributes:
         masker: draws the masks.
     """
 
     masker: Masker
+    _drawn_by: Tensor = field(default_factory=_shared_numbers, repr=False, compare=False)
+
+    def begin_epoch(self, seed: int, epoch: int) -> None:
+        """See `DrawsByEpoch`."""
+        self._drawn_by[:] = torch.tensor([seed, epoch])
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         batch = padded(rows, self.masker.tokenizer)
@@ -205,7 +222,7 @@ class MaskingCollator:
             for row, own, valid in zip(rows, labels, batch["attention_mask"], strict=True):
                 own[valid.bool()] = torch.tensor(row["labels"])  # whichever side is padded
         else:
-            batch["input_ids"], labels = self.masker(ids)
+            batch["input_ids"], labels = self.masker(ids, numbers=self._drawn_by.tolist())
         return batch | {
             "labels": labels,
             POSITIONS: labels.flatten().ne(IGNORED).nonzero().squeeze(1),

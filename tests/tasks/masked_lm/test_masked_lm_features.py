@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import EvalPrediction
+from transformers import BertForMaskedLM, EvalPrediction
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import IGNORED
@@ -23,6 +24,8 @@ from itrd_nlp.tasks.masked_lm.features import (
 )
 from itrd_nlp.tasks.masked_lm.losses import MaskedLosses, predicted
 from itrd_nlp.tasks.masked_lm.task import MaskedLM
+from itrd_nlp.training.arguments import FineTuningArguments
+from itrd_nlp.training.trainer import BaseTrainer
 
 WORDS = [f"w{i}" for i in range(200)]
 
@@ -80,7 +83,9 @@ def test_training_masks_have_the_rates_of_bert(tokenizer: Any) -> None:
     assert float(same) == pytest.approx(0.1, abs=0.03)
 
 
-def test_masks_depend_on_the_tokens_of_the_batch_and_on_nothing_else(tokenizer: Any) -> None:
+def test_masks_depend_on_the_tokens_of_the_batch_the_seed_and_the_epoch_alone(
+    tokenizer: Any,
+) -> None:
     pieces = pieces_of([text(i, 20) for i in range(8)], tokenizer, 32)
     rows = training_features(pieces).to_list()
     collate = MaskingCollator(Masker(tokenizer, 0.15))
@@ -96,6 +101,56 @@ def test_masks_depend_on_the_tokens_of_the_batch_and_on_nothing_else(tokenizer: 
         first[POSITIONS].tolist() == first["labels"].flatten().ne(IGNORED).nonzero()[:, 0].tolist()
     )
     assert next(iter(first)) == "input_ids"  # by which the rows of a batch are counted
+    drawn = []
+    for numbers in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        collate.begin_epoch(*numbers)
+        drawn.append(collate(rows)["labels"])
+    assert torch.equal(drawn[0], first["labels"])
+    assert all(not torch.equal(a, b) for a, b in itertools.combinations(drawn, 2))
+
+
+class Watching(BaseTrainer):
+    """Remembers the labels of each micro-batch."""
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        self.__dict__.setdefault("seen", []).append(inputs["labels"].tolist())
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+
+@pytest.mark.parametrize("workers", [{}, {"dataloader_num_workers": 1}])
+def test_a_batch_of_one_row_is_masked_anew_in_every_epoch_and_for_every_seed(
+    make_config: Any, tokenizer: Any, tmp_path: Path, workers: dict[str, Any]
+) -> None:
+    file = str(tmp_path / "texts.txt")
+    Path(file).write_text(f"{text(0, 40)}\n{text(50, 40)}\n")
+
+    def masks(seed: int, *, resumed: bool = False) -> list[Any]:
+        torch.manual_seed(0)  # of the weights
+        model = BertForMaskedLM(make_config(1, vocab_size=len(tokenizer)))
+        task = MaskedLM(MaskedLMArguments(file, file, mlm_probability=0.3))
+        args = FineTuningArguments(
+            output_dir=str(tmp_path / f"{seed}"),
+            per_device_train_batch_size=1,
+            num_train_epochs=3,
+            save_strategy="steps",
+            save_steps=3,  # in the middle of the second epoch
+            seed=seed,
+            report_to="none",
+            disable_tqdm=True,
+            dataloader_persistent_workers=bool(workers),
+            **workers,
+        )
+        data = task.load(tokenizer, model.config)
+        trainer = Watching(model=model, args=args, **data.of_trainer())
+        trainer.train(str(tmp_path / f"{seed}" / "checkpoint-3") if resumed else None)
+        return list(vars(trainer)["seen"])
+
+    seen = masks(1)
+    assert len(seen) == len({str(labels) for labels in seen}) == 6
+    if workers:
+        return  # which take seconds to start
+    assert masks(1, resumed=True) == seen[3:]
+    assert {str(labels) for labels in masks(2)}.isdisjoint({str(labels) for labels in seen})
 
 
 def test_an_evaluation_masks_every_chosen_token_whatever_stands_beside_it(tokenizer: Any) -> None:
