@@ -71,6 +71,13 @@ class EmbeddingTask(Task):
         """The texts of the rows to encode."""
 
     @abstractmethod
+    def waiting(self, rows: list[Row]) -> list[str | None]:
+        """Of each of `judged_texts` the number of the row that has to wait until it is encoded.
+
+        None where no row has to: the text may be encoded before the row is asked for. Milliseconds are those of a row.
+        """
+
+    @abstractmethod
     def judge(self, rows: list[Row], order: list[int]) -> Judge:
         """The judge of the vectors of `judged_texts`, of which each feature has the place that ``order`` names."""
 
@@ -125,7 +132,9 @@ class EmbeddingTask(Task):
         args = self.args
         longest = prepare_reading(args.max_length, config, tokenizer)
         rows = self._validation
-        evaluation, order = text_features(self.judged_texts(rows), tokenizer, longest)
+        evaluation, order = text_features(
+            self.judged_texts(rows), tokenizer, longest, self.waiting(rows)
+        )
         sizes = {"validation": (args.validation_file, len(rows))}
         train = None
         if training:

@@ -15,7 +15,10 @@ _TOKENS = ("input_ids", "token_type_ids")
 
 
 def text_features(
-    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int
+    texts: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    examples: Sequence[str | None],
 ) -> tuple[Dataset, list[int]]:
     """One feature a text, the longest first.
 
@@ -23,14 +26,16 @@ def text_features(
         texts: to encode.
         tokenizer: of the model.
         max_length: tokens of a text at most.
+        examples: of each text the example that has to wait for it; None where none has.
 
     Returns:
-        The features, and for each of them its place among the texts. ``labels`` is 0 everywhere: without such a column
-        a trainer would compute no metrics.
+        The features with ``input_ids``, what else the tokenizer makes, ``labels`` and ``example_id``, and for each of
+        them its place among the texts. ``labels`` is 0 everywhere: without such a column a trainer would compute no
+        metrics.
     """
     encoded = tokenizer(list(texts), truncation=True, max_length=max_length)
     columns: dict[str, list[Any]] = {n: encoded[n] for n in _TOKENS if n in encoded}
-    return longest_first(columns | {"labels": [0.0] * len(texts)})
+    return longest_first(columns | {"labels": [0.0] * len(texts), "example_id": list(examples)})
 
 
 def training_features(

@@ -85,6 +85,10 @@ class Embedding(EmbeddingTask):
         """The queries, and then the passages."""
         return [*(row["query"] for row in rows), *corpus_of(rows)]
 
+    def waiting(self, rows: list[Row]) -> list[str | None]:
+        """See `EmbeddingTask.waiting`: a query waits for itself, because a search encodes its passages before."""
+        return [*map(str, range(len(rows))), *[None] * len(corpus_of(rows))]
+
     def judge(self, rows: list[Row], order: list[int]) -> Judge:
         """See `EmbeddingTask.judge`."""
         return RetrievalJudge(rows, order)

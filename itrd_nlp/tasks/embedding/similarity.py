@@ -82,6 +82,10 @@ class SentenceSimilarity(EmbeddingTask):
         """The first texts, and then the second ones."""
         return [row[name] for name in ("text", "text_pair") for row in rows]
 
+    def waiting(self, rows: list[Row]) -> list[str | None]:
+        """See `EmbeddingTask.waiting`: a pair waits for both of its texts."""
+        return [str(i) for _ in ("text", "text_pair") for i in range(len(rows))]
+
     def judge(self, rows: list[Row], order: list[int]) -> Judge:
         """See `EmbeddingTask.judge`."""
         return SimilarityJudge(rows, order)

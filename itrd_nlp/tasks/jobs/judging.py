@@ -47,7 +47,7 @@ def judge_forms(
         reduce=data.preprocess_logits,
     )
     milliseconds = milliseconds_per_question(models, data.evaluation, data.collator)
-    one, first = task.page.one, next(iter(models))
+    unit, one, first = task.page.unit, task.page.one, next(iter(models))
     rows: Rows = {}
     answers = {}
     for name, (values, seconds) in logits.items():
@@ -56,7 +56,7 @@ def judge_forms(
         rows[name] = {
             **metrics,
             "same_answers": share_of_same(answers[first], answers[name]),
-            f"{one}s_per_second": len(answers[name]) / seconds,
+            f"{unit}_per_second": len(answers[name]) / seconds,
             f"milliseconds_per_{one}": milliseconds[name],
             "megabytes": megabytes[name],
         }
@@ -116,7 +116,7 @@ def print_forms(rows: Rows, title: str, task: Task, data: TaskData) -> None:
             f"{row['megabytes']:.1f}",
             *(f"{row[metric]:.2f}" for metric in metrics),
             f"{row['same_answers']:.1f} %",
-            f"{row[f'{one}s_per_second']:.1f}",
+            f"{row[f'{unit}_per_second']:.1f}",
             f"{row[f'milliseconds_per_{one}']:.1f}",
         )
     Console().print(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -95,9 +96,9 @@ def milliseconds_per_question(
     """The time that a model takes for one example, such as a question, at batch size 1.
 
     An example takes the time of all its features: those of one ``example_id``, or one feature where there is no such
-    column. In each round every example goes to each model in turn (A B A B), so that a busy machine slows all of them
-    alike. One round before the first is not counted. The examples are spread over all lengths. The models are put into
-    evaluation mode.
+    column. A feature whose ``example_id`` is None belongs to no example, and is not timed. In each round every example
+    goes to each model in turn (A B A B), so that a busy machine slows all of them alike. One round before the first is
+    not counted. The examples are spread over all lengths. The models are put into evaluation mode.
 
     Args:
         models: name to model.
@@ -140,15 +141,20 @@ def _of_all_lengths(
     """For each of some examples, spread over all lengths, its features as batches of one."""
     rows = _rows(features)
     windows: dict[str, list[Mapping[str, torch.Tensor]]] = {}
+    tokens: Counter[str] = Counter()
     column = "example_id"
     identifiers = (
         features[column] if column in features.column_names else map(str, range(len(rows)))
     )
     for row, identifier in zip(rows, identifiers, strict=True):
-        windows.setdefault(identifier, []).append(collator([row]))
-    # Features come longest first, so even steps cover every length.
+        if identifier is not None:
+            windows.setdefault(identifier, []).append(collator([row]))
+            tokens[identifier] += len(row["input_ids"])
+    if not windows:
+        raise UserError("There is no example to answer.")
+    # From the longest to the shortest, so that even steps cover every length.
+    everything = [windows[identifier] for identifier, _ in tokens.most_common()]
     steps = np.linspace(0, len(windows) - 1, min(questions, len(windows))).round().astype(int)
-    everything = list(windows.values())
     return [everything[i] for i in steps]
 
 

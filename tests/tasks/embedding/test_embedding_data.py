@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.embedding.arguments import EmbeddingArguments
@@ -15,6 +16,7 @@ from itrd_nlp.tasks.embedding.data import read_pairs, read_training
 from itrd_nlp.tasks.embedding.from_squad import similarity, similarity_rows
 from itrd_nlp.tasks.embedding.retrieval import Embedding, corpus_of, relevant_passages
 from itrd_nlp.tasks.embedding.similarity import SentenceSimilarity
+from itrd_nlp.tasks.jobs.speed import milliseconds_per_question
 
 
 def written(path: Path, *rows: Any) -> Path:
@@ -162,3 +164,35 @@ def test_a_question_without_another_of_its_score_gives_no_pair() -> None:
     assert [similarity(alone[0], other) for other in alone] == [None, None, 0.5]
     with pytest.raises(UserError, match="all pairs of questions would have one similarity"):
         list(similarity_rows(alone))
+
+
+class Counting(torch.nn.Module):
+    """Remembers the texts of its batches."""
+
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[list[int]] = []
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
+        self.read.append(input_ids[attention_mask.bool()].tolist())
+        return {"logits": torch.zeros(len(input_ids), 2)}
+
+
+@pytest.mark.parametrize("task", [SentenceSimilarity, Embedding])
+def test_a_pair_waits_for_both_texts_and_a_query_for_itself_alone(
+    make_reader: Any, tmp_path: Path, task: Any
+) -> None:
+    words = [f"w{i}" for i in range(40)]
+    reader, tokenizer = make_reader(words, 1)
+    pairs = [{"text": words[i], "text_pair": words[i + 20], "score": i} for i in range(10)]
+    queries = [{"query": words[i], "passages": words[20:], "labels": [1] * 20} for i in range(10)]
+    rows = pairs if task is SentenceSimilarity else queries
+    args = EmbeddingArguments(validation_file=str(written(tmp_path / "rows.jsonl", *rows)))
+    data = task(args).load(tokenizer, reader.config, training=False)
+    model: Any = Counting()
+    milliseconds_per_question({"a": model}, data.evaluation, data.collator, rounds=1)
+    read = [tokenizer.decode(ids, skip_special_tokens=True) for ids in model.read]
+    waited = [[row["text"], row["text_pair"]] if "text" in row else [row["query"]] for row in rows]
+    assert read == [text for texts in waited for text in texts] * 2  # once to warm up

@@ -148,6 +148,26 @@ def test_the_questions_asked_are_spread_over_all_lengths(
     assert {length for _, _, length in clock.calls} == {72, 40, 8}
 
 
+def test_they_are_spread_whatever_the_order_of_the_features(
+    clock: Clock, collator: QuestionAnsweringCollator
+) -> None:
+    """Those of a classifier come in the order of the file."""
+    features = windows({str(i): [8 * i] for i in range(1, 10)})
+    shuffled = features.select([3, 0, 7, 5, 8, 1, 2, 6, 4]).remove_columns("example_id")
+    milliseconds_per_question({"a": Ticking("a", clock, 1)}, shuffled, collator, questions=3)
+    assert [length for _, _, length in clock.calls[:3]] == [72, 40, 8]
+
+
+def test_features_of_no_example_are_not_timed(
+    clock: Clock, collator: QuestionAnsweringCollator
+) -> None:
+    features = windows({"x": [24, 9], "y": [16]})
+    names = [None if name == "y" else name for name in features["example_id"]]
+    features = features.remove_columns("example_id").add_column("example_id", names)
+    found = milliseconds_per_question({"a": Ticking("a", clock, 1)}, features, collator)
+    assert found == pytest.approx({"a": 24 + 9})
+
+
 def test_a_slow_model_is_asked_in_fewer_rounds_but_in_one_at_least(
     clock: Clock, collator: QuestionAnsweringCollator
 ) -> None:
