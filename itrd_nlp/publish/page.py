@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformers.modelcard import TASK_MAPPING
 
@@ -37,6 +37,18 @@ class KnownData:
     limits: str | None = None
 
 
+class LossUnits(NamedTuple):
+    """What the axes of the report's curves measure, such as ``cross entropy (nats)``.
+
+    Attributes:
+        task: the task loss.
+        kd: the logit KD.
+    """
+
+    task: str = "cross entropy (nats)"
+    kd: str = "T² KL (nats)"
+
+
 @dataclass(frozen=True)
 class TaskPage:
     """A task as others see it.
@@ -49,6 +61,7 @@ class TaskPage:
         tags: further tags of the Hub.
         data: the public data sets that a record is searched for.
         kd: from the record to the KD term of the card's formula; None: the divergence of the predictions.
+        loss_units: from the record to the axes of task loss and KD in the report; None: those of `LossUnits`.
         use: from the model's name and its record to the section of the card that shows how to call it; None: the lines
             that load any model of transformers.
         limits: sentences for the card about every model of the task.
@@ -63,6 +76,7 @@ class TaskPage:
     tags: tuple[str, ...] = ()
     data: tuple[KnownData, ...] = ()
     kd: Callable[[RunRecord], str] | None = None
+    loss_units: Callable[[RunRecord], LossUnits] | None = None
     use: Callable[[str, RunRecord], str] | None = None
     limits: tuple[str, ...] = ()
     groupings: Mapping[str, str] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from itrd_nlp import __version__
-from itrd_nlp.publish.page import TaskPage, singular
+from itrd_nlp.publish.page import LossUnits, TaskPage, singular
 from itrd_nlp.publish.privacy import public_command, public_config, public_text, public_value
 from itrd_nlp.publish.report import charts
 from itrd_nlp.publish.report.budget import shown_budget
@@ -60,7 +60,7 @@ def render(run: Run, page: TaskPage) -> str:
         facts=_facts(record, unit),
         models=_models(record, run.name, unit),
         budget=shown_budget(record, singular(unit), _main_metric(record)),
-        training=_training(run.history or [], record),
+        training=_training(run.history or [], record, page),
         similarity=_similarity(run, pairs),
         tokens=_tokens(run),
         groups=_groups(run.breakdown, record, page),
@@ -162,10 +162,11 @@ def _models(record: RunRecord, name: str, unit: str) -> Table:
 # ---- training ----
 
 
-def _training(history: Sequence[LogRow], record: RunRecord) -> list[Figure]:
+def _training(history: Sequence[LogRow], record: RunRecord, page: TaskPage) -> list[Figure]:
     """A figure a term of the loss that was logged, the correlations, and F1 where it was evaluated on the way."""
     corr_unit = "bits" if record.arguments.get("corr_log", True) else "no unit"
     mi_unit = "bits" if record.arguments.get("mi_log") else "no unit"
+    units = LossUnits() if page.loss_units is None else page.loss_units(record)
     figures = []
 
     def add(
@@ -178,8 +179,8 @@ def _training(history: Sequence[LogRow], record: RunRecord) -> list[Figure]:
 
     weighted = "The weighted sum of all terms, mean over the steps since the row before."
     add("Total loss", {"total": _points(history, "loss")}, "total loss (weighted sum)", weighted)
-    add("Task loss", {"task": _points(history, "task")}, "cross entropy (nats)")
-    add("Logit KD", {"KD": _points(history, "kd")}, "T² KL (nats)")
+    add("Task loss", {"task": _points(history, "task")}, units.task)
+    add("Logit KD", {"KD": _points(history, "kd")}, units.kd)
     add(
         "Correlation loss by layer pair",
         _by_pair(history, "corr"),

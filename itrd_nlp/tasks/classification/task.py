@@ -17,7 +17,7 @@ from transformers import (
 from itrd_nlp.distillation.textbrewer_trainer import refuse_textbrewer
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.options import Running
-from itrd_nlp.publish.page import TaskPage
+from itrd_nlp.publish.page import LossUnits, TaskPage
 from itrd_nlp.tasks.classification.analysis import check_answers, disagreements, groups_of
 from itrd_nlp.tasks.classification.arguments import METRICS, LabelArguments, TextArguments
 from itrd_nlp.tasks.classification.data import (
@@ -81,6 +81,15 @@ def kd_term(record: RunRecord) -> str:
     return "T² KL(teacher ‖ student)"
 
 
+def loss_units(record: RunRecord) -> LossUnits:
+    """The axes of the report's curves, by the labels of the data."""
+    if record.metrics.keys() & set(KNOWN["value"]):
+        return LossUnits("mean squared error", "mean squared difference")
+    if record.metrics.keys() & {"micro_f1", "macro_f1"}:
+        return LossUnits("binary cross entropy (nats)", "T² KL of a label (nats)")
+    return LossUnits()
+
+
 class Classification(Task):
     """A label, several labels or a number for each text, or a label for each token.
 
@@ -93,7 +102,12 @@ class Classification(Task):
     metrics = {"accuracy": "accuracy", "f1": "F1"}  # noqa: RUF012
     main_metric = "accuracy"
     heads = ("ForSequenceClassification", "ForTokenClassification")
-    page = TaskPage(unit="rows", groupings={"label": "label", "type": "entity type"}, kd=kd_term)
+    page = TaskPage(
+        unit="rows",
+        groupings={"label": "label", "type": "entity type"},
+        kd=kd_term,
+        loss_units=loss_units,
+    )
 
     args: TextArguments
 

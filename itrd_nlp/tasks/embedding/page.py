@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 from itrd_nlp.publish.markdown import fence
-from itrd_nlp.publish.page import TaskPage
+from itrd_nlp.publish.page import LossUnits, TaskPage
 from itrd_nlp.training.record import RunRecord
 
 
@@ -40,6 +40,12 @@ def kd(record: RunRecord) -> str:
     return terms.get(chosen, "(1 - cosine of the vectors of teacher and student)")
 
 
+def loss_units(record: RunRecord) -> LossUnits:
+    """The axes of the report's curves. The record does not say whether the training data were queries or pairs."""
+    kd_units = {"mse": "mean squared difference", "similarities": "T² KL (nats)"}
+    return LossUnits("task loss", kd_units.get(str(record.objective.get("kd_loss")), "1 - cosine"))
+
+
 RETRIEVAL = TaskPage(
     pipeline_tag="sentence-similarity",
     title="sentence embedding",
@@ -47,6 +53,7 @@ RETRIEVAL = TaskPage(
     sources="sources",
     tags=("sentence-transformers", "feature-extraction"),
     kd=kd,
+    loss_units=loss_units,
     use=use,
     limits=(
         "The passages to choose from are those of the evaluation file, not those of a whole search engine.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from itrd_nlp.publish.markdown import fence
-from itrd_nlp.publish.page import TaskPage
+from itrd_nlp.publish.page import LossUnits, TaskPage
 from itrd_nlp.training.record import RunRecord
 
 
@@ -50,6 +50,13 @@ def kd(record: RunRecord) -> str:
     return f"T² KL({whose or 'teacher'} ‖ student) over the passages of a query"
 
 
+def loss_units(record: RunRecord) -> LossUnits:
+    """The axes of the report's curves. The pointwise loss is a cross entropy, too."""
+    if record.objective.get("kd_loss") == "margin_mse":
+        return LossUnits(kd="squared difference of margins")
+    return LossUnits()
+
+
 PAGE = TaskPage(
     pipeline_tag="text-ranking",
     title="reranking",
@@ -57,6 +64,7 @@ PAGE = TaskPage(
     sources="sources",
     tags=("cross-encoder", "reranker", "sentence-transformers"),
     kd=kd,
+    loss_units=loss_units,
     use=use,
     limits=(
         "The model compares the passages of one query; a score says nothing about another query's passages.",

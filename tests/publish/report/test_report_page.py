@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -13,8 +14,10 @@ import pytest
 
 from itrd_nlp.cli.commands import report as script
 from itrd_nlp.errors import UserError
-from itrd_nlp.publish.report.data import Disagreement
+from itrd_nlp.publish.report.data import Disagreement, read_run
+from itrd_nlp.publish.report.page import render
 from itrd_nlp.publish.report.segments import segments
+from itrd_nlp.tasks import task_named
 from itrd_nlp.tasks.jobs.report import write_report
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -96,6 +99,41 @@ def test_it_has_every_chart_and_every_section(report):
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert all(b - a <= 1 for a, b in pairwise(levels))
+
+
+@pytest.mark.parametrize(
+    ("task", "metrics", "objective", "task_loss", "kd"),
+    [
+        ("question-answering", ["f1"], {}, "cross entropy (nats)", "T² KL (nats)"),
+        ("classification", ["accuracy"], {}, "cross entropy (nats)", "T² KL (nats)"),
+        ("classification", ["pearson", "spearman"], {}, "mean squared error", "squared difference"),
+        ("classification", ["micro_f1"], {}, "binary cross entropy (nats)", "KL of a label (nats)"),
+        ("reranking", ["ndcg"], {"kd_loss": "listwise"}, "cross entropy (nats)", "T² KL (nats)"),
+        ("reranking", ["ndcg"], {"kd_loss": "margin_mse"}, "cross entropy (nats)", "of margins"),
+        ("embedding", ["ndcg"], {}, "task loss", "1 - cosine"),
+        ("sentence-similarity", ["spearman"], {"kd_loss": "mse"}, "task loss", "mean squared"),
+        ("embedding", ["ndcg"], {"kd_loss": "similarities"}, "task loss", "T² KL (nats)"),
+        ("masked-lm", ["accuracy"], {}, "cross entropy (nats)", "T² KL (nats)"),
+    ],
+)
+def test_the_curves_of_task_loss_and_kd_are_named_by_what_the_task_computes(
+    make_run, tmp_path, task, metrics, objective, task_loss, kd
+):
+    run = read_run(make_run())
+    changes = {"task": task, "objective": objective, "teacher": None}
+    changes |= {"metrics": {name: name for name in metrics}, "scores": dict.fromkeys(metrics, 50.0)}
+    record = run.record.model_copy(update=changes)
+    path = tmp_path / "report.html"
+    path.write_text(render(replace(run, record=record, breakdown=None), task_named(task).page))
+    charts = {
+        attributes["aria-label"]: "".join(text)
+        for tag, attributes, text in Page(path).elements
+        if tag == "svg"
+    }
+    assert task_loss in charts["Task loss"]
+    assert kd in charts["Logit KD"]
+    assert ("nats" in charts["Logit KD"]) == ("nats" in kd)
+    assert ("nats" in charts["Task loss"]) == ("nats" in task_loss)
 
 
 def test_the_tables_hold_the_numbers(report):
