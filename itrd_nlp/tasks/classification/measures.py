@@ -47,6 +47,11 @@ def possible_metrics(kind: Kind, names: Sequence[str]) -> tuple[str, ...]:
     return (*KNOWN[kind], *ENTITIES) if kind == "tokens" and are_tags(names) else KNOWN[kind]
 
 
+def of_half(metric: str, row: Row) -> bool:
+    """Whether an accuracy counts a row: ``accuracy_matched`` and ``accuracy_mismatched`` have a split of MNLI each."""
+    return str(row.get("split", "")).endswith(metric.removeprefix("accuracy"))
+
+
 def score(
     metric: str, rows: Sequence[Row], answers: Mapping[str, Any], positive: str | None = None
 ) -> float:
@@ -92,8 +97,7 @@ def _sums(
         return _entities(metric, rows, answers)
     pairs = [judged_labels(row, answers.get(str(i))) for i, row in enumerate(rows)]
     if metric.startswith("accuracy"):
-        half = metric.removeprefix("accuracy")  # of MNLI: "_matched", "_mismatched"
-        counted = [str(row.get("split", "")).endswith(half) for row in rows]
+        counted = [of_half(metric, row) for row in rows]
         counts = [
             (yes * sum(a == b for a, b in row), yes * len(row))
             for row, yes in zip(pairs, counted, strict=True)

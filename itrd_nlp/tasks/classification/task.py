@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ from itrd_nlp.tasks.classification.judge import (
 from itrd_nlp.tasks.classification.measures import (
     ENTITIES,
     KNOWN,
+    of_half,
     possible_metrics,
     row_scores,
     usual_metrics,
@@ -143,11 +144,31 @@ class Classification(Task):
                 f"positive_label is {args.positive_label!r}, but {args.validation_file} has the labels "
                 f"{', '.join(names)}."
             )
-        chosen = args.metrics or usual_metrics(kind, names)
+        chosen = self._with_rows(args.metrics or usual_metrics(kind, names))
         headings = {name: METRICS[name] for name in chosen}
         if "f1" in headings and set(ENTITIES) & headings.keys():
             headings["f1"] = "token F1"
         return Measures(headings, chosen[0])
+
+    def _with_rows(self, metrics: Sequence[str]) -> list[str]:
+        """The metrics without those of a half of MNLI that the data do not have, as files of one's own.
+
+        Raises:
+            UserError: such a metric was asked for by its name, and not by that of the task of GLUE.
+        """
+        kept = []
+        for name in metrics:
+            if name.startswith("accuracy_") and not any(
+                of_half(name, row) for row in self._validation.rows
+            ):
+                if self.args.glue is None:
+                    raise UserError(
+                        f"metrics name {name!r}, but {self.args.validation_file} has no row of a split "
+                        f"validation{name.removeprefix('accuracy')}."
+                    )
+                continue
+            kept.append(name)
+        return kept
 
     @property
     def head(self) -> type:

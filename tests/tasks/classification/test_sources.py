@@ -14,6 +14,7 @@ from itrd_nlp.tasks.classification.arguments import METRICS, TextArguments
 from itrd_nlp.tasks.classification.data import Columns, is_file, kind_of, read_rows, read_source
 from itrd_nlp.tasks.classification.glue import PRESETS
 from itrd_nlp.tasks.classification.measures import ENTITIES, KNOWN
+from itrd_nlp.tasks.classification.task import Classification
 
 
 @pytest.fixture
@@ -320,6 +321,31 @@ def test_the_metrics_of_glue_are_those_that_the_benchmark_names():
     assert set(metrics["mnli"]) == {"accuracy", "accuracy_matched", "accuracy_mismatched"}
     for name in ("sst2", "qnli", "rte", "wnli"):
         assert metrics[name] == ["accuracy"]
+
+
+def test_files_of_ones_own_have_no_halves_of_mnli(tmp_path, data_set):
+    rows = [
+        {"premise": "a", "hypothesis": h, "label": label}
+        for h, label in (("b", "neutral"), ("c", "entailment"))
+    ]
+    file = str(tmp_path / "dev.jsonl")
+    Path(file).write_text("\n".join(map(json.dumps, rows)))
+    own = TextArguments(validation_file=file, glue="mnli")
+    assert list(Classification(own).measures.headings) == ["accuracy"]
+    asked = TextArguments(
+        validation_file=file,
+        metrics=["accuracy", "accuracy_matched"],
+        text_column="premise",
+        text_pair_column="hypothesis",
+    )
+    sentence = "metrics name 'accuracy_matched', but .* has no row of a split validation_matched"
+    with pytest.raises(UserError, match=sentence):
+        _ = Classification(asked).measures
+    features = {name: Value("string") for name in rows[0]}
+    folder = data_set(features, validation_matched=rows, validation_mismatched=rows)
+    own_data = {"train_file": None, "validation_file": folder, "dataset_config": None}
+    both = TextArguments(**PRESETS["mnli"] | own_data)
+    assert list(Classification(both).measures.headings) == PRESETS["mnli"]["metrics"]
 
 
 def test_every_metric_has_a_heading_and_a_kind_of_rows():
