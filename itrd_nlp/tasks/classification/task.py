@@ -240,7 +240,7 @@ class Classification(Task):
             examples=rows,
             evaluation=features(rows, max_length=max_length),
             judge=self._judge(tokenizer, names, max_length),
-            signature=signature_of([max_length, names, rows]),
+            signature=signature_of([max_length, names, rows, *self._counted]),
             collator=collator(rows, tokenizer),
             tokenizer=tokenizer,
             datasets={split: source.record for split, source in sources.items()},
@@ -249,6 +249,11 @@ class Classification(Task):
             else None,
             preprocess_logits=outputs_of(kind_of(rows)),
         )
+
+    @property
+    def _counted(self) -> list[str]:
+        """The label that a metric counts, where there is one: the same answers have other scores by another label."""
+        return [] if self.args.positive_label is None else [self.args.positive_label]
 
     def _judge(
         self, tokenizer: PreTrainedTokenizerBase, names: list[str], max_length: int

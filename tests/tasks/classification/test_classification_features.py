@@ -14,6 +14,7 @@ from itrd_nlp.tasks.classification.features import (
     judged_positions,
 )
 from itrd_nlp.tasks.classification.task import Classification
+from itrd_nlp.tasks.task import signature_of
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "rhine", "flow", "##s", "past", "bonn"]
 LABELS = {"no": 0, "yes": 1}
@@ -98,3 +99,21 @@ def test_perfect_tags_score_100_whichever_side_the_tokenizer_padded(tokenizer, t
     found = np.where(labels == IGNORED, 1, labels)
     assert data.judge(EvalPrediction(predictions=found, label_ids=labels))["entity_f1"] == 100
     assert tokenizer.padding_side == "right"  # and is saved so
+
+
+def test_another_positive_label_is_another_evaluation_and_none_is_that_of_before(
+    tokenizer, tmp_path
+):
+    rows = [{"text": "rhine", "label": "yes"}, {"text": "bonn", "label": "no"}]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    config = BertConfig(id2label={0: "no", 1: "yes"}, label2id=LABELS)
+
+    def signature(label):
+        metrics = ["accuracy"] if label is None else ["positive_f1"]
+        args = TextArguments(validation_file=str(path), metrics=metrics, positive_label=label)
+        return Classification(args).load(tokenizer, config, training=False).signature
+
+    read = signature_of([384, ["no", "yes"], rows])
+    assert signature(None) == read
+    assert len({read, signature("yes"), signature("no")}) == 3

@@ -323,7 +323,7 @@ def test_the_metrics_of_glue_are_those_that_the_benchmark_names():
         assert metrics[name] == ["accuracy"]
 
 
-def test_files_of_ones_own_have_no_halves_of_mnli(tmp_path, data_set):
+def test_files_of_ones_own_have_no_halves_of_mnli(tmp_path):
     rows = [
         {"premise": "a", "hypothesis": h, "label": label}
         for h, label in (("b", "neutral"), ("c", "entailment"))
@@ -341,11 +341,11 @@ def test_files_of_ones_own_have_no_halves_of_mnli(tmp_path, data_set):
     sentence = "metrics name 'accuracy_matched', but .* has no row of a split validation_matched"
     with pytest.raises(UserError, match=sentence):
         _ = Classification(asked).measures
-    features = {name: Value("string") for name in rows[0]}
-    folder = data_set(features, validation_matched=rows, validation_mismatched=rows)
-    own_data = {"train_file": None, "validation_file": folder, "dataset_config": None}
-    both = TextArguments(**PRESETS["mnli"] | own_data)
-    assert list(Classification(both).measures.headings) == PRESETS["mnli"]["metrics"]
+    halves = Classification(own)
+    found = halves._validation.rows
+    for row, half in zip(found, ("matched", "mismatched"), strict=True):
+        row["split"] = f"validation_{half}"
+    assert list(halves.measures.headings) == PRESETS["mnli"]["metrics"]
 
 
 def test_every_metric_has_a_heading_and_a_kind_of_rows():
