@@ -31,7 +31,7 @@ from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
 from itrd_nlp.training.options import TrainingOptions
 from itrd_nlp.training.ranges import BATCH
 from itrd_nlp.training.record import RunRecord
-from itrd_nlp.training.roles import Metadata
+from itrd_nlp.training.roles import Metadata, given_names
 from itrd_nlp.training.targets import check_target_file
 from itrd_nlp.training.yaml_files import read_config
 
@@ -215,8 +215,15 @@ def evaluate_command(description: str | None, task: str | None = None) -> None:
     data_args = as_trained(data_args, args.model)
     if (args.model is None) == (args.predictions_file is None):
         raise UserError("give either --model or --predictions_file, one of the two.")
+    if args.predictions_file is not None:
+        of_a_model = [n for n in given_names(args, loading) if n != "predictions_file"]
+        if of_a_model:
+            raise UserError(
+                f"{' and '.join(of_a_model)} would do nothing beside predictions_file, with which no model runs; leave "
+                "it out, or give a model."
+            )
     if args.output_file is not None:
-        inputs = [args.model, args.predictions_file, *chosen(data_args).files]
+        inputs = [args.model, *chosen(data_args).files]
         check_target_file(args.output_file, option="output_file", inputs=inputs)
     answers: dict[str, Any] = {}
     if args.predictions_file is not None:
@@ -226,7 +233,7 @@ def evaluate_command(description: str | None, task: str | None = None) -> None:
     if os.environ.get("RANK", "0") != "0":
         return
     print(json.dumps(scores), flush=True)  # first, so that a full disk does not cost them
-    if args.output_file is not None and args.model is not None:
+    if args.output_file is not None:
         with writing(Path(args.output_file)):
             write_json(Path(args.output_file), answers)
     if args.model is not None:

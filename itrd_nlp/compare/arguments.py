@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from itrd_nlp.compare.tables import COLUMNS
 from itrd_nlp.distillation.options import TEACHER_CACHES
 from itrd_nlp.errors import UserError
 from itrd_nlp.training.ranges import COUNT, COUNT_FROM_0, SEED, Range, check_values
-from itrd_nlp.training.roles import Metadata, default_of
+from itrd_nlp.training.roles import Metadata, given_names
 
 
 @dataclass
@@ -45,7 +45,7 @@ class SubmitArguments:
 
     def __post_init__(self) -> None:
         check_values(self)
-        given = [f.name for f in fields(self) if getattr(self, f.name) != default_of(f)]
+        given = given_names(self)
         if self.submit is None and given:
             raise UserError(
                 f"{given[0]} is given, but submit is not, so that nothing is submitted; add submit: slurm, or leave it "

@@ -132,6 +132,20 @@ def default_of(argument: Field[Any]) -> Any:
     return argument.default if argument.default_factory is MISSING else argument.default_factory()
 
 
+def given_names(*groups: Any) -> list[str]:
+    """Return the names of the arguments that somebody gave, as far as they are not their defaults.
+
+    Args:
+        groups: instances of dataclasses.
+    """
+    return [
+        f.name
+        for group in groups
+        for f in fields(group)
+        if f.init and getattr(group, f.name) != default_of(f)
+    ]
+
+
 def chosen_arguments(groups: Iterable[Any]) -> dict[str, Any]:
     """Return every argument of a finished run that is not its default, as JSON stores it.
 

@@ -16,7 +16,7 @@ from itrd_nlp.cli.local_paths import arguments_of, check_local_paths
 from itrd_nlp.cli.parser import parse
 from itrd_nlp.errors import UserError
 from itrd_nlp.training.ranges import Range
-from itrd_nlp.training.roles import Metadata
+from itrd_nlp.training.roles import Metadata, given_names
 
 
 @dataclass
@@ -82,6 +82,7 @@ def main() -> None:
         arguments = ["--model", *arguments]
     args, space = parse((DemoArguments, SpaceArguments), arguments, description=__doc__)
     if space.push_space is not None:
+        _check_alone(args, space)
         _push(space.push_space, args, space)
     elif space != SpaceArguments():
         raise UserError("student_repo, teacher_repo and private need --push_space USER/NAME.")
@@ -99,6 +100,20 @@ def _serve(model: str, args: DemoArguments) -> None:
     teacher = args.teacher or recorded_teacher(model)
     pipelines = [load_pipeline(name, device=args.device) for name in (model, teacher) if name]
     launch(build_demo(*pipelines), host=args.host, port=args.port)
+
+
+def _check_alone(args: DemoArguments, space: SpaceArguments) -> None:
+    """Refuse what a page has that runs here.
+
+    Raises:
+        UserError: see there.
+    """
+    given = [n for n in given_names(args) if n != "model" or space.student_repo is not None]
+    if given:
+        raise UserError(
+            f"{' and '.join(given)} would do nothing beside push_space, with which nothing runs here; a Space has its "
+            "models by student_repo and teacher_repo."
+        )
 
 
 def _push(name: str, args: DemoArguments, space: SpaceArguments) -> None:
