@@ -221,11 +221,9 @@ COMMANDS = {
             "student/analysis/predictions.json",
             "--validation_file",
             "dev.json",
-            "--output_file",
-            "out",
         ],
         ["student/analysis/predictions.json", "dev.json"],
-        ["out"],
+        [],
     ),
     "evaluate-texts": Command(
         ["evaluate", "--model", "classifier", "--validation_file", "texts.jsonl"],
