@@ -237,17 +237,14 @@ def evaluate_command(description: str | None, task: str | None = None) -> None:
         with writing(Path(args.output_file)):
             write_json(Path(args.output_file), answers)
     if args.model is not None:
-        _check_answered(len(answers), scores, chosen.page.unit)
+        _check_answered(len(answers), scores, chosen)
 
 
-def _check_answered(answers: int, scores: dict[str, Any], unit: str) -> None:
-    """Name it in a sentence that a model could not read some examples, when the scores are out."""
+def _check_answered(answers: int, scores: dict[str, Any], task: type[Task]) -> None:
+    """Name it in a sentence that a model could not answer some examples, when the scores are out."""
     count = next(scores[name] for name in ("questions", "rows") if name in scores)
     if answers < count:
-        raise UserError(
-            f"{count - answers} of the {count} {unit} are too long for a window and count 0; the warnings name them, "
-            "and a larger max_length may hold them."
-        )
+        raise UserError(f"{count - answers} of the {count} {task.page.unit} {task.unanswered}")
 
 
 def _evaluated(

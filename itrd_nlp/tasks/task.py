@@ -143,6 +143,7 @@ class Task(ABC):
         page: how card, Hub and report show the task.
         has_evaluation_loss: whether an evaluation has a loss, so that it can choose the best checkpoint.
         joins_teachers: whether the mean of what several teachers predict is a prediction.
+        unanswered: the end of the sentence about examples that a model has not answered.
 
     Args:
         args: an instance of `arguments`.
@@ -157,6 +158,7 @@ class Task(ABC):
     page: ClassVar[TaskPage]
     has_evaluation_loss: ClassVar[bool] = True
     joins_teachers: ClassVar[bool] = True
+    unanswered: ClassVar[str] = "have no answer and count 0; the warnings name them."
 
     def __init__(self, args: Any) -> None:
         self.args = args

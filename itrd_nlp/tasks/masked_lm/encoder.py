@@ -20,7 +20,7 @@ from itrd_nlp.tasks.lengths import prepare_reading
 from itrd_nlp.tasks.lines import Line, Refuse
 from itrd_nlp.tasks.masked_lm.analysis import by_words
 from itrd_nlp.tasks.masked_lm.arguments import EncoderArguments, NoArguments
-from itrd_nlp.tasks.masked_lm.base import PlainTextTask
+from itrd_nlp.tasks.masked_lm.base import PlainTextTask, logger
 from itrd_nlp.tasks.masked_lm.features import padded, pieces_of
 from itrd_nlp.tasks.masked_lm.likeness import LikenessJudge, reference_states, spread_states
 from itrd_nlp.tasks.masked_lm.losses import NoLosses
@@ -109,6 +109,12 @@ class Encoder(PlainTextTask):
             pieces.columns | {"labels": lengths, "example_id": numbers}
         )
         collator = StatesCollator(tokenizer)
+        empty = len(texts) - len(set(numbers))
+        if empty:
+            logger.warning(
+                "The tokenizer makes nothing of %d of %d texts, which count 0 for every model.",
+                *(empty, len(texts)),
+            )
         train = None
         if training:
             of_train = [row["text"] for row in self._train.rows]
@@ -119,6 +125,7 @@ class Encoder(PlainTextTask):
             judge=LikenessJudge(
                 lambda: reference_states(reference, evaluation, collator),
                 [pieces.texts[i] for i in order],
+                len(texts),
             ),
             signature=signature_of([longest, weights_digest(reference), texts]),
             collator=collator,

@@ -58,19 +58,27 @@ def reference_states(
 class LikenessJudge:
     """``compute_metrics`` of a trainer: the mean cosine with the states of a reference, in percent.
 
-    It is the mean over the compared tokens of a text, and then over the texts.
+    It is the mean over the compared tokens of a text, and then over the texts. A text of which the tokenizer makes
+    nothing has no state to compare. It counts 0, as an example without an answer does in every task.
 
     Args:
         reference: makes the true states ``(N, TOKENS, d)``. It is called once, when the first model is judged.
         texts: number of the text that each feature is of.
+        count: number of the texts. Default: as many as the last feature is of.
 
     Attributes:
         predictions: number of a text, from 0 on, to its mean cosine.
     """
 
-    def __init__(self, reference: Callable[[], NDArray[np.float32]], texts: Sequence[int]) -> None:
+    def __init__(
+        self,
+        reference: Callable[[], NDArray[np.float32]],
+        texts: Sequence[int],
+        count: int | None = None,
+    ) -> None:
         self._make, self._true = reference, None
         self.texts = np.asarray(texts)
+        self.count = int(self.texts.max()) + 1 if count is None else count
         self.predictions: Answers = {}
 
     _true: NDArray[np.float32] | None
@@ -86,12 +94,10 @@ class LikenessJudge:
                 "task that it is fine-tuned for."
             )
         cosines = _cosines(found, self._true).mean(axis=1)
-        count = int(self.texts.max()) + 1
-        sums = np.bincount(self.texts, weights=cosines, minlength=count)
-        pieces = np.bincount(self.texts, minlength=count)
-        self.predictions = {
-            str(i): round(float(sums[i] / pieces[i]), _DIGITS) for i in range(count) if pieces[i]
-        }
+        sums = np.bincount(self.texts, weights=cosines, minlength=self.count)
+        pieces = np.bincount(self.texts, minlength=self.count)
+        means = sums / np.maximum(pieces, 1)
+        self.predictions = {str(i): round(float(mean), _DIGITS) for i, mean in enumerate(means)}
         return {"cosine": 100 * float(np.mean(list(self.predictions.values())))}
 
 

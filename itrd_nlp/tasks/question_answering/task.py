@@ -52,6 +52,7 @@ class QuestionAnswering(Task):
     arguments = DataArguments
     answer_arguments = AnswerArguments
     metrics = METRICS
+    unanswered = "are too long for a window and count 0; the warnings name them, and a larger max_length may hold them."
     main_metric = "f1"
     heads = ("ForQuestionAnswering",)
     page = PAGE

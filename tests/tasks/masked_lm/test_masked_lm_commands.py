@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, pipeline
 
 from itrd_nlp import load_pipeline
-from itrd_nlp.tasks.masked_lm.arguments import MaskedLMArguments
+from itrd_nlp.tasks.masked_lm.arguments import EncoderArguments, MaskedLMArguments
+from itrd_nlp.tasks.masked_lm.encoder import Encoder
 from itrd_nlp.tasks.masked_lm.task import MaskedLM
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # test folders are no packages
@@ -288,6 +289,24 @@ def test_answers_score_the_same_from_a_model_and_from_a_file(
     for content, said in ((wrong, "the answer to text 0"), ('{"x": []}', "none of the 1 answers")):
         Path(answers).write_text(content)
         assert said in refused("evaluate", "--task", task, "--predictions_file", answers, *data)
+
+
+def test_a_text_of_which_the_tokenizer_makes_nothing_counts_0_everywhere(
+    workplace: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = [sentence(0), "\u200b", sentence(1)]
+    file, answers = str(tmp_path / "texts.jsonl"), str(tmp_path / "answers.json")
+    write_rows(file, [{"text": text} for text in texts])
+    data = ("--validation_file", file, "--reference", "encoder", "--task", "encoder")
+    out = done("evaluate", "--model", "encoder", *data, "--output_file", answers)
+    found = json.loads(out.splitlines()[-1])
+    assert found["cosine"] == pytest.approx(200 / 3, abs=1e-3)  # a model beside itself
+    assert "makes nothing of 1 of 3 texts" in caplog.text
+    again = json.loads(done("evaluate", "--predictions_file", answers, *data))
+    args = EncoderArguments(validation_file=file)
+    by_text = Encoder.scores(args, read(answers))["cosine"]
+    assert again["cosine"] == pytest.approx(found["cosine"], abs=1e-9)
+    assert 100 * by_text.mean() == pytest.approx(found["cosine"], abs=1e-9)
 
 
 def test_the_card_is_a_true_one(workplace: Path) -> None:
