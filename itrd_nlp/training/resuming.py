@@ -255,6 +255,20 @@ class ResumingTrainer(FreshModelTrainer):
         self._checked_best_checkpoint()
         super()._load_best_model()
 
+    def _init_training_state(
+        self,
+        max_steps: int,
+        num_update_steps_per_epoch: int,
+        num_train_epochs: int,
+        resume_from_checkpoint: str | None,
+        trial: Any,
+    ) -> tuple[int, int]:
+        begun = super()._init_training_state(
+            max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+        )
+        # transformers looks at max_steps after a step, and would make one more than there are.
+        return (num_train_epochs, 0) if self.state.global_step >= max_steps else begun
+
     # ---- progress ----
 
     def progress(self, before: Progress) -> Progress:

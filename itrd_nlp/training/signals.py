@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -25,7 +25,9 @@ class StopOnSignal(TrainerCallback):
     """On SIGTERM or SIGINT, save a checkpoint after the step that runs and raise `TrainingInterrupted`.
 
     A second signal ends the process at once, but for the same SIGTERM once more, see `TOGETHER_SECONDS`. Several
-    processes agree in every tenth step, so all of them save the same checkpoint.
+    processes agree in every tenth step, in the last step and after the training, so all of them save the same
+    checkpoint. A signal that comes after the last step, such as in its evaluation, stops the run when the training is
+    over; see `BaseTrainer._finalize_training`.
     """
 
     agree_every = 10
@@ -34,18 +36,35 @@ class StopOnSignal(TrainerCallback):
         self.received = 0
         self.first: tuple[int, float] | None = None  # the first signal, and when it came
         self.saving = False
+        self.saved_step = 0
         self.handlers: dict[signal.Signals, Any] = {}
 
-    def on_train_begin(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any
+    ) -> None:
         self.received, self.first, self.saving = 0, None, False
+        self.saved_step = state.global_step  # of the checkpoint from which the training resumes
         self.restore()  # auto_find_batch_size begins twice
         if threading.current_thread() is threading.main_thread():  # no other can set handlers
             self.handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
-    def on_train_end(self, *_: Any, **__: Any) -> None:
+    def is_called_off(self, args: TrainingArguments) -> bool:
+        """Say whether a signal came to any process before the training was over. A later one ends its process at once.
+
+        All processes call this together, after the last step and what follows it.
+        """
+        if self._agreed(args):
+            return True
         self.restore()
-        if self.received:  # It is too late for a checkpoint, but the process still obeys.
+        if self.received:  # it came in between
             os.kill(os.getpid(), self.received)
+        return False
+
+    def leave(self, args: TrainingArguments, state: TrainerState) -> NoReturn:
+        """Raise `TrainingInterrupted`. The checkpoint of the newest step is there."""
+        self.restore()
+        folder = output_folder(args) / f"checkpoint-{state.global_step}"
+        raise TrainingInterrupted(self.received, str(folder))
 
     def on_step_end(
         self,
@@ -54,20 +73,18 @@ class StopOnSignal(TrainerCallback):
         control: TrainerControl,
         **__: Any,
     ) -> None:
-        if self._agreed(args, state.global_step):
+        step = state.global_step
+        agree = args.world_size == 1 or step % self.agree_every == 0 or step >= state.max_steps
+        if agree and self._agreed(args):
             self.saving = control.should_save = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
+        self.saved_step = state.global_step
         if self.saving:
-            self.restore()
-            raise TrainingInterrupted(
-                self.received, str(output_folder(args) / f"checkpoint-{state.global_step}")
-            )
+            self.leave(args, state)
 
-    def _agreed(self, args: TrainingArguments, step: int) -> bool:
+    def _agreed(self, args: TrainingArguments) -> bool:
         if args.world_size > 1:
-            if step % self.agree_every:
-                return False
             received = torch.tensor(self.received, device=args.device)
             dist.all_reduce(received, op=dist.ReduceOp.MAX)
             self.received = int(received)

@@ -239,6 +239,15 @@ class BaseTrainer(ResumingTrainer):
         if self.args.should_save:
             _share_weights(Path(output_dir) if output_dir else output_folder(self.args))
 
+    def _finalize_training(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
+        """Obey a signal that came after the last step, before the best model takes the place of the last one."""
+        if self._stop.is_called_off(self.args):
+            if self._stop.saved_step != self.state.global_step:
+                self._save_checkpoint(self.network, trial)
+            self._stop.leave(self.args, self.state)
+        base: Any = super()
+        return base._finalize_training(trial, *args, **kwargs)
+
     def _save(
         self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None
     ) -> None:

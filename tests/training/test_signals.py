@@ -6,6 +6,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+import torch
 from transformers import TrainerCallback
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
@@ -25,20 +26,22 @@ class SendSignal(TrainerCallback):
 
 @pytest.fixture
 def make_trainer(tmp_path, teacher, student, make_rows, collate):
-    def make_trainer(*callbacks):
-        args = ITRDTrainingArguments(
-            output_dir=str(tmp_path / "run"),
-            per_device_train_batch_size=4,
-            max_steps=5,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-        )
+    def make_trainer(*callbacks, **kwargs):
+        defaults = {
+            "output_dir": str(tmp_path / "run"),
+            "per_device_train_batch_size": 4,
+            "max_steps": 5,
+            "save_strategy": "no",
+            "report_to": "none",
+            "disable_tqdm": True,
+        }
+        args = ITRDTrainingArguments(**(defaults | kwargs))
         return ITRDTrainer(
             model=student,
             teacher=teacher,
             args=args,
             train_dataset=datasets.Dataset.from_list(make_rows(20)),
+            eval_dataset=datasets.Dataset.from_list(make_rows(4)),
             data_collator=collate,
             callbacks=list(callbacks),
         )
@@ -116,3 +119,34 @@ def test_handlers_are_put_back_after_a_training_that_failed(make_trainer):
     with pytest.raises(RuntimeError, match="out of luck"):
         make_trainer(Fail()).train()
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+class InTheLastEvaluation(TrainerCallback):
+    """Sends a signal when the last step has been made and logged, and the evaluation is done."""
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        if state.global_step == args.max_steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_signal_after_the_last_step_saves_a_checkpoint_from_which_nothing_is_left_to_learn(
+    make_trainer,
+):
+    handler = signal.getsignal(signal.SIGTERM)
+    constant = {"lr_scheduler_type": "constant"}  # a step after the last one learns something
+    trainer = make_trainer(
+        InTheLastEvaluation(), max_steps=4, eval_strategy="steps", eval_steps=4, **constant
+    )
+    with pytest.raises(TrainingInterrupted, match="SIGTERM") as stop:
+        trainer.train()
+    assert Path(stop.value.checkpoint).name == "checkpoint-4"
+    assert damage(Path(stop.value.checkpoint)) is None
+    assert signal.getsignal(signal.SIGTERM) is handler
+    learned = {name: value.clone() for name, value in trainer.learner.state_dict().items()}
+
+    # The checkpoint lies in the middle of an epoch, where transformers would make a fifth step.
+    resumed = make_trainer(max_steps=4, **constant)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == 4
+    for name, value in resumed.learner.state_dict().items():
+        assert torch.equal(value, learned[name]), name
