@@ -37,6 +37,20 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     return tensor if world_size() == 1 else _sum_over_ranks(tensor)
 
 
+def largest_over_ranks(number: int, device: torch.device) -> int:
+    """Return the largest number that a process has.
+
+    Args:
+        number: of this process.
+        device: the one on which the processes exchange tensors.
+    """
+    if world_size() == 1:
+        return number
+    largest = torch.tensor(number, device=device)
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return int(largest)
+
+
 def gather_samples(samples: Tensor, mask: Tensor, rows: int) -> tuple[Tensor, Tensor]:
     """Gather the samples of all processes. Only the samples of this process keep their gradient.
 

@@ -11,7 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
-from itrd_nlp.distillation.distributed import gather_pairs, sum_over_ranks, world_size
+from itrd_nlp.distillation.distributed import (
+    gather_pairs,
+    largest_over_ranks,
+    sum_over_ranks,
+    world_size,
+)
 from itrd_nlp.distillation.gradient_share import GradientShare
 from itrd_nlp.distillation.samples import (
     Samples,
@@ -304,14 +309,15 @@ class ITRDObjective(nn.Module):
             return pair_by_pair(loss, pairs)
         samples = stacked(pairs)
         if self.args.mi_gather:
-            samples = Samples(*gather_pairs(*samples, self._mi_rows()))
+            rows = self._mi_rows()
+            if self.args.mi_view == "pooled":  # a row of the batch may hold several sequences
+                rows = largest_over_ranks(samples.student.shape[1], samples.student.device)
+            samples = Samples(*gather_pairs(*samples, rows))
         mask = unless_all(samples.valid, len(pairs))
         return loss(samples.student, samples.teacher, mask=mask, per_group=True)
 
     def _mi_rows(self) -> int:
-        """Return the largest number of samples of this process in the MI loss."""
-        if self.args.mi_view == "pooled":
-            return self.args.per_device_train_batch_size
+        """Return the largest number of tokens of this process in the MI loss."""
         return self.args.mi_max_samples // (world_size() if self.args.mi_gather else 1)
 
 

@@ -7,12 +7,15 @@ a log see: single tensors, such as the biases of the keys, have a gradient of ze
 from __future__ import annotations
 
 import math
+import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from itrd_nlp.losses import correlation_loss, mutual_information_loss
+from itrd_nlp.training.checkpoints import damage
 
 # Two processes show what goes wrong between them. Four take another minute.
 several = pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
@@ -57,6 +60,7 @@ def test_the_first_step_has_the_loss_and_the_gradients_of_one_process(found, pro
         "mi, log",
         "mi, narrow student",
         "mi, pooled",
+        "mi, pooled, two texts a row",
     ],
 )
 def test_in_float64_the_gradients_agree_to_nine_digits(found, processes, case):
@@ -204,6 +208,15 @@ def test_a_classifier_without_a_teacher_has_the_loss_and_the_gradient_of_one_pro
     found, processes
 ):
     assert found(processes)[0]["fine-tuned"] == pytest.approx(found(1)[0]["fine-tuned"], rel=1e-4)
+
+
+def test_a_signal_after_the_last_tenth_step_saves_the_last_step(found):
+    """Process 1 is told to stop in step 12 of 15. Otherwise nothing would be left of a run without checkpoints."""
+    for result in found(2):
+        assert result["stopped"]["signal"] == signal.SIGTERM
+        checkpoint = Path(result["stopped"]["checkpoint"])
+        assert checkpoint.name == "checkpoint-15"
+        assert damage(checkpoint) is None
 
 
 def test_fsdp2_trains_in_shards_as_one_process_and_saves_a_student_that_loads(found):

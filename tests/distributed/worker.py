@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ from transformers.models.bert.modeling_bert import BertPooler
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.distributed import gather_samples, sum_over_ranks, world_size
 from itrd_nlp.distillation.trainer import ITRDTrainer
+from itrd_nlp.errors import TrainingInterrupted
 from itrd_nlp.losses import correlation_loss, mutual_information_loss
 from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.trainer import BaseTrainer
@@ -64,6 +66,7 @@ EXACT: dict[str, dict[str, Any]] = {
     "mi, log": ONE_STEP["mi"] | {"mi_log": True},
     "mi, narrow student": ONE_STEP["mi"] | {"narrow": True},
     "mi, pooled": ONE_STEP["mi"] | {"mi_view": "pooled"},
+    "mi, pooled, two texts a row": ONE_STEP["mi"] | {"mi_view": "pooled", "texts": 2},
 }
 
 # Samples and how many of them count, of each rank.
@@ -152,9 +155,39 @@ def whole(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.detach().clone()
 
 
+class TellToStop(TrainerCallback):
+    """The last process is told to stop in a step after which no tenth step comes."""
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step + 1 == 12 and dist.get_rank() == world_size() - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def stopped(folder: Path) -> dict[str, Any]:
+    """A run of 15 steps of which one process is told to stop in step 12."""
+    trainer = make_trainer(folder, output_dir=str(folder / "stopped"), max_steps=15)
+    trainer.add_callback(TellToStop())
+    try:
+        trainer.train()
+    except TrainingInterrupted as stop:
+        return {"signal": stop.signum, "checkpoint": stop.checkpoint}
+    return {}
+
+
+def several(texts: int) -> Any:
+    """A collator of rows that hold several texts each, as those of rankers. One is the other, backwards."""
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        kinds = [rows, [row | {"input_ids": row["input_ids"][::-1]} for row in rows]]
+        return tiny.pad([row for kind in kinds[:texts] for row in kind])
+
+    return collate
+
+
 def make_trainer(
     folder: Path,
     *,
+    texts: int = 1,
     narrow: bool = False,
     double: bool = False,
     pooled: bool = False,
@@ -190,7 +223,7 @@ def make_trainer(
         args=ITRDTrainingArguments(**(defaults | kwargs)),
         train_dataset=rows,
         eval_dataset=datasets.Dataset.from_list(tiny.span_rows(11, seed=3)),
-        data_collator=tiny.pad,
+        data_collator=several(texts),
     )
     if double:
         trainer.model.double()
@@ -327,6 +360,7 @@ def main(folder: Path) -> None:
             train(folder, ddp_find_unused_parameters=False)  # without the step that finds out
         found["on samples"] = on_samples(rank)
     if processes == 2:
+        found["stopped"] = stopped(folder)
         found["sharded"] = sharded(folder)
     torch.save(found, folder / f"{processes}.{rank}.pt")
 
