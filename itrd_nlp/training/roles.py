@@ -81,6 +81,8 @@ _WATCHING = (
     # transformers leaves these to the scripts, and ours do not read them.
     *("do_train", "do_eval", "do_predict"),
 )
+_PLACE = ("output_dir", "use_cpu", "dataloader_pin_memory", "local_rank")
+"""Where a run lies and where it ran. A finished run that was moved, or is given again elsewhere, is the same."""
 CHOOSING = ("eval_strategy", "eval_steps", "eval_delay", "save_strategy", "save_steps")
 """Arguments that change the model where the evaluation chooses the best checkpoint, or lowers the learning rate."""
 
@@ -149,6 +151,9 @@ def given_names(*groups: Any) -> list[str]:
 def chosen_arguments(groups: Iterable[Any]) -> dict[str, Any]:
     """Return every argument of a finished run that is not its default, as JSON stores it.
 
+    A value that follows from the machine, such as ``use_cpu`` on a machine without an accelerator, is left out: nobody
+    has chosen it.
+
     Args:
         groups: instances of dataclasses.
     """
@@ -156,7 +161,41 @@ def chosen_arguments(groups: Iterable[Any]) -> dict[str, Any]:
         f.name: getattr(group, f.name)
         for group in groups
         for f in fields(group)
-        if f.init and is_experiment(f) and getattr(group, f.name) != default_of(f)
+        if f.init
+        and is_experiment(f)
+        and getattr(group, f.name) != default_of(f)
+        and not _follows_from_machine(group, f.name)
     }
     stored: dict[str, Any] = json.loads(json.dumps(chosen, default=str))
-    return stored
+    return _with_plain_reading(stored)
+
+
+def same_anywhere(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a finished run without its folder and its machine. They say whether a run is another one.
+
+    Args:
+        arguments: as `chosen_arguments` returns them, now or in an earlier version.
+    """
+    kept = {name: value for name, value in arguments.items() if name not in _PLACE}
+    return _with_plain_reading(kept)
+
+
+def _follows_from_machine(group: Any, name: str) -> bool:
+    """Return whether a value is the one that the machine leaves, so that nobody can have chosen another."""
+    import torch  # whoever has these arguments has loaded it
+
+    if name == "use_cpu":
+        return not torch.accelerator.is_available()
+    return name == "dataloader_pin_memory" and group.use_cpu is True
+
+
+def _with_plain_reading(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Leave out how a copy to the device waits, which the machine decides. What is left may be the default."""
+    name = "accelerator_config"
+    if not isinstance(arguments.get(name), str):
+        return arguments
+    from transformers.trainer_pt_utils import AcceleratorConfig  # it loads torch
+
+    reading = arguments[name].replace("non_blocking=True", "non_blocking=False")
+    changed = {} if reading == str(AcceleratorConfig()) else {name: reading}
+    return {key: value for key, value in arguments.items() if key != name} | changed

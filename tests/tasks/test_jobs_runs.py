@@ -17,6 +17,7 @@ from transformers import (
     OPTConfig,
     RobertaConfig,
 )
+from transformers.trainer_pt_utils import AcceleratorConfig
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json
@@ -43,6 +44,29 @@ def test_a_finished_run_is_known_by_its_arguments(tmp_path):
         finished_run(into(tmp_path), {"seed": 2})
     with pytest.raises(UserError, match="with beta_mi = None, not 0"):
         finished_run(into(tmp_path), {"seed": 1, "beta_mi": 0})
+
+
+@pytest.mark.parametrize("spelling", ["run/", "./run", "{}/run"])
+def test_a_finished_run_is_the_same_however_its_folder_is_spelt(tmp_path, monkeypatch, spelling):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    arguments = chosen_arguments([into("run", seed=1)])
+    write_json(tmp_path / "run" / "results.json", {"f1": 50.0, "arguments": arguments})
+    again = into(spelling.format(tmp_path), seed=1)
+    assert finished_run(again, chosen_arguments([again])) is not None
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_finished_run_is_the_same_on_a_machine_with_another_device(tmp_path, waits):
+    """The record is one that an earlier version wrote, which named what the machine had decided."""
+    reading = f"{AcceleratorConfig(non_blocking=waits)}"
+    machine = {"use_cpu": True, "dataloader_pin_memory": False, "accelerator_config": reading}
+    arguments = {"seed": 1, "output_dir": "elsewhere"}
+    write_json(tmp_path / "results.json", {"f1": 50.0, "arguments": arguments | machine})
+    assert finished_run(into(tmp_path), arguments) is not None
+    other = arguments | {"accelerator_config": f"{AcceleratorConfig(even_batches=False)}"}
+    with pytest.raises(UserError, match="with accelerator_config = None, not"):
+        finished_run(into(tmp_path), other)
 
 
 def test_a_finished_run_that_may_be_overwritten_is_made_anew_whatever_its_arguments(tmp_path):

@@ -38,6 +38,7 @@ from itrd_nlp.training.record import (
     validated,
 )
 from itrd_nlp.training.results import environment, print_summary
+from itrd_nlp.training.roles import same_anywhere
 from itrd_nlp.training.targets import Source, check_target_folder, check_writable
 
 UNFINISHED_NAME = ".unfinished-run"
@@ -64,7 +65,8 @@ def finished_run(args: FineTuningArguments, arguments: dict[str, Any]) -> RunRec
     Args:
         args: of the training. With ``overwrite_output_dir`` a finished run is nothing to keep; `train` removes its
             results when all that can be refused was looked at.
-        arguments: that are not their default, see `chosen_arguments`.
+        arguments: that are not their default, see `chosen_arguments`. The name of the folder and the machine make no
+            other run.
 
     Raises:
         UserError: output_dir cannot take the files of a run, or holds a finished run of other arguments, which must not
@@ -75,7 +77,7 @@ def finished_run(args: FineTuningArguments, arguments: dict[str, Any]) -> RunRec
     record = None if args.overwrite_output_dir else RunRecord.read(output_dir)
     if record is None:
         return None
-    before = record.arguments
+    arguments, before = same_anywhere(arguments), same_anywhere(record.arguments)
     for name in sorted(arguments.keys() | before.keys()):
         if arguments.get(name) != before.get(name):
             raise UserError(
