@@ -39,6 +39,7 @@ from itrd_nlp.training.identity import weights_digest
 from itrd_nlp.training.progress import Progress
 from itrd_nlp.training.record import ModelRecord, RunRecord
 from itrd_nlp.training.results import size
+from itrd_nlp.training.resuming import named_arguments
 
 __all__ = ["OBJECTIVE_WEIGHTS_NAME", "ITRDTrainer"]
 
@@ -49,6 +50,13 @@ _LATER_ARGUMENTS = (
     "hidden_share",
     "weight_bits",
 )
+
+
+def _named(arguments: dict[str, Any]) -> dict[str, Any]:
+    """See `named_arguments`. Defaults are None, as in the oldest checkpoints, which have no such entries."""
+    later = {name: arguments[name] or None for name in _LATER_ARGUMENTS}
+    corr_log = None if arguments["corr_log"] else False
+    return named_arguments(arguments) | later | {"corr_log": corr_log}
 
 
 class ITRDTrainer(StudentTrainer):
@@ -84,6 +92,7 @@ class ITRDTrainer(StudentTrainer):
     """
 
     args: ITRDTrainingArguments
+    named = staticmethod(_named)
 
     def __init__(
         self,
@@ -279,9 +288,6 @@ class ITRDTrainer(StudentTrainer):
         pairs = self._distillation_model().objective.pairs
         return {
             **identity,
-            # None as in the oldest checkpoints, which have no such entries
-            **{name: identity[name] or None for name in _LATER_ARGUMENTS},
-            "corr_log": None if identity["corr_log"] else False,
             "layer_pairs": [str(pair) for pair in pairs],
             "teacher": weights_digest(self.teacher) if self.teacher is not None else None,
             "more_teachers": [weights_digest(other) for other in self.more_teachers] or None,

@@ -15,7 +15,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 from transformers import TrainerCallback, TrainerState
 from transformers.trainer_callback import TrainerControl
-from transformers.trainer_pt_utils import nested_gather
+from transformers.trainer_pt_utils import AcceleratorConfig, nested_gather
 from transformers.trainer_utils import TrainOutput
 
 from itrd_nlp.errors import UserError
@@ -45,6 +45,13 @@ logger = logging.getLogger(__name__)
 _initial: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
+def named_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments, those of a run or their defaults, as the identity names them."""
+    switches = ("activation_checkpointing", "gradient_checkpointing")  # None is false
+    same = {name: bool(arguments[name]) for name in switches if name in arguments}
+    return arguments | same | {"accelerator_config": _reading(arguments["accelerator_config"])}
+
+
 class ResumingTrainer(FreshModelTrainer):
     """`transformers.Trainer` that resumes from a checkpoint of its own run only, and then reports the whole run.
 
@@ -59,6 +66,7 @@ class ResumingTrainer(FreshModelTrainer):
     train_seconds: float | None = None
     train_loss: float | None = None
     _identity: dict[str, Any]
+    named = staticmethod(named_arguments)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -92,11 +100,9 @@ class ResumingTrainer(FreshModelTrainer):
         chooses = args.load_best_model_at_end or args.lr_scheduler_type == "reduce_lr_on_plateau"
         if chooses:
             names |= set(CHOOSING)
-        values = {name: getattr(args, name) for name in sorted(names)}
-        values["accelerator_config"] = _reading(args.accelerator_config)
         return {
             "version": VERSION,
-            **values,
+            **self.named({name: getattr(args, name) for name in sorted(names)}),
             "precision": self.precision,
             "processes": args.world_size,
             "train_dataset": _digest(self.train_dataset),
@@ -143,7 +149,7 @@ class ResumingTrainer(FreshModelTrainer):
         check_identity(
             checkpoint,
             self._identity,
-            defaults={f.name: default_of(f) for f in fields(group)},
+            defaults=self.named({f.name: default_of(f) for f in fields(group)}),
             objective=names_of(group, Role.OBJECTIVE),
             version_1={
                 "train_dataset": sampled_digest(self.train_dataset) if sized else None,
@@ -255,20 +261,6 @@ class ResumingTrainer(FreshModelTrainer):
         self._checked_best_checkpoint()
         super()._load_best_model()
 
-    def _init_training_state(
-        self,
-        max_steps: int,
-        num_update_steps_per_epoch: int,
-        num_train_epochs: int,
-        resume_from_checkpoint: str | None,
-        trial: Any,
-    ) -> tuple[int, int]:
-        begun = super()._init_training_state(
-            max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
-        )
-        # transformers looks at max_steps after a step, and would make one more than there are.
-        return (num_train_epochs, 0) if self.state.global_step >= max_steps else begun
-
     # ---- progress ----
 
     def progress(self, before: Progress) -> Progress:
@@ -337,7 +329,9 @@ def _name_of_loss(function: Any) -> str | None:
 
 def _reading(accelerator_config: Any) -> dict[str, Any]:
     """How batches are read. Whether a copy to the device waits depends on the machine and changes no batch."""
-    return {k: v for k, v in accelerator_config.to_dict().items() if k != "non_blocking"}
+    reading = accelerator_config or AcceleratorConfig()
+    left_out = ("non_blocking", "use_configured_state")  # a trainer removes the second one
+    return {k: v for k, v in reading.to_dict().items() if k not in left_out}
 
 
 def _digest(dataset: Any) -> Any:

@@ -71,6 +71,9 @@ class StreamingTrainer(Trainer):
         passes, batches = super()._init_training_state(
             max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
         )
+        if self.state.global_step >= max_steps:
+            # transformers looks at max_steps after a step, and would make one more than there are.
+            return num_train_epochs, 0
         if resume_from_checkpoint is None or not self.streams:
             return passes, batches
         # The state counts max_steps of gradient_accumulation_steps as one pass, and a new pass as one more.

@@ -6,6 +6,7 @@ import itertools
 import json
 import shutil
 import time
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from transformers import TrainingArguments
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.trainer import ITRDTrainer
 from itrd_nlp.errors import UserError
-from itrd_nlp.training.identity import IDENTITY_NAME, data_digest
+from itrd_nlp.training.identity import IDENTITY_NAME, data_digest, write_identity
 from itrd_nlp.training.roles import Role, is_experiment, names_of, role_of
 from itrd_nlp.training.trainer import BaseTrainer
 
@@ -302,6 +303,24 @@ def test_an_argument_that_is_younger_than_the_checkpoint_had_its_default(
         else:
             with pytest.raises(UserError, match=named):
                 other._check_identity(path.parent)
+
+
+@pytest.mark.parametrize("trainer_class", [ITRDTrainer, BaseTrainer])
+def test_any_argument_may_be_younger_than_the_checkpoint(
+    make_trainer, trainer_class, tmp_path
+) -> None:
+    trainer = make_trainer(trainer_class=trainer_class, max_steps=-1)
+    trainer._identity = trainer.identity()
+    arguments = {f.name for f in fields(trainer.args)} & trainer._identity.keys()
+    # The trainer reads it from the class of the model. transformers has always had it.
+    arguments -= {"label_names"}
+    given = {"per_device_train_batch_size"}  # another value than the default
+    assert len(arguments) > 35
+    for name in arguments:
+        left = {key: value for key, value in trainer._identity.items() if key != name}
+        write_identity(tmp_path, left)
+        with pytest.raises(UserError, match=name) if name in given else nullcontext():
+            trainer._check_identity(tmp_path)
 
 
 def test_the_names_of_the_identity_are_those_of_the_roles(make_trainer) -> None:
