@@ -7,16 +7,17 @@ so they are those of `ITRDTrainer`. `TextBrewerArguments` hold TextBrewer's reci
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import TrainOutput
 
 from itrd_nlp.distillation.compatibility import check_compatible
@@ -30,6 +31,17 @@ from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.record import RunRecord
 
 METHOD = "TextBrewer"
+
+_WITHOUT_EFFECT: dict[str, Any] = {
+    **{"eval_strategy": "no", "eval_on_start": False, "load_best_model_at_end": False},
+    **{"logging_first_step": False, "debug": [], "auto_find_batch_size": False},
+    **{"neftune_noise_alpha": None, "label_smoothing_factor": 0.0},
+    **{"activation_checkpointing": False, "gradient_checkpointing": False},
+    **{"torch_compile": False, "use_liger_kernel": False, "liger_kernel_config": None},
+    **{"average_tokens_across_devices": True, "deepspeed": None, "parallelism_config": None},
+    "torch_empty_cache_steps": None,
+}
+"""Arguments that only the loop of transformers reads, and the values that ask for nothing."""
 
 
 @dataclass
@@ -55,6 +67,13 @@ class TextBrewerArguments(TextBrewerOptions, FineTuningArguments):
             raise UserError(
                 f"num_train_epochs is {self.num_train_epochs}, but TextBrewer trains whole epochs; or set max_steps."
             )
+        for name, nothing in _WITHOUT_EFFECT.items():
+            value = getattr(self, name)
+            value = value.value if isinstance(value, Enum) else value
+            if value != nothing:
+                raise UserError(
+                    f"{name} is {value!r}, but TextBrewer's own loop does not read it; leave it at {nothing!r}."
+                )
 
 
 def refuse_textbrewer(args: Any, model: str) -> None:
@@ -76,7 +95,9 @@ def refuse_textbrewer(args: Any, model: str) -> None:
 class TextBrewerTrainer(HubTrainer):
     """A trainer that lets TextBrewer's `GeneralDistiller` train the student.
 
-    It keeps no checkpoints, so an interrupted run starts anew.
+    It keeps no checkpoints, so an interrupted run starts anew. It makes as many steps as `ITRDTrainer`. Each of them
+    takes ``gradient_accumulation_steps`` batches. Where the batches of an epoch are no multiple of that, a step takes
+    the rest of one epoch and the first batches of the next, while the last step of `ITRDTrainer` takes fewer.
 
     Args:
         model: the student.
@@ -169,7 +190,9 @@ class TextBrewerTrainer(HubTrainer):
         args = self.args
         if args.max_steps > 0:
             return args.max_steps
-        return len(batches) // args.gradient_accumulation_steps * int(args.num_train_epochs)
+        return math.ceil(len(batches) / args.gradient_accumulation_steps) * int(
+            args.num_train_epochs
+        )
 
     def _watched(self, batches: Any) -> _Watched:
         """Return the student's adaptor, which logs as often as the arguments say."""
@@ -183,8 +206,8 @@ class TextBrewerTrainer(HubTrainer):
             self.state.epoch = done / len(batches)
             self.log({"task": task})
 
-        every = self.state.logging_steps if args.logging_strategy == "steps" else 0
-        return _Watched(every * accumulation, log)
+        every = {"steps": self.state.logging_steps * accumulation, "epoch": len(batches)}
+        return _Watched(every.get(args.logging_strategy, 0), log)
 
     def _distiller(self, folder: str, watched: _Watched, steps: int) -> Any:
         """Return TextBrewer's distiller.
@@ -222,18 +245,17 @@ class TextBrewerTrainer(HubTrainer):
     def _run(self, distiller: Any, batches: Any, steps: int) -> None:
         """Train with the optimizer and the schedule of the arguments."""
         args = self.args
-        epochs = {"num_epochs": int(args.num_train_epochs)}
+        # TextBrewer would drop the batches that are left at the end of an epoch.
+        whole = args.max_steps <= 0 and len(batches) % args.gradient_accumulation_steps == 0
+        self.lr_scheduler = None  # that of an earlier training
         distiller.train(
             self.create_optimizer(),
             batches,
-            scheduler_class=partial(_schedule, args.lr_scheduler_type),
-            scheduler_args={
-                "num_warmup_steps": args.get_warmup_steps(steps),
-                "num_training_steps": steps,
-            },
+            scheduler_class=lambda optimizer: self.create_scheduler(steps, optimizer),
+            scheduler_args={},
             max_grad_norm=args.max_grad_norm,
             callback=None,
-            **({"num_steps": steps} if args.max_steps > 0 else epochs),
+            **({"num_epochs": int(args.num_train_epochs)} if whole else {"num_steps": steps}),
         )
 
 
@@ -331,8 +353,3 @@ def _adaptor(batch: dict[str, Any], output: Any) -> dict[str, Any]:
         "inputs_mask": batch["attention_mask"],
         "losses": [output.loss],
     }
-
-
-def _schedule(name: str, optimizer: Any, **steps: int) -> Any:
-    make: Callable[..., Any] = get_scheduler
-    return make(name, optimizer, **steps)

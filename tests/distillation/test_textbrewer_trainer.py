@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import fields
 from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
 from torch.nn import functional as F
+from transformers import Trainer, TrainingArguments
 
 from itrd_nlp.distillation.textbrewer_trainer import (
     TextBrewerArguments,
@@ -18,6 +20,7 @@ from itrd_nlp.distillation.textbrewer_trainer import (
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import LayerPair
 from itrd_nlp.models.students import build_student
+from itrd_nlp.training.roles import Role, role_of
 
 pytest.importorskip("textbrewer")
 
@@ -150,6 +153,97 @@ def test_the_recipe_is_that_of_its_scripts():
 def test_a_value_that_makes_no_sense_is_refused_by_name(tmp_path, field, value, sentence):
     with pytest.raises(UserError, match=sentence):
         TextBrewerArguments(output_dir=str(tmp_path), **{field: value})
+
+
+# Every argument of transformers that changes the weights is heeded, has no meaning here, or is refused.
+HEEDED = {
+    *("num_train_epochs", "max_steps", "seed", "data_seed", "full_determinism"),
+    *("learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"),
+    *("optim", "optim_args", "optim_target_modules", "weight_decay", "max_grad_norm"),
+    *("adam_beta1", "adam_beta2", "adam_epsilon", "bf16", "tf32", "use_cache"),
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "accelerator_config"),
+    *("train_sampling_strategy", "length_column_name", "dataloader_drop_last"),
+    *("dataloader_in_order", "remove_unused_columns", "label_names"),
+}
+WITHOUT_MEANING = {
+    # A run is never resumed, and no evaluation chooses.
+    *("ignore_data_skip", "metric_for_best_model", "greater_is_better"),
+    # They say how another argument does what is refused.
+    *("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"),
+    *("torch_compile_backend", "torch_compile_mode"),
+}
+REFUSED: dict[str, Any] = {
+    "fp16": True,
+    "auto_find_batch_size": True,
+    "average_tokens_across_devices": False,
+    "label_smoothing_factor": 0.1,
+    "neftune_noise_alpha": 5.0,
+    "torch_compile": True,
+    "activation_checkpointing": True,
+    "gradient_checkpointing": True,
+    "use_liger_kernel": True,
+    "liger_kernel_config": {"rope": True},
+    "load_best_model_at_end": True,
+}
+# Of those that change no weights, the ones that ask for something.
+ALSO_REFUSED: dict[str, Any] = {
+    "eval_strategy": "epoch",
+    "eval_on_start": True,
+    "logging_first_step": True,
+    "debug": "underflow_overflow",
+    "torch_empty_cache_steps": 2,
+}
+
+
+def test_every_argument_that_changes_the_weights_is_decided():
+    changing = {
+        f.name for f in fields(TrainingArguments) if f.init and role_of(f) is Role.EXPERIMENT
+    }
+    assert changing == HEEDED | WITHOUT_MEANING | REFUSED.keys()
+    assert not HEEDED & REFUSED.keys()
+
+
+@pytest.mark.parametrize(("name", "value"), (REFUSED | ALSO_REFUSED).items())
+def test_an_argument_that_its_loop_does_not_read_is_refused_by_name(tmp_path, name, value):
+    more = {"eval_strategy": "steps"} if name == "load_best_model_at_end" else {}
+    # The old name of the checkpointing means the new one.
+    named = "(activation|gradient)_checkpointing" if name == "gradient_checkpointing" else name
+    with pytest.raises((UserError, ImportError), match=next(iter(more), named)):
+        TextBrewerArguments(output_dir=str(tmp_path), **{name: value}, **more)
+
+
+def test_the_schedule_heeds_its_own_arguments(make_trainer):
+    """The lowest rate of the schedule is the one that lr_scheduler_kwargs name, and not 0."""
+    lowest = {"num_decay_steps": 4, "min_lr_ratio": 0.5}
+    trainer = make_trainer(lr_scheduler_type="warmup_stable_decay", lr_scheduler_kwargs=lowest)
+    trainer.train()
+    assert trainer.state.global_step == 4
+    assert trainer.lr_scheduler.get_last_lr()[0] == pytest.approx(0.5e-2)
+
+
+@pytest.mark.parametrize(("accumulation", "steps"), [(3, 4), (8, 2)])
+def test_it_makes_as_many_steps_as_transformers_does(
+    make_trainer, teacher, make_rows, collate, tmp_path, accumulation, steps
+):
+    """Four batches an epoch are no multiple of three, and fewer than eight."""
+    given = {"num_train_epochs": 2, "gradient_accumulation_steps": accumulation}
+    trainer = make_trainer(**given)
+    theirs = Trainer(
+        build_student(teacher, 2),
+        TrainingArguments(
+            str(tmp_path / "theirs"), per_device_train_batch_size=4, report_to="none", **given
+        ),
+        collate,
+        Dataset.from_list(make_rows(16)),
+    )
+    assert theirs.train().global_step == steps
+    assert trainer.train().global_step == steps
+
+
+def test_a_run_logs_at_the_end_of_each_epoch_if_it_is_asked_to(make_trainer):
+    trainer = make_trainer(num_train_epochs=2, logging_strategy="epoch", disable_tqdm=True)
+    trainer.train()
+    assert [log["epoch"] for log in trainer.state.log_history] == [1, 2]
 
 
 def test_a_narrower_student_is_refused(make_trainer, narrow_student):
