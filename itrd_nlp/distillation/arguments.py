@@ -134,7 +134,8 @@ class ITRDTrainingArguments(
         if self.gradient_accumulation_steps > 1 and batch_terms and self.process_index == 0:
             logger.warning(
                 "gradient_accumulation_steps is %d and %s > 0: these losses are statistics of the micro-batch, so "
-                "accumulation averages them and is not the same as a larger batch (task and KD losses are exact).",
+                "accumulation averages them and is not the same as a larger batch (task and KD losses are exact, "
+                "but for those that compare the rows of a batch, as embedders have).",
                 self.gradient_accumulation_steps,
                 " and ".join(batch_terms),
             )

@@ -60,11 +60,12 @@ class BatchShare:
     """The share of a micro-batch in its optimizer step, for each kind of term.
 
     The means over micro-batches of different sizes do not add up to the mean over all of them. Multiplied by their
-    shares they do. On one process without gradient accumulation ``task``, ``logits`` and ``batch`` are 1.
+    shares they do. On one process without gradient accumulation all of them are 1.
 
     Attributes:
         task: share of the labels, for the task loss. Default: 1.
-        logits: share of the rows, for KD. If each token has logits, it is the share of the valid tokens. Default: 1.
+        logits: share of the rows, for KD. Default: 1.
+        tokens: share of the valid tokens, for KD where each token has logits. Default: 1.
         batch: one divided by the number of micro-batches, for terms that are statistics of a batch. Default: 1.
         hidden: factor of the weights of all terms that read hidden states. It is 1 unless they fade. Default: 1.
         measure: whether to measure the gradients for ``hidden_share``. Default: false.
@@ -72,6 +73,7 @@ class BatchShare:
 
     task: Tensor | float = 1.0
     logits: Tensor | float = 1.0
+    tokens: Tensor | float = 1.0
     batch: float = 1.0
     hidden: float = 1.0
     measure: bool = False
@@ -182,7 +184,8 @@ class ITRDObjective(nn.Module):
             add("task", args.w_task, torch.where(part > 0, task_loss.float() * part, 0), of_answers)
         if teacher is not None and args.w_kd > 0:
             kd = _logit_loss(student, teacher, mask, kind, args.temperature, logit_loss)
-            add("kd", args.w_kd, kd * share.logits, of_answers)
+            per_token = logit_loss is None and _are_of_tokens(student)
+            add("kd", args.w_kd, kd * (share.tokens if per_token else share.logits), of_answers)
         if teacher is not None and self.pairs:
             for name, beta, values in self._layer_losses(student, teacher, mask):
                 values = values * share.batch
@@ -321,6 +324,11 @@ class ITRDObjective(nn.Module):
         return self.args.mi_max_samples // (world_size() if self.args.mi_gather else 1)
 
 
+def _are_of_tokens(output: EncoderOutput) -> bool:
+    """Return whether each token has logits ``(B, L, C)`` of its own."""
+    return "logits" in output.logits and output.logits["logits"].dim() == 3
+
+
 def _logit_loss(
     student: EncoderOutput,
     teacher: EncoderOutput,
@@ -350,7 +358,7 @@ def _logit_loss(
             mask=mask,
         )
     logits, target = student.logits["logits"], teacher.logits["logits"]
-    rows = mask if logits.dim() == 3 else None
+    rows = mask if _are_of_tokens(student) else None
     if kind == "values":
         return value_kd_loss(logits, target, sample_mask=rows)
     loss = bernoulli_kd_loss if kind == "labels" else kd_loss

@@ -11,6 +11,7 @@ from transformers.trainer_pt_utils import nested_gather
 
 from itrd_nlp.distillation.distributed import world_size
 from itrd_nlp.distillation.objective import BatchShare
+from itrd_nlp.distillation.task_losses import CountedLosses, TaskLosses
 from itrd_nlp.errors import TrainingDiverged
 from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.models.masked_lm import POSITIONS
@@ -92,40 +93,55 @@ class StepTotals:
     """The labels, rows and tokens in the micro-batches of one optimizer step, over all processes.
 
     Args:
-        counts: ``(3,)``: labels, rows, valid tokens.
+        counts: ``(3,)``, see `counts_of`.
         micro_batches: micro-batches of this process.
         world_size: number of processes. Gradients are averaged over them, so shares have it as a factor.
+        losses: the losses of a task that has its own. Default: None.
     """
 
-    def __init__(self, counts: Tensor, micro_batches: int, world_size: int) -> None:
+    def __init__(
+        self,
+        counts: Tensor,
+        micro_batches: int,
+        world_size: int,
+        losses: TaskLosses | None = None,
+    ) -> None:
         self.counts = counts
         self.micro_batches = micro_batches
         self.world_size = world_size
+        self.losses = losses
 
     def share(self, inputs: dict[str, Any], *, measure: bool = False) -> BatchShare:
         """Return the share of one micro-batch, see `BatchShare` for ``measure``."""
         counts = self.counts.clamp(min=1)  # a step without labels has no task loss
-        shares = counts_of(inputs).to(counts.device) / counts * self.world_size
-        labels = inputs.get("labels")
-        # Labels of rows that are two-dimensional, too, are floating-point numbers.
-        per_token = labels is not None and labels.dim() == 2 and not labels.is_floating_point()
-        logits = shares[2] if per_token else shares[1]
-        if POSITIONS in inputs:  # the labelled tokens alone have logits
-            logits = shares[0]
+        own = counts_of(inputs, self.losses).to(counts.device)
+        task, logits, tokens = own / counts * self.world_size
         return BatchShare(
-            task=shares[0],
-            logits=logits,
+            task=task,
+            logits=task if POSITIONS in inputs else logits,  # the labelled tokens alone have logits
+            tokens=tokens,
             batch=1.0 / self.micro_batches,
             measure=measure,
         )
 
 
-def counts_of(batch: dict[str, Any]) -> Tensor:
-    """Count the labels, rows and valid tokens of a micro-batch, as a tensor ``(3,)`` on its device."""
+def counts_of(batch: dict[str, Any], losses: TaskLosses | None = None) -> Tensor:
+    """Count what the losses of a micro-batch are means over.
+
+    Args:
+        batch: the micro-batch with its labels.
+        losses: the losses of a task that has its own. Default: None.
+
+    Returns:
+        ``(3,)`` on the device of the batch: labels for the task loss, rows for KD, and valid tokens. `CountedLosses`
+        say the first two themselves.
+    """
     first = next(value for value in batch.values() if isinstance(value, torch.Tensor))
     # torch.tensor would copy a number to the device and wait for it.
     rows = torch.full((), len(first), device=first.device)
     targets = batch.get("labels", batch.get("start_positions"))
     labels = targets.ne(IGNORED).sum() if targets is not None else rows
     tokens = batch["attention_mask"].sum() if "attention_mask" in batch else rows
+    if isinstance(losses, CountedLosses) and targets is not None:
+        labels, rows = losses.counts(batch)
     return torch.stack([labels, rows, tokens]).float()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -40,6 +41,21 @@ class TaskLosses(Protocol):
             teacher: logits of the teacher by name.
             inputs: the whole batch with its labels.
             temperature: temperature of the KD, above 0.
+        """
+
+
+class CountedLosses(ABC):
+    """`TaskLosses` of a task whose means are not taken over the labels and the rows of a batch.
+
+    Under gradient accumulation, and with several processes, the parts of a step have the weights of these counts.
+    """
+
+    @abstractmethod
+    def counts(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Return what ``task`` and ``kd`` take their means over, two numbers on the device of the batch.
+
+        Args:
+            inputs: the whole batch with its labels.
         """
 
 

@@ -179,10 +179,13 @@ class ITRDTrainer(StudentTrainer):
         if not batches:  # the end of a pass over a stream
             return batches, None
         self._watch.steps += 1
-        totals = torch.stack([counts_of(batch) for batch in batches]).sum(dim=0).to(device)
+        totals = self._counts(batches).to(device)
         if self.args.world_size > 1:
             totals = self.accelerator.reduce(totals, reduction="sum")
-        return batches, StepTotals(totals, len(batches), self.args.world_size)
+        return batches, StepTotals(totals, len(batches), self.args.world_size, self._access.losses)
+
+    def _counts(self, batches: list[Any]) -> Tensor:
+        return torch.stack([counts_of(batch, self._access.losses) for batch in batches]).sum(dim=0)
 
     def compute_loss(
         self,
@@ -201,7 +204,7 @@ class ITRDTrainer(StudentTrainer):
         share = num_items_in_batch.share(inputs, measure=self.state.global_step % EVERY == 0)
         done, fade = self.state.global_step / self.state.max_steps, self.args.fade_ratio
         if done < self.args.warm_start_ratio:
-            share = dataclasses.replace(share, task=0.0, logits=0.0)
+            share = dataclasses.replace(share, task=0.0, logits=0.0, tokens=0.0)
         if done > 1 - fade:
             share = dataclasses.replace(share, hidden=(1 - done) / fade)
         terms = model(teacher_output=teacher_output, share=share, **inputs)
@@ -274,7 +277,7 @@ class ITRDTrainer(StudentTrainer):
         """See `BaseTrainer.loss_of_a_step`. The log does not count it."""
         watch, self._watch = self._watch, TermWatch()
         try:
-            totals = StepTotals(counts_of(inputs), 1, 1)
+            totals = StepTotals(self._counts([inputs]), 1, 1, self._access.losses)
             loss: Tensor = self.compute_loss(self.network, inputs, num_items_in_batch=totals)
             return loss
         finally:

@@ -11,6 +11,7 @@ import torch
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    BertForTokenClassification,
     DistilBertConfig,
     DistilBertForQuestionAnswering,
 )
@@ -212,3 +213,34 @@ def test_smoothed_labels_and_a_loss_function_are_refused(
             args=arguments(tmp_path),
             compute_loss_func=lambda *_: torch.zeros(()),
         )
+
+
+# ---- shares of a step ----
+
+
+def test_kd_of_tokens_is_exact_under_accumulation_without_labels(
+    make_config, make_rows, collate, tmp_path
+):
+    """Micro-batches of other numbers of tokens add up to the mean over all tokens of the step."""
+    names = ("input_ids", "token_type_ids", "length")
+    rows = [{name: row[name] for name in names} for row in make_rows(ROWS)]
+
+    def logged(**changes: Any) -> float:
+        torch.manual_seed(0)
+        student, teacher = (
+            BertForTokenClassification(make_config(layers, num_labels=3)) for layers in (1, 2)
+        )
+        trainer = ITRDTrainer(
+            student,
+            teacher,
+            arguments(tmp_path, **changes),
+            train_dataset=datasets.Dataset.from_list(rows),
+            data_collator=collate,
+        )
+        trainer.train()
+        return trainer.state.log_history[0]["kd"]
+
+    lengths = [sum(row["length"] for row in part) for part in (rows[:4], rows[4:])]
+    assert lengths[0] != lengths[1]
+    whole = logged(per_device_train_batch_size=8)
+    assert logged(gradient_accumulation_steps=2) == pytest.approx(whole, rel=1e-5)

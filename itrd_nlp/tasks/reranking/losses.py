@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from itrd_nlp.distillation.task_losses import CountedLosses
 from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.losses.ranking import (
     as_lists,
@@ -18,7 +19,7 @@ from itrd_nlp.losses.ranking import (
 
 
 @dataclass(frozen=True)
-class RankingLosses:
+class RankingLosses(CountedLosses):
     """See `itrd_nlp.distillation.task_losses.TaskLosses`.
 
     The labels of a training batch are ``(Q, P)`` with `IGNORED` where a query has fewer passages. Those of an
@@ -62,3 +63,16 @@ class RankingLosses:
         if self.kd_loss == "margin_mse":
             return margin_mse_loss(ours, theirs, held)
         return list_kd_loss(ours, theirs, held, temperature=temperature)
+
+    def counts(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """See `CountedLosses.counts`: entries or lists with a relevant entry, and lists or pairs of entries."""
+        labels = inputs["labels"]
+        held = labels.ne(IGNORED)
+        entries = held.sum(-1)
+        relevant = (held & (labels > 0)).any(dim=-1).sum()
+        lists = relevant.new_full((), len(labels))
+        pairs = (entries * (entries - 1) // 2).sum()
+        return (
+            entries.sum() if self.label_loss == "pointwise" else relevant,
+            pairs if self.kd_loss == "margin_mse" else lists,
+        )

@@ -13,13 +13,14 @@ import torch
 from transformers import BertForSequenceClassification
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
-from itrd_nlp.distillation.step import counts_of
+from itrd_nlp.distillation.step import StepTotals, counts_of
 from itrd_nlp.distillation.trainer import ITRDTrainer
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.models.students import build_student
 from itrd_nlp.tasks.reranking.arguments import RankingArguments
 from itrd_nlp.tasks.reranking.features import PairCollator, list_features, pair_features
+from itrd_nlp.tasks.reranking.losses import RankingLosses
 from itrd_nlp.tasks.reranking.task import Reranking
 
 WORDS = ["rhine", "flows", "past", "bonn", "and", "basel"]
@@ -82,6 +83,45 @@ def test_a_batch_counts_its_labels_and_its_queries(tokenizer: Any) -> None:
     batch = PairCollator(tokenizer)(list_features(ROWS, tokenizer, 16, scores=False).to_list())
     labels, queries, tokens = counts_of(batch).tolist()
     assert (labels, queries, tokens) == (5, 2, float(batch["attention_mask"].sum()))
+
+
+@pytest.mark.parametrize("label_loss", ["listwise", "pointwise"])
+@pytest.mark.parametrize("kd_loss", ["listwise", "margin_mse"])
+def test_micro_batches_add_up_to_the_losses_of_the_whole_step(
+    label_loss: str, kd_loss: str
+) -> None:
+    """Queries have 3, 1 or 2 passages, and the last one has no relevant passage."""
+    losses = RankingLosses(label_loss, kd_loss)
+    labels = torch.tensor([[1, 0, 1], [1, IGNORED, IGNORED], [0, 1, IGNORED], [0, 0, IGNORED]])
+    held = labels.ne(IGNORED)
+    torch.manual_seed(0)
+    ours, theirs = torch.randn(2, 4, 3)
+
+    def batch(start: int, end: int) -> dict[str, Any]:
+        passages = int(held[start:end].sum())
+        return {"input_ids": torch.ones(passages, 4 + end), "labels": labels[start:end].float()}
+
+    def means(start: int, end: int) -> tuple[float, float]:
+        student, teacher = (
+            {"logits": scores[start:end][held[start:end]].unsqueeze(-1)}
+            for scores in (ours, theirs)
+        )
+        inputs = batch(start, end)
+        task = losses.task(student, inputs["labels"])
+        return float(task), float(losses.kd(student, teacher, inputs, temperature=1.0))
+
+    parts = [(0, 1), (1, 2), (2, 4)]
+    totals = torch.stack([counts_of(batch(*part), losses) for part in parts]).sum(dim=0)
+    step = StepTotals(totals, len(parts), 1, losses)
+    shares = [step.share(batch(*part)) for part in parts]
+    task, kd = means(0, 4)
+    found = [means(*part) for part in parts]
+    assert sum(float(s.task) * t for s, (t, _) in zip(shares, found, strict=True)) == pytest.approx(
+        task
+    )
+    assert sum(
+        float(s.logits) * k for s, (_, k) in zip(shares, found, strict=True)
+    ) == pytest.approx(kd)
 
 
 # ---- a training step ----
