@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import random
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -37,7 +41,9 @@ _packed: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 def data_digest(dataset: Any) -> str:
     """Return a digest of every row of a map-style data set.
 
-    Equal rows give equal digests. Chunks, order of columns and format of a `datasets.Dataset` make no difference.
+    Equal rows give equal digests. Chunks, order of columns and format of a `datasets.Dataset` make no difference. Rows
+    that are random, such as augmented images, do not count: then length and class of the data set stand for it. The
+    generators of random numbers are as they were.
     """
     digest = hashlib.sha256(str(len(dataset)).encode())
     if isinstance(dataset, Dataset):
@@ -47,19 +53,47 @@ def data_digest(dataset: Any) -> str:
                 digest.update(name.encode())
                 for part in _leaves(table[name].combine_chunks()):
                     digest.update(part)
-    else:
+        return digest.hexdigest()[:16]
+    with _same_generators() as drawn:
+        rows = digest.copy()
         for i in range(len(dataset)):
-            digest.update(_row(dataset[i], default=_plain))
-    return digest.hexdigest()[:16]
+            rows.update(_row(dataset[i], default=_plain))
+        # A data set may have a generator of its own.
+        random_rows = drawn() or sampled_digest(dataset) != sampled_digest(dataset)
+    if random_rows:
+        digest.update(type(dataset).__qualname__.encode())
+    return (digest if random_rows else rows).hexdigest()[:16]
+
+
+@contextmanager
+def _same_generators() -> Iterator[Callable[[], bool]]:
+    """Give the generators of Python, NumPy and torch back as they were.
+
+    Yields:
+        A function that tells whether anybody has drawn from one of them.
+    """
+
+    def states() -> list[Any]:
+        kind, keys, *rest = np.random.get_state(legacy=True)
+        return [random.getstate(), kind, np.asarray(keys).tobytes(), rest]
+
+    before, of_numpy, of_torch = states(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield lambda: states() != before or not torch.equal(torch.get_rng_state(), of_torch)
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(of_numpy)
+        torch.set_rng_state(of_torch)
 
 
 def sampled_digest(dataset: Any) -> str:
     """Return the digest of version 1: of the length of a map-style data set, and of up to 256 rows spread over it."""
     total = len(dataset)
     digest = hashlib.sha256(str(total).encode())
-    for i in range(min(total, SAMPLED_ROWS)):
-        row = dataset[i * total // min(total, SAMPLED_ROWS)]
-        digest.update(_row(row, default=str))
+    with _same_generators():
+        for i in range(min(total, SAMPLED_ROWS)):
+            row = dataset[i * total // min(total, SAMPLED_ROWS)]
+            digest.update(_row(row, default=str))
     return digest.hexdigest()[:16]
 
 
@@ -132,9 +166,13 @@ def _plain(value: Any) -> Any:
     """Return all of a value that JSON does not know. The text of a large tensor would leave its middle out."""
     if isinstance(value, bytes):
         return value.hex()
-    return (
-        value.tolist() if isinstance(value, torch.Tensor | np.ndarray | np.generic) else str(value)
-    )
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+        return value.tolist()
+    pillow = sys.modules.get("PIL.Image")  # without it, no value is an image of it
+    if pillow is not None and isinstance(value, pillow.Image):
+        return [value.mode, value.size, hashlib.sha256(value.tobytes()).hexdigest()]
+    # The address of an object in the memory is another one in each process.
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", str(value))
 
 
 # ---- the file ----

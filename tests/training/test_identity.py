@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
@@ -81,6 +83,53 @@ def test_the_middle_of_a_large_tensor_counts_too() -> None:
         other = [{k: v.clone() if k == "x" else v.copy() for k, v in row.items()} for row in rows]
         other[1][name][2500] = 1
         assert data_digest(other) != data_digest(rows)
+
+
+class Augmented(torch.utils.data.Dataset):
+    """Rows that are other ones at each reading, as randomly cropped images are."""
+
+    def __init__(self, rows: list[dict[str, Any]], draw: Callable[[], int]) -> None:
+        self.rows, self.draw = rows, draw
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        row = self.rows[i]
+        return row | {"input_ids": [self.draw() for _ in row["input_ids"]]}
+
+
+OWN = np.random.default_rng(0)
+DRAWS: dict[str, Callable[[], int]] = {
+    "torch": lambda: int(torch.randint(5, 64, ())),
+    "random": lambda: random.randrange(5, 64),
+    "numpy": lambda: np.random.randint(5, 64),
+    "its own": lambda: int(OWN.integers(5, 64)),
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_rows_that_are_random_are_left_out_and_no_generator_is_moved(name) -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    dataset = Augmented(ROWS[:9], DRAWS[name])
+    assert data_digest(dataset) == data_digest(dataset)
+    assert data_digest(dataset) != data_digest(Augmented(ROWS[:8], DRAWS[name]))
+    assert data_digest(dataset) != data_digest(ROWS[:9])
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before[1:]
+
+
+def test_an_image_counts_by_its_pixels_and_an_object_without_its_address() -> None:
+    image = pytest.importorskip("PIL.Image")
+
+    def rows(red: int) -> list[dict[str, Any]]:
+        return [{"image": image.new("RGB", (4, 4), (red, 0, 0)), "other": object()}]
+
+    kept = rows(0), rows(0), rows(1)  # at once, so that each object has its own address
+    same, again, other = map(data_digest, kept)
+    assert same == again
+    assert same != other
 
 
 def test_all_windows_of_squad_take_about_a_second() -> None:
@@ -321,6 +370,18 @@ def test_any_argument_may_be_younger_than_the_checkpoint(
         write_identity(tmp_path, left)
         with pytest.raises(UserError, match=name) if name in given else nullcontext():
             trainer._check_identity(tmp_path)
+
+
+def test_a_run_on_augmented_data_is_resumed(make_trainer, make_rows) -> None:
+    def trainer() -> Any:
+        made = make_trainer()
+        made.train_dataset = Augmented(make_rows(40), DRAWS["torch"])
+        return made
+
+    trainer().train()
+    again = trainer()
+    again.train(resume_from_checkpoint=True)
+    assert again._initial_global_step == 4
 
 
 def test_the_names_of_the_identity_are_those_of_the_roles(make_trainer) -> None:
