@@ -184,8 +184,7 @@ class ITRDObjective(nn.Module):
             add("task", args.w_task, torch.where(part > 0, task_loss.float() * part, 0), of_answers)
         if teacher is not None and args.w_kd > 0:
             kd = _logit_loss(student, teacher, mask, kind, args.temperature, logit_loss)
-            per_token = logit_loss is None and _are_of_tokens(student)
-            add("kd", args.w_kd, kd * (share.tokens if per_token else share.logits), of_answers)
+            add("kd", args.w_kd, kd * _share_of_kd(share, student, logit_loss), of_answers)
         if teacher is not None and self.pairs:
             for name, beta, values in self._layer_losses(student, teacher, mask):
                 values = values * share.batch
@@ -322,6 +321,12 @@ class ITRDObjective(nn.Module):
     def _mi_rows(self) -> int:
         """Return the largest number of tokens of this process in the MI loss."""
         return self.args.mi_max_samples // (world_size() if self.args.mi_gather else 1)
+
+
+def _share_of_kd(
+    share: BatchShare, student: EncoderOutput, own: LogitLoss | None
+) -> Tensor | float:
+    return share.tokens if own is None and _are_of_tokens(student) else share.logits
 
 
 def _are_of_tokens(output: EncoderOutput) -> bool:

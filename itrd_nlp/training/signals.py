@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -48,17 +49,26 @@ class StopOnSignal(TrainerCallback):
         if threading.current_thread() is threading.main_thread():  # no other can set handlers
             self.handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
-    def is_called_off(self, args: TrainingArguments) -> bool:
-        """Say whether a signal came to any process before the training was over. A later one ends its process at once.
+    def obey(self, args: TrainingArguments, state: TrainerState, save: Callable[[], None]) -> None:
+        """Leave if a signal came to any process before the training was over. A later one ends its process at once.
 
         All processes call this together, after the last step and what follows it.
+
+        Args:
+            args: of the training.
+            state: of the training.
+            save: saves a checkpoint.
+
+        Raises:
+            TrainingInterrupted: a signal came, and a checkpoint of the last step is there.
         """
         if self._agreed(args):
-            return True
+            if self.saved_step != state.global_step:
+                save()
+            self.leave(args, state)
         self.restore()
         if self.received:  # it came in between
             os.kill(os.getpid(), self.received)
-        return False
 
     def leave(self, args: TrainingArguments, state: TrainerState) -> NoReturn:
         """Raise `TrainingInterrupted`. The checkpoint of the newest step is there."""

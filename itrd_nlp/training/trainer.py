@@ -75,8 +75,7 @@ class BaseTrainer(ResumingTrainer):
         hide_secrets(self.args)  # transformers pickles them into training_args.bin
         self._stop = StopOnSignal()
         self.add_callback(self._stop)
-        handler = self.callback_handler
-        handler.callbacks = with_readable_lines(handler.callbacks)
+        self.callback_handler.callbacks = with_readable_lines(self.callback_handler.callbacks)
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """See `ResumingTrainer.train`. A training that is cut short leaves no handler and no noise behind."""
@@ -240,11 +239,8 @@ class BaseTrainer(ResumingTrainer):
             _share_weights(Path(output_dir) if output_dir else output_folder(self.args))
 
     def _finalize_training(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
-        """Obey a signal that came after the last step, before the best model takes the place of the last one."""
-        if self._stop.is_called_off(self.args):
-            if self._stop.saved_step != self.state.global_step:
-                self._save_checkpoint(self.network, trial)
-            self._stop.leave(self.args, self.state)
+        # before the best model takes the place of the last one
+        self._stop.obey(self.args, self.state, lambda: self._save_checkpoint(self.network, trial))
         base: Any = super()
         return base._finalize_training(trial, *args, **kwargs)
 
