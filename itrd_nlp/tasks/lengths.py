@@ -5,10 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from itrd_nlp.errors import UserError
 
 PADDED_TO = 8  # batches are as long as a multiple of it
+_UNKNOWN = 512  # tokens that a model reads where its tokenizer names no number
+
+
+def trained_length(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The tokens of a text in the training, as the tokenizer of a reranker or an embedder was told them.
+
+    Args:
+        tokenizer: of the model.
+
+    Returns:
+        Its ``model_max_length``; 512 where it has none, for which transformers puts a number of 31 digits.
+    """
+    stored = tokenizer.model_max_length
+    return _UNKNOWN if stored >= VERY_LARGE_INTEGER else int(stored)
 
 
 def prepare_reading(max_length: int, config: Any, tokenizer: PreTrainedTokenizerBase) -> int:

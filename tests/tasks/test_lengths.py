@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from transformers import BertTokenizer, RobertaTokenizer
+from transformers import BertForSequenceClassification, BertTokenizer, RobertaTokenizer
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.lengths import prepare_reading
+from itrd_nlp.models.options import LoadingArguments, Running
+from itrd_nlp.tasks.embedding.arguments import EncodedArguments
+from itrd_nlp.tasks.embedding.prediction import Encoder
+from itrd_nlp.tasks.lengths import prepare_reading, trained_length
+from itrd_nlp.tasks.reranking.arguments import QueryArguments
+from itrd_nlp.tasks.reranking.prediction import Ranker
 
 BERT = BertTokenizer()
 ROBERTA = RobertaTokenizer()
@@ -33,6 +39,29 @@ def test_no_text_is_longer_than_the_model_can_read(
 ) -> None:
     config = SimpleNamespace(max_position_embeddings=positions, pad_token_id=pad_token_id)
     assert prepare_reading(asked, config, BERT) == read
+
+
+@pytest.mark.parametrize(("stored", "read"), [(24, 24), (1024, 1024), (8192.0, 8192), (None, 512)])
+def test_a_stored_length_is_that_of_the_training(stored: Any, read: int) -> None:
+    told = {} if stored is None else {"model_max_length": stored}
+    assert trained_length(BertTokenizer(**told)) == read
+
+
+@pytest.mark.parametrize("kind", ["reranker", "embedder"])
+def test_a_prediction_reads_as_much_as_the_training(
+    make_config: Any, tmp_path: Path, kind: str
+) -> None:
+    config = make_config(1, vocab_size=5, max_position_embeddings=1024, num_labels=1)
+    model = BertForSequenceClassification(config)
+    (model if kind == "reranker" else model.bert).save_pretrained(tmp_path)
+    BertTokenizer(model_max_length=1024).save_pretrained(tmp_path)
+    running = Running(loading=LoadingArguments())
+    answerer: Any = (
+        Ranker(str(tmp_path), QueryArguments(), running)
+        if kind == "reranker"
+        else Encoder(str(tmp_path), EncodedArguments(), running)
+    )
+    assert answerer.longest == 1024
 
 
 def test_padding_stands_behind_the_text_where_it_moves_no_token() -> None:

@@ -13,7 +13,7 @@ from itrd_nlp.tasks.by_length import answer_by_length, in_batches, length_of_lin
 from itrd_nlp.tasks.embedding.arguments import EncodedArguments
 from itrd_nlp.tasks.embedding.data import check_text
 from itrd_nlp.tasks.embedding.metrics import check_vectors
-from itrd_nlp.tasks.lengths import prepare_reading
+from itrd_nlp.tasks.lengths import prepare_reading, trained_length
 from itrd_nlp.tasks.lines import Line, Refuse, read_lines, text_or_file
 from itrd_nlp.tasks.network import answering_network, logits_of
 
@@ -50,8 +50,8 @@ class Encoder:
         head = AutoModelForSentenceEmbedding
         self.network, self.tokenizer = answering_network(model, head, running)
         self.batch_size = running.batch_size
-        most = options.max_length or min(self.tokenizer.model_max_length, 512)
-        self.longest = prepare_reading(int(most), self.network.config, self.tokenizer)
+        most = options.max_length or trained_length(self.tokenizer)
+        self.longest = prepare_reading(most, self.network.config, self.tokenizer)
 
     def check(self, line: Line) -> None:
         """Refuse a line without a text.

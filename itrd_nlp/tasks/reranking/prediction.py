@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.options import Running
-from itrd_nlp.tasks.lengths import prepare_reading
+from itrd_nlp.tasks.lengths import prepare_reading, trained_length
 from itrd_nlp.tasks.lines import Line, Refuse, read_lines
 from itrd_nlp.tasks.network import answering_network, logits_of
 from itrd_nlp.tasks.reranking.arguments import QueryArguments
@@ -80,7 +80,7 @@ class Ranker:
         self.network, self.tokenizer = answering_network(model, head, running)
         check_head(self.network.config, model)
         self.batch_size, self.top_k = running.batch_size, options.top_k
-        most = options.max_length or min(self.tokenizer.model_max_length, 512)
+        most = options.max_length or trained_length(self.tokenizer)
         self.longest = prepare_reading(most, self.network.config, self.tokenizer)
 
     def check(self, line: Line) -> None:
