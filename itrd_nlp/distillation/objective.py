@@ -65,18 +65,18 @@ class BatchShare:
     Attributes:
         task: share of the labels, for the task loss. Default: 1.
         logits: share of the rows, for KD. Default: 1.
-        tokens: share of the valid tokens, for KD where each token has logits. Default: 1.
         batch: one divided by the number of micro-batches, for terms that are statistics of a batch. Default: 1.
         hidden: factor of the weights of all terms that read hidden states. It is 1 unless they fade. Default: 1.
         measure: whether to measure the gradients for ``hidden_share``. Default: false.
+        tokens: share of the valid tokens, for KD where each token has logits. Default: 1.
     """
 
     task: Tensor | float = 1.0
     logits: Tensor | float = 1.0
-    tokens: Tensor | float = 1.0
     batch: float = 1.0
     hidden: float = 1.0
     measure: bool = False
+    tokens: Tensor | float = 1.0
 
 
 class ITRDObjective(nn.Module):
