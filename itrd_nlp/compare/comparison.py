@@ -68,7 +68,7 @@ def compare(
 
     Args:
         args: methods, students, seeds and budget.
-        program: the words that start `itrd-nlp`, such as ``[sys.executable, "-m", "itrd_nlp"]``.
+        program: the words that start `itrd-nlp`, such as ``[sys.executable, "-P", "-m", "itrd_nlp"]``.
         setting: the task and the commands that train.
         console: where progress goes.
         submit: where the trainings run. Default: in processes of this machine.

@@ -101,7 +101,8 @@ def pip_download(package: str, folder: Path) -> Path:
         raise UserError(
             f"{package} cannot be downloaded without pip; `{sys.executable} -m ensurepip` installs it."
         )
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir"]
+    # -P: a file of the current folder must not take the place of a library of pip.
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--no-cache-dir"]
     # A source archive would have its setup.py run even for a download.
     command += ["--only-binary", ":all:", "--disable-pip-version-check", "--dest", str(folder)]
     # pip's progress bar goes to stdout, which belongs to the results of a script; its errors are read.

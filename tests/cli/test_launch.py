@@ -46,6 +46,19 @@ def test_options_that_nobody_gave_are_no_reason_for_a_warning() -> None:
     assert "defaults used instead" not in done.stderr
 
 
+def test_a_file_of_the_folder_takes_the_place_of_no_library(tmp_path: Path) -> None:
+    (tmp_path / "tqdm.py").write_text("raise RuntimeError('a file of the user')")
+    # -P: as the console script starts.
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "itrd_nlp", "launch", "--num_processes", "1", "show-config"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, "minilm_t3" in done.stdout) == (0, True), done.stderr
+
+
 def test_a_command_is_started_with_its_options_and_ends_with_its_sentence(tmp_path: Path) -> None:
     config = ("--config_file", ACCELERATE / "cpu.yaml")
     ended = launch(*config, "train-squad", "minilm_t3", "--sedd", "1", cwd=tmp_path)
@@ -59,7 +72,7 @@ def test_a_command_is_started_with_its_options_and_ends_with_its_sentence(tmp_pa
     ("body", "code", "last"),
     [
         ("import sys; sys.exit(0)", 0, None),
-        ("import sys; sys.exit(130)", 130, None),
+        ("import beside, sys; sys.exit(beside.CODE)", 130, None),  # scripts have their own folder
         ("import os; os.kill(os.getpid(), 9)", 137, None),
         (FAILS.format(rank=0), 2, "error: the data are missing."),
     ],
@@ -69,6 +82,7 @@ def test_a_script_ends_the_launcher_with_its_own_code(
 ) -> None:
     script = tmp_path / "script.py"
     script.write_text(body)
+    (tmp_path / "beside.py").write_text("CODE = 130")
     ended = launch("--config_file", ACCELERATE / "cpu.yaml", script)
     assert ended.returncode == code
     assert "Traceback" not in ended.stderr

@@ -58,6 +58,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, write_workplace: Any) -> Pa
     with FileLock(folder / "lock"), pytest.MonkeyPatch.context() as patch:
         if not (folder / "end").exists():
             write_workplace(folder)
+            (folder / "tqdm.py").write_text("raise RuntimeError('a file of the user')\n")
             patch.chdir(folder)
             (folder / "end").write_text(json.dumps(run(*FLAGS, "--jobs", "2")))
     return folder
@@ -90,6 +91,14 @@ def records(folder: Path) -> list[dict[str, Any]]:
 def results(folder: Path, method: str) -> dict[str, Any]:
     path = folder / "cells" / "student" / method / "seed0" / "results.json"
     return json.loads(path.read_text())
+
+
+def test_a_file_beside_a_comparison_takes_the_place_of_no_library(finished: Path) -> None:
+    assert (finished.parent / "tqdm.py").is_file()
+    assert (
+        "a file of the user"
+        not in (finished / "cells" / "student" / "kd" / "seed0" / "train.log").read_text()
+    )
 
 
 def test_every_training_is_a_record_with_its_scores(finished: Path) -> None:

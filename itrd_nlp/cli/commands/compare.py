@@ -28,7 +28,8 @@ def main() -> None:
     from itrd_nlp.compare.comparison import compare
     from itrd_nlp.compare.runner import Stopped
 
-    program = [sys.executable, "-m", "itrd_nlp"]
+    # -P: a file of this folder must not take the place of a library, as it does not under `itrd-nlp`.
+    program = [sys.executable, "-P", "-m", "itrd_nlp"]
     try:
         outcome = compare(args, program, setting_of(args.task), Console(), submit)
     except Stopped as stop:

@@ -57,6 +57,8 @@ def _name_command(args: Any, commands: set[str]) -> None:
     if args.training_script in commands:
         args.training_script_args = [args.training_script, *args.training_script_args]
         args.training_script, args.module = "itrd_nlp", True
+        # As -P: a file of this folder must not take the place of a library, as it does not under `itrd-nlp`.
+        os.environ["PYTHONSAFEPATH"] = "1"
 
 
 def _shell_code(code: int) -> int:
