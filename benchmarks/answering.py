@@ -21,7 +21,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,8 +71,8 @@ def saved_model(folder: str, shape: str, layers: int) -> None:
     load_tokenizer(TOKENIZER, LoadingArguments()).save_pretrained(folder)
 
 
-def answer_in_a_loop(folder: str, rows: list[dict[str, str]]) -> int:
-    """Answer by the tokenizer and the model alone, one question after the other."""
+def loop_of_transformers(folder: str) -> Callable[[list[dict[str, str]]], int]:
+    """Load the tokenizer and the model. The function answers by them alone, one question after the other."""
     import torch
     from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
@@ -80,47 +80,63 @@ def answer_in_a_loop(folder: str, rows: list[dict[str, str]]) -> int:
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForQuestionAnswering.from_pretrained(folder).to(device()).eval()
-    answers = 0
-    for row in rows:
-        inputs = tokenizer(
-            row["question"],
-            row["context"],
-            truncation="only_second",
-            max_length=384,
-            return_tensors="pt",
-        ).to(device())
-        with torch.inference_mode():
-            output = model(**inputs)
-        start, end = int(output.start_logits.argmax()), int(output.end_logits.argmax())
-        answers += isinstance(tokenizer.decode(inputs["input_ids"][0, start : end + 1]), str)
-    return answers
+
+    def answer(rows: list[dict[str, str]]) -> int:
+        answers = 0
+        for row in rows:
+            inputs = tokenizer(
+                row["question"],
+                row["context"],
+                truncation="only_second",
+                max_length=384,
+                return_tensors="pt",
+            ).to(device())
+            with torch.inference_mode():
+                output = model(**inputs)
+            start, end = int(output.start_logits.argmax()), int(output.end_logits.argmax())
+            answers += isinstance(tokenizer.decode(inputs["input_ids"][0, start : end + 1]), str)
+        return answers
+
+    return answer
 
 
 def measure(args: AnsweringArguments, candidate: str) -> dict[str, float]:
     """Measure one candidate in this process."""
     from benchmarks.training import peak_megabytes
-    from itrd_nlp import load_pipeline
     from itrd_nlp.tasks.question_answering import read_squad
 
     stream = candidate == "stream"
     with tempfile.TemporaryDirectory() as folder:
         saved_model(folder, *(("tiny", 1) if stream else (args.shape, LAYERS[args.shape])))
-        dtype = "bfloat16" if candidate == "bf16" else "float32"
-        qa = load_pipeline(folder, batch_size=args.batch_size, dtype=dtype)
         if stream:
-            return _memory(qa, args)
+            return _memory(_pipeline(folder, args, candidate), args)
         examples = read_squad(VALIDATION_FILE, split="validation", max_samples=args.questions)
         rows = [{"question": row["question"], "context": row["context"]} for row in examples]
+        answer = answering(folder, args, candidate)
         for part in (rows[:32], rows):  # the first part warms up
             began = time.perf_counter()
-            if candidate == "loop":
-                answered = answer_in_a_loop(folder, part)
-            elif candidate == "one":
-                answered = len([qa(row, batch_size=1) for row in part])
-            else:
-                answered = len(qa(part))
+            answered = answer(part)
             seconds = time.perf_counter() - began
     return {"questions_per_second": answered / seconds, "peak_megabytes": peak_megabytes()}
+
+
+def answering(
+    folder: str, args: AnsweringArguments, candidate: str
+) -> Callable[[list[dict[str, str]]], int]:
+    """Load what a candidate needs, so that no clock runs meanwhile. The function returns the number of answers."""
+    if candidate == "loop":
+        return loop_of_transformers(folder)
+    qa = _pipeline(folder, args, candidate)
+    if candidate == "one":
+        return lambda rows: len([qa(row, batch_size=1) for row in rows])
+    return lambda rows: len(qa(rows))
+
+
+def _pipeline(folder: str, args: AnsweringArguments, candidate: str) -> Any:
+    from itrd_nlp import load_pipeline
+
+    dtype = "bfloat16" if candidate == "bf16" else "float32"
+    return load_pipeline(folder, batch_size=args.batch_size, dtype=dtype)
 
 
 def _memory(qa: Any, args: AnsweringArguments) -> dict[str, float]:
