@@ -246,7 +246,7 @@ def test_without_a_budget_nothing_is_measured_and_nothing_is_recorded(
         ({"speedup": 0}, "speedup is 0, but must be a finite number > 0"),
         ({"max_mb": float("nan")}, "max_mb is nan, but must be a finite number > 0"),
         ({"max_ms": 5, "candidate_layers": [0]}, "candidate_layers has 0, but must be at least 1"),
-        ({"max_ms": 5, "candidate_layers": [5]}, r"are \[5\], but those of this teacher are from"),
+        ({"max_ms": 5, "candidate_layers": [5]}, r"are \[5\], but .* are from 1 to 4\."),
         ({"max_ms": 5, "budget_runtime": "gpu"}, "budget_runtime is 'gpu', but must be one of"),
         ({"max_ms": 5, "student": "teacher"}, "student is teacher, but max_ms 5 in torch chooses"),
         ({"max_ms": 5, "student_init": ["1", "2"]}, "student_init names the layers 1, 2, but max"),

@@ -72,7 +72,8 @@ def punctuation_marks(examples: Iterable[dict[str, Any]]) -> Iterator[Row]:
         if context in seen or not words:
             continue
         seen.add(context)
-        ends = [word.start() for word in words[1:]] + [len(context)]
+        # With the first character of the next word, so that the end of a gap is no end of the context.
+        ends = [word.start() + 1 for word in words[1:]] + [len(context)]
         gaps = [context[word.end() : end] for word, end in zip(words, ends, strict=True)]
         labels = [
             PERIOD if _PERIOD.search(gap) else COMMA if _COMMA.search(gap) else OUTSIDE

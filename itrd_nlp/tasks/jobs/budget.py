@@ -134,9 +134,14 @@ def measured(
     )
     total = teacher.config.num_hidden_layers
     depths = sorted(set(model_args.candidate_layers)) or list(range(1, total))
-    if not depths or depths[-1] > total:
-        allowed = f"from 1 to {total - 1}" if total > 1 else "none, as the teacher has 1 layer"
-        raise UserError(f"candidate_layers are {depths}, but those of this teacher are {allowed}.")
+    if not depths:
+        raise UserError(
+            "candidate_layers is not set, but the teacher has 1 layer, so that no student has fewer; set it to 1."
+        )
+    if depths[-1] > total:
+        raise UserError(
+            f"candidate_layers are {depths}, but those of this teacher are from 1 to {total}."
+        )
     task.judged_beside(teacher)
     data = task.load(tokenizer, teacher.config, training=False)
     check_lengths(teacher, data)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from datasets import Dataset
+
 from itrd_nlp.errors import UserError, did_you_mean
 from itrd_nlp.files import file_record, open_file
 from itrd_nlp.tasks.classification.data import is_file
@@ -59,11 +61,18 @@ def read_texts(args: PlainTextArguments, split: Literal["train", "validation"]) 
             args.text_column, dataset.column_names, "; text_column names one of them."
         )
         raise UserError(f"{where}: there is no column {args.text_column!r}, but {names}{hint}")
-    lines = hub_lines(dataset, where, [args.text_column])
+    named = [args.text_column, *(["source"] if _names_sources(dataset) else [])]
+    lines = hub_lines(dataset, where, list(dict.fromkeys(named)))
     rows = _rows(lines, where, args.text_column, most)
     facts = {"config": args.dataset_config, "split": part}
     known: dict[str, Any] = {key: value for key, value in facts.items() if value is not None}
     return Texts(rows, DataRecord(name=name, rows=len(rows), **known))
+
+
+def _names_sources(dataset: Dataset) -> bool:
+    """Whether a data set of the Hub has names of sources. A column of numbers may be called so, too."""
+    kind = getattr(dataset.features.get("source"), "dtype", None)
+    return kind in ("string", "large_string")
 
 
 def _file_lines(name: str, column: str) -> Iterator[Line]:

@@ -63,6 +63,16 @@ def test_words_lose_their_marks_which_become_their_labels():
     ]
 
 
+def test_a_mark_without_a_space_after_it_is_none():
+    context = 'wait?what "now!"then (no,)yes (so.) end,'
+    (row,) = punctuation_marks([{"context": context}])
+    assert dict(zip(row["tokens"], row["labels"], strict=True)) == {
+        **dict.fromkeys(("wait", "what", "now", "then", "no", "yes"), "O"),
+        "so": "PERIOD",
+        "end": "COMMA",
+    }
+
+
 def test_a_context_of_many_questions_gives_one_row():
     one, other = {"context": CONTEXT}, {"context": "Nothing, at all."}
     rows = list(punctuation_marks([one, one, other, one, {"context": "..."}]))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from torch.nn import functional as F
 from transformers import EvalPrediction
 
@@ -21,8 +22,9 @@ from itrd_nlp.tasks.masked_lm.analysis import (
     scores_of,
     text_scores,
 )
-from itrd_nlp.tasks.masked_lm.arguments import MaskedLMArguments
+from itrd_nlp.tasks.masked_lm.arguments import EncoderArguments, MaskedLMArguments
 from itrd_nlp.tasks.masked_lm.data import read_texts
+from itrd_nlp.tasks.masked_lm.encoder import Encoder
 from itrd_nlp.tasks.masked_lm.from_squad import text_rows
 from itrd_nlp.tasks.masked_lm.likeness import LikenessJudge, spread_states
 
@@ -80,6 +82,18 @@ def test_a_source_must_be_named_and_exist(tmp_path: Path) -> None:
         read_texts(MaskedLMArguments(), "train")
     with pytest.raises(UserError, match=r"none\.txt does not exist"):
         read(tmp_path / "none.txt")
+
+
+def test_a_data_set_of_the_hub_names_its_sources_as_a_file_does(tmp_path: Path) -> None:
+    rows = [{"text": "one", "source": "a"}, {"text": "two", "source": None}]
+    Dataset.from_list(rows).to_parquet(tmp_path / "sources" / "validation-00000-of-00001.parquet")
+    args = EncoderArguments(validation_file=str(tmp_path / "sources"))
+    assert read_texts(args, "validation").rows == rows
+    assert Encoder.sources(args) is not None
+    for name, row in (("plain", {"text": "one"}), ("number", {"text": "one", "source": 3})):
+        Dataset.from_list([row]).to_parquet(tmp_path / name / "validation-00000-of-00001.parquet")
+        args = EncoderArguments(validation_file=str(tmp_path / name))
+        assert read_texts(args, "validation").rows == [{"text": "one", "source": None}]
 
 
 def test_no_article_is_trained_on_and_judged_on() -> None:
