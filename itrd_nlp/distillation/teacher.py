@@ -22,6 +22,7 @@ from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.teacher_cache import TeacherCache, read_speed
 from itrd_nlp.distillation.windows import as_read
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import read_text, write_text
 from itrd_nlp.losses.outputs import EncoderOutput
 from itrd_nlp.models.adaptor import Adaptor
 from itrd_nlp.models.early_exit import (
@@ -63,7 +64,29 @@ def cache_folder(model: nn.Module, args: ITRDTrainingArguments) -> Path:
     """
     folder = Path(args.teacher_cache_dir or Path(HF_HOME) / "itrd_nlp" / "teacher_cache")
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    return folder / f"{weights_digest(model)}-{_reading_digest(model)}-{dtype}"
+    weights, reading = weights_digest(model), _reading_digest(model)
+    plain = folder / f"{weights}-{dtype}"
+    # Classes of this package and of PEFT differ from others of the same weights. Others seldom do.
+    if type(model).__module__.startswith("transformers.") and _is_free_for(plain, reading):
+        return plain
+    return folder / f"{weights}-{reading}-{dtype}"
+
+
+def _is_free_for(folder: Path, reading: str) -> bool:
+    """Return whether a folder without a reading in its name is that of this one. A new folder is from now on.
+
+    A file beside the folder names its reading. Earlier versions wrote none.
+    """
+    claim = folder.with_name(f"{folder.name}.reading")
+    try:
+        if claim.is_file():
+            return read_text(claim) == reading
+        if not folder.is_dir():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            write_text(claim, reading)
+    except (OSError, UserError):  # whoever opens the cache says it
+        return True
+    return True
 
 
 def _reading_digest(model: nn.Module) -> str:

@@ -58,7 +58,8 @@ class TeacherCache:
     Args:
         folder: folder for this teacher alone, see `itrd_nlp.distillation.teacher.cache_folder`. It is made if it is
             missing.
-        max_bytes: largest size of the cache in bytes. A full cache stores no more windows, but still reads.
+        max_bytes: largest size of the cache in bytes, whoever writes into it. A full cache stores no more windows, but
+            still reads. Each process may exceed it by a batch.
 
     Attributes:
         hits: number of windows that were read.
@@ -79,7 +80,8 @@ class TeacherCache:
         self._streams: dict[str, _Stream] = {}
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        self._room = max_bytes - sum(path.stat().st_size for path in folder.glob("*/*.bin"))
+        self._max_bytes = max_bytes
+        self._room = 0
         self._full = False
 
     def read(
@@ -127,6 +129,9 @@ class TeacherCache:
         """
         if self._full:
             return
+        # Other processes write meanwhile, and the limit holds for all of them.
+        used = sum(path.stat().st_size for path in self.folder.glob("*/*.bin"))
+        self._room = self._max_bytes - used
         mask = valid_tokens(inputs).cpu()
         keys = row_keys(inputs)
         tensors = {

@@ -309,9 +309,10 @@ def validated(path: Path | str, kind: type[T], content: Any) -> T:
 
 
 def _with_scores(data: Any, metrics: Mapping[str, str]) -> Any:
-    if not isinstance(data, Mapping) or "scores" in data:
+    if not isinstance(data, Mapping):
         return data
-    scores = {name: data[name] for name in metrics if data.get(name) is not None}
+    flat = {name: data[name] for name in metrics if data.get(name) is not None}
+    scores = data.get("scores", flat)  # those that stand beside it were true before a change
     return {key: value for key, value in data.items() if key not in metrics} | {"scores": scores}
 
 

@@ -151,9 +151,6 @@ def given_names(*groups: Any) -> list[str]:
 def chosen_arguments(groups: Iterable[Any]) -> dict[str, Any]:
     """Return every argument of a finished run that is not its default, as JSON stores it.
 
-    A value that follows from the machine, such as ``use_cpu`` on a machine without an accelerator, is left out: nobody
-    has chosen it.
-
     Args:
         groups: instances of dataclasses.
     """
@@ -161,13 +158,10 @@ def chosen_arguments(groups: Iterable[Any]) -> dict[str, Any]:
         f.name: getattr(group, f.name)
         for group in groups
         for f in fields(group)
-        if f.init
-        and is_experiment(f)
-        and getattr(group, f.name) != default_of(f)
-        and not _follows_from_machine(group, f.name)
+        if f.init and is_experiment(f) and getattr(group, f.name) != default_of(f)
     }
     stored: dict[str, Any] = json.loads(json.dumps(chosen, default=str))
-    return _with_plain_reading(stored)
+    return stored
 
 
 def same_anywhere(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,15 +172,6 @@ def same_anywhere(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """
     kept = {name: value for name, value in arguments.items() if name not in _PLACE}
     return _with_plain_reading(kept)
-
-
-def _follows_from_machine(group: Any, name: str) -> bool:
-    """Return whether a value is the one that the machine leaves, so that nobody can have chosen another."""
-    import torch  # whoever has these arguments has loaded it
-
-    if name == "use_cpu":
-        return not torch.accelerator.is_available()
-    return name == "dataloader_pin_memory" and group.use_cpu is True
 
 
 def _with_plain_reading(arguments: dict[str, Any]) -> dict[str, Any]:

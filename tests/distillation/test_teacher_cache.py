@@ -206,6 +206,18 @@ def test_the_limit_ends_the_writing_and_not_the_training(cache, batch, output, c
     assert sum(path.stat().st_size for path in cache.folder.glob("*/*.bin")) <= 2000
 
 
+def test_the_limit_holds_for_all_processes_together(cache, batch, output):
+    """Each of them opens the cache while it is empty."""
+    first, second = (fresh(cache, max_bytes=8000) for _ in range(2))
+    for row in range(len(batch["input_ids"])):
+        for number, one in enumerate((first, second)):
+            window = {name: value[row : row + 1] for name, value in batch.items()}
+            window["input_ids"] = (window["input_ids"] + number) % 60  # each has its own
+            one.write(window, encode_part(output, slice(row, row + 1)))
+    size = sum(path.stat().st_size for path in cache.folder.glob("*/*.bin"))
+    assert 6000 < size <= 8000
+
+
 def test_a_full_disk_ends_the_writing_and_not_the_training(
     cache, batch, output, monkeypatch, caplog
 ):

@@ -64,17 +64,6 @@ def test_a_new_argument_of_the_objective_makes_another_run(tmp_path):
     assert scalar_objective(args)["sharpness"] == 3.0
 
 
-def test_what_the_machine_decides_was_chosen_by_nobody(tmp_path):
-    args = FineTuningArguments(output_dir=str(tmp_path), report_to="none")
-    names = {"use_cpu", "dataloader_pin_memory", "accelerator_config"}
-    assert not names & chosen_arguments([args]).keys()
-    reading = {"even_batches": False, "non_blocking": True}
-    args = FineTuningArguments(str(tmp_path), report_to="none", accelerator_config=reading)
-    chosen = chosen_arguments([args])["accelerator_config"]
-    assert "even_batches=False" in chosen
-    assert "non_blocking=False" in chosen
-
-
 def test_a_value_outside_of_the_range_is_refused(tmp_path):
     with pytest.raises(UserError, match="sharpness is 0, but must be a finite number > 0"):
         WithSharpness(output_dir=str(tmp_path), sharpness=0)
