@@ -267,7 +267,8 @@ def test_a_quantised_teacher_keeps_its_cache_and_its_identity(
         trainer.train()
         losses.append(trainer.state.log_history[0]["loss"])
     assert losses[0] == losses[1]
-    assert [path.name[:16] for path in (tmp_path / "cache").iterdir()] == [digests[0]]
+    folders = [path.name[:16] for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+    assert folders == [digests[0]]
 
 
 @quantisers
