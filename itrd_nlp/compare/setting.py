@@ -111,7 +111,7 @@ class Setting:
     def parsed(
         self, groups: Sequence[type], config: Mapping[str, Any], options: Sequence[str] = ()
     ) -> Any:
-        """What a command makes of a config: the same file goes through the same parser.
+        """Parse a config as its command does: the same file goes through the same parser.
 
         Args:
             groups: the dataclasses to fill.

@@ -38,7 +38,7 @@ class KnownData:
 
 
 class LossUnits(NamedTuple):
-    """What the axes of the report's curves measure, such as ``cross entropy (nats)``.
+    """The units on the axes of the report's curves, such as ``cross entropy (nats)``.
 
     Attributes:
         task: the task loss.

@@ -175,7 +175,7 @@ def same_anywhere(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_plain_reading(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Leave out how a copy to the device waits, which the machine decides. What is left may be the default."""
+    """Leave out how a copy to the device waits, which the machine decides. The rest may be the default."""
     name = "accelerator_config"
     if not isinstance(arguments.get(name), str):
         return arguments
