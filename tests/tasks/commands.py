@@ -16,8 +16,8 @@ from itrd_nlp.cli.main import subcommands
 from itrd_nlp.errors import UserError
 
 
-def run(name: str, *arguments: str, stdin: bytes | None = None) -> tuple[int, str]:
-    """A command of `itrd-nlp` in this process. Returns the exit code and stdout; refusals come as their sentence."""
+def command(name: str, *arguments: str, stdin: bytes | None = None) -> str:
+    """Run a command of `itrd-nlp` in this process. Returns stdout; a refusal is raised."""
     module = importlib.import_module(f"itrd_nlp.cli.commands.{subcommands()[name].stem}")
     out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
@@ -25,11 +25,16 @@ def run(name: str, *arguments: str, stdin: bytes | None = None) -> tuple[int, st
         patch.setattr(sys, "argv", [f"itrd-nlp {name}", *arguments])
         if stdin is not None:
             patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        try:
-            module.main()
-        except UserError as error:
-            return 2, str(error)
-    return 0, out.buffer.getvalue().decode()
+        module.main()
+    return out.buffer.getvalue().decode()
+
+
+def run(name: str, *arguments: str, stdin: bytes | None = None) -> tuple[int, str]:
+    """See `command`. Returns the exit code, and stdout or the sentence of a refusal."""
+    try:
+        return 0, command(name, *arguments, stdin=stdin)
+    except UserError as error:
+        return 2, str(error)
 
 
 def done(name: str, *arguments: str, stdin: bytes | None = None) -> str:

@@ -6,10 +6,7 @@ that the package does not know, its answers are no texts and its examples are ca
 
 from __future__ import annotations
 
-import contextlib
 import html
-import importlib
-import io
 import json
 import os
 import re
@@ -26,7 +23,10 @@ import yaml
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 import itrd_nlp.tasks
-from itrd_nlp.cli.main import subcommands
+
+sys.path.insert(0, str(Path(__file__).parent))  # test folders are no packages
+
+from commands import command, read
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "itrd_nlp"
@@ -43,23 +43,6 @@ def row(i: int) -> dict[str, str]:
     words = [WORDS[(i + j) % 6] for j in range(3 + i % 4)]
     at = 1 + i % (len(words) - 1)
     return {"text": " ".join([*words[:at], "[MASK]", *words[at + 1 :]]), "word": words[at]}
-
-
-def command(name: str, *arguments: str, stdin: bytes | None = None) -> str:
-    """Run a command of `itrd-nlp` in this process. Returns stdout."""
-    module = importlib.import_module(f"itrd_nlp.cli.commands.{subcommands()[name].stem}")
-    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
-        patch.setenv("COLUMNS", "160")
-        patch.setattr(sys, "argv", [f"itrd-nlp {name}", *arguments])
-        if stdin is not None:
-            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        module.main()
-    return out.buffer.getvalue().decode()
-
-
-def read(path: str) -> Any:
-    return json.loads(Path(path).read_text())
 
 
 def with_the_task(patch: pytest.MonkeyPatch, folder: Path) -> None:

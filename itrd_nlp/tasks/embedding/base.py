@@ -39,9 +39,8 @@ class EmbeddingTask(Task):
     answer_arguments = EncodedArguments
     heads = ("Model",)
     has_evaluation_loss = False
-    joins_teachers = (
-        False  # the mean of two vectors has not the length 1, and their widths may differ
-    )
+    # The mean of two vectors has not the length 1, and their widths may differ.
+    joins_teachers = False
 
     args: EmbeddingArguments
 

@@ -140,17 +140,13 @@ class SentenceSimilarity(EmbeddingTask):
         rows = data.examples
         true, ours = true_and_found(student, rows)
         _, theirs = true_and_found(teacher, rows)
+        of_student, of_teacher, right = ranks(ours), ranks(theirs), ranks(true)
+        far = np.abs(of_student - of_teacher) > _FAR * len(rows)
+        nearer = np.abs(of_student - right) < np.abs(of_teacher - right)
         cases = []
-        for row, pair, of_pair in zip(
-            rows,
-            zip(ours, theirs, strict=True),
-            zip(*map(ranks, (ours, theirs, true)), strict=True),
-            strict=True,
-        ):
-            of_student, of_teacher, right = of_pair
-            if abs(of_student - of_teacher) > _FAR * len(rows):
-                nearer = abs(of_student - right) < abs(of_teacher - right)
-                shown = [f"similarity {value:.3f}" for value in pair]
-                question = f"{row['text']} | {row['text_pair']}"
-                cases.append((question, [f"{row['score']:g}"], shown, [nearer, not nearer]))
+        for i in np.flatnonzero(far):
+            row, won = rows[i], bool(nearer[i])
+            question = f"{row['text']} | {row['text_pair']}"
+            shown = [f"similarity {found[i]:.3f}" for found in (ours, theirs)]
+            cases.append((question, [f"{row['score']:g}"], shown, [won, not won]))
         return compared(cases, len(rows))
