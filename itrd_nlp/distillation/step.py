@@ -143,5 +143,5 @@ def counts_of(batch: dict[str, Any], losses: TaskLosses | None = None) -> Tensor
     labels = targets.ne(IGNORED).sum() if targets is not None else rows
     tokens = batch["attention_mask"].sum() if "attention_mask" in batch else rows
     if isinstance(losses, CountedLosses) and targets is not None:
-        labels, rows = losses.counts(batch)
+        labels, rows = losses.task_count(targets), losses.kd_count(batch)
     return torch.stack([labels, rows, tokens]).float()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.models.encode import LOGITS
+from itrd_nlp.training.loss_counting import CountedLoss
 
 
 class TaskLosses(Protocol):
@@ -51,8 +52,16 @@ class CountedLosses(ABC):
     """
 
     @abstractmethod
-    def counts(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Return what ``task`` and ``kd`` take their means over, two numbers on the device of the batch.
+    def task_count(self, labels: Tensor) -> Tensor:
+        """Return what ``task`` takes its mean over, a number on the device of the labels.
+
+        Args:
+            labels: the entry ``labels`` of the batch.
+        """
+
+    @abstractmethod
+    def kd_count(self, inputs: dict[str, Any]) -> Tensor:
+        """Return what ``kd`` takes its mean over, a number on the device of the batch.
 
         Args:
             inputs: the whole batch with its labels.
@@ -60,7 +69,7 @@ class CountedLosses(ABC):
 
 
 @dataclass(frozen=True)
-class TaskLossFunction:
+class TaskLossFunction(CountedLoss):
     """The task loss as ``compute_loss_func`` of a `transformers.Trainer`, for a training without a teacher.
 
     Attributes:
@@ -72,9 +81,15 @@ class TaskLossFunction:
     def __call__(
         self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """Return the loss of a micro-batch: the mean, or its share of an optimizer step of so many labels."""
+        """Return the loss of a micro-batch: the mean, or its share of an optimizer step of so many items."""
         logits = {name: outputs[name] for name in LOGITS if name in outputs}
         loss = self.losses.task(logits, labels)
         if num_items_in_batch is None:
             return loss
-        return loss * labels.ne(IGNORED).sum() / num_items_in_batch
+        return loss * self.items(labels) / num_items_in_batch
+
+    def items(self, labels: Tensor) -> Tensor:
+        """See `CountedLoss.items`."""
+        if isinstance(self.losses, CountedLosses):
+            return self.losses.task_count(labels)
+        return labels.ne(IGNORED).sum()

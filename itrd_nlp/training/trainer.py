@@ -20,13 +20,12 @@ from transformers.utils import CONFIG_NAME
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import replace_folder, writing
-from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.training.arguments import output_folder
 from itrd_nlp.training.checkpoints import STAGING_NAME, own_names, rotate_checkpoints, seal
 from itrd_nlp.training.epochs import DrawsByEpoch
 from itrd_nlp.training.identity import write_identity
 from itrd_nlp.training.log_lines import with_readable_lines
-from itrd_nlp.training.resuming import ResumingTrainer
+from itrd_nlp.training.loss_counting import LossCountingTrainer
 from itrd_nlp.training.sampler import LengthGroupedSampler
 from itrd_nlp.training.secrets import hide_secrets
 from itrd_nlp.training.signals import StopOnSignal
@@ -42,7 +41,7 @@ STATES = (
 """Names of outputs that are no predictions."""
 
 
-class BaseTrainer(ResumingTrainer):
+class BaseTrainer(LossCountingTrainer):
     """`transformers.Trainer` for long runs on machines that may die.
 
     - Training batches are grouped by length, in an order that depends on the seed alone. The evaluation keeps the order
@@ -61,7 +60,8 @@ class BaseTrainer(ResumingTrainer):
     - Several processes find out before the first step whether it leaves parameters without a gradient, and tell DDP.
     - An evaluation gathers predictions, and no hidden states or attentions that a configuration asks for. It leaves the
       weights as they were, also with ``bf16_full_eval`` and ``fp16_full_eval``.
-    - The model's own loss counts by its labels, however many micro-batches and processes share a step.
+    - The model's own loss counts by its labels, and a `CountedLoss` by its items, however many micro-batches and
+      processes share a step.
     """
 
     _staging: Path | None = None
@@ -70,8 +70,6 @@ class BaseTrainer(ResumingTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # transformers counts the labels of a step for models that take the number, and `compute_loss` for all models.
-        self.model_accepts_loss_kwargs = True
         hide_secrets(self.args)  # transformers pickles them into training_args.bin
         self._stop = StopOnSignal()
         self.add_callback(self._stop)
@@ -191,26 +189,6 @@ class BaseTrainer(ResumingTrainer):
         loss = self.compute_loss(self.network, inputs)
         assert isinstance(loss, Tensor)
         return loss
-
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
-        """See `transformers.Trainer.compute_loss`. The model's own loss is its mean over the labels times their share.
-
-        Heads of transformers take the number of labels of a step and pass over it, so that transformers would multiply
-        their loss by the micro-batches and processes of a step.
-        """
-        if num_items_in_batch is None or self.compute_loss_func is not None:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        count = inputs["labels"].ne(IGNORED).sum()
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
-        processes = self.args.world_size if self.args.average_tokens_across_devices else 1
-        loss = loss * (processes * count / num_items_in_batch)
-        return (loss, outputs) if return_outputs else loss
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         """See `transformers.Trainer.evaluation_loop`. Weights that it rounds are put back."""

@@ -64,15 +64,17 @@ class RankingLosses(CountedLosses):
             return margin_mse_loss(ours, theirs, held)
         return list_kd_loss(ours, theirs, held, temperature=temperature)
 
-    def counts(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """See `CountedLosses.counts`: entries or lists with a relevant entry, and lists or pairs of entries."""
-        labels = inputs["labels"]
+    def task_count(self, labels: Tensor) -> Tensor:
+        """See `CountedLosses.task_count`: entries, or lists with a relevant entry."""
         held = labels.ne(IGNORED)
-        entries = held.sum(-1)
-        relevant = (held & (labels > 0)).any(dim=-1).sum()
-        lists = relevant.new_full((), len(labels))
-        pairs = (entries * (entries - 1) // 2).sum()
-        return (
-            entries.sum() if self.label_loss == "pointwise" else relevant,
-            pairs if self.kd_loss == "margin_mse" else lists,
-        )
+        if labels.dim() == 1 or self.label_loss == "pointwise":
+            return held.sum()
+        return (held & (labels > 0)).any(dim=-1).sum()
+
+    def kd_count(self, inputs: dict[str, Any]) -> Tensor:
+        """See `CountedLosses.kd_count`: lists, or pairs of entries of one list."""
+        labels: Tensor = inputs["labels"]
+        entries = labels.ne(IGNORED).sum(-1)
+        if self.kd_loss == "margin_mse":
+            return (entries * (entries - 1) // 2).sum()
+        return entries.new_full((), len(entries))

@@ -22,6 +22,8 @@ from itrd_nlp.tasks.reranking.arguments import RankingArguments
 from itrd_nlp.tasks.reranking.features import PairCollator, list_features, pair_features
 from itrd_nlp.tasks.reranking.losses import RankingLosses
 from itrd_nlp.tasks.reranking.task import Reranking
+from itrd_nlp.training.arguments import FineTuningArguments
+from itrd_nlp.training.trainer import BaseTrainer
 
 WORDS = ["rhine", "flows", "past", "bonn", "and", "basel"]
 ROWS: list[dict[str, Any]] = [
@@ -215,6 +217,31 @@ def test_queries_without_labels_teach_by_the_teacher_alone(
     Path(str(task.args.train_file)).write_text("\n".join(map(json.dumps, bare)))
     found = terms_of(task, models, tokenizer, tmp_path, w_task=0.0)
     assert "task" not in found and found["kd"] > 0
+
+
+@pytest.mark.parametrize("label_loss", ["listwise", "pointwise"])
+def test_micro_batches_of_a_training_without_a_teacher_give_the_step_of_all_queries(
+    models: Any, tokenizer: Any, tmp_path: Path, label_loss: str
+) -> None:
+    """Lists have 3 and 2 passages, and one list has no relevant passage."""
+    rows = [row | {"labels": [float(y > 0) for y in row["labels"]]} for row in ROWS]
+    rows = [*rows, ROWS[1] | {"labels": [0.0, 0.0]}, rows[0]]
+    found = []
+    for size, micro_batches in ((4, 1), (1, 4)):
+        model = copy.deepcopy(models[0])
+        args = FineTuningArguments(
+            str(tmp_path / f"out{size}"), use_cpu=True, save_strategy="no", max_steps=1,
+            per_device_train_batch_size=size, gradient_accumulation_steps=micro_batches,
+            disable_tqdm=True, logging_steps=1, max_grad_norm=1e9,
+        )  # fmt: skip
+        data = task_of(tmp_path, rows, label_loss=label_loss).load(tokenizer, model.config)
+        run = BaseTrainer(model=model, args=args, **data.of_trainer())
+        if micro_batches == 1:
+            mean = float(run.loss_of_a_step(next(iter(run.get_train_dataloader()))))
+        run.train()
+        found.append([run.state.log_history[0][name] for name in ("loss", "grad_norm")])
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
+    assert found[0][0] == pytest.approx(mean, rel=1e-4)
 
 
 @pytest.mark.parametrize(
