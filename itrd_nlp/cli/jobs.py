@@ -30,7 +30,7 @@ from itrd_nlp.tasks import DEFAULT_TASK, TASKS, options_of, task_named, task_of
 from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
 from itrd_nlp.training.options import TrainingOptions
 from itrd_nlp.training.ranges import BATCH
-from itrd_nlp.training.record import RunRecord
+from itrd_nlp.training.record import RESULTS_NAME, RunRecord
 from itrd_nlp.training.roles import Metadata, given_names
 from itrd_nlp.training.targets import check_target_file
 from itrd_nlp.training.yaml_files import read_config
@@ -122,7 +122,7 @@ def _value_of(option: str, arguments: Sequence[str]) -> str | None:
     return found
 
 
-def as_trained(data_args: Any, model: str | None) -> Any:
+def as_trained(data_args: Any, model: str | None, revision: str | None = None) -> Any:
     """The arguments of the data, with the lengths of a model's training where the command line names none.
 
     A model that is judged with texts of another length is not the one that was trained, and its scores cannot be held
@@ -131,11 +131,12 @@ def as_trained(data_args: Any, model: str | None) -> Any:
     Args:
         data_args: as `parse` returned them.
         model: folder or model id; None where no model is judged.
+        revision: branch, tag or commit of a model id. Default: its main branch.
 
     Raises:
-        UserError: the results.json of the model cannot be read, or its lengths make no sense beside those given.
+        UserError: the results.json of a folder cannot be read, or its lengths make no sense beside those given.
     """
-    record = None if model is None else RunRecord.read(model)
+    record = None if model is None else _record_of(model, revision)
     if record is None:
         return data_args
     name = record.task or DEFAULT_TASK  # version 1 had one task
@@ -145,6 +146,19 @@ def as_trained(data_args: Any, model: str | None) -> Any:
     known = {n: record.arguments[n] for n in _LENGTHS if isinstance(record.arguments.get(n), int)}
     taken = {n: value for n, value in known.items() if _value_of(n, sys.argv[1:]) is None}
     return replace(data_args, **taken)
+
+
+def _record_of(model: str, revision: str | None) -> RunRecord | None:
+    """The results.json beside a model. On the Hub it may be missing, or a file of another program."""
+    if Path(model).exists():
+        return RunRecord.read(model)
+    from transformers.utils import cached_file  # slow to import
+
+    try:
+        found = cached_file(model, RESULTS_NAME, revision=revision)
+        return None if found is None else RunRecord.read(Path(found).parent)
+    except (OSError, UserError):
+        return None
 
 
 def fine_tune_command(description: str | None, task: str | None = None) -> None:
@@ -212,7 +226,7 @@ def evaluate_command(description: str | None, task: str | None = None) -> None:
     groups += [EvaluationArguments, LoadingArguments, chosen.arguments]
     *_, args, loading, data_args = parse(groups, description=description)
     check_local_paths(arguments_of([args, data_args]))
-    data_args = as_trained(data_args, args.model)
+    data_args = as_trained(data_args, args.model, loading.model_revision)
     if (args.model is None) == (args.predictions_file is None):
         raise UserError("give either --model or --predictions_file, one of the two.")
     if args.predictions_file is not None:

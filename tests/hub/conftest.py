@@ -56,9 +56,14 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
 
 
 @pytest.fixture
-def as_default_hub(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> LocalHub:
-    """Make it the Hub of this process, too, as HF_ENDPOINT and HF_TOKEN would have before its start."""
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
+def as_default_hub(hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalHub:
+    """Make it the Hub of this process, too, as HF_ENDPOINT, HF_TOKEN and HF_HUB_CACHE would have before its start."""
+    constants = huggingface_hub.constants
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE
+    files = hub.url + template[template.index("/{repo_id}") :]
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("HF_TOKEN", hub.token)
     return hub
 

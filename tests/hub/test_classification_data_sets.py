@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import huggingface_hub
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 from transformers import pipeline
@@ -67,12 +66,6 @@ def data_hub(as_default_hub: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     """The Hub with the data sets that the configs name, some rows of each."""
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", as_default_hub.url)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    template = huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE
-    at = template.index("/{repo_id}")
-    monkeypatch.setattr(
-        huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", as_default_hub.url + template[at:]
-    )
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     files: dict[str, bytes] = {}
     parts = []
     for name, features in GLUE.items():

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import huggingface_hub
 import pytest
 from datasets import Dataset
 
@@ -30,12 +29,6 @@ LINES = ["", " = the rhine = \n", "", " the rhine flows past bonn and basel \n",
 def wikitext(as_default_hub: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", as_default_hub.url)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    template = huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE
-    at = template.index("/{repo_id}")
-    monkeypatch.setattr(
-        huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", as_default_hub.url + template[at:]
-    )
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     tree, lines = {}, [f"- config_name: {PART}", "  data_files:"]
     for split, times in (("test", 2), ("train", 8), ("validation", 4)):
         Dataset.from_dict({"text": LINES * times}).to_parquet(tmp_path / "a.parquet")

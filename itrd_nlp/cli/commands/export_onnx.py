@@ -62,7 +62,7 @@ def main() -> None:
     _, args, loading, data_args = parse(groups, description=__doc__)
     check_local_paths(arguments_of([args, data_args]))
     export(
-        task(as_trained(data_args, args.model)),
+        task(as_trained(data_args, args.model, loading.model_revision)),
         args.model,
         loading,
         output_dir=args.output_dir,

@@ -61,7 +61,7 @@ def main() -> None:
     check_local_paths(arguments_of([args, data_args]))
     hide_short_bars()
     quantise(
-        task(as_trained(data_args, args.model)),
+        task(as_trained(data_args, args.model, loading.model_revision)),
         args.model,
         loading,
         weights=args.weights,
