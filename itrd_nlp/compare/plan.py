@@ -295,6 +295,11 @@ class Plan:
                     "push_to_hub is true, but the students of a comparison would overwrite each other in one "
                     "repository; leave it out, and push one of them with `itrd-nlp push-to-hub`."
                 )
+            if args.overwrite_output_dir:
+                raise UserError(
+                    "overwrite_output_dir is true, but a comparison goes on where it was stopped; leave it out, and "
+                    f"remove {self.args.output_dir} to train anew."
+                )
 
 
 def _value(value: Any) -> Any:

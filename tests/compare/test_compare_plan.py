@@ -201,6 +201,14 @@ def test_students_that_would_overwrite_each_other_on_the_hub_are_refused(
         Plan(args, SETTING)
 
 
+def test_a_comparison_that_would_begin_anew_whenever_it_goes_on_is_refused(make: Any) -> None:
+    students = {"T1": {"overwrite_output_dir": True}}
+    with pytest.raises(
+        UserError, match=r"overwrite_output_dir is true, but.*remove .*out to train"
+    ):
+        Plan(make(students=students), SETTING)
+
+
 def test_a_repository_without_a_push_is_no_reason_to_refuse(make: Any) -> None:
     students = {"T1": {"push_to_hub": False, "hub_model_id": "me/student"}}
     assert Plan(make(students=students), SETTING).cells({("T1", "kd"): {}})
