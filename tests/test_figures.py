@@ -1,183 +1,189 @@
-"""Every figure with a decimal point in README.md and docs/results.md stands in a record, or follows from one.
+"""Every figure with a decimal point in README.md and the pages stands in a record, or follows from one.
 
-A section of the results names its records by links, or links to the section that names them. Its figures may be numbers
-of these records, means or standard deviations over seeds, or differences within one comparison. Those of the other
-pages may be from any record. Intervals are held by `test_results.py`.
+A section names its records by links, or by links to the section of docs/results.md that names them. Its figures are
+scores of these records, means or standard deviations over seeds, or differences of like with like. On the other pages a
+paragraph or an item with such a link has these records alone, and a section without one has those of its page.
+Intervals are held by `test_results.py`.
 """
 
 from __future__ import annotations
 
-import csv
-import functools
-import itertools
-import json
 import re
-import statistics
+import sys
+from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # test folders are no packages
+
+from page_records import Runs, Section, figures_of, runs_named, sections
+
 ROOT = Path(__file__).parents[1]
-SCORES = ("f1", "exact_match", "perplexity")
+PAGES = (
+    *("README.md", "docs/classification.md", "docs/distributed.md", "docs/embedding.md"),
+    *("docs/export.md", "docs/from_textbrewer.md", "docs/masked_lm.md", "docs/recipes.md"),
+    *("docs/reranking.md", "docs/squad_v2.md"),
+)
 QUOTED = {  # the paper's table 3, and the distance of its T3 from its teacher
     "81.5", "88.6", "79.1", "86.9", "80.8", "88.1", "88.5", "76.3", "84.8", "77.7", "85.8", "2.8",
 }  # fmt: skip
 FIGURE = re.compile(r"(?<![\w.-])[-+]?\d+\.\d+(?![\w.]*\d)")
+INTERVAL = r"\[[+-]?\d+\.\d+(?:,| to) [+-]?\d+\.\d+\]"
 NO_FIGURES = (
     re.compile(r"```.*?```", re.DOTALL),
     re.compile(r"<!--.*?-->|<a id=.*?>"),
     re.compile(r"`[^`]*`"),
-    re.compile(r"\[[+-]?\d+\.\d+(?:,| to) [+-]?\d+\.\d+\]"),  # an interval
+    re.compile(INTERVAL),
     re.compile(r"\]\([^)]*\)"),
-    re.compile(r"SQuAD [12]\.\d|< 0\.001|torch \d\S+|CUDA \S+|python \d\S+|itrd_nlp \d\S+"),
+    re.compile(
+        r"SQuAD [12]\.\d|< 0\.001|(?:torch|torchao|onnxruntime|CUDA|python|itrd_nlp|ray) \d\S+"
+    ),
     re.compile(r"standard deviation of \d\.\d \(the median of \d+ methods\)"),  # in test_results.py
     re.compile(r"\d+\.\d+ M parameters|Apache-2\.0|CC BY-SA 4\.0"),
 )
+LEAD = re.compile(rf"[+-]\d+\.\d+ {INTERVAL}")
+PART = re.compile(r"\n\n|\n(?= *(?:-|\d+\.) )")
+UNMEASURED = {"estimate-8-x-80-gb-bert-large-10-million-passages"}  # the page says so in bold
+SCORE = re.compile(r"\**(\d+\.\d+)(?: ± (\d+\.\d+))?\**")
+RESULTS = sections((ROOT / "docs/results.md").read_text(encoding="utf-8"))
+OF_ANCHOR = {anchor: section for section in RESULTS for anchor in section.anchors}
 
 
-@dataclass
-class Section:
-    """A part of the page below one heading."""
-
-    level: int
-    anchors: set[str]
-    text: str = ""
-    parts: list[Section] = field(default_factory=list)
-
-    def records(self) -> set[str]:
-        """Folders and files of records that the section and its parts link to."""
-        own = set(re.findall(r"\(((?:results|\.\./benchmarks)/[\w./-]+?)/?\)", self.text))
-        return own.union(*(part.records() for part in self.parts))
+def records_of(section: Section) -> frozenset[str]:
+    """The records that a section names, and those of the sections of results.md that it links to."""
+    return linked_by(section.text) | section.records()
 
 
-def sections(page: str) -> list[Section]:
-    """The sections of a page in its order. A section of the third level is a part of the one above it, too."""
-    found = [Section(1, set())]
-    waiting: set[str] = set()
-    for line in page.splitlines():
-        if anchor := re.match(r'<a id="([\w-]+)">', line):
-            waiting.add(anchor[1])
-        elif heading := re.match(r"(##+) (.*)", line):
-            slug = re.sub(r"[^\w -]", "", heading[2].lower()).replace(" ", "-")
-            section = Section(len(heading[1]), waiting | {slug})
-            waiting = set()
-            if section.level == 3:
-                next(s for s in reversed(found) if s.level == 2).parts.append(section)
-            found.append(section)
-        else:
-            found[-1].text += line + "\n"
-            if line and waiting:  # an anchor within a section
-                found[-1].anchors |= waiting
-                waiting = set()
-    return found
+def linked_by(text: str) -> frozenset[str]:
+    """The same of a part of a section."""
+    names = re.findall(r"\((?:(?:docs/)?results\.md)?#([\w-]+)\)", text)
+    linked = [OF_ANCHOR[name] for name in names if name in OF_ANCHOR]
+    return frozenset(Section(1, set(), text).records().union(*(one.records() for one in linked)))
 
 
-def numbers(value: Any) -> Iterator[float]:
-    """All numbers of a record, and means of its lists: of numbers, and of rows with the same fields."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        yield float(value)
-    elif isinstance(value, dict):
-        for inner in value.values():
-            yield from numbers(inner)
-    elif isinstance(value, list):
-        own = [x for x in value if isinstance(x, int | float) and not isinstance(x, bool)]
-        if own:
-            yield statistics.mean(own)
-        rows = [row for row in value if isinstance(row, dict)]
-        for name in set.intersection(*map(set, rows)) if len(rows) > 1 else ():
-            yield from numbers([row[name] for row in rows])
-        for inner in value:
-            yield from numbers(inner)
+def shows(figure: str, value: float) -> bool:
+    """Whether a figure of a page is this value, with the digits of the page."""
+    return abs(float(figure) - value) <= 0.5001 * 10 ** -len(figure.partition(".")[2])
 
 
-def derived(rows: list[dict[str, Any]]) -> Iterator[float]:
-    """Means, deviations and differences of the runs of one comparison, and their distance from their teacher."""
-    names = {name for row in rows for name in row.get("metrics", ())}
-    for score in names.union(SCORES):
-        runs: dict[Any, list[float]] = {}
-        teachers: set[float] = set()
-        for row in rows:
-            if score in row and row.get("stage") != "search":
-                name = re.sub(r"_\d$", "", str(row.get("name")))
-                runs.setdefault((row.get("student"), row.get("method", name)), []).append(
-                    row[score]
-                )
-            if isinstance(row.get("teacher"), dict) and score in row["teacher"]:
-                teachers.add(row["teacher"][score])
-        means = [statistics.mean(values) for values in runs.values()]
-        yield from means
-        yield from (statistics.stdev(values) for values in runs.values() if len(values) > 1)
-        singles = [value for values in runs.values() for value in values]
-        for a, b in itertools.combinations([*means, *singles, *teachers], 2):
-            yield abs(a - b)
-
-
-@functools.cache
-def figures_of(record: str) -> frozenset[float]:
-    """All that may be said of a file of records, or of a folder of them."""
-    path = ROOT / "docs" / record
-    files = [path] if path.is_file() else sorted(path.rglob("*"))
-    found: set[float] = set()
-    for file in files:
-        if file.suffix == ".json":
-            found.update(numbers(json.loads(file.read_text())))
-        elif file.suffix == ".jsonl":
-            rows = [json.loads(line) for line in file.read_text().splitlines()]
-            found.update(numbers(rows), derived(rows))
-        elif file.suffix == ".csv":
-            cells = itertools.chain.from_iterable(csv.reader(file.open()))
-            found.update(float(cell) for cell in cells if re.fullmatch(r"-?\d+(\.\d+)?", cell))
-    return frozenset(found)
-
-
-def unknown(text: str, records: set[str]) -> list[str]:
-    """The figures of a text that do not follow from its records."""
+def figures_in(text: str) -> list[str]:
+    """The figures of a text that are measured."""
     for pattern in NO_FIGURES:
         text = pattern.sub(" ", text)
-    known = [abs(value) for record in records for value in figures_of(record)]
-    missing = []
-    for figure in FIGURE.findall(text):
-        digits = figure.lstrip("+-")
-        half = 0.5001 * 10 ** -len(digits.partition(".")[2])
-        if digits not in QUOTED and not any(abs(float(digits) - x) <= half for x in known):
-            missing.append(figure)
-    return missing
+    return [figure for figure in FIGURE.findall(text) if figure.lstrip("+-") not in QUOTED]
 
 
-def test_every_figure_of_the_results_follows_from_the_records_of_its_section() -> None:
-    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+def is_known(figure: str, records: frozenset[str]) -> bool:
+    known, digits = figures_of(records), figure.lstrip("+-")
+    at = bisect_left(known, float(digits))
+    return any(shows(digits, value) for value in known[max(0, at - 1) : at + 1])
+
+
+def unknown(page: str) -> dict[str, list[str]]:
+    """Of each section of a page the figures that do not follow from its records."""
+    wrong: dict[str, list[str]] = {}
+    for section, figure, records in figures_with_records(page):
+        if not is_known(figure, records):
+            where = min(section.anchors, default="the head of the page")
+            wrong.setdefault(where, []).append(figure)
+    return wrong
+
+
+def figures_with_records(page: str) -> Iterator[tuple[Section, str, frozenset[str]]]:
+    """The figures of a page, each with its section and with the records that it may follow from."""
     found = sections(page)
-    of_anchor = {anchor: section for section in found for anchor in section.anchors}
-    wrong = {}
+    of_page = frozenset().union(*map(records_of, found))
     for section in found:
-        linked = [of_anchor[name] for name in re.findall(r"\(#([\w-]+)\)", section.text)]
-        records = section.records().union(*(other.records() for other in linked))
-        if missing := unknown(section.text, records):
-            wrong[min(section.anchors, default="the head of the page")] = missing
-    assert wrong == {}
+        if section.anchors & UNMEASURED:
+            continue
+        whole = page.startswith("# Results\n")
+        text = NO_FIGURES[0].sub(" ", section.text)
+        for part in [text] if whole else PART.split(text):
+            records = linked_by(part) or records_of(section) or of_page
+            yield from ((section, figure, records) for figure in figures_in(part))
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        "README.md",
-        "docs/classification.md",
-        "docs/distributed.md",
-        "docs/embedding.md",
-        "docs/export.md",
-        "docs/from_textbrewer.md",
-        "docs/masked_lm.md",
-        "docs/recipes.md",
-        "docs/reranking.md",
-        "docs/squad_v2.md",
-    ],
-)
-def test_every_figure_of_a_page_follows_from_a_record(page: str) -> None:
-    records = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs/results").iterdir()}
-    assert unknown((ROOT / page).read_text(encoding="utf-8"), records) == []
+@pytest.mark.parametrize("page", [*PAGES, "docs/results.md"])
+def test_every_figure_of_a_page_follows_from_the_records_of_its_section(page: str) -> None:
+    assert unknown((ROOT / page).read_text(encoding="utf-8")) == {}
+
+
+# ---- rows of tables ----
+
+
+def cells_of(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def is_a_run(em: str, f1: str, gain: str | None, name: str, records: frozenset[str]) -> bool:
+    """Whether one method has this EM, this F1 and this lead over a method of the same student, all three together."""
+    runs = [run for record in records for run in runs_named(record) if run.stage != "search"]
+    for own in (run for run in runs if run.score == "f1"):
+        if not fits(f1, own) or (name in METHODS and not own.method.startswith(METHODS[name])):
+            continue
+        same = (own.student, own.method, own.values.keys())
+        exact = [
+            run
+            for run in runs
+            if run.score == "exact_match" and (run.student, run.method, run.values.keys()) == same
+        ]
+        others = [run for run in runs if run.score == "f1" and run.student == own.student]
+        if any(fits(em, run) for run in exact) and (
+            gain is None or any(leads(gain, own, other) for other in others)
+        ):
+            return True
+    return False
+
+
+METHODS = {"KD": ("kd",), "+ KD": ("kd",), "ITRD": ("itrd", "corr_mi"), "SRD": ("srd",)} | {
+    "TextBrewer's own distiller": ("textbrewer",),
+    "DistilBERT's cosine": ("distilbert",),
+}
+
+
+def fits(cell: str, runs: Runs) -> bool:
+    """Whether a cell shows the mean of these runs, and their deviation where it has one."""
+    found = SCORE.fullmatch(cell)
+    assert found is not None
+    deviation = runs.deviation
+    return shows(found[1], runs.mean) and (
+        found[2] is None or (deviation is not None and shows(found[2], deviation))
+    )
+
+
+def leads(gain: str, own: Runs, other: Runs) -> bool:
+    both = own.values.keys() & other.values.keys()
+    if not both:
+        return False
+    lead = sum(own.values[number] - other.values[number] for number in both) / len(both)
+    # Intervals come from scores in 16 bits, so the last digit may be another one.
+    return abs(float(gain) - lead) <= 0.5001 * 10 ** -len(gain.partition(".")[2]) + 0.005
+
+
+def false_rows(page: str) -> list[str]:
+    """The rows of a page with EM, F1 and a lead that are not those of one method together."""
+    wrong = []
+    for section in sections(page):
+        records, header = records_of(section), [""]
+        for line in section.text.splitlines():
+            cells = cells_of(line) if line.startswith("|") else []
+            header = header if cells else [""]
+            header = cells if cells and header == [""] else header
+            lead = next((i for i, cell in enumerate(cells) if LEAD.fullmatch(cell)), 0)
+            if header[lead - 2 : lead] == ["EM", "F1"]:
+                name, gain = next(cell for cell in cells if cell), cells[lead].split()[0]
+                if not is_a_run(*cells[lead - 2 : lead], gain, name, records):
+                    wrong.append(line)
+    return wrong
+
+
+def test_each_row_of_a_comparison_has_the_scores_of_one_method() -> None:
+    assert false_rows((ROOT / "docs/results.md").read_text(encoding="utf-8")) == []
+
+
+# ---- what these tests find ----
 
 
 @pytest.mark.parametrize(
@@ -190,4 +196,23 @@ def test_every_figure_of_a_page_follows_from_a_record(page: str) -> None:
     ],
 )
 def test_a_figure_that_no_record_has_is_found(text: str, missing: list[str]) -> None:
-    assert unknown(text, {"results/minilm_full"}) == missing
+    found = unknown(f"{text}\n\nRecord: [`docs/results/minilm_full/`](results/minilm_full/).\n")
+    assert found == ({"the head of the page": missing} if missing else {})
+
+
+@pytest.mark.parametrize("page", [*PAGES, "docs/results.md"])
+def test_most_figures_that_are_wrong_by_a_little_are_found(page: str) -> None:
+    """Those with two decimals. One decimal fits some record of a large comparison too often."""
+    found, exact = [], []
+    for _, figure, records in figures_with_records((ROOT / page).read_text(encoding="utf-8")):
+        digits = len(figure.partition(".")[2])
+        found.append(not is_known(f"{abs(float(figure)) + 0.3:.{digits}f}", records))
+        exact += found[-1:] if digits == 2 else []
+    assert sum(exact) >= 0.7 * len(exact)
+    assert page != "docs/recipes.md" or sum(found) >= 0.3 * len(found)
+
+
+def test_two_rows_that_change_places_are_found() -> None:
+    page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    swapped = page.replace("| ITRD | 73.90 | 83.11 |", "| ITRD | 72.98 | 82.38 |")
+    assert swapped != page and len(false_rows(swapped)) == 1

@@ -73,7 +73,7 @@ class LossWeights:
         metadata=Metadata(
             role=Role.OBJECTIVE,
             help="Correlation loss with the logarithm of eq. 6. Without it the gradient falls with the loss, and "
-            "beta_corr must be about a tenth.",
+            "beta_corr must be about 0.1.",
         ),
     )
     mi_log: bool = field(
@@ -209,7 +209,7 @@ class SampleOptions:
             role=Role.OBJECTIVE,
             range=Range(least=2, whole=True),
             help="In the view 'tokens', draw at most this many tokens a micro-batch and process for the correlation "
-            "loss: more cost time and, as measured, gain nothing.",
+            "loss. More cost time; half as many cannot be told from the default.",
         ),
     )
     mi_max_samples: int = field(
