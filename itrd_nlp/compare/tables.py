@@ -186,7 +186,8 @@ def note(
         f"{' and '.join(rows[0].metrics.values())} in percent on {examples:,} {unit}, mean ± standard deviation over "
         "seeds.",
         f"Interval and p of the {main} difference to {reference}: paired bootstrap over the seeds that both have and "
-        f"over the {drawn}, {RESAMPLES:,} resamples. With one seed the chance of the seeds is not in it.",
+        f"over the {drawn}, {RESAMPLES:,} resamples. With one seed the chance of the seeds is not in it, "
+        "and with two it is too narrow where seeds differ much.",
         "Seconds: the whole training, which may have read the teacher's outputs from a cache.",
     ]
     if any(row.cost is not None for row in rows):
