@@ -1,11 +1,13 @@
 """`layer_similarity` against CKA by Gram matrices and correlations by numpy, on all hidden states at once."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.similarity import layer_similarity
+from itrd_nlp.models.similarity import layer_similarity, similarity_bytes
 
 
 @pytest.fixture
@@ -118,3 +120,34 @@ def test_modes_are_restored_after_an_error_too(student, teacher, batches):
 def test_no_batches_are_refused(student, teacher):
     with pytest.raises(UserError, match="batches hold 0 tokens"):
         layer_similarity(student, teacher, [])
+
+
+@pytest.mark.parametrize(
+    ("layers", "widths", "gigabytes"),
+    [((6, 12), (768, 768), 0.52), ((8, 16), (2048, 2048), 6.0), ((14, 28), (1536, 3072), 18.8)],
+)
+def test_the_memory_that_a_comparison_takes_is_known_before_it(layers, widths, gigabytes):
+    """The numbers are those of the products between the models, and within each of them, at 8 bytes each."""
+    small, large = (
+        SimpleNamespace(config=SimpleNamespace(num_hidden_layers=layer, hidden_size=width))
+        for layer, width in zip(layers, widths, strict=True)
+    )
+    assert similarity_bytes(small, large) / 1e9 == pytest.approx(gigabytes, rel=0.01)
+
+
+def test_that_memory_is_the_one_of_the_largest_tensors(narrow_student, teacher, batches):
+    """Whatever torch allocates and keeps is more than the sums by little: the features of one batch are small."""
+    held = []
+
+    class Watched(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if "new_zeros" in str(function) or "zeros_like" in str(function):
+                made = function(*args, **(kwargs or {}))
+                held.append(made.numel() * made.element_size())
+                return made
+            return function(*args, **(kwargs or {}))
+
+    with Watched():
+        layer_similarity(narrow_student, teacher, batches)
+    known = similarity_bytes(narrow_student, teacher)
+    assert known <= sum(held) < 1.2 * known

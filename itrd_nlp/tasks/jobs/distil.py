@@ -25,7 +25,6 @@ from itrd_nlp.models.loading import (
 )
 from itrd_nlp.models.modes import moved
 from itrd_nlp.models.options import LoadingArguments
-from itrd_nlp.models.similarity import layer_similarity
 from itrd_nlp.models.students import build_student
 from itrd_nlp.publish.licenses import license_of
 from itrd_nlp.publish.report.data import ANALYSIS_NAME, PREDICTIONS_NAME
@@ -47,6 +46,7 @@ from itrd_nlp.tasks.jobs.runs import (
     write_decoding,
     write_run,
 )
+from itrd_nlp.tasks.jobs.similarity import layers_alike
 from itrd_nlp.tasks.jobs.speed import milliseconds_per_question
 from itrd_nlp.tasks.task import Answers, Task, TaskData, read_answers
 from itrd_nlp.training.arguments import FineTuningArguments, output_folder
@@ -64,7 +64,6 @@ TRAINERS: dict[type, type[ITRDTrainer] | type[TextBrewerTrainer]] = {
     ITRDTrainingArguments: ITRDTrainer,
     TextBrewerArguments: TextBrewerTrainer,
 }
-SIMILARITY_WINDOWS = 64
 
 
 @dataclass
@@ -163,9 +162,7 @@ def _prepare(
     taught, answers = _judge_teacher(task, model_args.teacher, teacher, data, args)
     before = None
     if args.process_index == 0:
-        for model in (student, teacher):  # which may be there already, to be judged
-            moved(model, args.device)
-        before = _similarity(student, teacher, data)
+        before = layers_alike(student, teacher, data, args.device, when="before")
     trainer = trainer_class(
         model=student,
         teacher=teacher,
@@ -186,8 +183,8 @@ def _publish(task: Task, prepared: _Prepared, record: RunRecord, loading: Loadin
     folder = output_folder(args)
     with saving(trainer):
         write_decoding(folder, record)
-    similarity = {"before": prepared.similarity_before}
-    with optional("the speed of the models, or how alike their layers are,"):
+    alike = {"before": prepared.similarity_before}
+    with optional("the speed of the models"):
         # The saved model, not the one in the trainer, which may be wrapped or sharded.
         saved = load_model(str(folder), role="model", args=loading, head=task.head)
         record.weights = weights_digest(saved)
@@ -198,7 +195,7 @@ def _publish(task: Task, prepared: _Prepared, record: RunRecord, loading: Loadin
         )
         record.ms_per_question = speed["student"]
         prepared.taught.ms_per_question = speed["teacher"]
-        similarity["after"] = _similarity(saved, teacher, data)
+        alike["after"] = layers_alike(saved, teacher, data, args.device, when="after")
     with saving(trainer):
         write_run(
             folder,
@@ -208,7 +205,7 @@ def _publish(task: Task, prepared: _Prepared, record: RunRecord, loading: Loadin
             history=trainer.state.log_history,
             answers=answers,
             teacher_answers=prepared.teacher_answers,
-            similarity=similarity,
+            similarity={when: found for when, found in alike.items() if found} or None,
         )
     show(record, "student", f"Distilled: {folder}", task, str(folder))
 
@@ -373,16 +370,3 @@ def _kept_judgement(
             write_json(kept / PREDICTIONS_NAME, answers)
             judged.write(kept)  # last: it says that both are there
     return judged, answers
-
-
-def _similarity(
-    student: PreTrainedModel, teacher: PreTrainedModel, data: TaskData
-) -> dict[str, Any]:
-    """How alike the layers of both are, over features of all lengths of the evaluation."""
-    features = data.evaluation
-    every = max(1, len(features) // SIMILARITY_WINDOWS)
-    chosen = features.select(range(0, len(features), every)[:SIMILARITY_WINDOWS])
-    columns = ("input_ids", "token_type_ids")
-    rows = chosen.select_columns([c for c in columns if c in chosen.column_names]).to_list()
-    batches = [data.collator(rows[i : i + 16]) for i in range(0, len(rows), 16)]
-    return layer_similarity(student, teacher, batches)
