@@ -1,8 +1,9 @@
-"""`StudentTrainer`: the files of a student that trains together with its objective."""
+"""`StudentTrainer`: the files and the columns of a student that trains together with its objective."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from itrd_nlp.distillation.model import DistillationModel
 from itrd_nlp.errors import UserError
+from itrd_nlp.models.adaptor import Adaptor
 from itrd_nlp.models.low_bits import low_bit_weights, rounded_state
 from itrd_nlp.models.peft_adapters import has_adapters, load_adapters
 from itrd_nlp.publish.hub_trainer import HubTrainer
@@ -30,6 +32,8 @@ class StudentTrainer(HubTrainer):
     A checkpoint holds the weights of the objective in a file of their own. The file of a student of few bits has the
     rounded weights, so that an ordinary model computes the same, and the unrounded ones are in a third file.
     """
+
+    teacher_adaptor: Adaptor | None = None
 
     @property
     def published_model(self) -> PreTrainedModel:
@@ -58,6 +62,23 @@ class StudentTrainer(HubTrainer):
                 super()._set_signature_columns_if_needed()
             finally:
                 self.model = wrapped
+
+    def _reads_any_column(self) -> bool:
+        """Return whether a function of the user reads batches. Nobody knows which columns it needs."""
+        return bool(self._distillation_model().adaptor or self.teacher_adaptor)
+
+    def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
+        if self._reads_any_column():
+            return dataset
+        return super()._remove_unused_columns(dataset, description)
+
+    def _get_collator_with_removed_columns(
+        self, data_collator: Any, description: str | None = None
+    ) -> Any:
+        # the counterpart for rows of which transformers knows no columns: lists, streams, data sets of torch
+        if self._reads_any_column():
+            return data_collator
+        return super()._get_collator_with_removed_columns(data_collator, description)
 
     def _save(
         self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None

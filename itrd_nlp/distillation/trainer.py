@@ -75,7 +75,8 @@ class ITRDTrainer(StudentTrainer):
         more_teachers: further teachers, treated likewise. KD then learns from the mean of all predictions. Hidden
             states are those of ``teacher``. Default: none.
         student_adaptor: a function that reads a student of another kind, see `itrd_nlp.models.adaptor`. The function
-            gets all columns of the data set. Default: the student is read as a model of transformers.
+            gets all columns of the data set, of whatever kind it is. Default: the student is read as a model of
+            transformers.
         teacher_adaptor: likewise for the teachers, which may then be any ``torch.nn.Module``.
         losses: the task loss and the KD of a task that has its own, see `itrd_nlp.distillation.task_losses`. Default:
             None, the student's head has a task loss, and its logits say how KD compares them.
@@ -152,9 +153,6 @@ class ITRDTrainer(StudentTrainer):
             # Which tokens are padding must be known even where no model reads it.
             read = inputs_of(self.teacher, *self.more_teachers)
             self._signature_columns += ["attention_mask", *read]
-            if self._distillation_model().adaptor or self.teacher_adaptor:  # may read any column
-                for rows in (self.train_dataset, self.eval_dataset):
-                    self._signature_columns += getattr(rows, "column_names", None) or []
 
     def known_record(self) -> RunRecord:
         """See `HubTrainer.known_record`. The objective, the layer pairs and the teachers are added."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +279,97 @@ def test_the_terms_are_those_of_what_the_functions_return(tmp_path: Path) -> Non
     assert logged["kd"] == pytest.approx(
         kd_loss(ours.logits, theirs.logits, temperature=2.0).item(), rel=1e-3
     )
+
+
+def with_a_column_of_the_teacher() -> list[dict[str, Any]]:
+    """Rows in which no model names the column of the teacher in its `forward`."""
+    return [
+        {"pixel_values": row["pixel_values"], "labels": row["labels"], "of_teacher": [1.0, -1.0]}
+        for row in image_rows()
+    ]
+
+
+class MapStyle(torch.utils.data.Dataset[dict[str, Any]]):
+    def __init__(self) -> None:
+        self.rows = with_a_column_of_the_teacher()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        return self.rows[i]
+
+
+class Stream(torch.utils.data.IterableDataset[dict[str, Any]]):
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(with_a_column_of_the_teacher())
+
+
+def unnamed_stream() -> datasets.IterableDataset:
+    stream = datasets.IterableDataset.from_generator(with_a_column_of_the_teacher)
+    assert stream.column_names is None
+    return stream
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        MapStyle,
+        Stream,
+        unnamed_stream,
+        with_a_column_of_the_teacher,
+        lambda: datasets.Dataset.from_list(with_a_column_of_the_teacher()).with_format("torch"),
+    ],
+    ids=["map style", "stream", "stream of datasets", "list", "dataset"],
+)
+def test_a_function_gets_all_columns_of_rows_of_every_kind(rows: Any, tmp_path: Path) -> None:
+    """Student and evaluation get them, too. The student of transformers takes the part that it reads."""
+    seen: set[tuple[str, ...]] = set()
+    teacher = nn.Linear(2, CLASSES)
+
+    def read(model: Any, inputs: dict[str, Any]) -> Reading:
+        seen.add(tuple(sorted(inputs)))
+        return Reading(model(inputs["of_teacher"]), [])
+
+    trainer = ITRDTrainer(
+        model=resnet(4),
+        teacher=teacher,
+        args=ITRDTrainingArguments(
+            output_dir=str(tmp_path),
+            beta_corr=0,
+            beta_mi=0,
+            max_steps=1,
+            teacher_cache="off",
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        ),
+        train_dataset=rows(),
+        eval_dataset={"first": rows(), "second": rows()},
+        teacher_adaptor=read,
+    )
+    trainer.train()
+    assert seen == {("of_teacher", "pixel_values")}
+    scores = trainer.evaluate()
+    assert {"eval_first_loss", "eval_second_loss"} <= scores.keys()
+
+
+def test_a_student_read_by_a_function_is_evaluated_on_all_columns(tmp_path: Path) -> None:
+    """`trainer.evaluate(rows)` and a dictionary of data sets are evaluated as the rows of the training are."""
+    torch.manual_seed(0)
+    seen: list[tuple[str, ...]] = []
+
+    def read(model: Any, inputs: dict[str, Any]) -> Reading:
+        seen.append(tuple(sorted(inputs)))
+        return read_own(model, inputs)
+
+    student, teacher = Own(OwnConfig(num_labels=CLASSES)), Module()
+    adaptors = {"student_adaptor": read, "teacher_adaptor": read_module}
+    trainer = train(student, teacher, own_rows(), tmp_path, max_steps=1, **adaptors)
+    seen.clear()
+    rows = own_rows().add_column("more", [0.5] * 8)
+    trainer.evaluate({"a": rows, "b": list(rows)})
+    assert seen == [("labels", "more", "pixels")] * 2
 
 
 def test_a_module_without_a_function_is_refused(tmp_path: Path) -> None:
