@@ -44,7 +44,8 @@ def read_squad(
     Args:
         source: a JSON file of the official format, 1.1 or 2.0; or what `datasets.load_dataset` takes, the id of
             a Hub data set or a folder, with the columns of `rajpurkar/squad` or `rajpurkar/squad_v2`. A column
-            `title` may be missing there. A `Path` or a name that ends in `.json` is never looked up on the Hub.
+            `title` may be missing there, or hold null. A `Path` or a name that ends in `.json` is never looked up on
+            the Hub.
         split: which split to load from a data set. For a file it only names the split.
         max_samples: keep only the first `max_samples` rows of a random permutation fixed by `seed`.
             SQuAD is ordered by article, so this spreads a subset over all articles. A smaller
@@ -60,9 +61,9 @@ def read_squad(
         reused in later runs and never stale.
 
     Raises:
-        UserError: the source is missing or not of this form, a context is empty, a question of a file has no
-            answer and is not marked by `is_impossible`, or is marked and has one, an answer is not in its context
-            at `answer_start`, an id occurs twice or `max_samples` is below 1.
+        UserError: the source is missing or not of this form, a value is null, a context is empty, a question of a file
+            has no answer and is not marked by `is_impossible`, or is marked and has one, an answer is not in its
+            context at `answer_start`, an id occurs twice or `max_samples` is below 1.
 
     Example:
         >>> train = read_squad("train-v1.1.json", split="train", max_samples=1000)  # doctest: +SKIP
@@ -226,6 +227,12 @@ def _read_dataset(name: str, split: str, answers: bool) -> Dataset:
         reason = " ".join(str(error).split())
         raise UserError(f"{name}: the columns are not those of SQuAD ({reason}).") from error
     _check_rows(dataset, name)
+    titles = dataset["title"][:]
+    if None in titles:  # as where there is no such column
+        filled = [title or "" for title in titles]
+        others = dataset.remove_columns("title")
+        dataset = others.add_column("title", filled, feature=Value("string"))
+        dataset = dataset.select_columns(list(schema))
     return dataset
 
 
@@ -309,22 +316,52 @@ def read_field(parent: Any, name: str, kind: type, where: str) -> Any:
 
 
 def _check_rows(rows: Iterable[dict[str, Any]], source: str) -> None:
+    """Refuse rows of which a value is missing or makes no sense. A column of a data set may hold null anywhere.
+
+    Raises:
+        UserError: names the question, or the row where the id is what is missing.
+    """
     seen: set[str] = set()
-    for row in rows:
-        where = f"{source}: question {row['id']}: "
-        context, answers = row["context"], row.get("answers")
+    for number, row in enumerate(rows, start=1):
+        where = f"{source}: {_named(row, number)}: "
+        for name in ("id", "context", "question", "answers"):
+            if name in row and row[name] is None:
+                raise UserError(f"{where}{name} is null, but every row needs one.")
         if row["id"] in seen:
             raise UserError(f"{where}the id occurs twice, but ids must be unique.")
         seen.add(row["id"])
-        if not context.strip():
+        if not row["context"].strip():
             raise UserError(f"{where}context is empty.")
-        if answers is None:
-            continue
-        for text, start in zip(answers["text"], answers["answer_start"], strict=True):
-            if not text.strip():
-                raise UserError(f"{where}the text of an answer is empty.")
-            if start < 0 or context[start : start + len(text)] != text:
-                raise UserError(
-                    f"{where}answer_start is {start}, but the context does not have the answer"
-                    f" {text[:60]!r} there."
-                )
+        if "answers" in row:
+            _check_answers(row["answers"], row["context"], where)
+
+
+def _named(row: dict[str, Any], number: int) -> str:
+    return f"row {number}" if row["id"] is None else f"question {row['id']}"
+
+
+def _check_answers(answers: dict[str, Any], context: str, where: str) -> None:
+    """Refuse answers that are not in the context.
+
+    Raises:
+        UserError: says what is wrong with one of them.
+    """
+    for name, values in answers.items():
+        if values is None or None in values:
+            raise UserError(
+                f"{where}{name} of answers is null or has a null in it, but must be a list, which is empty where there "
+                "is no answer."
+            )
+    texts, starts = answers["text"], answers["answer_start"]
+    if len(texts) != len(starts):
+        raise UserError(
+            f"{where}answers has {len(texts)} in text and {len(starts)} in answer_start, but each text needs its start."
+        )
+    for text, start in zip(texts, starts, strict=True):
+        if not text.strip():
+            raise UserError(f"{where}the text of an answer is empty.")
+        if start < 0 or context[start : start + len(text)] != text:
+            raise UserError(
+                f"{where}answer_start is {start}, but the context does not have the answer"
+                f" {text[:60]!r} there."
+            )

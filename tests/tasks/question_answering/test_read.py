@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import IGNORED
@@ -269,6 +270,74 @@ def test_a_data_set_of_the_hub_may_have_questions_without_answers_and_no_titles(
     found = read_squad("someone/squad", split="train")
     assert set(found["title"]) == {""}
     assert found.remove_columns("title").to_list() == untitled.to_list()
+
+
+# What a column of Parquet may hold, and no JSON file that was read field by field.
+SPOILT: dict[str, tuple[dict[str, Any], str]] = {
+    "null id": ({"id": None}, "row 2: id is null"),
+    "null context": ({"context": None}, "question two: context is null"),
+    "null question": ({"question": None}, "question two: question is null"),
+    "null answers": ({"answers": None}, "question two: .* is null"),
+    "null texts": (
+        {"answers": {"text": None, "answer_start": [0]}},
+        "question two: text of answers is null or has a null in it",
+    ),
+    "null starts": (
+        {"answers": {"text": ["Ada"], "answer_start": None}},
+        "question two: answer_start of answers is null",
+    ),
+    "null in the texts": (
+        {"answers": {"text": ["Ada", None], "answer_start": [0, 0]}},
+        "question two: text of answers is null or has a null in it",
+    ),
+    "null in the starts": (
+        {"answers": {"text": ["Ada"], "answer_start": [None]}},
+        "question two: answer_start of answers is null or has a null in it",
+    ),
+    "two texts and a start": (
+        {"answers": {"text": ["Ada", "it"], "answer_start": [0]}},
+        "question two: answers has 2 in text and 1 in answer_start",
+    ),
+    "a start and no text": (
+        {"answers": {"text": [], "answer_start": [0]}},
+        "question two: answers has 0 in text and 1 in answer_start",
+    ),
+}
+
+
+def _parquet(folder: Path, **spoilt: Any) -> str:
+    """A folder with two questions in a file of Parquet, the second of them spoilt."""
+    answers = {"text": ["Ada"], "answer_start": [0]}
+    row = {"title": "t", "context": "Ada wrote it.", "question": "Who?", "answers": answers}
+    rows = [row | {"id": "one"}, row | {"id": "two"} | spoilt]
+    folder.mkdir()
+    Dataset.from_list(rows).to_parquet(folder / "train-00000-of-00001.parquet")
+    return str(folder)
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_null_and_ragged_values_of_a_data_set_are_one_sentence_with_the_row(
+    name: str, tmp_path: Path
+) -> None:
+    spoilt, message = SPOILT[name]
+    folder = _parquet(tmp_path / "data", **spoilt)
+    with pytest.raises(UserError, match=message) as raised:
+        read_squad(folder, split="train")
+    _is_a_sentence_about(folder, raised.value)
+
+
+def test_answers_that_nobody_asks_for_may_be_null(tmp_path: Path) -> None:
+    folder = _parquet(tmp_path / "data", answers=None)
+    found = read_squad(folder, split="train", answers=False)
+    assert found["id"][:] == ["one", "two"] and "answers" not in found.column_names
+
+
+def test_a_null_title_is_none_at_all(tmp_path: Path) -> None:
+    """An empty one, as where there is no column: a file that is made of these rows can be read."""
+    found = read_squad(_parquet(tmp_path / "data", title=None), split="train")
+    assert found["title"][:] == ["t", ""]
+    assert found.features == read.SQUAD_FEATURES
+    assert found.column_names == list(read.SQUAD_FEATURES)
 
 
 def test_arguments_that_make_no_sense_are_refused(write_squad: Callable[..., Path]) -> None:
