@@ -122,11 +122,6 @@ class ITRDTrainingArguments(
                 f"mi_max_samples is {self.mi_max_samples}, but mi_gather divides them between {self.world_size} "
                 "processes and each must get at least 1."
             )
-        if self.n_gpu > 1:
-            raise UserError(
-                f"{self.n_gpu} GPUs are in sight of one process, but distillation needs a process for each; start it "
-                "by accelerate launch with configs/accelerate/ddp_bf16.yaml, or set CUDA_VISIBLE_DEVICES=0."
-            )
 
     def _warn_of_accumulation(self) -> None:
         batch_terms = [name for name in ("beta_corr", "beta_mi") if getattr(self, name) > 0]

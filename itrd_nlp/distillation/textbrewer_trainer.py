@@ -59,7 +59,7 @@ class TextBrewerArguments(TextBrewerOptions, FineTuningArguments):
         if isinstance(self.layer_map, str):
             self.layer_map = [self.layer_map]
         super().__post_init__()
-        if self.world_size > 1 or self.n_gpu > 1:
+        if self.world_size > 1:
             raise UserError("TextBrewer runs in one process on one device here; start one.")
         if self.fp16:
             raise UserError("fp16 is true, but TextBrewer needs apex for that; take bf16.")

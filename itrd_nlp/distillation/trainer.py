@@ -202,7 +202,8 @@ class ITRDTrainer(StudentTrainer):
         share = num_items_in_batch.share(inputs, measure=self.state.global_step % EVERY == 0)
         done, fade = self.state.global_step / self.state.max_steps, self.args.fade_ratio
         if done < self.args.warm_start_ratio:
-            share = dataclasses.replace(share, task=0.0, logits=0.0, tokens=0.0)
+            # A number would be copied to the device, which waits for it.
+            share = dataclasses.replace(share, task=share.task * 0, logits=0.0, tokens=0.0)
         if done > 1 - fade:
             share = dataclasses.replace(share, hidden=(1 - done) / fade)
         terms = model(teacher_output=teacher_output, share=share, **inputs)

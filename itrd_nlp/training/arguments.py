@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import parse_flag_from_env
 from transformers import TrainingArguments
 
 from itrd_nlp.errors import UserError, did_you_mean
@@ -23,6 +24,7 @@ from itrd_nlp.training.secrets import refuse_copies
 logger = logging.getLogger(__name__)
 
 
+_LAUNCHED_PRECISION = "ACCELERATE_MIXED_PRECISION"
 _POSITIVE, _NOT_NEGATIVE = Range(above=0), Range(least=0)
 _BELOW_1 = Range(least=0, below=1)
 
@@ -90,10 +92,13 @@ class FineTuningArguments(TrainingOptions, TrainingArguments):
     def __post_init__(self) -> None:
         refuse_copies(self)
         self.check()
-        if not torch.accelerator.is_available():
+        # accelerate heeds the file of its launcher, and transformers would take the GPU beside it.
+        if not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"):
             self.use_cpu = True
+        self._take_up_precision()
         if self.bf16 and self.use_cpu and not self.emulate_bf16 and not cpu_has_bf16():
             self.bf16 = False
+            os.environ.pop(_LAUNCHED_PRECISION, None)
             warn_of_fp32()
         if self.fsdp_config is not None and not self.fsdp:
             raise UserError(
@@ -104,6 +109,11 @@ class FineTuningArguments(TrainingOptions, TrainingArguments):
             self.accelerator_config = {"non_blocking": True}
         base: Any = super()  # its __post_init__ has no annotations
         base.__post_init__()
+        if self.n_gpu > 1:
+            raise UserError(
+                f"{self.n_gpu} GPUs are in sight of one process, but each needs a process of its own; start it by "
+                "accelerate launch with configs/accelerate/ddp_bf16.yaml, or set CUDA_VISIBLE_DEVICES=0."
+            )
         if self.fsdp and self.world_size == 1:
             raise UserError(
                 "fsdp is given, but there is one process and nothing to shard; start several by accelerate launch with "
@@ -122,6 +132,12 @@ class FineTuningArguments(TrainingOptions, TrainingArguments):
         if self.trackio_static_space_id is None:
             # None would publish the log of every run that is pushed.
             self.trackio_static_space_id = False
+
+    def _take_up_precision(self) -> None:
+        """Take the precision of `accelerate launch` where no argument names one. It comes by the environment alone."""
+        launched = os.environ.get(_LAUNCHED_PRECISION, "no")
+        if not (self.bf16 or self.fp16):
+            self.bf16, self.fp16 = launched == "bf16", launched == "fp16"
 
 
 def output_folder(args: TrainingArguments) -> Path:

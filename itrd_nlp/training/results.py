@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from itrd_nlp import __version__
@@ -24,17 +25,22 @@ def size(model: nn.Module) -> dict[str, Any]:
     """Return the parameters of a model, its megabytes (1e6 bytes) in fp32, and those that a quantised one takes."""
     parameters = sum(p.numel() for p in model.parameters())
     found = {"parameters": parameters, "megabytes_fp32": round(parameters * 4 / 1e6, 1)}
-    if any(is_traceable_wrapper_subclass(p) for p in model.parameters()):
+    if any(map(_wraps, model.parameters())):
         found["megabytes"] = round(sum(map(_bytes, model.parameters())) / 1e6, 1)
     return found
 
 
 def _bytes(weight: Tensor) -> int:
     """The bytes of a weight. One that is wrapped around others, as by torchao, takes those of all of them."""
-    if not is_traceable_wrapper_subclass(weight):
+    if not _wraps(weight):
         return weight.numel() * weight.element_size()
     names, _ = weight.__tensor_flatten__()
     return sum(_bytes(getattr(weight, name)) for name in names)
+
+
+def _wraps(weight: Tensor) -> bool:
+    """Whether a weight is made of others. One that FSDP2 has cut into shards has the size of the whole by itself."""
+    return is_traceable_wrapper_subclass(weight) and not isinstance(weight, DTensor)
 
 
 def environment() -> dict[str, str]:

@@ -170,7 +170,12 @@ class BaseTrainer(LossCountingTrainer):
         """Return whether a step of this process leaves trainable parameters without a gradient."""
         inputs = self._prepare_inputs(self._first_batch())
         model = self.network.train()
-        unused = unused_parameters(model, lambda: self.loss_of_a_step(inputs))
+
+        def run() -> Tensor:
+            with self.accelerator.autocast():  # as in a step: FlashAttention takes 16 bits alone
+                return self.loss_of_a_step(inputs)
+
+        unused = unused_parameters(model, run)
         if unused:
             logger.info("A step gives no gradient to %s.", ", ".join(unused))
         return bool(unused) or drops_layers(model.config)

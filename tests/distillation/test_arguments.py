@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
 from itrd_nlp.errors import UserError
 from itrd_nlp.training.arguments import FineTuningArguments
 
@@ -120,10 +121,16 @@ def test_samples_of_all_processes_need_a_view_that_can_be_gathered(tmp_path, mon
         arguments(mi_max_samples=7)
 
 
-def test_one_process_with_several_gpus_is_told_to_start_by_accelerate(tmp_path, monkeypatch):
-    monkeypatch.setattr(ITRDTrainingArguments, "n_gpu", 2)
+@pytest.mark.parametrize(
+    "arguments", [FineTuningArguments, ITRDTrainingArguments, TextBrewerArguments]
+)
+def test_one_process_with_several_gpus_is_told_to_start_by_accelerate(
+    tmp_path, monkeypatch, arguments
+):
+    """transformers would take DataParallel, in which no autocast is active."""
+    monkeypatch.setattr(arguments, "n_gpu", 2)
     with pytest.raises(UserError, match=r"2 GPUs are in sight of one process.*accelerate launch"):
-        ITRDTrainingArguments(output_dir=str(tmp_path))
+        arguments(output_dir=str(tmp_path))
 
 
 def test_a_tracker_gets_the_name_of_the_run_and_publishes_nothing(tmp_path):

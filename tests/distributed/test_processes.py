@@ -226,6 +226,8 @@ def test_fsdp2_trains_in_shards_as_one_process_and_saves_a_student_that_loads(fo
         assert ours["logs"][0][name] == pytest.approx(one["logs"][0][name], rel=1e-6)
     assert_same_gradients(ours["gradients"], one["gradients"], 1e-6)
     assert ours["files"] == ["config.json", "model.safetensors"]
+    assert ours["student's size"] == ours["size of the saved"] == one["student's size"]
+    assert ours["judged"] == pytest.approx(found(1)[0]["judged"], rel=1e-6)
     trained = {n.removeprefix("student."): w for n, w in ours["weights"].items()}
     for name, value in ours["saved"].items():
         assert torch.equal(trained[name], value), name

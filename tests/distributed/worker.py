@@ -37,7 +37,9 @@ from itrd_nlp.distillation.distributed import gather_samples, sum_over_ranks, wo
 from itrd_nlp.distillation.trainer import ITRDTrainer
 from itrd_nlp.errors import TrainingInterrupted
 from itrd_nlp.losses import correlation_loss, mutual_information_loss
+from itrd_nlp.tasks.jobs.evaluate import answering_trainer
 from itrd_nlp.training.arguments import FineTuningArguments
+from itrd_nlp.training.results import size
 from itrd_nlp.training.trainer import BaseTrainer
 
 ROOT = Path(__file__).parents[2]
@@ -243,6 +245,7 @@ def train(folder: Path, save: Path | None = None, **kwargs: Any) -> dict[str, An
         "gradients": keep.gradients,
         "weights": {n: whole(p) for n, p in trainer.model.named_parameters()},
         "wrapper": type(trainer.model_wrapped).__name__,
+        "student's size": size(trainer.student),
         "find_unused": getattr(trainer.model_wrapped, "find_unused_parameters", None),
     }
 
@@ -302,10 +305,26 @@ def sharded(folder: Path) -> dict[str, Any]:
     os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
     PartialState._prepare_backend = lambda *_, **__: ("gloo", DistributedType.MULTI_GPU)
     saved = folder / "sharded"
+    before = judged(folder)
     found = train(folder, save=saved)
     dist.barrier()
     loaded = AutoModelForQuestionAnswering.from_pretrained(saved)
-    return found | {"saved": loaded.state_dict(), "files": sorted(p.name for p in saved.iterdir())}
+    found |= {"saved": loaded.state_dict(), "files": sorted(p.name for p in saved.iterdir())}
+    return found | {"size of the saved": size(loaded), "judged": before}
+
+
+def judged(folder: Path) -> float:
+    """The loss of a teacher, which answers and does not train."""
+    rows = datasets.Dataset.from_list(tiny.span_rows(8, seed=3))
+    args = FineTuningArguments(
+        str(folder / "judged"),
+        per_device_eval_batch_size=8 // world_size(),
+        report_to="none",
+        disable_tqdm=True,
+    )
+    teacher = tiny.tiny_bert(4, seed=0)
+    trainer = answering_trainer(teacher, args, data_collator=tiny.pad)
+    return float(trainer.evaluate(rows)["eval_loss"])
 
 
 def fine_tuned(folder: Path) -> dict[str, float]:
@@ -354,6 +373,7 @@ def main(folder: Path) -> None:
         "ways": {n: train(folder, **({"max_steps": 2} | way)) for n, way in WAYS.items()},
         "evaluated": evaluated(folder),
         "fine-tuned": fine_tuned(folder),
+        "judged": judged(folder),
     }
     if processes > 1:
         with exchanged() as found["exchanged"]:

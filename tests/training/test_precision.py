@@ -136,3 +136,37 @@ def test_processes_of_different_precisions_do_not_train_together(make_trainer, m
     monkeypatch.setattr(resuming, "gather_object", lambda own: [*own, "bf16"])
     with pytest.raises(UserError, match=r"in different precisions \(fp32, bf16\)"):
         make_trainer().train()
+
+
+@pytest.mark.parametrize("named", ["bf16", "fp16"])
+def test_the_precision_of_the_launcher_is_that_of_the_arguments(
+    tmp_path, monkeypatch, cpu, named
+) -> None:
+    """accelerate launch hands it on by the environment, where transformers alone would read it."""
+    cpu(bf16=True)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", named)
+    args = ITRDTrainingArguments(str(tmp_path))
+    assert (args.bf16, args.fp16) == (named == "bf16", named == "fp16")
+    assert args.resolved_teacher_dtype() == {"bf16": torch.bfloat16, "fp16": torch.float16}[named]
+
+
+def test_an_argument_comes_before_the_launcher(tmp_path, monkeypatch, cpu) -> None:
+    cpu(bf16=True)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    args = FineTuningArguments(str(tmp_path), bf16=True)
+    assert (args.bf16, args.fp16, args.mixed_precision) == (True, False, "bf16")
+
+
+def test_the_launcher_gets_fp32_where_bf16_is_slow(tmp_path, monkeypatch, cpu, caplog) -> None:
+    cpu(bf16=False)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    args = FineTuningArguments(str(tmp_path))
+    assert (args.bf16, args.mixed_precision) == (False, "no")
+    assert "training in fp32" in caplog.text
+
+
+def test_the_cpu_of_the_launcher_is_taken_beside_a_gpu(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    assert not FineTuningArguments(str(tmp_path)).use_cpu
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    assert FineTuningArguments(str(tmp_path)).use_cpu

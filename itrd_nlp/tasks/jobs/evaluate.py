@@ -74,14 +74,32 @@ def judge(
     args = copy.copy(args)
     args.push_to_hub = False  # a trainer would create the repository
     args.report_to = []  # a tracker would take these scores for those of the training
-    with _answering(model):
-        trainer = BaseTrainer(model=model, args=args, **arguments)
+    trainer = answering_trainer(model, args, **arguments)
     record = scored(task, trainer, model, data)
     # accelerate has put an autocast with fp32 outputs around this model's forward, which would stay there: a teacher
     # would hand on hidden states of twice the size. (Its own unwrap_model strips the decorators of transformers, too.)
     for name in ("forward", "_original_forward"):
         vars(model).pop(name, None)
     return record
+
+
+def answering_trainer(
+    model: PreTrainedModel, args: FineTuningArguments, **arguments: Any
+) -> BaseTrainer:
+    """A trainer that answers and never trains. Each process holds the whole model, also under FSDP and DeepSpeed.
+
+    Without an optimizer neither of the two takes a model.
+
+    Args:
+        model: the model.
+        args: batch size, precision and device.
+        arguments: those of the trainer that follow from the data.
+    """
+    with _answering(model):
+        trainer = BaseTrainer(model=model, args=args, **arguments)
+    trainer.is_fsdp_enabled = trainer.is_deepspeed_enabled = False
+    model.to(args.device)
+    return trainer
 
 
 @contextlib.contextmanager
