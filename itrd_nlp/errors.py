@@ -1,4 +1,4 @@
-"""The exceptions that end a run early, each with its exit code, and the sentence about a misspelt name."""
+"""The exceptions that end a run early, each with its exit code, and sentences about names and errors."""
 
 from __future__ import annotations
 
@@ -52,3 +52,18 @@ def did_you_mean(
     close = difflib.get_close_matches(name, names, n=most)
     shown = " or ".join(prefix + name for name in close)
     return f"; did you mean {shown}?" if close else otherwise
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a library says, in one line that ends with a full stop.
+
+    Args:
+        error: the error. An index, a type or a name that is missing says nothing alone, so its kind stands in front.
+    """
+    lines = str(error).strip().splitlines() or [""]
+    # "Validation error for field 'hidden_size':" says nothing without the next line.
+    first = " ".join(" ".join(lines).split()) if lines[0].endswith(":") else lines[0]
+    if not first or isinstance(error, LookupError | TypeError | AttributeError):
+        # Its message is a name or an index, which says nothing alone.
+        first = f"{type(error).__name__} {first}".strip()
+    return first.rstrip(".") + "."

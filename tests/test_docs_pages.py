@@ -54,7 +54,7 @@ MET = (
     *("training/trainer", "training/yaml_files", "files"),
     *("models/adaptor", "models/anatomy", "models/encode", "models/fast_attention"),
     *("models/lengths", "models/loading", "models/onnx_export", "models/onnx_model"),
-    *("models/peft_adapters", "models/students"),
+    *("models/peft_adapters", "models/students", "models/tokenizing"),
     *("distillation/arguments", "distillation/compatibility", "distillation/layer_map"),
     *("distillation/model", "distillation/preparing", "distillation/samples"),
     *("distillation/teacher", "losses/peers/base"),

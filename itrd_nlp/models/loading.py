@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 import os
 from collections.abc import Iterable, Sequence
@@ -11,18 +10,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from itrd_nlp.errors import UserError
+from itrd_nlp.errors import UserError, first_line
 from itrd_nlp.files import MANIFEST_NAME, damage
 from itrd_nlp.models.fast_attention import check_fast_attention
 from itrd_nlp.models.load_report import without_load_report
 from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.models.tokenizing import check_same_vocabulary as check_same_vocabulary
+from itrd_nlp.models.tokenizing import check_vocabulary as check_vocabulary
+from itrd_nlp.models.tokenizing import load_tokenizer as load_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +83,7 @@ def load_model(
     except MemoryError:
         raise
     except Exception as error:  # a damaged file of a model raises nearly everything
-        raise UserError(f"{role} {name} cannot be loaded: {_first_line(error)}") from error
+        raise UserError(f"{role} {name} cannot be loaded: {first_line(error)}") from error
     check_fast_attention(model)
     _check_weights(model, info, f"{role} {name}")
     _check_head(model, role, name, head, info["missing_keys"])
@@ -163,63 +160,6 @@ class _Body:
         return part != "pooler" and (key.startswith(self.prefix) or part in self.parts)
 
 
-def load_tokenizer(name: str, args: LoadingArguments) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a model.
-
-    Args:
-        name: folder of a model, or its id on the Hub.
-        args: the revision. The attention implementation has no effect.
-
-    Returns:
-        The tokenizer.
-
-    Raises:
-        UserError: the tokenizer cannot be loaded, or the folder holds none.
-    """
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            name, revision=args.model_revision
-        )
-    except MemoryError:
-        raise
-    except Exception as error:  # as in load_model
-        raise UserError(
-            f"the tokenizer of {name} cannot be loaded: {_first_line(error)}"
-        ) from error
-    _check_options(tokenizer, name)
-    folder, files = Path(name), dict(tokenizer.vocab_files_names)
-    if folder.is_dir() and files:
-        # Without its files transformers makes a tokenizer that knows the special tokens alone.
-        whole = files.pop("tokenizer_file", "tokenizer.json")
-        if not (folder / whole).is_file() and not (
-            files and all((folder / file).is_file() for file in files.values())
-        ):
-            raise UserError(
-                f"{name} has no tokenizer, such as {whole}; save it by save_pretrained."
-            )
-    return tokenizer
-
-
-def _check_options(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    """Refuse a tokenizer whose options transformers reads, but can neither use nor save.
-
-    Raises:
-        UserError: names the option.
-    """
-    longest = tokenizer.model_max_length
-    if not isinstance(longest, int | float):
-        raise UserError(
-            f"the tokenizer of {name} cannot be loaded: its model_max_length is {str(longest)[:60]!r}, but must be a "
-            "number."
-        )
-    try:
-        json.dumps(tokenizer.init_kwargs, ensure_ascii=False, default=str).encode()
-    except UnicodeEncodeError:
-        raise UserError(
-            f"the tokenizer of {name} cannot be loaded: an option has half of a character, such as \\ud800."
-        ) from None
-
-
 def load_model_and_tokenizer(
     name: str, **options: Any
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -236,51 +176,6 @@ def load_model_and_tokenizer(
     tokenizer = load_tokenizer(name, options["args"])
     check_vocabulary(tokenizer, model.config.vocab_size, name)
     return model, tokenizer
-
-
-def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -> None:
-    """Refuse a tokenizer that is not the model's.
-
-    Many models have more embeddings than tokens, so that their number is a round one, but none has twice as many.
-
-    Args:
-        tokenizer: the tokenizer.
-        rows: number of embeddings of the model.
-        name: folder or id of both.
-
-    Raises:
-        UserError: the tokenizer makes an id without an embedding, or less than half of the embeddings have a token.
-    """
-    vocabulary = tokenizer.get_vocab()
-    largest = max(vocabulary.values(), default=-1)
-    if largest >= rows or 2 * len(vocabulary) < rows:
-        raise UserError(
-            f"the tokenizer in {name} has {len(vocabulary)} tokens with ids up to {largest} and the model {rows} "
-            "embeddings, so it is not the model's."
-        )
-
-
-def check_same_vocabulary(
-    student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, *, role: str = "student"
-) -> None:
-    """Refuse two tokenizers that give the same token different ids.
-
-    Args:
-        student: tokenizer of the student, or of the model that ``role`` names.
-        teacher: tokenizer of the teacher.
-        role: name of the first model in the error message. Default: ``"student"``.
-
-    Raises:
-        UserError: the vocabularies differ. The message names the first token with different ids.
-    """
-    ours, theirs = student.get_vocab(), teacher.get_vocab()
-    if ours == theirs:
-        return
-    token = min(t for t in ours.keys() | theirs.keys() if ours.get(t) != theirs.get(t))
-    raise UserError(
-        f"the vocabularies of {role} ({len(ours)} tokens) and teacher ({len(theirs)}) differ, for example in "
-        f"{token!r} (id {ours.get(token)} and {theirs.get(token)}); both must read the same token ids."
-    )
 
 
 def check_model_folder(name: str, role: str) -> None:
@@ -387,13 +282,3 @@ def label_names(config: Any) -> list[str]:
 def _some(names: Iterable[str]) -> str:
     first, *others = sorted(names)
     return f"{first} and {len(others)} more" if others else first
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    # "Validation error for field 'hidden_size':" says nothing without the next line.
-    first = " ".join(" ".join(lines).split()) if lines[0].endswith(":") else lines[0]
-    if not first or isinstance(error, LookupError | TypeError | AttributeError):
-        # Its message is a name or an index, which says nothing alone.
-        first = f"{type(error).__name__} {first}".strip()
-    return first.rstrip(".") + "."

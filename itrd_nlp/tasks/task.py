@@ -191,6 +191,11 @@ class Task(ABC):
         """The ``problem_type`` of a new head, by which transformers chooses the loss; None: it follows from labels."""
         return None
 
+    @property
+    def reads_words(self) -> bool:
+        """Whether the examples are lists of words, which a tokenizer must read as it reads a text."""
+        return False
+
     def check_fine_tuning(self) -> None:  # noqa: B027
         """Refuse data that a training without a teacher cannot learn from.
 

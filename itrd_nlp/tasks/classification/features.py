@@ -15,6 +15,7 @@ from transformers import (
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import IGNORED
+from itrd_nlp.models.tokenizing import check_words
 from itrd_nlp.tasks.classification.data import Row, is_tokens, kind_of, label_names
 from itrd_nlp.tasks.classification.entities import inside_tag
 from itrd_nlp.tasks.lengths import PADDED_TO
@@ -43,7 +44,7 @@ def classification_features(
         the first part of each word and -100 (left out) for all else.
 
     Raises:
-        UserError: a label is not in `label2id`.
+        UserError: a label is not in `label2id`, or the tokenizer is a slow one and rows have tokens.
     """
     kind = kind_of(rows)
     unknown = set(label_names(rows)) - label2id.keys()
@@ -88,10 +89,14 @@ def encode(
         tokenizer: a fast one, where rows have tokens.
         max_length: tokens of the model at most; what is longer loses its end.
         settings: for the tokenizer, such as ``padding``.
+
+    Raises:
+        UserError: the tokenizer is a slow one, and rows have tokens.
     """
     encoded: BatchEncoding
     settings |= {"truncation": True, "max_length": max_length}
     if is_tokens(rows):
+        check_words(tokenizer)
         encoded = tokenizer([row["tokens"] for row in rows], is_split_into_words=True, **settings)
         return encoded
     # A text without a second one is read alone, so that it has the same label whatever stands beside it.

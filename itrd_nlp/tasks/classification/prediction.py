@@ -14,6 +14,7 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.files import open_file
 from itrd_nlp.models.loading import saved_class
 from itrd_nlp.models.options import Running
+from itrd_nlp.models.tokenizing import warn_of_joined_words
 from itrd_nlp.tasks.by_length import answer_by_length, in_batches, length_of_line
 from itrd_nlp.tasks.classification.arguments import LabelArguments
 from itrd_nlp.tasks.classification.data import Columns, is_words
@@ -104,6 +105,8 @@ class Labeller:
         self.batch_size = running.batch_size
         self.longest = prepare_reading(options.max_length, self.network.config, self.tokenizer)
         self.token_head = _labels_tokens(self.network)
+        if self.token_head:
+            warn_of_joined_words(self.tokenizer)
         self.names = [str(name) for _, name in sorted(self.network.config.id2label.items())]
         self.tags = self.token_head and are_tags(self.names)
         self.problem_type = options.problem_type or self.network.config.problem_type

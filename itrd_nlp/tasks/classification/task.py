@@ -17,10 +17,12 @@ from transformers import (
 from itrd_nlp.distillation.textbrewer_trainer import refuse_textbrewer
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.options import Running
+from itrd_nlp.models.tokenizing import warn_of_joined_words
 from itrd_nlp.publish.page import LossUnits, TaskPage
 from itrd_nlp.tasks.classification.analysis import check_answers, disagreements, groups_of
 from itrd_nlp.tasks.classification.arguments import METRICS, LabelArguments, TextArguments
 from itrd_nlp.tasks.classification.data import (
+    Row,
     Source,
     is_tokens,
     kind_of,
@@ -173,8 +175,13 @@ class Classification(Task):
     @property
     def head(self) -> type:
         """A head over the first token, or over each token, as the data have labels."""
-        tokens = is_tokens(self._validation.rows)
-        return AutoModelForTokenClassification if tokens else AutoModelForSequenceClassification
+        words = self.reads_words
+        return AutoModelForTokenClassification if words else AutoModelForSequenceClassification
+
+    @property
+    def reads_words(self) -> bool:
+        """See `Task.reads_words`."""
+        return is_tokens(self._validation.rows)
 
     @property
     def problem_type(self) -> str | None:
@@ -227,12 +234,14 @@ class Classification(Task):
         self, tokenizer: PreTrainedTokenizerBase, config: Any, *, training: bool = True
     ) -> TaskData:
         """See `Task.load`."""
-        self._check_head(config)
+        _check_head(config, self._validation.rows, self.args.validation_file)
         args, names = self.args, self._names(config)
         label2id = {name: i for i, name in enumerate(names)}
         max_length = prepare_reading(args.max_length, config, tokenizer)
         features = partial(classification_features, tokenizer=tokenizer, label2id=label2id)
         rows = self._validation.rows
+        if self.reads_words:
+            warn_of_joined_words(tokenizer)
         sources = {"validation": self._validation}
         if training:
             sources = {"train": self._train, **sources}
@@ -279,24 +288,6 @@ class Classification(Task):
             return numbered
         return names
 
-    def _check_head(self, config: Any) -> None:
-        """Refuse a model whose head says something else than the data.
-
-        Raises:
-            UserError: names the problem type of both.
-        """
-        kind, given = kind_of(self._validation.rows), config.problem_type
-        needed = PROBLEM_TYPES.get(kind, given)
-        if given not in (None, needed):
-            raise UserError(
-                f"the model has the problem_type {given}, but {self.args.validation_file} needs one for {needed}."
-            )
-        if kind == "value" and config.num_labels != 1:
-            raise UserError(
-                f"the model has {config.num_labels} labels, but {self.args.validation_file} has numbers to predict, "
-                "which need a model with one output."
-            )
-
     @classmethod
     def scores(cls, args: Any, answers: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         """See `Task.scores`: the main metric of each row, see `itrd_nlp.tasks.classification.measures.row_scores`.
@@ -340,3 +331,22 @@ class Classification(Task):
         revision = running.loading.model_revision
         architecture = architecture_of(model, hub=True, revision=revision)
         return Labeller(model, options, running, head=cls.head_for(architecture or ""))
+
+
+def _check_head(config: Any, rows: Sequence[Row], file: str | None) -> None:
+    """Refuse a model whose head says something else than the data.
+
+    Raises:
+        UserError: names the problem type of both.
+    """
+    kind, given = kind_of(rows), config.problem_type
+    needed = PROBLEM_TYPES.get(kind, given)
+    if given not in (None, needed):
+        raise UserError(
+            f"the model has the problem_type {given}, but {file} needs one for {needed}."
+        )
+    if kind == "value" and config.num_labels != 1:
+        raise UserError(
+            f"the model has {config.num_labels} labels, but {file} has numbers to predict, which need a model with one "
+            "output."
+        )

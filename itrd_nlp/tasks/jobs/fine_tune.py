@@ -8,6 +8,7 @@ from transformers import set_seed
 
 from itrd_nlp.models.loading import load_model, load_model_and_tokenizer
 from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.models.tokenizing import with_words_apart
 from itrd_nlp.publish.hub_trainer import HubTrainer
 from itrd_nlp.publish.licenses import license_of
 from itrd_nlp.tasks.jobs.arguments import TeacherArguments
@@ -101,6 +102,8 @@ def _prepare(
         labels=labels,
         problem_type=task.problem_type,
     )
+    if task.reads_words:
+        tokenizer = with_words_apart(tokenizer, model_args.model_name_or_path, loading)
     with args.main_process_first(desc="tokenising"):
         data = task.load(tokenizer, model.config)
     check_lengths(model, data)
