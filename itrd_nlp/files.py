@@ -302,6 +302,25 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def source_record(source: str | Path, **counts: int) -> dict[str, Any]:
+    """What a record says of a source of data, which may be a file, a folder or an id of the Hub.
+
+    Args:
+        source: as `datasets.load_dataset` takes it: what is a folder here is no id of the Hub.
+        counts: how much of it was read.
+
+    Returns:
+        See `file_record`. A folder has its name without those above it, and ``file``, which is true: nobody must take
+        the name for an id. An id is the name as it is.
+    """
+    path = Path(source)
+    if path.is_file():
+        return file_record(path, **counts)
+    if path.is_dir():
+        return {"name": Path(os.path.abspath(path)).name or str(path), "file": True, **counts}
+    return {"name": str(source), **counts}
+
+
 def file_record(path: str | Path, **counts: int) -> dict[str, Any]:
     """The name of a data file without its folders, its sha256, and how much of it was read."""
     return {"name": Path(path).name, "sha256": sha256(Path(path)), **counts}

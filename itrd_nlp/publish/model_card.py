@@ -17,8 +17,8 @@ from itrd_nlp.publish.licenses import License, chosen_license, recorded_license
 from itrd_nlp.publish.markdown import as_code, as_number, as_table, as_text, fence, one_line
 from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.publish.privacy import public_value
-from itrd_nlp.publish.run_facts import RunFacts
-from itrd_nlp.training.record import ModelRecord, RunRecord
+from itrd_nlp.publish.run_facts import RunFacts, with_local_data
+from itrd_nlp.training.record import DataRecord, ModelRecord, RunRecord
 
 PAPER = "https://arxiv.org/abs/2112.00459"
 CITATION = """\
@@ -59,7 +59,7 @@ def model_card(
     Example:
         >>> model_card(RunRecord.read("runs/student"), "runs/student").save("README.md")  # doctest: +SKIP
     """
-    public = RunRecord.model_validate(public_value(record.as_json()))
+    public = RunRecord.model_validate(public_value(with_local_data(record).as_json()))
     run = RunFacts(public, folder, page, repo_id)
     sections = (
         _summary(run),
@@ -115,6 +115,12 @@ def _metadata(run: RunFacts, license: str | None) -> ModelCardData:
     )
 
 
+def _own_type(data: DataRecord) -> str:
+    """The type of data that are on no Hub, in the form that the Hub asks for. That of a folder is no id of others."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", data.name) or "file"
+    return name if data.sha256 is not None or "." in name else f"{name}-folder"
+
+
 def _license(run: RunFacts, chosen: str | None) -> License | None:
     """The license that somebody asks for, else that of the record, else the teacher's."""
     if chosen is not None:
@@ -134,7 +140,7 @@ def _evaluations(run: RunFacts) -> list[EvalResult]:
         EvalResult(
             task_type=run.page.pipeline_tag,
             task_name=run.page.title.capitalize(),
-            dataset_type=run.hub_data_set("validation") or one_line(data.name),
+            dataset_type=run.hub_data_set("validation") or _own_type(data),
             dataset_name=one_line(name),
             dataset_config=(data.model_extra or {}).get("config"),
             dataset_split=(data.model_extra or {}).get("split", "validation"),

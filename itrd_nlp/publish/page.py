@@ -92,7 +92,8 @@ class TaskPage:
         if data is None:
             return None
         for known in self.data:
-            if data.name in known.aliases | {known.hub_id} or data.sha256 in known.sha256:
+            named = not data.is_local and data.name in known.aliases | {known.hub_id}
+            if named or data.sha256 in known.sha256:
                 return known
         return None
 

@@ -17,12 +17,33 @@ from itrd_nlp.publish.privacy import last_part
 from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.record import DataRecord, ModelRecord, RunRecord
 
+_FILE = re.compile(r".*\.(jsonl?|csv|tsv|txt|conll|iob|bio|parquet)", re.DOTALL)
+
+
+def with_local_data(record: RunRecord) -> RunRecord:
+    """Return a record that says of each of its data sets whether it is of this machine.
+
+    The names must still have their folders: `/home/ada/reviews` is no id of the Hub, and `reviews` could be one. Where
+    the data were not recorded, they are those of the arguments.
+    """
+    datasets = dict(record.datasets)
+    for split in ("train", "unlabelled", "validation"):
+        name = record.arguments.get(f"{split}_file")
+        if split not in datasets and name is not None:
+            is_file = _FILE.fullmatch(str(name)) is not None
+            shown = last_part(str(name)) if is_file else str(name)
+            datasets[split] = DataRecord(name=shown, file=is_file or None)
+    for split, data in datasets.items():
+        if data.is_local:
+            datasets[split] = data.model_copy(update={"file": True})
+    return record.model_copy(update={"datasets": datasets})
+
 
 class RunFacts:
     """The record of a run, and the facts that follow from it.
 
     Args:
-        record: of the run, without anything private.
+        record: of the run, without anything private, see `with_local_data`.
         folder: of the model.
         page: how its task is shown. Default: by the class of the head.
         repo_id: where it goes on the Hub.
@@ -75,13 +96,7 @@ class RunFacts:
         Args:
             split: train, unlabelled or validation.
         """
-        found = self.record.datasets.get(split)
-        name = self.record.arguments.get(f"{split}_file")
-        if found is None and name is not None:
-            local = re.search(r"\.jsonl?$", str(name)) is not None
-            shown = last_part(str(name)) if local else str(name)
-            found = DataRecord.model_validate({"name": shown, "file": local})
-        return found
+        return self.record.datasets.get(split)
 
     def known_data(self, split: str) -> KnownData | None:
         """The public data set of a split, where it is one that the task knows."""
@@ -92,9 +107,7 @@ class RunFacts:
         known, data = self.known_data(split), self.data_set(split)
         if known is not None:
             return known.hub_id
-        if data is None or data.sha256 is not None or (data.model_extra or {}).get("file"):
-            return None
-        return data.name
+        return None if data is None or data.is_local else data.name
 
     def is_subset(self, split: str) -> bool:
         """Whether examples were drawn from the data, and not all taken."""

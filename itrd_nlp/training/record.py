@@ -7,6 +7,7 @@ the file finds ``f1`` where it always was. Version 1 of the file had neither ``v
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
@@ -31,6 +32,9 @@ VERSION = 3
 # The scores of version 1, which did not name them: those of a span head, else those of a classifier.
 _VERSION_1 = ({"exact_match": "EM", "f1": "F1"}, {"accuracy": "accuracy", "f1": "F1"})
 
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
+"""The form of the id of a data set on the Hub: a name, and perhaps the namespace before it."""
+
 Score = Annotated[float, Field(ge=-100, le=100)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Setting = Annotated[float, Field(allow_inf_nan=False)]
@@ -39,9 +43,10 @@ T = TypeVar("T")
 
 
 class DataRecord(BaseModel):
-    """The data of one split: a file by its name and sha256, or a data set of the Hub by its id.
+    """The data of one split: a file by its name and sha256, a folder by its name, or a data set of the Hub by its id.
 
     Attributes:
+        file: true of a file or a folder, whose name is no id of the Hub. Earlier versions recorded folders without it.
         unanswerable: how many of the questions have no answer in their context; None where each has one.
     """
 
@@ -49,6 +54,7 @@ class DataRecord(BaseModel):
 
     name: str
     sha256: str | None = None
+    file: bool | None = None
     revision: str | None = None
     questions: Count | None = None
     unanswerable: Count | None = None
@@ -58,6 +64,14 @@ class DataRecord(BaseModel):
     def examples(self) -> int | None:
         """The number of examples. Tasks call them questions or rows."""
         return self.questions if self.questions is not None else self.rows
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the data are a file or a folder.
+
+        The records of earlier versions do not say it of folders. A path of several folders has the form of no id.
+        """
+        return self.sha256 is not None or bool(self.file) or HUB_ID.fullmatch(self.name) is None
 
 
 class ConfigRecord(BaseModel):

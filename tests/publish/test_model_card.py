@@ -171,6 +171,50 @@ def test_a_file_of_ones_own_is_no_data_set_of_the_hub() -> None:
     assert "SQuAD" not in card.text
 
 
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        ({"name": "reviews", "file": True}, "reviews-folder"),
+        ({"name": "squad", "file": True}, "squad-folder"),  # an alias of a data set of the Hub
+        ({"name": "squad", "sha256": "0" * 64}, "squad"),
+        ({"name": "2026 年.json", "sha256": "0" * 64}, "2026-.json"),
+        # records of earlier versions, in which nothing says that it is a folder
+        ({"name": "/home/ada/reviews"}, "reviews-folder"),
+        ({"name": "exports/2026/reviews"}, "exports-2026-reviews-folder"),
+        ({"name": "./reviews"}, "./reviews".replace("/", "-")),
+        ({"name": "../reviews"}, "..-reviews"),
+    ],
+)
+def test_a_local_source_is_no_data_set_of_the_hub(data: dict[str, Any], shown: str) -> None:
+    """The pattern is the Hub's own, by which it refuses a card."""
+    data = data | {"questions": 2500}
+    card = parsed(model_card(changed(datasets={"train": data, "validation": data})))
+    assert card.data.get("datasets") is None
+    assert card.data.get("language") is None
+    assert card.data.eval_results is not None
+    assert {result.dataset_type for result in card.data.eval_results} == {shown}
+    assert re.fullmatch(r"([\w-]+/)?[\w.-]+", shown, re.ASCII)
+
+
+@pytest.mark.parametrize(
+    ("name", "data_sets"),
+    [
+        ("someone/questions", ["someone/questions"]),
+        ("squad", ["rajpurkar/squad"]),
+        ("/home/ada/reviews", None),
+        ("exports/2026/reviews", None),
+        ("reviews.csv", None),
+        ("dev.jsonl", None),
+    ],
+)
+def test_data_that_only_the_arguments_name_are_local_where_the_name_is_that_of_a_file(
+    name: str, data_sets: list[str] | None
+) -> None:
+    arguments = {"train_file": name, "validation_file": name}
+    card = parsed(model_card(changed(datasets={}, arguments=arguments)))
+    assert card.data.get("datasets") == data_sets
+
+
 @pytest.mark.parametrize("name", ["minilm-l6", "", None])
 def test_a_folder_is_no_base_model(name: str | None) -> None:
     results = distilled()
@@ -460,7 +504,8 @@ def test_no_name_breaks_the_metadata_or_a_table() -> None:
     card = parsed(model_card(results))
     assert card.data.eval_results is not None
     expected = " ".join(HOSTILE.split())
-    assert card.data.eval_results[0].dataset_type == expected
+    assert card.data.eval_results[0].dataset_name.startswith(expected)
+    assert re.fullmatch(r"[A-Za-z0-9_.-]+", card.data.eval_results[0].dataset_type)
     for first, width in (("EM", 7), ("argument", 2), ("student layer", 2)):
         assert {len(cells) for cells in rows(card, first)} == {width}
     headings, html, links = markup(card)

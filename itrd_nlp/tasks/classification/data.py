@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from itrd_nlp.errors import UserError, did_you_mean
-from itrd_nlp.files import file_record
+from itrd_nlp.files import file_record, source_record
 
 # It was declared here, and users import it from here.
 from itrd_nlp.tasks.classification.arguments import TextArguments as TextArguments
@@ -162,7 +162,7 @@ def _read_data_set(args: TextArguments, name: str, splits: list[str], most: int 
         names = class_names(dataset, columns.labels[0]) if len(columns.labels) == 1 else None
     facts = {"config": args.dataset_config, "split": "+".join(splits)}
     known: dict[str, Any] = {key: value for key, value in facts.items() if value is not None}
-    return Source(rows, names, DataRecord(name=name, rows=len(rows), **known))
+    return Source(rows, names, DataRecord(**source_record(name, rows=len(rows)), **known))
 
 
 def read_rows(

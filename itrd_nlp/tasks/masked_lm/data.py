@@ -11,7 +11,7 @@ from typing import Any, Literal
 from datasets import Dataset
 
 from itrd_nlp.errors import UserError, did_you_mean
-from itrd_nlp.files import file_record, open_file
+from itrd_nlp.files import file_record, open_file, source_record
 from itrd_nlp.tasks.classification.data import is_file
 from itrd_nlp.tasks.classification.tables import TABLES
 from itrd_nlp.tasks.lines import Line, is_text, named_file, read_lines
@@ -66,7 +66,7 @@ def read_texts(args: PlainTextArguments, split: Literal["train", "validation"]) 
     rows = _rows(lines, where, args.text_column, most)
     facts = {"config": args.dataset_config, "split": part}
     known: dict[str, Any] = {key: value for key, value in facts.items() if value is not None}
-    return Texts(rows, DataRecord(name=name, rows=len(rows), **known))
+    return Texts(rows, DataRecord(**source_record(name, rows=len(rows)), **known))
 
 
 def _names_sources(dataset: Dataset) -> bool:

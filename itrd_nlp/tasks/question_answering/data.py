@@ -9,7 +9,6 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from datasets import Dataset, Value, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import file_record
+from itrd_nlp.files import source_record
 from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.tasks.lines import NAMED
 from itrd_nlp.tasks.question_answering.arguments import DataArguments
@@ -328,13 +327,11 @@ def data_record(source: str | None, questions: int, unanswerable: int = 0) -> di
     """Describe a data set for the record of a run.
 
     Returns:
-        `name` (of the file alone, or the id on the Hub), `questions`, the `sha256` of a file, and `unanswerable` where
-        some are.
+        `name`, `questions`, the `sha256` of a file, and `unanswerable` where some are; see
+        `itrd_nlp.files.source_record`.
     """
     counts = {"questions": questions} | ({"unanswerable": unanswerable} if unanswerable else {})
-    if Path(str(source)).is_file():
-        return file_record(str(source), **counts)
-    return {"name": str(source), **counts}
+    return source_record(str(source), **counts)
 
 
 def collator(tokenizer: PreTrainedTokenizerBase) -> QuestionAnsweringCollator:

@@ -227,6 +227,7 @@ def test_labels_of_a_data_set_have_their_names_and_their_order(data_set):
         {"text": "a 1", "label": "acceptable"},
     ]
     assert (source.names, source.record.rows) == (names, 3)
+    assert (source.record.name, source.record.file) == ("name", True)  # and no path of this machine
     assert len(read_source(args, "validation").rows) == 2
 
 

@@ -89,6 +89,8 @@ def test_a_data_set_of_the_hub_names_its_sources_as_a_file_does(tmp_path: Path) 
     Dataset.from_list(rows).to_parquet(tmp_path / "sources" / "validation-00000-of-00001.parquet")
     args = EncoderArguments(validation_file=str(tmp_path / "sources"))
     assert read_texts(args, "validation").rows == rows
+    record = read_texts(args, "validation").record
+    assert (record.name, record.file) == ("sources", True)
     assert Encoder.sources(args) is not None
     for name, row in (("plain", {"text": "one"}), ("number", {"text": "one", "source": 3})):
         Dataset.from_list([row]).to_parquet(tmp_path / name / "validation-00000-of-00001.parquet")

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
@@ -15,6 +16,7 @@ from itrd_nlp.tasks.jobs import evaluate as evaluation
 from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
 from itrd_nlp.tasks.question_answering.arguments import DataArguments
 from itrd_nlp.tasks.question_answering.data import load_evaluation_data
+from itrd_nlp.tasks.question_answering.read import read_squad
 from itrd_nlp.tasks.question_answering.workflows import distil, evaluate_model, fine_tune
 from itrd_nlp.training.arguments import FineTuningArguments
 
@@ -123,6 +125,23 @@ def test_the_license_of_a_teacher_is_an_identifier_on_the_card_of_its_student(
     distil_into("out")
     assert "license: cc-by-sa-4.0" in (tmp_path / "out" / "README.md").read_text()
     assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_a_run_on_a_folder_names_no_data_set_of_the_hub(teacher_folder, write_squad, tmp_path):
+    """The folder is called like one. The record has its name without the folders above it."""
+    folder = tmp_path / "ada" / "squad"
+    folder.mkdir(parents=True)
+    for split in ("train", "validation"):
+        rows = read_squad(write_squad(), split=split)
+        rows.to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    sizes = {"max_length": 128, "doc_stride": 32}
+    data = DataArguments(train_file=str(folder), validation_file=str(folder), **sizes)
+    args = ITRDTrainingArguments(output_dir=str(tmp_path / "out"), teacher_cache="off", **ONE_STEP)
+    teacher = StudentArguments(teacher=teacher_folder, num_layers=1)
+    record = distil(teacher, LoadingArguments(), data, args)
+    assert record["datasets"]["train"] == {"name": "squad", "file": True, "questions": len(rows)}
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    assert card.data.get("datasets") is None and card.data.get("language") is None
 
 
 def test_answers_of_a_teacher_that_are_none_are_refused_before_the_training(
