@@ -236,9 +236,10 @@ def evaluate_command(description: str | None, task: str | None = None) -> None:
                 f"{' and '.join(of_a_model)} would do nothing beside predictions_file, with which no model runs; leave "
                 "it out, or give a model."
             )
+    target = None
     if args.output_file is not None:
         inputs = [args.model, *chosen(data_args).files]
-        check_target_file(args.output_file, option="output_file", inputs=inputs)
+        target = check_target_file(args.output_file, option="output_file", inputs=inputs)
     answers: dict[str, Any] = {}
     if args.predictions_file is not None:
         scores = chosen.score_file(data_args, args.predictions_file)
@@ -247,9 +248,9 @@ def evaluate_command(description: str | None, task: str | None = None) -> None:
     if os.environ.get("RANK", "0") != "0":
         return
     print(json.dumps(scores), flush=True)  # first, so that a full disk does not cost them
-    if args.output_file is not None:
-        with writing(Path(args.output_file)):
-            write_json(Path(args.output_file), answers)
+    if target is not None:
+        with writing(target):
+            write_json(target, answers)
     if args.model is not None:
         _check_answered(len(answers), scores, chosen)
 

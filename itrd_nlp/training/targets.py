@@ -1,6 +1,7 @@
 """Whether a file or a folder may be written, decided before the work begins.
 
 A job never writes over what it reads, nor over what somebody else has written, nor over anything but a regular file.
+Where an argument names a link to a file, the job writes the file that the link leads to.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 
 from itrd_nlp.errors import UserError
 
+SYSTEM_FOLDERS = ("/dev", "/proc", "/sys")
+
 Source = str | Path | None
 """A file, a folder or the id of a model that a job reads. What does not exist on this machine cannot be overwritten."""
 
@@ -25,7 +28,7 @@ def check_target_file(
     option: str,
     inputs: Iterable[Source] = (),
     ours: Callable[[Path], bool] = lambda _: True,
-) -> None:
+) -> Path:
     """Refuse to write a file where something would be lost.
 
     Args:
@@ -35,6 +38,10 @@ def check_target_file(
         ours: whether an existing file is one that such a job has written. Default: any regular file may be replaced,
             because the argument names it.
 
+    Returns:
+        The file to write. Where ``path`` is a link to a file, it is the file that the link leads to: whoever reads that
+        file would keep the old one if the link were replaced.
+
     Raises:
         UserError: the folder does not exist, or the file must not be written.
     """
@@ -43,10 +50,11 @@ def check_target_file(
         raise UserError(f"{option} {path} is a folder, but must be a file.")
     if not path.parent.is_dir():
         raise UserError(f"{option} {path}: there is no folder {path.parent}.")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise UserError(f"{option} {path}: the folder {path.parent} does not let you write.")
+    target = _target_of(path, option)
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise UserError(f"{option} {path}: the folder {target.parent} does not let you write.")
     if not os.path.lexists(path):
-        return
+        return path
     if not path.is_file():
         raise UserError(f"{option} {path} is no regular file, so it cannot be replaced by one.")
     for source in _existing(inputs):
@@ -58,6 +66,27 @@ def check_target_file(
         raise UserError(
             f"{option} {path} exists and was not written by this command, so it is not replaced; name another file."
         )
+    return target
+
+
+def _target_of(path: Path, option: str) -> Path:
+    """The file that a path leads to, link by link; the path itself where it is no link to a file.
+
+    Raises:
+        UserError: a link on the way lies in a folder of the system. `/dev/stdout` leads to the file into which a shell
+            writes at the same time.
+    """
+    at = path
+    while True:
+        here = at.parent.resolve() / at.name
+        system = any(here.is_relative_to(folder) for folder in SYSTEM_FOLDERS)
+        if system and not here.is_relative_to("/dev/shm"):  # whose files are regular ones
+            raise UserError(
+                f"{option} {path} is no regular file of a disk: it leads to {here}; name another file."
+            )
+        if not here.is_symlink() or not here.is_file():  # the second also ends a loop of links
+            return path if at is path else here
+        at = here.parent / os.readlink(here)
 
 
 def check_target_folder(

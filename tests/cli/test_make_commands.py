@@ -94,3 +94,29 @@ def test_files_that_are_there_stay_as_they_are_when_the_second_source_is_no_use(
         both[-1] = name
         run(command, monkeypatch, *both, "--output_dir", "out")
     assert {path: path.read_bytes() for path in Path("out").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("make-ranking-data", "ranking-train"),
+        ("make-ranking-data", "pairs-dev"),
+        ("make-classification-data", "names-train"),
+        ("make-plain-text", "text-dev"),
+    ],
+)
+def test_the_file_behind_a_link_has_the_new_rows(
+    command: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("train.json").write_text(json.dumps(squad(20)))
+    sources = ["--train_file", "train.json", "--validation_file", "train.json"]
+    sources = sources[:2] if command == "make-plain-text" else sources
+    run(command, monkeypatch, *sources, "--output_dir", "out")
+    link, kept = Path(f"out/{name}.jsonl"), Path("kept.jsonl")
+    rows = link.read_text()
+    kept.write_text(rows.splitlines(keepends=True)[0])
+    link.unlink()
+    link.symlink_to("../kept.jsonl")
+    run(command, monkeypatch, *sources, "--output_dir", "out")
+    assert link.is_symlink() and kept.read_text() == rows

@@ -165,6 +165,21 @@ def test_a_bad_line_is_named_and_the_answers_to_the_others_are_kept(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
 
 
+def test_answers_go_into_the_file_behind_a_link(run: Any, tmp_path: Path) -> None:
+    """Whoever reads that file would read stale answers if a new file took the place of the link."""
+    source, kept, link = (tmp_path / name for name in ("in.jsonl", "kept.jsonl", "link.jsonl"))
+    write_lines(source, [ROW])
+    kept.write_text("stale")
+    link.symlink_to("kept.jsonl")
+    code, _, _ = run("--input", str(source), "--output", str(link))
+    assert code == 0 and link.is_symlink()
+    assert len(records(kept.read_text())) == 1
+    link.unlink()
+    link.symlink_to("/dev/stdout")
+    code, out, err = run("--input", str(source), "--output", str(link))
+    assert (code, out) == (2, "") and f"output {link} is no regular file" in err
+
+
 def test_half_of_a_surrogate_pair_in_an_id_stays_what_it_was(run: Any, tmp_path: Path) -> None:
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     write_lines(source, [ROW, {**ROW, "id": "\ud800"}, {**ROW, "id": "東"}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -113,6 +114,20 @@ def test_an_evaluation_prints_its_scores_before_it_writes_its_answers(
     monkeypatch.setattr(sys, "argv", [*sys.argv[:-1], str(tmp_path / "no" / "x")])
     with pytest.raises(UserError, match="there is no folder"):
         jobs.evaluate_command("", task="question-answering")
+
+
+def test_an_evaluation_writes_its_answers_into_the_file_behind_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kept.json").write_text("stale")
+    (tmp_path / "link").symlink_to("kept.json")
+    monkeypatch.setattr(jobs, "_evaluated", lambda *_: ({"f1": 50.0, "questions": 1}, {"a": "b"}))
+    (tmp_path / "model").mkdir()
+    given = ["--model", str(tmp_path / "model"), "--output_file", str(tmp_path / "link")]
+    monkeypatch.setattr(sys, "argv", ["evaluate", *given])
+    jobs.evaluate_command("", task="question-answering")
+    assert json.loads((tmp_path / "kept.json").read_text()) == {"a": "b"}
+    assert (tmp_path / "link").is_symlink()
 
 
 def test_a_sentence_that_quotes_a_very_long_value_stays_readable(capsys):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import replacing
 from itrd_nlp.training.targets import check_target_file, check_target_folder, holds_rows
 
 WRITTEN = ("README.md", "config.json", "*.safetensors", "checkpoint-*")
@@ -68,6 +69,43 @@ def test_nothing_but_a_regular_file_is_replaced(tmp_path: Path) -> None:
         assert f"output {path} is no regular file" in refusal(path)
     assert f"output {tmp_path} is a folder, but must be a file" in refusal(tmp_path)
     assert "there is no folder" in refusal(tmp_path / "absent" / "x")
+
+
+def test_the_file_behind_links_is_the_one_to_write(tmp_path: Path) -> None:
+    """`latest.jsonl` of somebody who keeps the answers of each day, in a folder that is a link itself."""
+    (tmp_path / "days").mkdir()
+    (tmp_path / "days" / "friday").write_text("old\n")
+    (tmp_path / "latest").symlink_to("days/today")
+    (tmp_path / "days" / "today").symlink_to("friday")
+    (tmp_path / "here").symlink_to(tmp_path)
+    for link in (tmp_path / "latest", tmp_path / "here" / "latest"):
+        target = check_target_file(link, option="output")
+        assert target == tmp_path / "days" / "friday"
+        with replacing(target) as file:
+            file.write(f"new by {link}\n")
+        assert link.read_text() == (tmp_path / "days" / "friday").read_text() == f"new by {link}\n"
+        assert (tmp_path / "latest").is_symlink() and (tmp_path / "days" / "today").is_symlink()
+    for path in (tmp_path / "new", tmp_path / "days" / "friday", Path("relative")):
+        assert check_target_file(path, option="output") == path
+
+
+def test_a_way_to_the_stdout_of_a_shell_is_refused(tmp_path: Path) -> None:
+    """Where stdout is redirected to a file, these lead to a regular one, which the shell writes at the same time.
+
+    The new file would take its place, and what another command has written into it would be lost.
+    """
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    # the file would be another one in each process, so that this one's own stands for it
+    with (tmp_path / "redirected").open("w") as file:
+        fd = f"/proc/self/fd/{file.fileno()}"
+        assert os.path.samefile(fd, tmp_path / "redirected")
+        (tmp_path / "stdout").symlink_to(fd)
+        for path in (Path(fd), tmp_path / "stdout", tmp_path / "link", Path("/dev/stdout")):
+            assert f"output {path} is no regular file" in refusal(path)
+    assert "is no regular file" in refusal(Path("/proc/answers.jsonl"))
+    if os.access("/dev/shm", os.W_OK):
+        shared = Path("/dev/shm/answers.jsonl")
+        assert check_target_file(shared, option="output") == shared
 
 
 @pytest.mark.parametrize(

@@ -51,13 +51,15 @@ def main() -> None:
         "punctuation": punctuation_marks,
         "names": name_spans,
     }
-    for task, name in itertools.product(sets, ("train", "dev")):
-        check_target_file(
+    targets = {
+        (task, name): check_target_file(
             folder / f"{task}-{name}.jsonl",
             option="output_dir",
             inputs=[args.train_file, args.validation_file],
             ours=holds_rows("label", "labels"),
         )
+        for task, name in itertools.product(sets, ("train", "dev"))
+    }
     sources: tuple[tuple[Literal["train", "validation"], str, str], ...] = (
         ("train", "train", args.train_file),
         ("validation", "dev", args.validation_file),
@@ -66,5 +68,5 @@ def main() -> None:
     for split, name, source in sources:
         examples = read_squad(source, split=split, max_samples=args.max_samples).to_list()
         for task, make in sets.items():
-            files[folder / f"{task}-{name}.jsonl"] = make(examples)
+            files[targets[task, name]] = make(examples)
     write_rows(files)

@@ -47,11 +47,15 @@ def main() -> None:
     from itrd_nlp.training.targets import check_target_file, holds_rows, made_folder
 
     folder = made_folder(args.output_dir, option="output_dir")
-    files = [folder / f"text-{name}.jsonl" for name in ("train", "dev")]
-    for path in files:
+    files = [
         check_target_file(
-            path, option="output_dir", inputs=[args.train_file], ours=holds_rows("text", "source")
+            folder / f"text-{name}.jsonl",
+            option="output_dir",
+            inputs=[args.train_file],
+            ours=holds_rows("text", "source"),
         )
+        for name in ("train", "dev")
+    ]
     paragraphs = articles(read_squad(args.train_file, split="train").to_list())
     made = text_rows(paragraphs, held_out=args.held_out)
     write_rows({path: rows[: args.max_samples] for path, rows in zip(files, made, strict=True)})

@@ -59,14 +59,16 @@ def main() -> None:
         ("train", "train", args.train_file),
         ("validation", "dev", args.validation_file),
     )
-    for _, name, _ in sources:
-        for kind, key in (("ranking", "passages"), ("pairs", "text_pair")):
-            check_target_file(
-                folder / f"{kind}-{name}.jsonl",
-                option="output_dir",
-                inputs=[args.train_file, args.validation_file],
-                ours=holds_rows(key),
-            )
+    targets = {
+        (kind, name): check_target_file(
+            folder / f"{kind}-{name}.jsonl",
+            option="output_dir",
+            inputs=[args.train_file, args.validation_file],
+            ours=holds_rows(key),
+        )
+        for _, name, _ in sources
+        for kind, key in (("ranking", "passages"), ("pairs", "text_pair"))
+    }
     files: dict[Path, Iterable[dict[str, Any]]] = {}
     totals: dict[Path, int] = {}
     for split, name, source in sources:
@@ -74,7 +76,7 @@ def main() -> None:
         paragraphs = articles(everything.to_list())
         # Neighbours are of one article, so that the first so many rows would be of few.
         examples = everything.shuffle(seed=0).to_list()[: args.max_samples]
-        queries, pairs = folder / f"ranking-{name}.jsonl", folder / f"pairs-{name}.jsonl"
+        queries, pairs = targets["ranking", name], targets["pairs", name]
         files[queries] = ranking_rows(examples, paragraphs, most=args.max_passages)
         files[pairs] = similarity_rows(examples)
         totals |= {queries: len(examples), pairs: len(examples)}

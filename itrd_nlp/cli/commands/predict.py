@@ -70,8 +70,9 @@ def main() -> None:
     groups = (TaskArguments, PredictionArguments, task.answer_arguments, LoadingArguments)
     _, args, options, loading = parse(groups, description=__doc__)
     check_local_paths(arguments_of([args]))
-    if args.output != "-":
-        check_target_file(args.output, option="output", inputs=[args.model, args.input])
+    target = args.output
+    if target != "-":
+        target = str(check_target_file(target, option="output", inputs=[args.model, args.input]))
     answers = predict(
         task,
         args.model,
@@ -83,7 +84,7 @@ def main() -> None:
         batch_size=args.batch_size,
     )
     refused: UserError | None = None
-    with _writing(args.output) as file:
+    with _writing(target) as file:
         # Shown where somebody looks (None asks tqdm), but not among the answers themselves.
         hidden = True if file.isatty() else None
         written = 0

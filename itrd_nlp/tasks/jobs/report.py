@@ -18,6 +18,7 @@ def write_report(folder: str | Path) -> Path:
     """
     page = task_of(folder).page if Path(folder).is_dir() else None
     if Path(folder).is_dir():
+        # A link is replaced: in a snapshot of the Hub's cache it leads to a file that other snapshots share.
         check_target_file(Path(folder) / report.REPORT_NAME, option="report", ours=_is_report)
     return report.write_report(folder, page)
 
