@@ -90,15 +90,12 @@ class ITRDTrainingArguments(
                 f"hidden_share is {self.hidden_share}, but it needs a loss between hidden states (beta_corr, beta_mi "
                 "or peer_losses) and another loss beside it (w_task or w_kd); set it to 0."
             )
-        # The config of `accelerate launch` says it by the environment alone.
-        launched = map(parse_flag_from_env, ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"))
-        sharded = self.fsdp or self.deepspeed or any(launched)
-        if self.hidden_share > 0 and sharded:
+        if self.hidden_share > 0 and self.sharded:
             raise UserError(
                 f"hidden_share is {self.hidden_share}, but under FSDP and DeepSpeed no gradient of a single state can "
                 "be measured; set it to 0."
             )
-        if self.weight_bits > 0 and sharded:
+        if self.weight_bits > 0 and self.sharded:
             raise UserError(
                 f"weight_bits is {self.weight_bits}, but FSDP and DeepSpeed write a checkpoint from their own parts of "
                 "the weights, which are not rounded; set it to 0."
@@ -134,6 +131,13 @@ class ITRDTrainingArguments(
                 self.gradient_accumulation_steps,
                 " and ".join(batch_terms),
             )
+
+    @property
+    def sharded(self) -> bool:
+        """Whether FSDP or DeepSpeed holds the weights."""
+        # The config of `accelerate launch` says it by the environment alone.
+        launched = map(parse_flag_from_env, ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"))
+        return bool(self.fsdp or self.deepspeed) or any(launched)
 
     @property
     def needs_teacher(self) -> bool:

@@ -77,7 +77,7 @@ def with_objective(
     """Return a student with an objective that fits it, its teachers and the arguments.
 
     Raises:
-        UserError: see `plan` and `prepare_student`.
+        UserError: see `plan` and `prepare_student`; or shards would hold the weights of a peer in 16 bits.
     """
     found = plan(student, teacher, args, more_teachers, access)
     prepare_student(student, args)
@@ -90,9 +90,20 @@ def with_objective(
         teacher_heads=found.heads[1],
         args=args,
     )
+    _check_shards(objective, args)
     if args.label_names is None:  # transformers guesses them by the name of the model's class
         args.label_names = find_labels(type(unwrap_peft_model(student))) or ["labels"]
     return DistillationModel(student, objective, access.student, access.losses)
+
+
+def _check_shards(objective: ITRDObjective, args: ITRDTrainingArguments) -> None:
+    """Refuse peers that compute in fp32 with weights that FSDP and DeepSpeed hand out in 16 bits."""
+    names = [name for name, peer in objective.peers.items() if any(True for _ in peer.parameters())]
+    if names and args.sharded and args.mixed_precision != "no":
+        raise UserError(
+            f"peer_losses has {' and '.join(names)}, which computes in fp32 with weights of its own, but FSDP and "
+            f"DeepSpeed hand these out in {args.mixed_precision}; leave it out, train in fp32, or train by DDP."
+        )
 
 
 def prepare_student(student: PreTrainedModel, args: ITRDTrainingArguments) -> None:

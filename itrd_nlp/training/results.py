@@ -34,7 +34,8 @@ def _bytes(weight: Tensor) -> int:
     """The bytes of a weight. One that is wrapped around others, as by torchao, takes those of all of them."""
     if not _wraps(weight):
         return weight.numel() * weight.element_size()
-    names, _ = weight.__tensor_flatten__()
+    wrapper: Any = weight
+    names, _ = wrapper.__tensor_flatten__()
     return sum(_bytes(getattr(weight, name)) for name in names)
 
 

@@ -28,6 +28,7 @@ from itrd_nlp.training.log_lines import with_readable_lines
 from itrd_nlp.training.loss_counting import LossCountingTrainer
 from itrd_nlp.training.sampler import LengthGroupedSampler
 from itrd_nlp.training.secrets import hide_secrets
+from itrd_nlp.training.shards import name_units
 from itrd_nlp.training.signals import StopOnSignal
 from itrd_nlp.training.unused_parameters import drops_layers, unused_parameters
 
@@ -158,6 +159,8 @@ class BaseTrainer(LossCountingTrainer):
         # An evaluation before the training has marked the model, and accelerate would not put it into DDP: each process
         # would train a model of its own.
         vars(self.network).pop("_is_accelerate_prepared", None)
+        if self.is_fsdp_enabled:
+            name_units(self.network, self.learner)
         handler = self.accelerator.ddp_handler
         unknown = self.args.ddp_find_unused_parameters is None and self.args.world_size > 1
         if unknown and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):

@@ -12,8 +12,10 @@ from transformers import AutoModelForQuestionAnswering
 
 from itrd_nlp.cli import parser
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+from itrd_nlp.distillation.compatibility import Access
 from itrd_nlp.distillation.model import DistillationModel
 from itrd_nlp.distillation.objective import BatchShare, ITRDObjective
+from itrd_nlp.distillation.preparing import with_objective
 from itrd_nlp.distillation.trainer import OBJECTIVE_WEIGHTS_NAME, ITRDTrainer
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses import peers
@@ -143,6 +145,30 @@ def test_a_peer_needs_the_teacher_and_its_hidden_states(make_args, make_trainer)
         make_args(**ONLY_PEERS)
     with pytest.raises(UserError, match=r"teacher is None, but .* there are peer_losses"):
         make_trainer(teacher_model=None, peer_losses={f"{HOME}.SP": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("peer", "precision", "width", "refused"),
+    [
+        ("SRD", {"bf16": True}, 32, True),
+        ("SRD", {}, 32, False),
+        ("RKD", {"bf16": True}, 32, False),
+        ("PatientKD", {"bf16": True}, 32, False),  # equal widths need no projection
+        ("PatientKD", {"bf16": True}, 16, True),
+    ],
+)
+def test_peers_with_weights_of_their_own_are_refused_where_shards_have_16_bits(
+    make_args, make_bert, monkeypatch, peer, precision, width, refused
+):
+    args = make_args(peer_losses={f"{HOME}.{peer}": 1.0}, emulate_bf16=True, **precision)
+    models = make_bert(2, seed=1, hidden_size=width), make_bert(4, seed=0)
+    with_objective(*models, args, (), Access())
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    if not refused:
+        with_objective(*models, args, (), Access())
+        return
+    with pytest.raises(UserError, match=r"computes in fp32 .*hand these out in bf16; leave it out"):
+        with_objective(*models, args, (), Access())
 
 
 def test_accumulation_warns_that_peers_belong_to_the_micro_batch(make_args, caplog):

@@ -10,6 +10,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils import FullyShardedDataParallelPlugin, patch_environment
 from accelerate.utils.launch import prepare_multi_gpu_env
+from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
 FOLDER = Path(__file__).parents[2] / "configs" / "accelerate"
 # File: type, processes, precision, and whether it is for CPUs.
@@ -59,14 +60,15 @@ def test_two_cpu_processes_see_no_gpu():
     assert prepare_multi_gpu_env(launcher_arguments("cpu_2proc"))["CUDA_VISIBLE_DEVICES"] == "-1,-1"
 
 
-def test_fsdp2_shards_the_layers_of_bert_and_saves_whole_students():
+def test_fsdp2_shards_the_layers_of_any_model_and_saves_whole_students():
     environment = prepare_multi_gpu_env(launcher_arguments("fsdp2"))
     assert environment["ACCELERATE_USE_FSDP"] == "true"
     ours = {k: v for k, v in environment.items() if k not in os.environ}
     with patch_environment(**ours):
         plugin = FullyShardedDataParallelPlugin()
     assert plugin.fsdp_version == 2
-    assert plugin.transformer_cls_names_to_wrap == ["BertLayer"]
+    assert plugin.auto_wrap_policy is transformer_auto_wrap_policy
+    assert plugin.transformer_cls_names_to_wrap is None  # the trainer names them
     assert plugin.reshard_after_forward is True
     assert plugin.cpu_ram_efficient_loading is False
     assert plugin.state_dict_type.name == "FULL_STATE_DICT"

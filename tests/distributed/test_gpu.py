@@ -98,7 +98,16 @@ class SyncDebug(TrainerCallback):
         torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.parametrize("settings", [{"optim": "adamw_torch_fused"}, {"mi_view": "pooled"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optim": "adamw_torch_fused"},
+        {"mi_view": "pooled"},
+        {"corr_max_samples": 16, "mi_max_samples": 8},  # samples are drawn
+        {"warm_start_ratio": 0.5},
+        {"fade_ratio": 0.5},
+    ],
+)
 def test_a_step_reads_nothing_from_the_gpu_in_this_package(make_trainer, settings):
     trainer = make_trainer(bf16=True, max_steps=3, logging_steps=100, **settings)
     trainer.add_callback(SyncDebug())

@@ -222,6 +222,7 @@ def test_a_signal_after_the_last_tenth_step_saves_the_last_step(found):
 def test_fsdp2_trains_in_shards_as_one_process_and_saves_a_student_that_loads(found):
     ours, one = found(2)[0]["sharded"], found(1)[0]["one step"]["all"]
     assert ours["wrapper"] == "FSDPDistillationModel"
+    assert (ours["shards"], one["shards"]) == (4, 0)  # embeddings, two layers, the rest
     for name in ("task", "kd", "corr", "mi"):
         assert ours["logs"][0][name] == pytest.approx(one["logs"][0][name], rel=1e-6)
     assert_same_gradients(ours["gradients"], one["gradients"], 1e-6)

@@ -246,6 +246,7 @@ def train(folder: Path, save: Path | None = None, **kwargs: Any) -> dict[str, An
         "weights": {n: whole(p) for n, p in trainer.model.named_parameters()},
         "wrapper": type(trainer.model_wrapped).__name__,
         "student's size": size(trainer.student),
+        "shards": sum(type(m).__name__.startswith("FSDP") for m in trainer.model.modules()),
         "find_unused": getattr(trainer.model_wrapped, "find_unused_parameters", None),
     }
 

@@ -98,7 +98,7 @@ def answering_trainer(
     with _answering(model):
         trainer = BaseTrainer(model=model, args=args, **arguments)
     trainer.is_fsdp_enabled = trainer.is_deepspeed_enabled = False
-    model.to(args.device)
+    trainer.network.to(args.device)
     return trainer
 
 
