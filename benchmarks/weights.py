@@ -94,7 +94,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as scratch:
         forms, megabytes, tokenizer = forms_of(args.model, Path(scratch))
-        data = task.load(tokenizer, forms["fp32"].config, training=False)
+        data = task.load(tokenizer, forms["fp32"], training=False)
         rows = judge_forms(task, forms, megabytes, data, batch_size=8)
     print_forms(rows, f"{torch.get_num_threads()} threads", task, data)
     if args.output is not None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from datasets import Dataset
 from pyarrow import compute, types
 from torch import nn
+from transformers import AutoModel
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.models.onnx_model import OnnxModel
 
 # The tables of positions in BERT and its kin, in GPT-2, in BART and OPT, in GPT, in XLM-like decoders.
 _TABLES = (
@@ -39,6 +42,25 @@ def longest_input(model: nn.Module) -> int | None:
             skipped = 0 if module.padding_idx is None else module.padding_idx + 1
             return module.num_embeddings - skipped
     return None
+
+
+def most_tokens(model: nn.Module) -> int | None:
+    """Return the number of tokens for which a model has positions, also of one that was exported.
+
+    Args:
+        model: a model of transformers, or an `OnnxModel`. The graph of the latter has no names, so its architecture is
+            built again without its weights.
+
+    Returns:
+        See `longest_input`. An exported model takes no more tokens than its configuration names, even if its
+        architecture has no table of positions.
+    """
+    if not isinstance(model, OnnxModel):
+        return longest_input(model)
+    with torch.device("meta"):  # no memory
+        body: nn.Module = AutoModel.from_config(model.config)
+    stated: int | None = getattr(model.config, "max_position_embeddings", None)
+    return longest_input(body) or stated
 
 
 def check_lengths(models: Iterable[nn.Module | None], of_trainer: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from itrd_nlp.models.load_report import without_load_report
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.models.tokenizing import check_same_vocabulary as check_same_vocabulary
 from itrd_nlp.models.tokenizing import check_vocabulary as check_vocabulary
+from itrd_nlp.models.tokenizing import fit_tokenizer as fit_tokenizer
 from itrd_nlp.models.tokenizing import load_tokenizer as load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -170,11 +171,11 @@ def load_model_and_tokenizer(
         **options: those of `load_model`.
 
     Raises:
-        UserError: see `load_model`, `load_tokenizer` and `check_vocabulary`.
+        UserError: see `load_model`, `load_tokenizer` and `fit_tokenizer`.
     """
     model = load_model(name, **options)
     tokenizer = load_tokenizer(name, options["args"])
-    check_vocabulary(tokenizer, model.config.vocab_size, name)
+    fit_tokenizer(model, tokenizer, name)
     return model, tokenizer
 
 

@@ -28,6 +28,7 @@ from itrd_nlp.models.onnx_model import (
     require_packages,
 )
 from itrd_nlp.models.onnx_weights import RECORD_NAME, quiet, write_quantized
+from itrd_nlp.models.tokenizing import vocabulary_size
 
 OPSET = 20  # the first one with Gelu
 OPSETS = range(18, 24)  # what torch's exporter writes
@@ -239,7 +240,9 @@ def _random_inputs(
     ends = (length - torch.arange(batch)).clamp(min=1)
     shape = (batch, length)
     inputs = {
-        "input_ids": torch.randint(model.config.vocab_size, shape, generator=generator),
+        "input_ids": torch.randint(
+            vocabulary_size(model.config) or 128, shape, generator=generator
+        ),
         "attention_mask": (torch.arange(length) < ends[:, None]).long(),
         "token_type_ids": (torch.arange(length) >= length // 3).long().repeat(batch, 1),
     }
@@ -248,7 +251,7 @@ def _random_inputs(
 
 def _longest_input(model: PreTrainedModel) -> int:
     """Tokens that the model takes, or for which it was configured where it takes any number."""
-    return longest_input(model) or int(model.config.max_position_embeddings)
+    return longest_input(model) or getattr(model.config, "max_position_embeddings", None) or 512
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError, first_line
 from itrd_nlp.models.options import LoadingArguments
@@ -69,6 +69,39 @@ def _check_options(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
         raise UserError(
             f"the tokenizer of {name} cannot be loaded: an option has half of a character, such as \\ud800."
         ) from None
+
+
+def fit_tokenizer(model: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Refuse a tokenizer that is not the model's, and tell the model which token pads.
+
+    A decoder of transformers that labels a text looks for its last token, and finds none in a batch where its
+    configuration names no padding. transformers itself tells it so when a training begins.
+
+    Args:
+        model: a model of transformers, or an exported one. Its configuration gets the ``pad_token_id`` of the tokenizer
+            if it has none.
+        tokenizer: the tokenizer.
+        name: folder or id of both.
+
+    Raises:
+        UserError: see `check_vocabulary`.
+    """
+    rows = vocabulary_size(model.config)
+    if rows is not None:
+        check_vocabulary(tokenizer, rows, name)
+    config = model.config.get_text_config()
+    if getattr(config, "pad_token_id", None) is None and tokenizer.pad_token_id is not None:
+        config.pad_token_id = tokenizer.pad_token_id
+
+
+def vocabulary_size(config: PreTrainedConfig) -> int | None:
+    """The number of token ids that a model knows. It is None for CANINE, which has no table of its characters.
+
+    Args:
+        config: of the model. Where it has several parts, such as one for images, the part that reads text counts.
+    """
+    size: int | None = getattr(config.get_text_config(), "vocab_size", None)
+    return size
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -> None:

@@ -19,7 +19,7 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHT
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import is_plain_name, parse_json, read_json, read_text
 from itrd_nlp.models.embedder import SENTENCE_FILES
-from itrd_nlp.models.loading import load_model, load_tokenizer
+from itrd_nlp.models.loading import fit_tokenizer, load_model, load_tokenizer
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.publish.hub_errors import one_line
 from itrd_nlp.publish.licenses import CARD_NAME
@@ -116,11 +116,7 @@ def check_model(
         raise UserError(
             f"{folder} has no tokenizer, such as tokenizer.json; save it by save_pretrained."
         )
-    if len(tokenizer) > model.config.vocab_size:
-        raise UserError(
-            f"the tokenizer in {folder} has {len(tokenizer)} tokens and the model {model.config.vocab_size}, so it is "
-            "not the model's."
-        )
+    fit_tokenizer(model, tokenizer, str(folder))
     _check_weights(weights, _stored_names(model))
     return model_files(folder, record, tokenizer, page=page, repo_id=repo_id, license=license)
 

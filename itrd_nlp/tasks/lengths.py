@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.models.lengths import most_tokens
+from itrd_nlp.models.onnx_model import OnnxModel
+
+logger = logging.getLogger(__name__)
 
 PADDED_TO = 8  # batches are as long as a multiple of it
 _UNKNOWN = 512  # tokens that a model reads where its tokenizer names no number
@@ -26,7 +30,9 @@ def trained_length(tokenizer: PreTrainedTokenizerBase) -> int:
     return _UNKNOWN if stored >= VERY_LARGE_INTEGER else int(stored)
 
 
-def prepare_reading(max_length: int, config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
+def prepare_reading(
+    max_length: int, model: PreTrainedModel | OnnxModel, tokenizer: PreTrainedTokenizerBase
+) -> int:
     """Let a tokenizer pad on the right, and return the tokens that its model reads at most.
 
     A label, a mask and the first token have their places in the text. Padding on the left would move them, each text
@@ -34,14 +40,15 @@ def prepare_reading(max_length: int, config: Any, tokenizer: PreTrainedTokenizer
 
     Args:
         max_length: the tokens that were asked for.
-        config: of the model.
+        model: the model.
         tokenizer: of the model. Its ``padding_side`` becomes ``right``.
 
     Returns:
-        ``max_length``, or fewer where the model has no more positions.
+        ``max_length``, or fewer, with a warning, where the model has no more positions.
 
     Raises:
-        UserError: ``max_length`` leaves no token for a text. A tokenizer would then cut nothing.
+        UserError: ``max_length`` leaves no token for a text, so that a tokenizer would cut nothing; or the tokenizer
+            has no padding token.
     """
     added = tokenizer.num_special_tokens_to_add(pair=True)
     if max_length <= added:
@@ -49,11 +56,20 @@ def prepare_reading(max_length: int, config: Any, tokenizer: PreTrainedTokenizer
             f"max_length is {max_length}, but must be at least {added + 1}: the tokenizer adds {added} tokens to two "
             "texts."
         )
+    if tokenizer.pad_token_id is None:
+        raise UserError(
+            f"the tokenizer of {tokenizer.name_or_path or 'the model'} has no padding token, which batches of texts "
+            "need; set one, such as tokenizer.pad_token = tokenizer.eos_token, and save it by save_pretrained."
+        )
     tokenizer.padding_side = "right"
-    positions = getattr(config, "max_position_embeddings", None)
-    if not isinstance(positions, int):
-        return max_length
-    # RoBERTa and its kin, all of which pad with 1, count positions from 2.
-    positions -= 2 if config.pad_token_id == 1 else 0
+    most = most_tokens(model)
     padded = -(-max_length // PADDED_TO) * PADDED_TO
-    return max_length if padded <= positions else max(1, positions // PADDED_TO * PADDED_TO)
+    if most is None or padded <= most:
+        return max_length
+    read = max(1, most // PADDED_TO * PADDED_TO)
+    if read < max_length:
+        logger.warning(
+            "max_length is %d, but the model takes %d tokens, so texts are cut after %d.",
+            *(max_length, most, read),
+        )
+    return read

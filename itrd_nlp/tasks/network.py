@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.loading import check_vocabulary, load_model, load_tokenizer
+from itrd_nlp.models.loading import fit_tokenizer, load_model, load_tokenizer
 from itrd_nlp.models.onnx_model import OnnxModel, is_onnx_folder
 from itrd_nlp.models.options import Running
 
@@ -28,7 +28,7 @@ def answering_network(model: str, head: type, running: Running) -> tuple[Any, An
     """
     network = _network(model, head, running)
     tokenizer = load_tokenizer(model, running.loading)
-    check_vocabulary(tokenizer, network.config.vocab_size, model)
+    fit_tokenizer(network, tokenizer, model)
     return network, tokenizer
 
 

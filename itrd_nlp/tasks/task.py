@@ -218,13 +218,13 @@ class Task(ABC):
 
     @abstractmethod
     def load(
-        self, tokenizer: PreTrainedTokenizerBase, config: Any, *, training: bool = True
+        self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, *, training: bool = True
     ) -> TaskData:
         """Read the data and turn them into features.
 
         Args:
             tokenizer: of the model.
-            config: of the model; a classifier has its labels there.
+            model: whose configuration has the labels of a classifier, and which says how many tokens it takes.
             training: whether there is something to train on, too.
 
         Raises:

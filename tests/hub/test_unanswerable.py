@@ -382,7 +382,7 @@ def test_questions_that_are_judged_on_do_not_set_the_threshold(
     same = DataArguments(train_file=data.train_file, validation_file=data.train_file, **SIZES)
     pipeline = load_pipeline(runs["student"])
     with pytest.raises(UserError, match=r"is one of .*, too, where it must not be"):
-        QuestionAnswering(same).load(pipeline.tokenizer, pipeline.model.config)
+        QuestionAnswering(same).load(pipeline.tokenizer, pipeline.model)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e9, -1e9])

@@ -14,7 +14,9 @@ from transformers import (
     BartConfig,
     BertConfig,
     BertTokenizer,
+    CanineConfig,
     CanineTokenizer,
+    Gemma3Config,
     GPT2Config,
     GPT2Tokenizer,
     LlamaConfig,
@@ -34,6 +36,7 @@ from itrd_nlp.models.tokenizing import (
     check_words,
     load_tokenizer,
     reads_words_apart,
+    vocabulary_size,
     warn_of_joined_words,
     with_words_apart,
 )
@@ -148,6 +151,20 @@ def test_a_model_that_was_trained_on_joined_words_keeps_them_and_is_named(
         assert not caplog.messages
         warn_of_joined_words(joined)
     assert "without the spaces between them" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("config", "size"),
+    [
+        (BertConfig(vocab_size=9), 9),
+        (Gemma3Config(text_config={"vocab_size": 9}), 9),
+        (CanineConfig(), None),
+    ],
+)
+def test_the_number_of_tokens_is_that_of_the_part_that_reads_text(
+    config: Any, size: int | None
+) -> None:
+    assert vocabulary_size(config) == size
 
 
 def test_a_tokenizer_that_does_not_know_its_words_is_refused() -> None:

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from transformers import BertForSequenceClassification, BertTokenizer, RobertaTokenizer
+import torch
+from transformers import (
+    BartConfig,
+    BartModel,
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    BertTokenizer,
+    DebertaV2Config,
+    DebertaV2Model,
+    PreTrainedModel,
+    RobertaConfig,
+    RobertaModel,
+    RobertaTokenizer,
+)
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.models.lengths import longest_input, most_tokens
+from itrd_nlp.models.onnx_model import OnnxModel
 from itrd_nlp.models.options import LoadingArguments, Running
 from itrd_nlp.tasks.embedding.arguments import EncodedArguments
 from itrd_nlp.tasks.embedding.prediction import Encoder
@@ -19,26 +36,86 @@ from itrd_nlp.tasks.reranking.prediction import Ranker
 
 BERT = BertTokenizer()
 ROBERTA = RobertaTokenizer()
-CONFIG = SimpleNamespace(max_position_embeddings=512, pad_token_id=0)
+SHAPE: dict[str, Any] = {
+    "vocab_size": 64,
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "intermediate_size": 8,
+}
+
+
+def bert(positions: int = 64, **changes: Any) -> PreTrainedModel:
+    return BertModel(BertConfig(**SHAPE, max_position_embeddings=positions, **changes))
+
+
+def deberta(*, table: bool) -> PreTrainedModel:
+    """Of the kind of DeBERTa-v3, which knows positions by their distance alone, or with a table of them."""
+    config = DebertaV2Config(
+        **SHAPE,
+        max_position_embeddings=64,
+        relative_attention=True,
+        position_biased_input=table,
+        pos_att_type=["p2c", "c2p"],
+        position_buckets=8,
+    )
+    return DebertaV2Model(config)
+
+
+def roberta(pad: int) -> PreTrainedModel:
+    return RobertaModel(RobertaConfig(**SHAPE, max_position_embeddings=66, pad_token_id=pad))
+
+
+def bart() -> PreTrainedModel:
+    own = {"encoder_ffn_dim": 8, "decoder_ffn_dim": 8, "vocab_size": 64, "d_model": 8}
+    layers = {"encoder_layers": 1, "decoder_layers": 1}
+    heads = {"encoder_attention_heads": 1, "decoder_attention_heads": 1}
+    return BartModel(BartConfig(**own, **layers, **heads, max_position_embeddings=64))
 
 
 @pytest.mark.parametrize(
-    ("asked", "positions", "pad_token_id", "read"),
+    ("asked", "model", "read"),
     [
-        (384, 512, 0, 384),
-        (512, 512, 0, 512),
-        (384, 64, 0, 64),
-        (64, 60, 0, 56),  # batches are as long as a multiple of 8
-        (512, 514, 1, 512),  # RoBERTa counts from 2
-        (514, 514, 1, 512),
-        (384, None, 0, 384),
+        (32, bert(), 32),
+        (64, bert(), 64),
+        (1024, bert(), 64),
+        (64, bert(60), 56),  # batches are as long as a multiple of 8
+        (60, bert(60), 56),
+        (384, roberta(0), 64),  # RoBERTa counts positions from the one behind that of the padding
+        (384, roberta(1), 64),
+        (384, roberta(3), 56),
+        (384, bart(), 64),
+        (384, deberta(table=True), 64),
+        (384, deberta(table=False), 384),
     ],
 )
-def test_no_text_is_longer_than_the_model_can_read(
-    asked: int, positions: int | None, pad_token_id: int, read: int
+def test_a_text_is_as_long_as_asked_for_or_as_the_model_can_read(
+    asked: int, model: PreTrainedModel, read: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = SimpleNamespace(max_position_embeddings=positions, pad_token_id=pad_token_id)
-    assert prepare_reading(asked, config, BERT) == read
+    caplog.set_level(logging.WARNING, "itrd_nlp")
+    assert prepare_reading(asked, model, BERT) == read
+    assert [f"texts are cut after {read}" in said for said in caplog.messages] == [True] * (
+        read < asked
+    )
+    most = longest_input(model)
+    assert most is None or read == min(asked, most // 8 * 8)
+    ids = torch.full((1, -(-read // 8) * 8), 7)  # as a batch of the longest text
+    assert model.eval()(input_ids=ids).last_hidden_state.shape[1] == ids.shape[1]
+
+
+@pytest.mark.parametrize("model", [bert(40), roberta(1), roberta(3), bart(), deberta(table=True)])
+def test_an_exported_model_reads_as_much_as_the_one_that_was_exported(
+    model: PreTrainedModel,
+) -> None:
+    session: Any = SimpleNamespace(get_inputs=list, get_outputs=list)
+    assert most_tokens(OnnxModel(session, model.config)) == longest_input(model)
+
+
+def test_a_tokenizer_without_a_padding_token_is_refused() -> None:
+    tokenizer = BertTokenizer()
+    tokenizer.pad_token = None
+    with pytest.raises(UserError, match="no padding token, which batches of texts need; set one"):
+        prepare_reading(32, bert(), tokenizer)
 
 
 @pytest.mark.parametrize(("stored", "read"), [(24, 24), (1024, 1024), (8192.0, 8192), (None, 512)])
@@ -66,16 +143,16 @@ def test_a_prediction_reads_as_much_as_the_training(
 
 def test_padding_stands_behind_the_text_where_it_moves_no_token() -> None:
     tokenizer = BertTokenizer(padding_side="left")
-    prepare_reading(32, CONFIG, tokenizer)
+    prepare_reading(32, bert(), tokenizer)
     ids = tokenizer(["", "a b c d"], padding=True)["input_ids"]
     assert [row[0] for row in ids] == [tokenizer.cls_token_id] * 2
 
 
 @pytest.mark.parametrize(("tokenizer", "least"), [(BERT, 4), (ROBERTA, 5)])
 def test_a_length_that_leaves_no_token_for_a_text_is_refused(tokenizer: Any, least: int) -> None:
-    assert prepare_reading(least, CONFIG, tokenizer) == least
+    assert prepare_reading(least, bert(), tokenizer) == least
     for length in range(1, least):
         with pytest.raises(
             UserError, match=f"max_length is {length}, but must be at least {least}:"
         ):
-            prepare_reading(length, CONFIG, tokenizer)
+            prepare_reading(length, bert(), tokenizer)

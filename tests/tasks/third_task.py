@@ -91,7 +91,7 @@ class MaskedWord(Task):
             raise UserError("train_file or validation_file is not set, but sentences are needed.")
         return [line.row for line in read_lines(path, needs=NEEDS)][:most]
 
-    def load(self, tokenizer: Any, config: Any, *, training: bool = True) -> TaskData:
+    def load(self, tokenizer: Any, model: Any, *, training: bool = True) -> TaskData:
         args = self.args
         files = {"validation": (args.validation_file, args.max_eval_samples)}
         files |= {"train": (args.train_file, None)} if training else {}
@@ -113,7 +113,7 @@ class MaskedWord(Task):
             )
 
         evaluation = features(rows["validation"])
-        words = tokenizer.convert_ids_to_tokens(range(config.vocab_size))
+        words = tokenizer.convert_ids_to_tokens(range(model.config.vocab_size))
         content = json.dumps(rows["validation"], sort_keys=True)
         return TaskData(
             examples=rows["validation"],

@@ -103,7 +103,7 @@ class Labeller:
     ) -> None:
         self.network, self.tokenizer = answering_network(model, head, running)
         self.batch_size = running.batch_size
-        self.longest = prepare_reading(options.max_length, self.network.config, self.tokenizer)
+        self.longest = prepare_reading(options.max_length, self.network, self.tokenizer)
         self.token_head = _labels_tokens(self.network)
         if self.token_head:
             warn_of_joined_words(self.tokenizer)

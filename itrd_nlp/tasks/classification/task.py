@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from transformers import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
@@ -231,13 +232,13 @@ class Classification(Task):
         refuse_textbrewer(args, "a classifier")
 
     def load(
-        self, tokenizer: PreTrainedTokenizerBase, config: Any, *, training: bool = True
+        self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, *, training: bool = True
     ) -> TaskData:
         """See `Task.load`."""
-        _check_head(config, self._validation.rows, self.args.validation_file)
-        args, names = self.args, self._names(config)
+        _check_head(model.config, self._validation.rows, self.args.validation_file)
+        args, names = self.args, self._names(model.config)
         label2id = {name: i for i, name in enumerate(names)}
-        max_length = prepare_reading(args.max_length, config, tokenizer)
+        max_length = prepare_reading(args.max_length, model, tokenizer)
         features = partial(classification_features, tokenizer=tokenizer, label2id=label2id)
         rows = self._validation.rows
         if self.reads_words:

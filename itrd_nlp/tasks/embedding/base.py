@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from itrd_nlp.distillation.textbrewer_trainer import refuse_textbrewer
 from itrd_nlp.errors import UserError
@@ -125,11 +125,11 @@ class EmbeddingTask(Task):
             )
 
     def load(
-        self, tokenizer: PreTrainedTokenizerBase, config: Any, *, training: bool = True
+        self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, *, training: bool = True
     ) -> TaskData:
         """See `Task.load`. A training tells the tokenizer the length, so that the saved model reads texts as in it."""
         args = self.args
-        longest = prepare_reading(args.max_length, config, tokenizer)
+        longest = prepare_reading(args.max_length, model, tokenizer)
         rows = self._validation
         evaluation, order = text_features(
             self.judged_texts(rows), tokenizer, longest, self.waiting(rows)

@@ -51,7 +51,7 @@ class Encoder:
         self.network, self.tokenizer = answering_network(model, head, running)
         self.batch_size = running.batch_size
         most = options.max_length or trained_length(self.tokenizer)
-        self.longest = prepare_reading(most, self.network.config, self.tokenizer)
+        self.longest = prepare_reading(most, self.network, self.tokenizer)
 
     def check(self, line: Line) -> None:
         """Refuse a line without a text.

@@ -143,7 +143,7 @@ def measured(
             f"candidate_layers are {depths}, but those of this teacher are from 1 to {total}."
         )
     task.judged_beside(teacher)
-    data = task.load(tokenizer, teacher.config, training=False)
+    data = task.load(tokenizer, teacher, training=False)
     check_lengths(teacher, data)
     teacher.to(device)
     found = []

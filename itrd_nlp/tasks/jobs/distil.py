@@ -17,7 +17,7 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json
 from itrd_nlp.models.loading import (
     check_same_vocabulary,
-    check_vocabulary,
+    fit_tokenizer,
     label_names,
     load_model,
     load_model_and_tokenizer,
@@ -154,7 +154,7 @@ def _prepare(
     trainer_class.check_models(student, teacher, args, more, tokenizer)
     task.judged_beside(teacher)
     with args.main_process_first(desc="tokenising"):
-        data = task.load(tokenizer, teacher.config)
+        data = task.load(tokenizer, teacher)
     for model in (teacher, student, *more):
         check_lengths(model, data)
     if args.process_index == 0:
@@ -263,7 +263,7 @@ def load_more_teachers(
         own = load_tokenizer(name, loading)
         check_same_vocabulary(own, tokenizer, role=f"teacher {name}")
         other = load_model(name, role="teacher", args=loading, head=head)
-        check_vocabulary(own, other.config.vocab_size, name)
+        fit_tokenizer(other, own, name)
         if other.config.id2label != teacher.config.id2label:
             raise UserError(
                 f"teacher {name} has the labels {label_names(other.config)}, but the first teacher "

@@ -53,7 +53,7 @@ def evaluate(
             output_dir=scratch, per_device_eval_batch_size=batch_size, bf16=bf16, report_to="none"
         )
         with args.main_process_first(desc="tokenising"):
-            data = task.load(tokenizer, model.config, training=False)
+            data = task.load(tokenizer, model, training=False)
         check_lengths(model, data)
         record = judge(task, model, data, args)
     return record, data.judge.predictions

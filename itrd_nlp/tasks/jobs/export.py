@@ -75,7 +75,7 @@ def export(
     output = _checked_output(name, output_dir, max_f1_drop, batch_size, task.files)
     model, tokenizer = load_model_and_tokenizer(name, role="model", args=loading, head=task.head)
     _check_plain(model, name)
-    data = task.load(tokenizer, model.config, training=False)
+    data = task.load(tokenizer, model, training=False)
     check_lengths(model, data)
     with contextlib.ExitStack() as stack:
         with Console().status("Exporting"):

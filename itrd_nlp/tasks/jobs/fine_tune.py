@@ -105,7 +105,7 @@ def _prepare(
     if task.reads_words:
         tokenizer = with_words_apart(tokenizer, model_args.model_name_or_path, loading)
     with args.main_process_first(desc="tokenising"):
-        data = task.load(tokenizer, model.config)
+        data = task.load(tokenizer, model)
     check_lengths(model, data)
     if args.process_index == 0:
         task.warn(data)

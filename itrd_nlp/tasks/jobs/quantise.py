@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.embedder import SENTENCE_FILES
-from itrd_nlp.models.loading import check_vocabulary, load_model, load_tokenizer
+from itrd_nlp.models.loading import fit_tokenizer, load_model, load_tokenizer
 from itrd_nlp.models.onnx_export import aside
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.models.torchao_weights import (
@@ -79,9 +79,9 @@ def quantise(
     folder = _checked_output(name, weights, output_dir, max_f1_drop, batch_size, task.files)
     load = functools.partial(load_model, role="model", args=loading, head=task.head)
     model, tokenizer = load(name), load_tokenizer(name, loading)
-    check_vocabulary(tokenizer, model.config.vocab_size, name)
+    fit_tokenizer(model, tokenizer, name)
     torchao_config(model, weights)  # refuses what cannot be quantised before the data are read
-    data = task.load(tokenizer, model.config, training=False)
+    data = task.load(tokenizer, model, training=False)
     check_lengths(model, data)
     with aside(folder, also=RUN_FILES) as staged:
         with Console().status("Quantising"):

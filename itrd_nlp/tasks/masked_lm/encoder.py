@@ -96,11 +96,11 @@ class Encoder(PlainTextTask):
         self._teacher = teacher
 
     def load(
-        self, tokenizer: PreTrainedTokenizerBase, config: Any, *, training: bool = True
+        self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, *, training: bool = True
     ) -> TaskData:
         """See `Task.load`. Nothing is masked. The tokenizer keeps its own length."""
         reference = self._reference(tokenizer)
-        longest = prepare_reading(self.args.max_length, config, tokenizer)
+        longest = prepare_reading(self.args.max_length, model, tokenizer)
         texts = [row["text"] for row in self.rows]
         pieces = pieces_of(texts, tokenizer, longest)
         lengths = [len(ids) for ids in pieces.columns["input_ids"]]

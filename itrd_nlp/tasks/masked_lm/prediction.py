@@ -50,7 +50,7 @@ class MaskFiller:
         self.network, self.tokenizer = answering_network(model, AutoModelForMaskedLM, running)
         check_mask(self.tokenizer)
         self.batch_size, self.top_k = running.batch_size, options.top_k
-        self.longest = prepare_reading(options.max_length, self.network.config, self.tokenizer)
+        self.longest = prepare_reading(options.max_length, self.network, self.tokenizer)
 
     def check(self, line: Line) -> None:
         """Refuse a line without a mask, or with one that the model does not read.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.masked_lm import AutoModelForMaskedLM
@@ -74,11 +74,11 @@ class MaskedLM(PlainTextTask):
             )
 
     def load(
-        self, tokenizer: PreTrainedTokenizerBase, config: Any, *, training: bool = True
+        self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, *, training: bool = True
     ) -> TaskData:
         """See `Task.load`. The tokenizer keeps its own length: a task that comes later may have longer texts."""
         check_mask(tokenizer)
-        longest = prepare_reading(self.args.max_length, config, tokenizer)
+        longest = prepare_reading(self.args.max_length, model, tokenizer)
         masker = Masker(tokenizer, self.args.mlm_probability)
         texts = [row["text"] for row in self.rows]
         evaluation, order, masks = evaluation_features(pieces_of(texts, tokenizer, longest), masker)

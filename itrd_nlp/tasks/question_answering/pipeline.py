@@ -18,8 +18,8 @@ from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerBase
 from transformers.pipelines.base import ChunkPipeline
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.lengths import longest_input
-from itrd_nlp.models.loading import check_vocabulary, load_model, load_tokenizer
+from itrd_nlp.models.lengths import most_tokens
+from itrd_nlp.models.loading import fit_tokenizer, load_model, load_tokenizer
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.by_length import answer_by_length
 from itrd_nlp.tasks.question_answering.arguments import NULL_THRESHOLD, check_window_size
@@ -103,6 +103,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
     ) -> None:
         _check_count("batch_size", batch_size)
         self.layout = window_layout(tokenizer)
+        self.most = most_tokens(model)
         self.threshold = threshold_of(model.config)
         parts: dict[str, Any] = {"model": model.eval(), "tokenizer": tokenizer, "device": device}
         super().__init__(
@@ -174,7 +175,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         checked = checked_row(row, 1)
         given = self._preprocess_params | self._sanitize_parameters(**options)[0]
         texts = {name: checked[name] for name in ("id", "question", "context")}
-        check_room(texts, _tokenizer_of(self), self.layout, *_window_sizes(self.model, **given))
+        check_room(texts, _tokenizer_of(self), self.layout, *_window_sizes(self.most, **given))
 
     def _sanitize_parameters(  # type: ignore[override]
         self,
@@ -191,10 +192,9 @@ class QuestionAnsweringPipeline(ChunkPipeline):
                 _check_count(name, value)
         if doc_stride is not None and (type(doc_stride) is not int or doc_stride < 0):
             raise UserError(f"doc_stride is {doc_stride!r}, but must be an integer of at least 0.")
-        limit = _most_tokens(self.model)
-        if max_length is not None and limit is not None and max_length > limit:
+        if max_length is not None and self.most is not None and max_length > self.most:
             raise UserError(
-                f"max_length is {max_length}, but the model takes no more than {limit} tokens."
+                f"max_length is {max_length}, but the model takes no more than {self.most} tokens."
             )
         if handle_impossible_answer not in (None, True, False):
             raise UserError(
@@ -222,7 +222,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
     ) -> Iterator[dict[str, Any]]:
         """Yield the windows of a question as inputs of the model."""
         batch = {name: [row[name]] for name in ("id", "question", "context")}
-        sizes = _window_sizes(self.model, max_length, doc_stride)
+        sizes = _window_sizes(self.most, max_length, doc_stride)
         windows = list(cut_windows(batch, _tokenizer_of(self), self.layout, *sizes))
         for window in windows:
             inputs = {
@@ -328,7 +328,7 @@ def load_pipeline(
             name, role="model", args=loading, head=AutoModelForQuestionAnswering
         ).to(getattr(torch, dtype))
     tokenizer = load_tokenizer(name, loading)
-    check_vocabulary(tokenizer, network.config.vocab_size, name)
+    fit_tokenizer(network, tokenizer, name)
     try:
         return QuestionAnsweringPipeline(network, tokenizer, device=device, **options)
     except UserError:
@@ -356,21 +356,15 @@ def _tokenizer_of(pipeline: Any) -> PreTrainedTokenizerBase:
 
 
 def _window_sizes(
-    model: Any, max_length: int | None = None, doc_stride: int | None = None
+    most: int | None, max_length: int | None = None, doc_stride: int | None = None
 ) -> tuple[int, int]:
-    """The most tokens of a window, and those that neighbours share."""
+    """The most tokens of a window, and those that neighbours share, of a model that takes so many tokens."""
     if max_length is None:
-        max_length = min(384, _most_tokens(model) or 384)
+        max_length = min(384, most or 384)
     if doc_stride is None:
         doc_stride = min(128, max_length // 3)
     check_window_size(max_length, doc_stride)
     return max_length, doc_stride
-
-
-def _most_tokens(model: Any) -> int | None:
-    """The longest input of the model; None where its positions have no end."""
-    found = longest_input(model)
-    return found if found is not None else getattr(model.config, "max_position_embeddings", None)
 
 
 def _check_count(name: str, value: Any) -> None:

@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
-from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForQuestionAnswering,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
 from itrd_nlp.errors import UserError
@@ -106,7 +110,7 @@ class QuestionAnswering(Task):
             )
 
     def load(
-        self, tokenizer: PreTrainedTokenizerBase, config: Any, *, training: bool = True
+        self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, *, training: bool = True
     ) -> TaskData:
         """See `Task.load`: questions cut into windows."""
         args, datasets, train = self.args, {}, None
@@ -130,7 +134,7 @@ class QuestionAnswering(Task):
             datasets["threshold"] = data_record(
                 args.train_file, len(aside.examples), unanswerable(aside.examples)
             )
-        evaluation.metrics.threshold = self._threshold(config, bool(known or count))
+        evaluation.metrics.threshold = self._threshold(model.config, bool(known or count))
         return TaskData(
             examples=evaluation.examples,
             evaluation=evaluation.features,

@@ -81,7 +81,7 @@ class Ranker:
         check_head(self.network.config, model)
         self.batch_size, self.top_k = running.batch_size, options.top_k
         most = options.max_length or trained_length(self.tokenizer)
-        self.longest = prepare_reading(most, self.network.config, self.tokenizer)
+        self.longest = prepare_reading(most, self.network, self.tokenizer)
 
     def check(self, line: Line) -> None:
         """Refuse a line without a query or without passages.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from transformers import (
     AutoModelForSequenceClassification,
     EvalPrediction,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
@@ -175,12 +176,12 @@ class Reranking(Task):
             )
 
     def load(
-        self, tokenizer: PreTrainedTokenizerBase, config: Any, *, training: bool = True
+        self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, *, training: bool = True
     ) -> TaskData:
         """See `Task.load`. A training tells the tokenizer the length, so that the saved model reads texts as in it."""
         args = self.args
-        check_head(config, "the model")
-        longest = prepare_reading(args.max_length, config, tokenizer)
+        check_head(model.config, "the model")
+        longest = prepare_reading(args.max_length, model, tokenizer)
         rows = self._validation
         evaluation, order = pair_features(rows, tokenizer, longest)
         files = {"validation": (args.validation_file, rows)}

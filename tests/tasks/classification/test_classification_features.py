@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertTokenizerFast, EvalPrediction
+from transformers import BertConfig, BertModel, BertTokenizerFast, EvalPrediction
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import IGNORED
@@ -18,6 +18,12 @@ from itrd_nlp.tasks.task import signature_of
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "rhine", "flow", "##s", "past", "bonn"]
 LABELS = {"no": 0, "yes": 1}
+
+
+def tiny(**labels):
+    """A model that takes 512 tokens, of no head: its labels alone are read."""
+    shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    return BertModel(BertConfig(**shape, vocab_size=len(TOKENS), intermediate_size=8, **labels))
 
 
 @pytest.fixture
@@ -91,9 +97,8 @@ def test_perfect_tags_score_100_whichever_side_the_tokenizer_padded(tokenizer, t
     path = tmp_path / "tags.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     tokenizer.padding_side = side
-    config = BertConfig(id2label={0: "B-R", 1: "O"}, label2id={"B-R": 0, "O": 1})
     data = Classification(TextArguments(validation_file=str(path))).load(
-        tokenizer, config, training=False
+        tokenizer, tiny(id2label={0: "B-R", 1: "O"}, label2id={"B-R": 0, "O": 1}), training=False
     )
     labels = data.collator(data.evaluation.remove_columns("length").to_list())["labels"].numpy()
     found = np.where(labels == IGNORED, 1, labels)
@@ -107,12 +112,12 @@ def test_another_positive_label_is_another_evaluation_and_none_is_that_of_before
     rows = [{"text": "rhine", "label": "yes"}, {"text": "bonn", "label": "no"}]
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
-    config = BertConfig(id2label={0: "no", 1: "yes"}, label2id=LABELS)
+    model = tiny(id2label={0: "no", 1: "yes"}, label2id=LABELS)
 
     def signature(label):
         metrics = ["accuracy"] if label is None else ["positive_f1"]
         args = TextArguments(validation_file=str(path), metrics=metrics, positive_label=label)
-        return Classification(args).load(tokenizer, config, training=False).signature
+        return Classification(args).load(tokenizer, model, training=False).signature
 
     read = signature_of([384, ["no", "yes"], rows])
     assert signature(None) == read

@@ -190,7 +190,7 @@ def test_a_pair_waits_for_both_texts_and_a_query_for_itself_alone(
     queries = [{"query": words[i], "passages": words[20:], "labels": [1] * 20} for i in range(10)]
     rows = pairs if task is SentenceSimilarity else queries
     args = EmbeddingArguments(validation_file=str(written(tmp_path / "rows.jsonl", *rows)))
-    data = task(args).load(tokenizer, reader.config, training=False)
+    data = task(args).load(tokenizer, reader, training=False)
     model: Any = Counting()
     milliseconds_per_question({"a": model}, data.evaluation, data.collator, rounds=1)
     read = [tokenizer.decode(ids, skip_special_tokens=True) for ids in model.read]

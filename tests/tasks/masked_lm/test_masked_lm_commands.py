@@ -113,7 +113,7 @@ def test_accuracy_and_perplexity_are_those_of_a_plain_model_of_transformers(
     model = AutoModelForMaskedLM.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     args = MaskedLMArguments(validation_file="dev.jsonl", max_length=16, mlm_probability=0.3)
-    data = MaskedLM(args).load(tokenizer, model.config, training=False)
+    data = MaskedLM(args).load(tokenizer, model, training=False)
     losses, right = [], []
     for row in data.evaluation:
         with torch.inference_mode():

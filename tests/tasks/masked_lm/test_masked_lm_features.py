@@ -140,7 +140,7 @@ def test_a_batch_of_one_row_is_masked_anew_in_every_epoch_and_for_every_seed(
             dataloader_persistent_workers=bool(workers),
             **workers,
         )
-        data = task.load(tokenizer, model.config)
+        data = task.load(tokenizer, model)
         trainer = Watching(model=model, args=args, **data.of_trainer())
         trainer.train(str(tmp_path / f"{seed}" / "checkpoint-3") if resumed else None)
         return list(vars(trainer)["seen"])
@@ -240,7 +240,7 @@ def test_a_model_that_knows_every_token_is_right_whichever_side_its_tokenizer_pa
     tokenizer.padding_side = side
     (tmp_path / "texts.txt").write_text(f"{text(0, 30)}\n{text(50, 9)}\n")
     args = MaskedLMArguments(validation_file=str(tmp_path / "texts.txt"), mlm_probability=0.4)
-    data = MaskedLM(args).load(tokenizer, model.config, training=False)
+    data = MaskedLM(args).load(tokenizer, model, training=False)
     batch = data.collator(data.evaluation.select_columns(["input_ids", "labels"]).to_list())
     logits = F.one_hot(batch["labels"].clamp(min=0), len(tokenizer)).float() * 30
     found: Any = predicted(logits, batch["labels"]).numpy()
@@ -258,5 +258,5 @@ def test_a_run_knows_the_probability_of_its_masks_when_it_is_resumed(
     said = set()
     for probability in (0.15, 0.3):
         args = MaskedLMArguments(file, file, mlm_probability=probability)
-        said.add(repr(MaskedLM(args).load(tokenizer, model.config).losses))
+        said.add(repr(MaskedLM(args).load(tokenizer, model).losses))
     assert len(said) == 2  # the losses are a part of the identity of a run

@@ -147,7 +147,7 @@ def task_of(tmp_path: Path, rows: list[dict[str, Any]] = ROWS, **options: Any) -
 def terms_of(task: Reranking, models: Any, tokenizer: Any, folder: Path, **weights: Any) -> Any:
     """The terms of the loss of one step over both queries."""
     teacher, student = copy.deepcopy(models)
-    data = task.load(tokenizer, teacher.config)
+    data = task.load(tokenizer, teacher)
     given = {"w_task": 1.0, "w_kd": 1.0, "beta_corr": 0.0, "beta_mi": 0.0, "temperature": 1.0}
     args = ITRDTrainingArguments(
         str(folder / "out"), report_to="none", use_cpu=True, save_strategy="no", max_steps=1,
@@ -234,7 +234,7 @@ def test_micro_batches_of_a_training_without_a_teacher_give_the_step_of_all_quer
             per_device_train_batch_size=size, gradient_accumulation_steps=micro_batches,
             disable_tqdm=True, logging_steps=1, max_grad_norm=1e9,
         )  # fmt: skip
-        data = task_of(tmp_path, rows, label_loss=label_loss).load(tokenizer, model.config)
+        data = task_of(tmp_path, rows, label_loss=label_loss).load(tokenizer, model)
         run = BaseTrainer(model=model, args=args, **data.of_trainer())
         if micro_batches == 1:
             mean = float(run.loss_of_a_step(next(iter(run.get_train_dataloader()))))
@@ -275,7 +275,7 @@ def test_the_warnings_say_what_judges_nothing(
 ) -> None:
     task = task_of(tmp_path, [ROWS[0], ROWS[1] | {"labels": [0, 0]}])
     with caplog.at_level(logging.WARNING):
-        task.warn(task.load(tokenizer, models[0].config))
+        task.warn(task.load(tokenizer, models[0]))
     assert "1 of 2 queries in" in caplog.text and "have passages of one label" in caplog.text
     assert "2 of 2 queries are trained on and judged on" in caplog.text
 
@@ -283,7 +283,7 @@ def test_the_warnings_say_what_judges_nothing(
 def test_another_loss_makes_another_run(models: Any, tokenizer: Any, tmp_path: Path) -> None:
     found = []
     for loss in ("listwise", "margin_mse"):
-        data = task_of(tmp_path, kd_loss=loss).load(tokenizer, models[0].config)
+        data = task_of(tmp_path, kd_loss=loss).load(tokenizer, models[0])
         teacher, student = copy.deepcopy(models)
         args = ITRDTrainingArguments(str(tmp_path / "out"), report_to="none", use_cpu=True)
         trainer = ITRDTrainer(student, teacher, args, **data.of_distiller())
