@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.teacher_cache import TeacherCache, read_speed
 from itrd_nlp.distillation.windows import as_read
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import read_text, write_text
+from itrd_nlp.files import read_text, write_text, writing
 from itrd_nlp.losses.outputs import EncoderOutput
 from itrd_nlp.models.adaptor import Adaptor
 from itrd_nlp.models.early_exit import (
@@ -268,15 +267,17 @@ class Teacher:
                 raise UserError(f"{sentence}; raise it, or set teacher_cache to off.")
             logger.warning("No teacher cache: %s.", sentence)
             return
-        self.cache = TeacherCache(folder, max_bytes=int(args.cache_max_gb * 1e9))
-        if args.teacher_cache == "auto":
-            try:
-                self._read_speed = read_speed(folder)
-            except OSError as error:
-                reason = os.strerror(error.errno or 0)
-                logger.warning("No teacher cache: %s cannot be written: %s.", folder, reason)
-                self.cache = None
-                return
+        try:
+            with writing(folder):
+                cache = TeacherCache(folder, max_bytes=int(args.cache_max_gb * 1e9))
+                if args.teacher_cache == "auto":
+                    self._read_speed = read_speed(folder)
+        except UserError as error:
+            if args.teacher_cache == "on":
+                raise
+            logger.warning("No teacher cache: %s", error)
+            return
+        self.cache = cache
         if args.process_index == 0:
             logger.warning("Teacher cache: about %.1f GB in %s.", gigabytes, folder)
 

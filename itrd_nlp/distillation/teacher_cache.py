@@ -129,15 +129,15 @@ class TeacherCache:
         """
         if self._full:
             return
-        # Other processes write meanwhile, and the limit holds for all of them.
-        used = sum(path.stat().st_size for path in self.folder.glob("*/*.bin"))
-        self._room = self._max_bytes - used
         mask = valid_tokens(inputs).cpu()
         keys = row_keys(inputs)
         tensors = {
             _hidden(layer): z.to(torch.bfloat16) for layer, z in output.hidden_states.items()
         }
         try:
+            # Other processes write meanwhile, and the limit holds for all of them.
+            used = sum(path.stat().st_size for path in self.folder.glob("*/*.bin"))
+            self._room = self._max_bytes - used
             for name, value in (tensors | output.logits).items():
                 if not self._put(self._stream(name), value, keys, mask):
                     self._stop(f"it has reached its limit (cache_max_gb) in {self.folder}")

@@ -366,6 +366,39 @@ def test_auto_does_without_on_a_full_disk(teacher, arguments, monkeypatch, caplo
     assert "No space left on device" in caplog.text
 
 
+@pytest.mark.parametrize("parent", ["/proc/nope", "/sys/cache", "x" * 300])
+def test_auto_does_without_where_no_folder_can_be_made(
+    teacher, batch, arguments, parent, caplog, tmp_path
+):
+    """The file systems of the kernel take no folder from anybody, root included; the last name is too long."""
+    parent = str(tmp_path / parent)  # an absolute one stays as it is
+    with caplog.at_level(logging.WARNING):
+        run = Teacher(
+            teacher.eval(), LAYERS, arguments(teacher_cache="auto", teacher_cache_dir=parent)
+        )
+    assert run.cache is None
+    assert f"No teacher cache: {parent}/" in caplog.text and " cannot be written: " in caplog.text
+    assert_identical(run(batch), Teacher(teacher, LAYERS, arguments())(batch))
+    with pytest.raises(UserError, match="cannot be written"):
+        Teacher(teacher, LAYERS, arguments(teacher_cache="on", teacher_cache_dir=parent))
+
+
+def test_a_cache_that_is_removed_while_it_is_measured_stops_no_training(
+    teacher, batch, arguments, monkeypatch, caplog
+):
+    run = Teacher(teacher.eval(), LAYERS, arguments())
+    expected = run(batch)
+
+    def gone(path, pattern):
+        return [path / "hidden-4" / "gone.bin"]
+
+    monkeypatch.setattr(Path, "glob", gone)
+    other = batch | {"input_ids": (batch["input_ids"] + 1) % 60}
+    with caplog.at_level(logging.WARNING):
+        assert run(other).hidden_states.keys() == expected.hidden_states.keys()
+    assert "stores no more windows" in caplog.text
+
+
 def test_the_teacher_runs_once_a_window(teacher, batch, calls, arguments):
     run = Teacher(teacher.eval(), LAYERS, arguments())
     first, second = run(batch), run(batch)

@@ -359,8 +359,10 @@ def _kept_judgement(
                 answers = read_answers(kept / PREDICTIONS_NAME)
                 _warn_without_digests(judged, kept)
                 return judged, answers
-        except UserError as error:  # a cache may be lost
-            logger.warning("%s The teacher is evaluated again.", error)
+        except (OSError, UserError) as error:  # a cache may be lost, or be somebody else's
+            reason = error.strerror if isinstance(error, OSError) else None
+            sentence = f"{kept} cannot be read: {reason}." if reason else error
+            logger.warning("%s The teacher is evaluated again.", sentence)
     judged = evaluation.judge(task, teacher, data, args)
     answers = dict(data.judge.predictions)
     if kept is not None:

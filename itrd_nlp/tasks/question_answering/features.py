@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
 import datasets
@@ -20,6 +20,7 @@ from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.question_answering.arguments import check_window_size
+from itrd_nlp.tasks.question_answering.cache import in_cache
 from itrd_nlp.tasks.question_answering.characters import whole_characters
 
 # Part of the key of the cache: raise it whenever the functions below compute something else.
@@ -156,13 +157,8 @@ def _cached_windows(
     key = [examples._fingerprint, backend, sorted(columns), max_length, doc_stride, _CACHE_VERSION]
     key += ["skip_long"] if skip_long else []
     fingerprint = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
-    cache_file = None
-    if datasets.is_caching_enabled():
-        # Examples in memory have no folder of their own in which map would keep its result.
-        folder = Path(datasets.config.HF_DATASETS_CACHE) / "itrd_nlp"
-        folder.mkdir(parents=True, exist_ok=True)
-        cache_file = str(folder / f"{fingerprint}.arrow")
-    return examples.with_format(None).map(
+    made = partial(
+        examples.with_format(None).map,
         _batch_of_windows,
         fn_kwargs={
             "tokenizer": tokenizer,
@@ -177,9 +173,9 @@ def _cached_windows(
         features=Features(columns),
         num_proc=num_proc,
         new_fingerprint=fingerprint,
-        cache_file_name=cache_file,
         desc="Tokenising",
     )
+    return in_cache(made, fingerprint) if datasets.is_caching_enabled() else made()
 
 
 def window_layout(tokenizer: PreTrainedTokenizerBase) -> WindowLayout:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -176,6 +179,60 @@ def test_several_processes_give_the_same_windows(
 
 
 # ---- cache ----
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    examples: Dataset,
+    bert_tokenizer: PreTrainedTokenizerBase,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """No folder can be made below /proc, not even by root."""
+    sizes = {"max_length": 60, "doc_stride": 10}
+    expected = [
+        f(examples, bert_tokenizer, **sizes) for f in (training_features, evaluation_features)
+    ]
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", Path("/proc/nope"))
+    with caplog.at_level(logging.WARNING):
+        found = [
+            f(examples, bert_tokenizer, **sizes) for f in (training_features, evaluation_features)
+        ]
+    assert [one.to_list() for one in found] == [one.to_list() for one in expected]
+    assert [one._fingerprint for one in found[:1]] == [one._fingerprint for one in expected[:1]]
+    assert "/proc/nope/itrd_nlp cannot be written" in caplog.text
+    assert not found[0].cache_files
+
+
+def test_a_disk_that_is_full_in_the_middle_costs_the_cache_alone(
+    examples: Dataset,
+    bert_tokenizer: PreTrainedTokenizerBase,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+        patch.setattr(tempfile, "NamedTemporaryFile", full)  # where map begins its file
+        found = training_features(examples, bert_tokenizer)
+    assert "cannot be written (No space left on device)" in caplog.text
+    assert not list(cache.rglob("*.arrow"))
+    assert found.to_list() == training_features(examples, bert_tokenizer).to_list()
+
+
+def test_a_cache_that_can_only_be_read_is_read(
+    examples: Dataset, bert_tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = training_features(examples, bert_tokenizer).to_list()
+
+    def read_only(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", read_only)
+    monkeypatch.setattr(features, "_batch_of_windows", None)  # fails if it is called
+    assert training_features(examples, bert_tokenizer).to_list() == expected
+
 
 _SECOND_RUN = """
 import sys

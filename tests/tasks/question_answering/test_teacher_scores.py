@@ -223,3 +223,20 @@ def test_a_judgement_that_cannot_be_kept_does_not_end_the_run(
     assert 0 <= found["f1"] <= 100
     assert any("the teacher's answers in" in message for message in caplog.messages)
     assert (tmp_path / "student" / "results.json").is_file()
+
+
+@pytest.mark.parametrize("folder", ["/proc/nope", "x" * 300])
+def test_a_cache_that_nobody_can_make_does_not_end_the_run(
+    folder: str,
+    teacher: Path,
+    distilled: Callable[..., Any],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """`auto` does without: the kernel makes no folder below /proc, and no name of 300 characters."""
+    (teacher / "results.json").unlink()
+    folder = str(tmp_path / folder)
+    found = distilled(teacher_cache="auto", teacher_cache_dir=folder)
+    assert 0 <= found["f1"] <= 100
+    assert any(f"No teacher cache: {folder}/" in message for message in caplog.messages)
+    assert (tmp_path / "student" / "results.json").is_file()
