@@ -105,8 +105,9 @@ def test_an_evaluation_prints_its_scores_before_it_writes_its_answers(
 
     monkeypatch.setattr(jobs, "_evaluated", lambda *_: ({"f1": 50.0}, {"a": "b"}))
     monkeypatch.setattr(jobs, "write_json", full)
-    output = str(tmp_path / "answers.json")
-    monkeypatch.setattr(sys, "argv", ["evaluate", "--model", "m", "--output_file", output])
+    (tmp_path / "model").mkdir()  # a name alone would be looked up on the Hub
+    model, output = str(tmp_path / "model"), str(tmp_path / "answers.json")
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--model", model, "--output_file", output])
     with pytest.raises(UserError, match=r"answers\.json cannot be written: No space left"):
         jobs.evaluate_command("", task="question-answering")
     assert capsys.readouterr().out == '{"f1": 50.0}\n'
