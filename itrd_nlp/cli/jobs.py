@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import constants
@@ -28,9 +27,9 @@ from itrd_nlp.files import write_json, writing
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks import DEFAULT_TASK, TASKS, options_of, task_named, task_of
 from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
+from itrd_nlp.tasks.trained import trained_lengths
 from itrd_nlp.training.options import TrainingOptions
 from itrd_nlp.training.ranges import BATCH
-from itrd_nlp.training.record import RESULTS_NAME, RunRecord
 from itrd_nlp.training.roles import Metadata, given_names
 from itrd_nlp.training.targets import check_target_file
 from itrd_nlp.training.yaml_files import read_config
@@ -45,7 +44,6 @@ JUDGED_MODEL = (
     "max_length is given."
 )
 """The help of the option of commands that judge a model, see `as_trained`."""
-_LENGTHS = ("max_length", "doc_stride")
 
 
 @dataclass
@@ -136,29 +134,9 @@ def as_trained(data_args: Any, model: str | None, revision: str | None = None) -
     Raises:
         UserError: the results.json of a folder cannot be read, or its lengths make no sense beside those given.
     """
-    record = None if model is None else _record_of(model, revision)
-    if record is None:
-        return data_args
-    name = record.task or DEFAULT_TASK  # version 1 had one task
-    own: type = type(data_args)
-    if name not in TASKS or options_of(name)[0] is not own:
-        return data_args
-    known = {n: record.arguments[n] for n in _LENGTHS if isinstance(record.arguments.get(n), int)}
+    known = {} if model is None else trained_lengths(model, type(data_args), revision)
     taken = {n: value for n, value in known.items() if _value_of(n, sys.argv[1:]) is None}
     return replace(data_args, **taken)
-
-
-def _record_of(model: str, revision: str | None) -> RunRecord | None:
-    """The results.json beside a model. On the Hub it may be missing, or a file of another program."""
-    if Path(model).exists():
-        return RunRecord.read(model)
-    from transformers.utils import cached_file  # slow to import
-
-    try:
-        found = cached_file(model, RESULTS_NAME, revision=revision)
-        return None if found is None else RunRecord.read(Path(found).parent)
-    except (OSError, UserError):
-        return None
 
 
 def fine_tune_command(description: str | None, task: str | None = None) -> None:

@@ -35,7 +35,12 @@ from itrd_nlp.training.targets import check_target_file
 class PredictionArguments:
     """The model, its input and its output."""
 
-    model: str = field(metadata={"help": "Folder, ONNX folder or model id."})
+    model: str = field(
+        metadata={
+            "help": "Folder, ONNX folder or model id. A model with a results.json reads texts of the length that it was "
+            "trained with, unless max_length is given."
+        }
+    )
     input: str | None = field(
         default=None,
         metadata={"help": "File of questions, in SQuAD's JSON or as JSON lines; - is stdin."},

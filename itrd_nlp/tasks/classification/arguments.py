@@ -175,10 +175,10 @@ class LabelArguments:
             choices=list(PROBLEM_TYPES),
         ),
     )
-    max_length: int = field(
-        default=384,
+    max_length: int | None = field(
+        default=None,
         metadata=Metadata(
-            help="Most tokens of a text; longer ones are cut.",
+            help="Most tokens of a text; longer ones are cut. Default: as in the training, else 384.",
             range=COUNT,
         ),
     )

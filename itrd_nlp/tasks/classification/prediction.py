@@ -16,7 +16,7 @@ from itrd_nlp.models.loading import saved_class
 from itrd_nlp.models.options import Running
 from itrd_nlp.models.tokenizing import warn_of_joined_words
 from itrd_nlp.tasks.by_length import answer_by_length, in_batches, length_of_line
-from itrd_nlp.tasks.classification.arguments import LabelArguments
+from itrd_nlp.tasks.classification.arguments import LabelArguments, TextArguments
 from itrd_nlp.tasks.classification.data import Columns, is_words
 from itrd_nlp.tasks.classification.entities import are_tags
 from itrd_nlp.tasks.classification.features import encode, first_parts
@@ -30,8 +30,11 @@ from itrd_nlp.tasks.classification.tables import CONLL, TABLES, read_conll, read
 from itrd_nlp.tasks.lengths import prepare_reading
 from itrd_nlp.tasks.lines import Line, Refuse, is_text, read_lines, text_or_file
 from itrd_nlp.tasks.network import answering_network, logits_of
+from itrd_nlp.tasks.trained import trained_lengths
 
 logger = logging.getLogger(__name__)
+
+OTHERWISE = 384  # tokens of a text for a model whose training is not known
 
 
 def read_texts(source: str | None, options: LabelArguments, refuse: Refuse) -> Iterator[Line]:
@@ -103,7 +106,10 @@ class Labeller:
     ) -> None:
         self.network, self.tokenizer = answering_network(model, head, running)
         self.batch_size = running.batch_size
-        self.longest = prepare_reading(options.max_length, self.network, self.tokenizer)
+        revision = running.loading.model_revision
+        trained = trained_lengths(model, TextArguments, revision).get("max_length", OTHERWISE)
+        most = options.max_length or trained
+        self.longest = prepare_reading(most, self.network, self.tokenizer)
         self.token_head = _labels_tokens(self.network)
         if self.token_head:
             warn_of_joined_words(self.tokenizer)

@@ -175,14 +175,15 @@ class AnswerArguments:
     max_length: int | None = field(
         default=None,
         metadata=Metadata(
-            help="Tokens of a window; default: 384, or less if the model takes less.",
+            help="Tokens of a window; default: as in the training, else 384, or less if the model takes less.",
             range=COUNT,
         ),
     )
     doc_stride: int | None = field(
         default=None,
         metadata=Metadata(
-            help="Tokens that two windows of a context have in common; default: a third of the window, at most 128.",
+            help="Tokens that two windows of a context have in common; default: as in the training, else a third of "
+            "the window, at most 128.",
             range=COUNT_FROM_0,
         ),
     )

@@ -70,3 +70,13 @@ def shown(value: Any) -> str:
         return "missing"
     size = f" of {len(value)}" if isinstance(value, list | tuple) else ""
     return f"a {type(value).__name__}{size}"
+
+
+def check_count(name: str, value: Any) -> None:
+    """Refuse an option that must be a number of at least 1.
+
+    Raises:
+        UserError: names the option.
+    """
+    if type(value) is not int or value < 1:  # True is an int, too
+        raise UserError(f"{name} is {value!r}, but must be an integer of at least 1.")

@@ -359,3 +359,11 @@ def _merge(spans: Candidates, n_best: int) -> Candidates:
     rank = np.arange(len(order)) - np.searchsorted(example, example[order])
     order = order[rank < n_best]
     return Candidates(example[order], start[order], end[order], logit[order])
+
+
+def stacked(rows: list[np.ndarray], fill: float) -> np.ndarray:
+    """One array of rows of different lengths, at least one wide."""
+    stacked = np.full((len(rows), max(1, *map(len, rows))), fill, dtype=rows[0].dtype)
+    for target, row in zip(stacked, rows, strict=True):
+        target[: len(row)] = row
+    return stacked

@@ -22,9 +22,12 @@ from itrd_nlp.models.lengths import most_tokens
 from itrd_nlp.models.loading import fit_tokenizer, load_model, load_tokenizer
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.by_length import answer_by_length
-from itrd_nlp.tasks.question_answering.arguments import NULL_THRESHOLD, check_window_size
-from itrd_nlp.tasks.question_answering.asked import checked_row, pairs, shown
-from itrd_nlp.tasks.question_answering.decoding import Span, decode_question
+from itrd_nlp.tasks.question_answering.arguments import (
+    NULL_THRESHOLD,
+    DataArguments,
+)
+from itrd_nlp.tasks.question_answering.asked import check_count, checked_row, pairs, shown
+from itrd_nlp.tasks.question_answering.decoding import Span, decode_question, stacked
 from itrd_nlp.tasks.question_answering.features import (
     Window,
     check_room,
@@ -32,6 +35,8 @@ from itrd_nlp.tasks.question_answering.features import (
     window_layout,
 )
 from itrd_nlp.tasks.question_answering.no_answer import threshold_of
+from itrd_nlp.tasks.question_answering.window_sizes import WindowSizes
+from itrd_nlp.tasks.trained import trained_lengths
 
 Answer = dict[str, Any]
 """`answer`, `score`, `start` and `end`, see `QuestionAnsweringPipeline`."""
@@ -70,13 +75,14 @@ class QuestionAnsweringPipeline(ChunkPipeline):
             evaluation mode.
         tokenizer: its fast tokenizer.
         device: where it runs; default: the first accelerator, else the CPU.
+        trained: `max_length` and `doc_stride` of the model's training, as `load_pipeline` finds them; default: they
+            are not known.
         batch_size: windows that go through the model at once, 1 by default. This and the following
             can be given here and in every call; the call wins.
         top_k: answers per question, 1 by default.
         max_answer_len: most tokens of an answer, 30 by default.
-        max_length: most tokens of a window; default: 384, or what the model can take if that is less.
-        doc_stride: tokens of a long context that two neighbouring windows share; default: 128, but
-            no more than a third of `max_length`.
+        max_length: most tokens of a window; for the default see `WindowSizes`.
+        doc_stride: tokens of a long context that two neighbouring windows share; likewise.
         handle_impossible_answer: let "there is no answer" compete, for models that were trained
             with such questions. Its logit is that of the span ([CLS], [CLS]), the lowest of all
             windows, minus the threshold. If it wins, the answer is "" from 0 to 0. Default: whether a threshold is
@@ -99,11 +105,12 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         *,
         device: str | int | torch.device | None = None,
         batch_size: int = 1,
+        trained: Mapping[str, int] | None = None,
         **options: Any,
     ) -> None:
-        _check_count("batch_size", batch_size)
+        check_count("batch_size", batch_size)
         self.layout = window_layout(tokenizer)
-        self.most = most_tokens(model)
+        self.windows = WindowSizes(most_tokens(model), trained)
         self.threshold = threshold_of(model.config)
         parts: dict[str, Any] = {"model": model.eval(), "tokenizer": tokenizer, "device": device}
         super().__init__(
@@ -127,7 +134,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         **options: Any,
     ) -> Any:
         if batch_size is not None:
-            _check_count("batch_size", batch_size)
+            check_count("batch_size", batch_size)
         answer: Any = super().__call__  # it has no annotations
         if inputs is None:
             inputs = pairs(question, context)
@@ -175,7 +182,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         checked = checked_row(row, 1)
         given = self._preprocess_params | self._sanitize_parameters(**options)[0]
         texts = {name: checked[name] for name in ("id", "question", "context")}
-        check_room(texts, _tokenizer_of(self), self.layout, *_window_sizes(self.most, **given))
+        check_room(texts, _tokenizer_of(self), self.layout, *self.windows.of(**given))
 
     def _sanitize_parameters(  # type: ignore[override]
         self,
@@ -189,13 +196,10 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         counts = {"top_k": top_k, "max_answer_len": max_answer_len}
         for name, value in {**counts, "max_length": max_length}.items():
             if value is not None:
-                _check_count(name, value)
+                check_count(name, value)
         if doc_stride is not None and (type(doc_stride) is not int or doc_stride < 0):
             raise UserError(f"doc_stride is {doc_stride!r}, but must be an integer of at least 0.")
-        if max_length is not None and self.most is not None and max_length > self.most:
-            raise UserError(
-                f"max_length is {max_length}, but the model takes no more than {self.most} tokens."
-            )
+        self.windows.check(max_length)
         if handle_impossible_answer not in (None, True, False):
             raise UserError(
                 f"handle_impossible_answer is {handle_impossible_answer!r}, but must be True or False."
@@ -222,7 +226,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
     ) -> Iterator[dict[str, Any]]:
         """Yield the windows of a question as inputs of the model."""
         batch = {name: [row[name]] for name in ("id", "question", "context")}
-        sizes = _window_sizes(self.most, max_length, doc_stride)
+        sizes = self.windows.of(max_length, doc_stride)
         windows = list(cut_windows(batch, _tokenizer_of(self), self.layout, *sizes))
         for window in windows:
             inputs = {
@@ -271,10 +275,10 @@ class QuestionAnsweringPipeline(ChunkPipeline):
             null_logit -= threshold or 0.0
         inside = [slice(w.first, w.first + len(w.char_start)) for w in windows]
         spans = decode_question(
-            _stack([x[i] for x, i in zip(starts, inside, strict=True)], 0),
-            _stack([x[i] for x, i in zip(ends, inside, strict=True)], 0),
-            _stack([w.char_start for w in windows], -1),
-            _stack([w.char_end for w in windows], -1),
+            stacked([x[i] for x, i in zip(starts, inside, strict=True)], 0),
+            stacked([x[i] for x, i in zip(ends, inside, strict=True)], 0),
+            stacked([w.char_start for w in windows], -1),
+            stacked([w.char_end for w in windows], -1),
             outputs[0]["part"].context,
             n_best=top_k,
             max_answer_length=max_answer_len,
@@ -296,6 +300,8 @@ def load_pipeline(
     **options: Any,
 ) -> QuestionAnsweringPipeline:
     """Load a pipeline from a model folder, the Hub or an ONNX folder.
+
+    It reads windows as in the training of the model, if a results.json beside the model says it.
 
     Args:
         model: a folder or a model id; or a folder that `itrd-nlp export-onnx` wrote.
@@ -329,8 +335,11 @@ def load_pipeline(
         ).to(getattr(torch, dtype))
     tokenizer = load_tokenizer(name, loading)
     fit_tokenizer(network, tokenizer, name)
+    trained = trained_lengths(name, DataArguments, loading.model_revision)
     try:
-        return QuestionAnsweringPipeline(network, tokenizer, device=device, **options)
+        return QuestionAnsweringPipeline(
+            network, tokenizer, device=device, trained=trained, **options
+        )
     except UserError:
         raise
     except (AssertionError, RuntimeError, ValueError) as error:  # of torch and of transformers
@@ -355,23 +364,6 @@ def _tokenizer_of(pipeline: Any) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _window_sizes(
-    most: int | None, max_length: int | None = None, doc_stride: int | None = None
-) -> tuple[int, int]:
-    """The most tokens of a window, and those that neighbours share, of a model that takes so many tokens."""
-    if max_length is None:
-        max_length = min(384, most or 384)
-    if doc_stride is None:
-        doc_stride = min(128, max_length // 3)
-    check_window_size(max_length, doc_stride)
-    return max_length, doc_stride
-
-
-def _check_count(name: str, value: Any) -> None:
-    if type(value) is not int or value < 1:  # True is an int, too
-        raise UserError(f"{name} is {value!r}, but must be an integer of at least 1.")
-
-
 def _length(row: Mapping[str, str]) -> int:
     """The characters that a model reads of a row."""
     return len(row["question"]) + len(row["context"])
@@ -379,11 +371,3 @@ def _length(row: Mapping[str, str]) -> int:
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _stack(rows: list[np.ndarray], fill: float) -> np.ndarray:
-    """One array of rows of different lengths, at least one wide."""
-    stacked = np.full((len(rows), max(1, *map(len, rows))), fill, dtype=rows[0].dtype)
-    for target, row in zip(stacked, rows, strict=True):
-        target[: len(row)] = row
-    return stacked

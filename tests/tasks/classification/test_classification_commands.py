@@ -368,15 +368,43 @@ def test_a_text_has_the_same_label_whatever_stands_beside_it(here):
 
 
 def test_texts_that_are_longer_than_the_model_can_read_are_cut(here, tmp_path):
-    long = {"text": "rhine " * 100, "label": "1"}  # 64 positions, and 384 tokens by default
-    found = done(
-        "predict", "--model", "texts-student", "--input", "-", stdin=json.dumps(long).encode()
-    )
+    long = {"text": "rhine " * 100, "label": "1"}
+    asked = ("--model", "texts-student", "--max_length", "384")  # it has 64 positions
+    found = done("predict", *asked, "--input", "-", stdin=json.dumps(long).encode())
     assert json.loads(found)["label"] in ("0", "1")
     path = tmp_path / "long.jsonl"
     path.write_text(json.dumps(long))
-    out = done("evaluate", "--model", "texts-student", "--validation_file", str(path))
+    out = done("evaluate", *asked, "--validation_file", str(path))
     assert json.loads(out.splitlines()[-1])["rows"] == 1
+
+
+def test_predict_reads_as_much_of_a_text_as_the_training_and_the_evaluation(kind, tmp_path):
+    short = rows_of(f"{kind}-dev.jsonl")
+    name = "tokens" if kind == "tokens" else "text"
+    more = ["rhine"] * 27 if kind == "tokens" else " rhine" * 27
+    first = [row | {name: row[name] + more} for row in short]  # what differs stands in front
+    last = [row | {name: more + row[name]} for row in short]  # the training read 32 tokens
+    if kind == "tokens":
+        first = [row | {"labels": row["labels"] + ["O"] * 27} for row in first]
+        last = [row | {"labels": ["O"] * 27 + row["labels"]} for row in last]
+    path, answers = tmp_path / "long.jsonl", str(tmp_path / "answers.json")
+    path.write_text("\n".join(map(json.dumps, first + last)))
+    model = ("--model", f"{kind}-teacher")
+    done("evaluate", *model, "--validation_file", str(path), "--output_file", answers)
+    found = done("predict", *model, "--input", str(path)).splitlines()
+    labelled = [row.get("label") or row["labels"] for row in map(json.loads, found)]
+    for i, (row, expected) in enumerate(zip(first + last, read(answers).values(), strict=True)):
+        if kind == "tokens":
+            judged = [j for j, label in enumerate(row["labels"]) if label is not None]
+            assert [labelled[i][j] for j in judged] == expected
+            assert labelled[i][:30] + [None] * (len(row[name]) - 30) == labelled[i]
+        else:
+            assert labelled[i] == expected
+    if kind == "tokens":
+        return
+    longer = done("predict", *model, "--input", str(path), "--max_length", "64").splitlines()
+    scores = [[json.loads(line)["score"] for line in lines] for lines in (found, longer)]
+    assert scores[0] != pytest.approx(scores[1], abs=1e-4)  # the rest of the text says something
 
 
 @pytest.mark.parametrize(

@@ -23,13 +23,19 @@ from transformers import (
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.tasks.jobs.evaluate import evaluate
 from itrd_nlp.tasks.question_answering import (
     best_answers,
     decode_spans,
     evaluation_features,
     read_squad,
 )
+from itrd_nlp.tasks.question_answering.arguments import DataArguments
 from itrd_nlp.tasks.question_answering.pipeline import QuestionAnsweringPipeline, load_pipeline
+from itrd_nlp.tasks.question_answering.task import QuestionAnswering
+from itrd_nlp.tasks.question_answering.window_sizes import WindowSizes
+from itrd_nlp.training.record import RunRecord
 
 CONTEXT = "the river flows past a town, and then it flows on to the sea."
 LONG = " ".join(f"the river {i} flows in {i * 7} to x{i}." for i in range(60))
@@ -435,3 +441,58 @@ def test_a_list_is_looked_at_before_the_first_of_it_is_answered(
     long = {"question": "the " * 500, "context": "the river", "id": "last"}
     with pytest.raises(UserError, match="question last: its 500 tokens leave room for 0 tokens"):
         qa([{"question": "the", "context": "the river"}] * 3 + [long])
+
+
+# ---- the windows of the training ----
+
+
+@pytest.mark.parametrize(
+    ("most", "trained", "asked", "sizes"),
+    [
+        (512, None, {}, (384, 128)),
+        (130, None, {}, (130, 43)),
+        (None, None, {}, (384, 128)),
+        (512, (256, 64), {}, (256, 64)),
+        (None, (1024, 256), {}, (1024, 256)),
+        (512, (256, 64), {"doc_stride": 32}, (256, 32)),
+        (512, (256, 64), {"max_length": 60}, (60, 20)),  # a stride of 64 makes no sense in it
+        (130, (384, 128), {}, (130, 43)),  # no context of the training was so long
+    ],
+)
+def test_windows_are_as_asked_for_else_as_in_the_training(
+    most: int | None,
+    trained: tuple[int, int] | None,
+    asked: dict[str, int],
+    sizes: tuple[int, int],
+) -> None:
+    known = (
+        None if trained is None else dict(zip(("max_length", "doc_stride"), trained, strict=True))
+    )
+    assert WindowSizes(most, known).of(**asked) == sizes
+
+
+def test_a_loaded_pipeline_answers_as_the_evaluation_of_its_model(
+    bert_tokenizer: BertTokenizerFast, write_squad: Callable[..., Path], tmp_path: Path
+) -> None:
+    file, folder = write_squad(articles=2, seed=1), tmp_path / "model"
+    for part in (tiny(bert_tokenizer), bert_tokenizer):
+        part.save_pretrained(folder)
+    default = load_pipeline(folder)
+    read = {"max_length": 72, "doc_stride": 8}
+    record = RunRecord(
+        version=3,
+        task="question-answering",
+        metrics={"f1": "F1"},
+        scores={"f1": 50},
+        arguments=read,
+    )
+    record.write(folder)
+    task = QuestionAnswering(DataArguments(validation_file=str(file), **read))
+    _, expected = evaluate(task, str(folder), LoadingArguments())
+    examples = list(read_squad(file, split="validation"))
+    found, otherwise = (
+        {row["id"]: one["answer"] for row, one in zip(examples, qa(examples), strict=True)}
+        for qa in (load_pipeline(folder), default)
+    )
+    assert found == expected
+    assert found != otherwise

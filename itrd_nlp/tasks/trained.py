@@ -1,0 +1,55 @@
+"""The lengths of the texts in the training of a model, by its results.json. No import here loads torch."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+from itrd_nlp.errors import UserError
+from itrd_nlp.tasks import DEFAULT_TASK, TASKS, options_of
+from itrd_nlp.training.record import RESULTS_NAME, RunRecord
+from itrd_nlp.training.roles import default_of
+
+LENGTHS = ("max_length", "doc_stride")
+
+
+def trained_lengths(model: str, arguments: type, revision: str | None = None) -> dict[str, int]:
+    """The lengths that a model was trained with.
+
+    A model that reads texts of another length is not the one that was trained, and its answers are not those that its
+    training reports.
+
+    Args:
+        model: folder, ONNX folder or model id.
+        arguments: the dataclass of a task's data.
+        revision: branch, tag or commit of a model id. Default: its main branch.
+
+    Returns:
+        ``max_length``, and ``doc_stride`` where the task has one. A record names what is not the default, so the others
+        are the defaults of ``arguments``. Empty where there is no record of a run on the task.
+
+    Raises:
+        UserError: the results.json of a folder cannot be read.
+    """
+    record = _record_of(model, revision)
+    if record is None:
+        return {}
+    name = record.task or DEFAULT_TASK  # version 1 had one task
+    if name not in TASKS or options_of(name)[0] is not arguments:
+        return {}
+    defaults = {f.name: default_of(f) for f in fields(arguments) if f.name in LENGTHS}
+    given = {n: v for n, v in record.arguments.items() if n in defaults and isinstance(v, int)}
+    return defaults | given
+
+
+def _record_of(model: str, revision: str | None) -> RunRecord | None:
+    """The results.json beside a model. On the Hub it may be missing, or a file of another program."""
+    if Path(model).exists():
+        return RunRecord.read(model)
+    from transformers.utils import cached_file  # slow to import
+
+    try:
+        found = cached_file(model, RESULTS_NAME, revision=revision)
+        return None if found is None else RunRecord.read(Path(found).parent)
+    except (OSError, UserError):
+        return None
