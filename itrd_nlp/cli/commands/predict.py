@@ -37,8 +37,8 @@ class PredictionArguments:
 
     model: str = field(
         metadata={
-            "help": "Folder, ONNX folder or model id. A model with a results.json reads texts of the length that it was "
-            "trained with, unless max_length is given."
+            "help": "Folder, ONNX folder or model id. A model with a results.json reads texts of the length that it "
+            "was trained with, unless max_length is given."
         }
     )
     input: str | None = field(
