@@ -44,7 +44,7 @@ def read_texts(source: str | None, options: LabelArguments, refuse: Refuse) -> I
         source: a file of a form that `itrd_nlp.tasks.classification.data.read_rows` reads. JSON lines and tables need
             no labels. ``-`` is stdin, of JSON lines. None: the text of `options`.
         options: the text, or the names of the columns.
-        refuse: takes the sentence about a line that is no object.
+        refuse: takes the sentence about a line, a row or a sentence that is not of the form of the file.
 
     Raises:
         UserError: the source cannot be read, or there are two.
@@ -61,13 +61,13 @@ def read_texts(source: str | None, options: LabelArguments, refuse: Refuse) -> I
     source = str(source)
     ending = Path(source).suffix
     if ending in TABLES:
-        header, lines = read_table(source)
+        header, lines = read_table(source, refuse=refuse)
         of_table = Columns(options.text_column, options.text_pair_column).texts(header, source)
         return _renamed(lines, of_table)
     if ending in CONLL and not _holds_objects(source):
         if named:
             raise UserError(f"{source} has columns without names: the first one is the token.")
-        return read_conll(source)
+        return read_conll(source, refuse=refuse)
     return _renamed(read_lines(source, needs="text, or with tokens", refuse=refuse), named)
 
 

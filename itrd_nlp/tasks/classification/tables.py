@@ -11,7 +11,7 @@ from typing import Any
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import read_text
 from itrd_nlp.tasks.classification.entities import as_iob2, is_tag
-from itrd_nlp.tasks.lines import Line
+from itrd_nlp.tasks.lines import Line, Refuse, stop
 
 TABLES = {".csv": ",", ".tsv": "\t"}
 """Ending of a table to what separates its cells."""
@@ -19,7 +19,7 @@ CONLL = (".conll", ".iob", ".iob2", ".bio", ".txt")
 DOCUMENT = "-DOCSTART-"
 
 
-def read_table(path: str | Path) -> tuple[list[str], Iterator[Line]]:
+def read_table(path: str | Path, *, refuse: Refuse = stop) -> tuple[list[str], Iterator[Line]]:
     """The header of a table and its rows.
 
     Cells may stand in double quotes, which may hold line breaks, and a quote in them is doubled (RFC 4180). A byte
@@ -27,13 +27,14 @@ def read_table(path: str | Path) -> tuple[list[str], Iterator[Line]]:
 
     Args:
         path: of a file in UTF-8 whose ending is in `TABLES`.
+        refuse: takes the sentence about a row that has more or fewer cells than the header. Default: it is raised.
 
     Returns:
         The names of the columns, and each row as a mapping from them to texts.
 
     Raises:
-        UserError: the file cannot be read, its header has a name twice or an empty one (at once); or a row has more or
-            fewer cells than the header, or a quote that is not closed.
+        UserError: the file cannot be read, its header has a name twice or an empty one (at once); or a quote is not
+            closed, so that nobody knows where the next row begins.
     """
     text = read_text(path)
     cells = csv.reader(
@@ -47,22 +48,23 @@ def read_table(path: str | Path) -> tuple[list[str], Iterator[Line]]:
             raise UserError(
                 f"{path}: the header has {said}, but each column needs a name of its own."
             )
-    return header, _mapped(rows, header)
+    return header, _mapped(rows, header, refuse)
 
 
 def _rows(cells: Any, path: str | Path) -> Iterator[tuple[str, list[str]]]:
     """Each row of a reader of `csv`, with its place, the line where it ends."""
     while True:
+        begin = cells.line_num + 1  # an open quote takes all lines to the end of the file
         try:
             row = next(cells, None)
         except csv.Error as error:
             if "field limit" in str(error):
                 raise UserError(
-                    f"{path}:{cells.line_num}: a cell has more than {csv.field_size_limit():,} characters; a quote "
+                    f"{path}:{begin}: a cell has more than {csv.field_size_limit():,} characters; a quote "
                     "before it may not be closed."
                 ) from None
             raise UserError(
-                f"{path}:{cells.line_num}: the line is no row of a table ({error}); a cell with a quote stands in "
+                f"{path}:{begin}: the line is no row of a table ({error}); a cell with a quote stands in "
                 "quotes, and each quote in it is doubled."
             ) from None
         if row is None:
@@ -71,54 +73,80 @@ def _rows(cells: Any, path: str | Path) -> Iterator[tuple[str, list[str]]]:
             yield f"{path}:{cells.line_num}", [cell.strip() for cell in row]
 
 
-def _mapped(rows: Iterator[tuple[str, list[str]]], header: list[str]) -> Iterator[Line]:
+def _mapped(
+    rows: Iterator[tuple[str, list[str]]], header: list[str], refuse: Refuse
+) -> Iterator[Line]:
     for where, row in rows:
         if len(row) != len(header):
-            raise UserError(
-                f"{where}: the row has {len(row)} cells, but the header has {len(header)}; a cell with a "
-                "separator stands in quotes."
+            refuse(
+                UserError(
+                    f"{where}: the row has {len(row)} cells, but the header has {len(header)}; a cell with a "
+                    "separator stands in quotes."
+                )
             )
+            continue
         yield Line(where, dict(zip(header, row, strict=True)))
 
 
-def read_conll(path: str | Path) -> Iterator[Line]:
+def read_conll(path: str | Path, *, refuse: Refuse = stop) -> Iterator[Line]:
     """The sentences of a file with a token a line, as CoNLL-2002 and CoNLL-2003 have it.
 
     The first column is the token and the last one its tag. Columns are separated by tabs, or by spaces in a line
     without a tab. An empty line ends a sentence. Lines of `DOCUMENT` and comments that begin with ``#`` are passed
     over. Tags of IOB1 become IOB2.
 
+    Args:
+        path: of a file in UTF-8.
+        refuse: takes the sentence about the first line of a sentence that has one column, an empty token or tag, or
+            another number of columns than the lines before. Default: it is raised.
+
     Yields:
         Rows with ``tokens`` and ``labels``, each with the place of its first line.
 
     Raises:
-        UserError: a line has one column, or another number of columns than the first line.
+        UserError: the file cannot be read.
     """
     tokens: list[str] = []
     tags: list[str] = []
-    where, columns = "", 0
+    where, columns, damaged = "", 0, False
     for number, line in enumerate([*read_text(path).split("\n"), ""], start=1):
         cells = [cell.strip() for cell in line.split("\t")] if "\t" in line else line.split()
         if _is_comment(line, cells, columns):
             continue
         if not any(cells) or line.startswith(DOCUMENT):
-            if tokens:
+            if tokens and not damaged:
                 yield Line(where, {"tokens": tokens, "labels": as_iob2(tags)})
-            tokens, tags = [], []
+            tokens, tags, damaged = [], [], False
             continue
-        columns = columns or len(cells)
-        if not all((cells[0], cells[-1])):
-            raise UserError(
-                f"{path}:{number}: the line must have a token first and its tag last, but one is empty."
-            )
-        if len(cells) < 2 or len(cells) != columns:
-            raise UserError(
-                f"{path}:{number}: the line has {len(cells)} columns, but must have {max(columns, 2)}: a token "
-                "first and its tag last, separated by tabs or by spaces."
-            )
+        if damaged:  # the rest of the sentence
+            continue
+        try:
+            _check_columns(cells, columns, f"{path}:{number}")
+        except UserError as error:
+            refuse(error)
+            damaged = True
+            continue
+        columns = len(cells)
         where = where if tokens else f"{path}:{number}"
         tokens.append(cells[0])
         tags.append(cells[-1])
+
+
+def _check_columns(cells: list[str], columns: int, where: str) -> None:
+    """Refuse a line without a token or a tag, or with another number of columns than the lines before.
+
+    Raises:
+        UserError: see there.
+    """
+    if not all((cells[0], cells[-1])):
+        raise UserError(
+            f"{where}: the line must have a token first and its tag last, but one is empty."
+        )
+    if len(cells) < 2 or (columns and len(cells) != columns):
+        raise UserError(
+            f"{where}: the line has {len(cells)} columns, but must have {max(columns, 2)}: a token first and its tag "
+            "last, separated by tabs or by spaces."
+        )
 
 
 def _is_comment(line: str, cells: list[str], columns: int) -> bool:

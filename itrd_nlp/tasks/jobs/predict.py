@@ -22,19 +22,30 @@ class Refused:
     def __init__(self) -> None:
         self.first: UserError | None = None
         self.count = 0
+        self.stopped = False
 
     def __call__(self, error: UserError) -> None:
+        self._count(error, "It is passed over.")
+
+    def stop(self, error: UserError) -> None:
+        """Take the sentence about what the reader cannot go on behind."""
+        self.stopped = True
+        self._count(error, "What stands behind it is not read.")
+
+    def _count(self, error: UserError, so: str) -> None:
         self.first = self.first or error
         self.count += 1
-        if self.count <= NAMED:
-            logger.warning("%s It is passed over.", error)
+        if self.count <= NAMED or self.stopped:
+            logger.warning("%s %s", error, so)
 
     def end(self) -> None:
         """Raise the first sentence, with the number of the others, if there is one."""
         if self.first is not None:
             others = self.count - 1
             more = f" {others} more could not be answered." if others else ""
-            raise UserError(f"{self.first}{more}") from self.first
+            rest = " What stands behind the last of them is not read." if others else ""
+            rest = rest or " What stands behind it is not read."
+            raise UserError(f"{self.first}{more}{rest if self.stopped else ''}") from self.first
 
 
 def predict(
@@ -84,7 +95,8 @@ def answered(
         refused: takes what is passed over, and may have been told of some by the reader.
 
     Raises:
-        UserError: an example could not be read or answered. All others are answered by then.
+        UserError: an example could not be read or answered. All others are answered by then; where the reader cannot
+            go on, those before it.
     """
     refused = refused or Refused()
 
@@ -98,7 +110,7 @@ def answered(
                     continue
                 yield line
         except UserError as error:  # of the reader, which cannot go on
-            refused(error)
+            refused.stop(error)
 
     yield from answerer.answer(usable())
     refused.end()

@@ -3,7 +3,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertModel, BertTokenizerFast, EvalPrediction
+from transformers import (
+    BertConfig,
+    BertModel,
+    BertTokenizerFast,
+    CanineTokenizer,
+    EvalPrediction,
+)
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import IGNORED
@@ -64,6 +70,14 @@ def test_words_that_a_model_does_not_read_have_no_position(tokenizer):
     (found,) = classification_features(rows, tokenizer, LABELS, max_length=6)
     assert found["labels"] == [IGNORED, 0, 0, IGNORED, IGNORED, IGNORED]
     assert judged_positions([{"text": "rhine", "label": "yes"}], tokenizer, 6) is None
+
+
+def test_labels_of_tokens_need_a_tokenizer_that_knows_its_words_and_texts_do_not():
+    slow = CanineTokenizer()
+    with pytest.raises(UserError, match="CanineTokenizer is no fast tokenizer"):
+        classification_features([{"tokens": ["a"], "labels": ["yes"]}], slow, LABELS)
+    (found,) = classification_features([{"text": "ab", "label": "yes"}], slow, LABELS)
+    assert found["input_ids"][1:-1] == [ord("a"), ord("b")]
 
 
 def test_long_texts_are_cut(tokenizer):

@@ -94,6 +94,37 @@ def test_sentences_of_conll_are_read(capsys: Any) -> None:
     assert [row["labels"] for row in found] == [row["labels"] for row in expected]
 
 
+BAD_ROWS = [
+    ("rows.csv", "text\nrhine\nbasel, and bonn\nflows\nbonn\n", "the row has 2 cells", True),
+    ("rows.csv", 'text\nrhine\n"basel\nflows\nbonn\n', "the line is no row of a table", False),
+    (
+        "rows.conll",
+        "rhine O\n\nbasel B-town\nand\nflows O\n\nflows O\n\nbonn O\n",
+        "the line has 1 columns",
+        True,
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "says", "goes_on"), BAD_ROWS)
+def test_rows_behind_a_bad_one_are_answered_unless_nobody_knows_where_they_begin(
+    name: str, content: str, says: str, goes_on: bool, capsys: Any, caplog: Any
+) -> None:
+    Path(name).write_text(content)
+    model = "texts" if name.endswith(".csv") else "tokens"
+    with pytest.raises(UserError) as refused:
+        predict(capsys, model, "--input", name)
+    answers = map(json.loads, capsys.readouterr().out.splitlines())
+    found = [row.get("text") or row["tokens"][0] for row in answers]
+    line = 4 if name == "rows.conll" else 3
+    assert str(refused.value).startswith(f"{name}:{line}: {says}")
+    assert f"stdout has {len(found)} answer" in str(refused.value)
+    assert ("What stands behind it is not read." in str(refused.value)) is not goes_on
+    assert ("What stands behind it is not read." in caplog.text) is not goes_on
+    assert ("It is passed over." in caplog.text) is goes_on
+    assert found == (["rhine", "flows", "bonn"] if goes_on else ["rhine"])
+
+
 def test_json_lines_in_a_file_of_texts_are_still_read(capsys: Any) -> None:
     Path("lines.txt").write_text('{"text": "bonn"}\n')
     assert predict(capsys, "texts", "--input", "lines.txt")[0]["text"] == "bonn"
