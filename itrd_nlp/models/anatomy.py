@@ -40,6 +40,17 @@ class Anatomy:
         return len(self.widths) - 1
 
 
+def layers_of(model: nn.Module) -> int | None:
+    """Return the number of layers that the configuration of a model names; None if it names none, as of Perceiver.
+
+    Args:
+        model: a model of transformers. Of one with several parts, such as Gemma 3, the part that reads text counts.
+    """
+    config: Any = model.config
+    layers: int | None = getattr(config.get_text_config(), "num_hidden_layers", None)
+    return layers
+
+
 def anatomy(
     model: nn.Module, adaptor: Adaptor | None = None, example: Example | None = None
 ) -> Anatomy:

@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from pyarrow import compute, types
 from torch import nn
-from transformers import AutoModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.onnx_model import OnnxModel
@@ -30,7 +30,10 @@ def longest_input(model: nn.Module) -> int | None:
     Returns:
         The number, or None if the model has no table of positions and takes any length.
     """
+    elsewhere = _other_parts(model)
     for name, module in model.named_modules():
+        if name.startswith(elsewhere):
+            continue
         # A subclass with other rules of its own, such as one that grows with the input, has no fixed number.
         if name.endswith(_TABLES) and isinstance(module, nn.Embedding):
             offset = getattr(
@@ -42,6 +45,19 @@ def longest_input(model: nn.Module) -> int | None:
             skipped = 0 if module.padding_idx is None else module.padding_idx + 1
             return module.num_embeddings - skipped
     return None
+
+
+def _other_parts(model: nn.Module) -> tuple[str, ...]:
+    """The beginnings of the names of what lies in a part that reads no text, such as the one of Gemma 3 for images."""
+    config = getattr(model, "config", None)
+    if not isinstance(config, PreTrainedConfig):
+        return ()
+    ours = (type(config), type(config.get_text_config()))
+    return tuple(
+        f"{name}."
+        for name, module in model.named_modules()
+        if isinstance(module, PreTrainedModel) and type(module.config) not in ours
+    )
 
 
 def most_tokens(model: nn.Module) -> int | None:

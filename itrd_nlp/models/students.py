@@ -133,7 +133,7 @@ def build_student(
             "student of your own."
         )
     teacher = merged(teacher)
-    layers = student_layers(init, num_layers, _number_of_layers(teacher))
+    layers = student_layers(init, num_layers, number_of_layers(teacher))
     chosen = layers or list(range(1, num_layers + 1))
     student: Any = _with_layers(teacher, chosen, dropout)
     if not _shares_layers(teacher):
@@ -221,7 +221,7 @@ def _cut_layer_lists(config: Any, layers: Sequence[int]) -> None:
             )
 
 
-def _number_of_layers(model: nn.Module) -> int:
+def number_of_layers(model: nn.Module) -> int:
     """Return the number of layers that the configuration names.
 
     Raises:
@@ -302,7 +302,7 @@ def encoder_layers_name(model: nn.Module) -> str:
     Raises:
         UserError: the model does not hold its layers in exactly one list. ALBERT, for example, shares one layer.
     """
-    total = _number_of_layers(model)
+    total = number_of_layers(model)
     names: list[str] = [
         name
         for name, module in model.named_modules()

@@ -18,6 +18,8 @@ from transformers import (
     BertTokenizer,
     DebertaV2Config,
     DebertaV2Model,
+    Gemma3Config,
+    Gemma3ForSequenceClassification,
     PreTrainedModel,
     RobertaConfig,
     RobertaModel,
@@ -25,6 +27,7 @@ from transformers import (
 )
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.models.anatomy import layers_of
 from itrd_nlp.models.lengths import longest_input, most_tokens
 from itrd_nlp.models.onnx_model import OnnxModel
 from itrd_nlp.models.options import LoadingArguments, Running
@@ -101,6 +104,16 @@ def test_a_text_is_as_long_as_asked_for_or_as_the_model_can_read(
     assert most is None or read == min(asked, most // 8 * 8)
     ids = torch.full((1, -(-read // 8) * 8), 7)  # as a batch of the longest text
     assert model.eval()(input_ids=ids).last_hidden_state.shape[1] == ids.shape[1]
+
+
+def test_the_positions_of_the_part_for_images_are_not_those_of_a_text() -> None:
+    size: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    text = size | {"vocab_size": 7, "num_hidden_layers": 2, "head_dim": 8, "num_key_value_heads": 1}
+    images = size | {"num_hidden_layers": 1, "image_size": 28, "patch_size": 14}
+    config = Gemma3Config(text_config=text, vision_config=images)
+    model = Gemma3ForSequenceClassification(config)
+    assert prepare_reading(384, model, BERT) == 384
+    assert layers_of(model) == 2
 
 
 @pytest.mark.parametrize("model", [bert(40), roberta(1), roberta(3), bart(), deberta(table=True)])

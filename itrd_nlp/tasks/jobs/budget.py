@@ -20,7 +20,7 @@ from itrd_nlp.models.onnx_export import PACKAGES, export_onnx
 from itrd_nlp.models.onnx_model import GRAPHS, OnnxModel, require_packages
 from itrd_nlp.models.onnx_weights import write_quantized
 from itrd_nlp.models.options import LoadingArguments
-from itrd_nlp.models.students import STUDENT_LAYERS, build_student
+from itrd_nlp.models.students import STUDENT_LAYERS, build_student, number_of_layers
 from itrd_nlp.tasks.jobs.arguments import BudgetArguments, StudentArguments
 from itrd_nlp.tasks.jobs.runs import check_lengths
 from itrd_nlp.tasks.jobs.speed import AnyModel, milliseconds_per_question
@@ -132,7 +132,7 @@ def measured(
     teacher, tokenizer = load_model_and_tokenizer(
         model_args.teacher, role="teacher", args=loading, head=task.head
     )
-    total = teacher.config.num_hidden_layers
+    total = number_of_layers(teacher)
     depths = sorted(set(model_args.candidate_layers)) or list(range(1, total))
     if not depths:
         raise UserError(

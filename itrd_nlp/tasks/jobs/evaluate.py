@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, Trainer
 
+from itrd_nlp.models.anatomy import layers_of
 from itrd_nlp.models.loading import load_model_and_tokenizer
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.jobs.runs import check_lengths
@@ -147,6 +148,6 @@ def scored(
         eval_seconds=round(found["eval_runtime"], 1),
         signature=data.signature,
         data_digest=data.digest,
-        layers=model.config.num_hidden_layers,
+        layers=layers_of(model),
         **size(model),
     )

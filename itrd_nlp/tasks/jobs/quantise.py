@@ -14,6 +14,7 @@ from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.models.anatomy import layers_of
 from itrd_nlp.models.embedder import SENTENCE_FILES
 from itrd_nlp.models.loading import fit_tokenizer, load_model, load_tokenizer
 from itrd_nlp.models.onnx_export import aside
@@ -162,7 +163,7 @@ def _record(task: Task, data: TaskData, name: str, model: PreTrainedModel) -> Ru
         "metrics": dict(task.metrics_of(data)),
         "signature": data.signature,
         "data_digest": data.digest,
-        "layers": model.config.num_hidden_layers,
+        "layers": layers_of(model),
         "teacher": teacher,
         "datasets": known.datasets | data.datasets,
         "arguments": arguments,
