@@ -37,7 +37,8 @@ logger = logging.getLogger(__name__)
 STATES = (
     *("hidden_states", "encoder_hidden_states", "decoder_hidden_states"),
     *("attentions", "encoder_attentions", "decoder_attentions", "cross_attentions"),
-    "encoder_last_hidden_state",
+    # The configurations of most decoders name them; those with a part for images, such as Gemma 3, do not.
+    *("encoder_last_hidden_state", "past_key_values"),
 )
 """Names of outputs that are no predictions."""
 

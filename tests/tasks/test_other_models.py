@@ -1,4 +1,4 @@
-"""A batch needs a token that pads: models and tokenizers that name none, by the commands of each task."""
+"""Models whose configuration or tokenizer lacks what that of BERT has, by the commands: padding, or a vocabulary."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from transformers import (
     CanineConfig,
     CanineForSequenceClassification,
     CanineTokenizer,
+    Gemma3Config,
+    Gemma3ForSequenceClassification,
     GPT2Config,
     GPT2ForSequenceClassification,
     PreTrainedTokenizerFast,
@@ -30,19 +32,33 @@ from itrd_nlp.models.options import LoadingArguments
 TEXTS = ["a film", "a good film a good film", "bad"]
 LABELLED = [{"text": text, "label": f"LABEL_{i % 2}"} for i, text in enumerate(TEXTS)]
 QUERIES = [{"query": "film", "passages": TEXTS, "labels": [1, 0, 0]}]
+WORDS = ["<end>", "a", "film", "good", "bad", "<unk>"]
 SHAPE = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64}
+
+
+def words_of(*special: tuple[str, str]) -> PreTrainedTokenizerFast:
+    """A tokenizer of some words, with these special tokens."""
+    own = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="<unk>"))
+    own.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=own, eos_token="<end>", **dict(special))
+
+
+def save_gemma(folder: Path) -> None:
+    """A decoder of texts and images, whose configuration has the vocabulary and layers in a part of it."""
+    size: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    text = size | {"num_hidden_layers": 2, "head_dim": 8, "num_key_value_heads": 1}
+    images = size | {"num_hidden_layers": 1, "image_size": 28, "patch_size": 14}
+    config = Gemma3Config(text_config=text | {"vocab_size": 8}, vision_config=images)
+    for part in (Gemma3ForSequenceClassification(config), words_of(("pad_token", "<end>"))):
+        part.save_pretrained(folder)
 
 
 def save_gpt2(folder: Path, *, labels: int, pads: bool) -> None:
     """As it comes from the Hub: the configuration names no padding, and the tokenizer has one or not."""
-    words = {word: i for i, word in enumerate(["<end>", "a", "film", "good", "bad", "<unk>"])}
-    own = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    own.pre_tokenizer = pre_tokenizers.Whitespace()
-    padding = {"pad_token": "<end>"} if pads else {}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=own, eos_token="<end>", **padding)
+    tokenizer = words_of(*({"pad_token": "<end>"} if pads else {}).items())
     torch.manual_seed(0)
     ends = {"bos_token_id": 0, "eos_token_id": 0}
-    config = GPT2Config(vocab_size=len(words), num_labels=labels, **SHAPE, **ends)
+    config = GPT2Config(vocab_size=len(WORDS), num_labels=labels, **SHAPE, **ends)
     model = GPT2ForSequenceClassification(config)
     assert model.config.pad_token_id is None
     for part in (model, tokenizer):
@@ -107,6 +123,13 @@ def test_a_model_of_characters_is_loaded(tmp_path: Path) -> None:
     )
     assert not hasattr(model.config, "vocab_size")
     assert not tokenizer.is_fast
+
+
+def test_a_model_with_a_part_for_images_labels_texts_and_is_judged(commands: Any) -> None:
+    save_gemma(Path("model"))
+    predict, evaluate = commands["classification"]
+    assert len(done(*predict).splitlines()) == len(TEXTS)
+    assert json.loads(done(*evaluate))["layers"] == 2
 
 
 @pytest.mark.slow
