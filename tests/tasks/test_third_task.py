@@ -210,7 +210,7 @@ def test_two_methods_are_compared_by_the_metric_of_the_task(workplace, tmp_path)
     header = [cell.strip() for cell in table.splitlines()[0].strip("|").split("|")]
     assert header[6:8] == ["mean rank", "mean rank - kd [95% interval]"]
     assert "mean rank in percent on 24 sentences" in table
-    assert "question" not in table and "row" not in table
+    assert re.search(r"\b(question|row)s?\b", table) is None
     means = {
         method: mean_rank(str(tmp_path / "out" / "cells" / "student" / method / "seed0"))
         for method in ("kd", "itrd")
