@@ -138,7 +138,7 @@ def numbers(value: Any) -> Iterator[float]:
 
 
 def of_one(runs: Runs) -> Iterator[float]:
-    """What may be said of the runs of one method: each, mean, deviation, and how far they are from a teacher."""
+    """The figures of one method: each run, mean, deviation, and the distances from a teacher."""
     each = [runs.mean, *runs.values.values()]
     yield from each
     if runs.deviation is not None:
@@ -150,7 +150,7 @@ def of_one(runs: Runs) -> Iterator[float]:
 
 
 def of_two(a: Runs, b: Runs) -> Iterator[float]:
-    """What may be said of two methods with one student, or of two students with one method."""
+    """The differences of two methods with one student, or of two students with one method."""
     if a.score != b.score or a.stage != b.stage:
         return
     one_student = a.student == b.student and not {a.method, b.method}.isdisjoint(COMPARED_WITH)
@@ -184,7 +184,7 @@ def times_as_fast(content: Any) -> Iterator[float]:
 
 
 def of_decoding(lines: Iterable[str]) -> Iterator[float]:
-    """What was settled on questions set aside, such as the threshold of the empty answer."""
+    """The values that questions set aside have settled, such as the threshold of the empty answer."""
     for row in map(json.loads, lines):
         yield from numbers(row.get("decoding"))
         yield from numbers((row.get("teacher") or {}).get("decoding"))
