@@ -55,7 +55,7 @@ def did_you_mean(
 
 
 def first_line(error: Exception) -> str:
-    """What an error of a library says, in one line that ends with a full stop.
+    """Return the message of an error of a library, in one line that ends with a full stop.
 
     Args:
         error: the error. An index, a type or a name that is missing says nothing alone, so its kind stands in front.
@@ -64,6 +64,5 @@ def first_line(error: Exception) -> str:
     # "Validation error for field 'hidden_size':" says nothing without the next line.
     first = " ".join(" ".join(lines).split()) if lines[0].endswith(":") else lines[0]
     if not first or isinstance(error, LookupError | TypeError | AttributeError):
-        # Its message is a name or an index, which says nothing alone.
         first = f"{type(error).__name__} {first}".strip()
     return first.rstrip(".") + "."

@@ -303,7 +303,7 @@ def sha256(path: Path) -> str:
 
 
 def source_record(source: str | Path, **counts: int) -> dict[str, Any]:
-    """What a record says of a source of data, which may be a file, a folder or an id of the Hub.
+    """Return the record of a source of data, which may be a file, a folder or an id of the Hub.
 
     Args:
         source: as `datasets.load_dataset` takes it: what is a folder here is no id of the Hub.

@@ -111,7 +111,7 @@ def test_words_are_the_tokens_of_their_text_also_when_the_tokenizer_was_saved(
     tokenizer = with_words_apart(before, name, args)
     tokenizer.save_pretrained(name)
     words = {"add_special_tokens": False, "is_split_into_words": True}
-    # What the model was trained to read: the text behind another one, with all of its spaces.
+    # The model was trained to read the text behind another one, with all of its spaces.
     expected = before(" " + TEXT, add_special_tokens=False).tokens()
     if kind == "qwen2":  # its class, with the option of transformers, puts a space before each cut
         expected[expected.index(",") : expected.index(",") + 1] = ["Ġ", ","]

@@ -272,7 +272,7 @@ def test_a_data_set_of_the_hub_may_have_questions_without_answers_and_no_titles(
     assert found.remove_columns("title").to_list() == untitled.to_list()
 
 
-# What a column of Parquet may hold, and no JSON file that was read field by field.
+# A column of Parquet may hold these. A JSON file is read field by field and cannot.
 SPOILT: dict[str, tuple[dict[str, Any], str]] = {
     "null id": ({"id": None}, "row 2: id is null"),
     "null context": ({"context": None}, "question two: context is null"),
