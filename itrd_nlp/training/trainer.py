@@ -72,6 +72,8 @@ class BaseTrainer(LossCountingTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # transformers reads them from the signature of the model, and a head may take its labels among other keywords.
+        self.label_names = self.label_names or ["labels"]
         hide_secrets(self.args)  # transformers pickles them into training_args.bin
         self._stop = StopOnSignal()
         self.add_callback(self._stop)

@@ -20,7 +20,10 @@ from transformers import (
     GPT2Config,
     GPT2ForSequenceClassification,
     PreTrainedTokenizerFast,
+    Qwen3_5Config,
+    Qwen3_5ForSequenceClassification,
 )
+from transformers.utils.generic import find_labels
 
 sys.path.insert(0, str(Path(__file__).parent))  # test folders are no packages
 
@@ -50,6 +53,22 @@ def save_gemma(folder: Path) -> None:
     images = size | {"num_hidden_layers": 1, "image_size": 28, "patch_size": 14}
     config = Gemma3Config(text_config=text | {"vocab_size": 8}, vision_config=images)
     for part in (Gemma3ForSequenceClassification(config), words_of(("pad_token", "<end>"))):
+        part.save_pretrained(folder)
+
+
+def save_qwen(folder: Path) -> None:
+    """A head that does not name the labels in its signature, and takes them all the same."""
+    size: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    text = size | {"num_hidden_layers": 2, "head_dim": 8, "num_key_value_heads": 1, "vocab_size": 8}
+    images = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2}
+    kinds = ["full_attention", "full_attention"]
+    config = Qwen3_5Config(
+        text_config=text | {"layer_types": kinds},
+        vision_config=images | {"out_hidden_size": 16},
+        pad_token_id=0,
+    )
+    config.text_config.pad_token_id = 0
+    for part in (Qwen3_5ForSequenceClassification(config), words_of(("pad_token", "<end>"))):
         part.save_pretrained(folder)
 
 
@@ -130,6 +149,13 @@ def test_a_model_with_a_part_for_images_labels_texts_and_is_judged(commands: Any
     predict, evaluate = commands["classification"]
     assert len(done(*predict).splitlines()) == len(TEXTS)
     assert json.loads(done(*evaluate))["layers"] == 2
+
+
+def test_a_head_that_does_not_name_its_labels_is_judged(commands: Any) -> None:
+    assert find_labels(Qwen3_5ForSequenceClassification) == []
+    save_qwen(Path("model"))
+    _, evaluate = commands["classification"]
+    assert json.loads(done(*evaluate))["rows"] == len(LABELLED)
 
 
 @pytest.mark.slow
