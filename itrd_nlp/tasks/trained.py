@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from pathlib import Path
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks import DEFAULT_TASK, TASKS, options_of
-from itrd_nlp.training.record import RESULTS_NAME, RunRecord
+from itrd_nlp.training.record import RESULTS_NAME, UNFINISHED_NAME, RunRecord
 from itrd_nlp.training.roles import default_of
 
 LENGTHS = ("max_length", "doc_stride")
+CHECKPOINT = re.compile(r"checkpoint-\d+")
 
 
 def trained_lengths(model: str, arguments: type, revision: str | None = None) -> dict[str, int]:
@@ -20,7 +22,7 @@ def trained_lengths(model: str, arguments: type, revision: str | None = None) ->
     training reports.
 
     Args:
-        model: folder, ONNX folder or model id.
+        model: folder, ONNX folder, checkpoint of a run or model id.
         arguments: the dataclass of a task's data.
         revision: branch, tag or commit of a model id. Default: its main branch.
 
@@ -45,11 +47,22 @@ def trained_lengths(model: str, arguments: type, revision: str | None = None) ->
 def _record_of(model: str, revision: str | None) -> RunRecord | None:
     """The results.json beside a model. On the Hub it may be missing, or a file of another program."""
     if Path(model).exists():
-        return RunRecord.read(model)
+        return RunRecord.read(model) or _record_of_checkpoint(Path(model))
     from transformers.utils import cached_file  # slow to import
 
     try:
         found = cached_file(model, RESULTS_NAME, revision=revision)
         return None if found is None else RunRecord.read(Path(found).parent)
     except (OSError, UserError):
+        return None
+
+
+def _record_of_checkpoint(folder: Path) -> RunRecord | None:
+    """The record of the run that a folder is a checkpoint of, whether the run has ended or not."""
+    if CHECKPOINT.fullmatch(folder.resolve().name) is None:
+        return None
+    run = folder.resolve().parent
+    try:
+        return RunRecord.read(run) or RunRecord.read(run, UNFINISHED_NAME)
+    except UserError:  # a sentence of an earlier version, or a file of somebody else
         return None

@@ -25,6 +25,8 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.files import parse_json, read_bytes, write_json
 
 RESULTS_NAME = "results.json"
+UNFINISHED_NAME = ".unfinished-run"
+"""The record of a training that has not ended. Earlier versions wrote a sentence in its place."""
 BUDGET_NAME = "budget.json"
 """The measurement by which a run has chosen the depth of its student."""
 VERSION = 3
@@ -231,13 +233,17 @@ class RunRecord(ModelRecord):
         return data
 
     @classmethod
-    def read(cls, folder: str | Path) -> Self | None:
+    def read(cls, folder: str | Path, name: str = RESULTS_NAME) -> Self | None:
         """Read the record in the folder of a run. It is None if there is none.
+
+        Args:
+            folder: of the run.
+            name: of the file.
 
         Raises:
             UserError: the file is no JSON object, or a field of it makes no sense.
         """
-        path = Path(folder) / RESULTS_NAME
+        path = Path(folder) / name
         if not path.is_file():
             return None
         try:
@@ -248,7 +254,7 @@ class RunRecord(ModelRecord):
             raise
         except ValueError as error:
             raise UserError(
-                f"{path}: {RESULTS_NAME} is no JSON object ({error}); delete it to measure again."
+                f"{path}: {name} is no JSON object ({error}); delete it to measure again."
             ) from None
         return validated(path, cls, content)
 

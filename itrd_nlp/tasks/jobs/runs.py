@@ -32,6 +32,7 @@ from itrd_nlp.training.checkpoints import MANIFEST_NAME, checkpoints
 from itrd_nlp.training.record import (
     BUDGET_NAME,
     RESULTS_NAME,
+    UNFINISHED_NAME,
     VERSION,
     ModelRecord,
     RunRecord,
@@ -41,9 +42,8 @@ from itrd_nlp.training.results import environment, print_summary
 from itrd_nlp.training.roles import same_anywhere
 from itrd_nlp.training.targets import Source, check_target_folder, check_writable
 
-UNFINISHED_NAME = ".unfinished-run"
 UNFINISHED = (
-    "A training of itrd_nlp writes into this folder. It removes this file when it is finished.\n"
+    "A training of itrd_nlp writes into this folder. It removes this file when it is finished."
 )
 """By this file the same command, given again after a kill, knows what it finds in the folder as its own."""
 
@@ -228,7 +228,7 @@ def train(trainer: HubTrainer, record: RunRecord) -> RunRecord:
         folder = output_folder(trainer.args)
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            write_text(folder / UNFINISHED_NAME, UNFINISHED)
+            write_json(folder / UNFINISHED_NAME, {"note": UNFINISHED} | record.as_json())
             if isinstance(trainer.args, FineTuningArguments) and trainer.args.overwrite_output_dir:
                 _remove_results(folder)
     trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
