@@ -108,7 +108,7 @@ def collect(
 
     Returns:
         One record a training, and of those of the stage `cells` the scores of every example in their order:
-        ``NAME/METRIC``, from 0 to 1, as float16; as uint8 where all are 0 or 1 of a metric that is not the main one.
+        ``NAME/METRIC``, from 0 to 1, as float32; as uint8 where all are 0 or 1 of a metric that is not the main one.
         Beside them ``STUDENT/sources``, the source of every example, where the task knows it.
 
     Raises:
@@ -130,7 +130,7 @@ def collect(
             for name, values in task.scores(args, answers).items():
                 _check(cell, name, 100 * values.mean(), results)
                 exact = name != main and np.isin(values, (0, 1)).all()
-                scores[f"{cell.name}/{name}"] = values.astype(np.uint8 if exact else np.float16)
+                scores[f"{cell.name}/{name}"] = values.astype(np.uint8 if exact else np.float32)
             if f"{cell.student}/{SOURCES}" not in scores:
                 sources = task.sources(args)
                 if sources is not None:
