@@ -6,6 +6,8 @@ import difflib
 import signal
 from collections.abc import Iterable
 
+RESUME = "--resume_from_checkpoint true"
+
 
 class UserError(ValueError):
     """Bad input: a file, a field or an argument that makes no sense, or a disk that takes no more.
@@ -25,12 +27,14 @@ class TrainingInterrupted(Exception):
     Args:
         signum: the signal.
         checkpoint: folder of the checkpoint.
+        resume: options that take the training up, behind those that it was started with.
     """
 
-    def __init__(self, signum: int, checkpoint: str) -> None:
+    def __init__(self, signum: int, checkpoint: str, resume: str = RESUME) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}; {checkpoint} is saved.")
         self.signum = signum
         self.checkpoint = checkpoint
+        self.resume = resume
 
 
 def did_you_mean(

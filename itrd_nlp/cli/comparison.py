@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itrd_nlp.cli.jobs import TaskArguments, distillation_groups
+from itrd_nlp.cli.local_paths import check_local_paths
 from itrd_nlp.cli.parser import parse
 from itrd_nlp.compare.setting import Setting, Training
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
@@ -20,6 +21,7 @@ def setting_of(name: str) -> Setting:
     ours = tuple(distillation_groups(task, ITRDTrainingArguments))
     if name != DEFAULT_TASK:
         itrd = Training("distil", (TaskArguments, *ours), options=("--task", name))
-        return Setting(task, itrd, None, parse)
+        return Setting(task, itrd, None, parse, check_local_paths)
     theirs = tuple(distillation_groups(task, TextBrewerArguments))
-    return Setting(task, Training("train-squad", ours), Training("train-textbrewer", theirs), parse)
+    itrd, textbrewer = Training("train-squad", ours), Training("train-textbrewer", theirs)
+    return Setting(task, itrd, textbrewer, parse, check_local_paths)

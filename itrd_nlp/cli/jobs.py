@@ -30,6 +30,7 @@ from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
 from itrd_nlp.tasks.trained import trained_lengths
 from itrd_nlp.training.options import TrainingOptions
 from itrd_nlp.training.ranges import BATCH
+from itrd_nlp.training.record import RunRecord
 from itrd_nlp.training.roles import Metadata, given_names
 from itrd_nlp.training.targets import check_target_file
 from itrd_nlp.training.yaml_files import read_config
@@ -104,7 +105,9 @@ def asked_task(arguments: Sequence[str], *, model_option: str | None = None) -> 
     if name is not None:
         return task_named(name)
     model = None if model_option is None else _value_of(model_option, arguments)
-    return task_named(DEFAULT_TASK) if model is None else task_of(model, hub=True)
+    if model is None:
+        return task_named(DEFAULT_TASK)
+    return task_of(model, hub=True, revision=_value_of("model_revision", arguments))
 
 
 def _value_of(option: str, arguments: Sequence[str]) -> str | None:
@@ -153,7 +156,7 @@ def fine_tune_command(description: str | None, task: str | None = None) -> None:
     chosen, groups = _task_and_groups(task)
     groups += [TeacherArguments, LoadingArguments, chosen.arguments, FineTuningArguments]
     *_, model_args, loading, data_args, args = parse(groups, description=description)
-    check_local_paths(arguments_of([model_args, data_args]))
+    check_sources(args, model_args, data_args)
     from itrd_nlp.tasks.jobs.fine_tune import fine_tune  # --help does not need it
 
     hide_short_bars()
@@ -169,11 +172,25 @@ def distil_command(description: str | None, task: str | None = None) -> None:
     chosen, groups = _task_and_groups(task)
     groups += distillation_groups(chosen, ITRDTrainingArguments)
     *_, model_args, loading, data_args, args = parse(groups, description=description)
-    check_local_paths(arguments_of([model_args, data_args]))
+    check_sources(args, model_args, data_args)
     from itrd_nlp.tasks.jobs.distil import distil  # --help does not need it
 
     hide_short_bars()
     distil(chosen(data_args), model_args, loading, args, record())
+
+
+def check_sources(args: Any, *groups: Any) -> None:
+    """Refuse models and data of the package's configs that are not made yet, where a run needs them.
+
+    Args:
+        args: of the training. A run that is finished is shown, and reads nothing any more.
+        groups: the arguments that name models and data.
+
+    Raises:
+        UserError: names the command that makes one, or the results.json of the run cannot be read.
+    """
+    if args.overwrite_output_dir or RunRecord.read(args.output_dir) is None:
+        check_local_paths(arguments_of(groups))
 
 
 def hide_short_bars() -> None:

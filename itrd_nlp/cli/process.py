@@ -80,9 +80,8 @@ def run(main: Callable[[], object]) -> None:
     except TrainingDiverged as error:
         _fail(str(error), code=1)
     except TrainingInterrupted as stop:
-        resume = f"{command_line()} --resume_from_checkpoint true"
         if os.environ.get("RANK", "0") == "0":
-            print(f"{stop} To resume: {resume}", file=sys.stderr)
+            print(f"{stop} {_how_to_resume(stop)}", file=sys.stderr)
         sys.exit(128 + stop.signum)
     except BrokenPipeError:  # such as `| head`, which has what it wants
         # Python would write what is left at its exit, and complain.
@@ -94,6 +93,14 @@ def run(main: Callable[[], object]) -> None:
         _fail(f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}.")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _how_to_resume(stop: TrainingInterrupted) -> str:
+    """The command that takes a training up. That of a launcher is not known to the processes that it started."""
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if processes != "1":
+        return f"To resume: the same command of the launcher, with {processes} processes, and {stop.resume} at its end."
+    return f"To resume: {command_line()} {stop.resume}"
 
 
 def _check_process() -> None:

@@ -86,10 +86,10 @@ def compare(
         return Outcome(table)
     plan = Plan(args, setting)
     _check_folder(folder, setting, plan.base)
+    tries = plan.search()
+    check_inputs(setting, tries or plan.cells(plan.nothing_chosen()))
     with _locked(folder) as lock:
         launcher = _launcher(submit or SubmitArguments(), program, folder, lock)
-        tries = plan.search()
-        check_inputs(setting, tries or plan.cells(plan.nothing_chosen()))
         cells: list[Cell] = []
         costs: list[Cell] = []
         failures: list[Failure] = []
@@ -97,6 +97,8 @@ def compare(
             failures += run_cells(tries, launcher=launcher, jobs=args.jobs, console=console)
             choice = choose(plan, tries)
             cells, costs = plan.cells(choice), plan.cost(choice)
+            if tries:
+                check_inputs(setting, cells)  # that of the tries may have been on another day
             failures += run_cells(cells, launcher=launcher, jobs=args.jobs, console=console)
             failures += run_cells(costs, launcher=launcher, jobs=1, console=console)
         except Stopped:
@@ -131,7 +133,7 @@ def _check_folder(folder: Path, setting: Setting, base: Mapping[str, Any]) -> No
 
 
 def check_inputs(setting: Setting, cells: Sequence[Cell]) -> None:
-    """Refuse a teacher or data that cannot be read, before the first training and not once in each of them.
+    """Refuse models or data that cannot be read, before the first training and not once in each of them.
 
     Args:
         setting: the task.
@@ -141,8 +143,10 @@ def check_inputs(setting: Setting, cells: Sequence[Cell]) -> None:
         UserError: names the model or the file.
     """
     waiting = [cell for cell in cells if cell.results() is None]
-    for name in dict.fromkeys(str(cell.config.get("teacher")) for cell in waiting):
-        check_model_folder(name, "teacher")
+    for cell in waiting:
+        setting.check_paths(cell.config)
+    for role, name in dict.fromkeys(model for cell in waiting for model in _models(cell)):
+        check_model_folder(name, role)
     data = [setting.data(cell.config) for cell in waiting]
     for name in dict.fromkeys(
         value for args in data for key, value in vars(args).items() if key.endswith("_file")
@@ -151,6 +155,17 @@ def check_inputs(setting: Setting, cells: Sequence[Cell]) -> None:
             open_file(name).close()
     if data:
         setting.task.scores(data[0], {})  # reads what all of them are judged on
+
+
+def _models(cell: Cell) -> Iterator[tuple[str, str]]:
+    """The role and the name of each model that a training loads."""
+    config = cell.config
+    yield "teacher", str(config.get("teacher"))
+    if config.get("student") is not None:
+        yield "student", str(config["student"])
+    more = config.get("more_teachers") or []
+    for name in [more] if isinstance(more, str) else more:
+        yield "teacher", str(name)
 
 
 def choose(plan: Plan, tries: Sequence[Cell]) -> Choice:

@@ -245,6 +245,8 @@ class Plan:
     def _check_table(self) -> None:
         columns = [*COLUMNS]
         if self.args.table:
+            files = {k: v for k, v in self.base.items() if k.endswith("_file")}
+            self.setting.check_paths(files)
             columns += self.setting.measures(self.base).headings
         for name in self.args.table:
             if name not in columns:

@@ -82,12 +82,14 @@ class Setting:
         itrd: trains with the objective of this package.
         textbrewer: trains by TextBrewer's own distiller; None where the task has no recipe for it.
         parse: reads the arguments of a command.
+        check_paths: refuses arguments that name a model or a file which a command of the package has yet to make.
     """
 
     task: type[ComparedTask]
     itrd: Training
     textbrewer: Training | None
     parse: Parse
+    check_paths: Callable[[Mapping[str, Any]], None]
 
     def measures(self, config: Mapping[str, Any]) -> Measures:
         """The metrics on the data of a config.

@@ -96,12 +96,13 @@ def options_of(name: str) -> tuple[type, type]:
     return getattr(options, data), getattr(options, answers)
 
 
-def task_of(folder: str | Path, *, hub: bool = False) -> type[Task]:
+def task_of(folder: str | Path, *, hub: bool = False, revision: str | None = None) -> type[Task]:
     """The task of a model or of a finished run, by its record or by its head.
 
     Args:
         folder: of the model, or its id on the Hub.
         hub: whether the Hub is asked about an id.
+        revision: branch, tag or commit there. Default: the main branch.
 
     Raises:
         UserError: no task has such a head.
@@ -110,7 +111,7 @@ def task_of(folder: str | Path, *, hub: bool = False) -> type[Task]:
     from itrd_nlp.training.record import RunRecord
 
     record = RunRecord.read(folder)
-    architecture = architecture_of(folder, hub=hub)
+    architecture = architecture_of(folder, hub=hub, revision=revision)
     if record is None and architecture is None:
         return task_named(DEFAULT_TASK)  # the job says what is missing
     for name in TASKS:

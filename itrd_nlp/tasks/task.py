@@ -144,6 +144,7 @@ class Task(ABC):
         has_evaluation_loss: whether an evaluation has a loss, so that it can choose the best checkpoint.
         joins_teachers: whether the mean of what several teachers predict is a prediction.
         unanswered: the end of the sentence about examples that a model has not answered.
+        reading: options of the data that every later command needs again, to what stands for one that must be set.
 
     Args:
         args: an instance of `arguments`.
@@ -159,6 +160,7 @@ class Task(ABC):
     has_evaluation_loss: ClassVar[bool] = True
     joins_teachers: ClassVar[bool] = True
     unanswered: ClassVar[str] = "have no answer and count 0; the warnings name them."
+    reading: ClassVar[Mapping[str, str | None]] = {}
 
     def __init__(self, args: Any) -> None:
         self.args = args

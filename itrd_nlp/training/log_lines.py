@@ -51,8 +51,13 @@ def log_line(logs: Mapping[str, Any], state: TrainerState) -> str:
         if n not in _NOT_SHOWN and ":" not in n and not n.endswith(_TIMES)
     }
     shown = {"loss": logs["loss"], **terms, "lr": logs.get("learning_rate")}
-    cells = [f"{name} {value:>9.4g}" for name, value in shown.items() if value is not None]
+    cells = [f"{name} {_cell(value)}" for name, value in shown.items() if value is not None]
     return "  ".join([step, *cells])
+
+
+def _cell(value: Any) -> str:
+    """A value of the log. A callback of the user may put a text there."""
+    return f"{value:>9.4g}" if isinstance(value, int | float) else f"{value!s:>9}"
 
 
 def _metrics(logs: Mapping[str, Any]) -> list[str]:

@@ -61,7 +61,9 @@ class LossCountingTrainer(ResumingTrainer):
         count = inputs["labels"].ne(IGNORED).sum()
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
         processes = self.args.world_size if self.args.average_tokens_across_devices else 1
-        loss = loss * (processes * count / num_items_in_batch)
+        # The mean over no label is no number. Such a micro-batch has no share, and a step of them has no loss.
+        share = processes * count / max(num_items_in_batch, 1)
+        loss = torch.where(count > 0, loss * share, 0.0)
         return (loss, outputs) if return_outputs else loss
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:

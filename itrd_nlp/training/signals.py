@@ -14,8 +14,8 @@ import torch
 import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from itrd_nlp.errors import TrainingInterrupted
-from itrd_nlp.training.arguments import output_folder
+from itrd_nlp.errors import RESUME, TrainingInterrupted
+from itrd_nlp.training.arguments import FineTuningArguments, output_folder
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 TOGETHER_SECONDS = 1.0
@@ -74,7 +74,9 @@ class StopOnSignal(TrainerCallback):
         """Raise `TrainingInterrupted`. The checkpoint of the newest step is there."""
         self.restore()
         folder = output_folder(args) / f"checkpoint-{state.global_step}"
-        raise TrainingInterrupted(self.received, str(folder))
+        overwrites = isinstance(args, FineTuningArguments) and args.overwrite_output_dir
+        resume = f"--overwrite_output_dir false {RESUME}" if overwrites else RESUME
+        raise TrainingInterrupted(self.received, str(folder), resume)
 
     def on_step_end(
         self,

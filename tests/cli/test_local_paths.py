@@ -5,13 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from itrd_nlp.cli.configs import packaged_configs
+from itrd_nlp.cli.jobs import check_sources
 from itrd_nlp.cli.local_paths import check_local_paths
 from itrd_nlp.cli.main import subcommands
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import write_json
+from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.yaml_files import read_config
 
 
@@ -85,6 +89,22 @@ def test_every_teacher_and_file_of_a_config_has_a_command_that_exists() -> None:
             with pytest.raises(UserError) as caught:
                 check_local_paths({name: value})
             assert str(caught.value).partition("itrd-nlp ")[2].split()[0] in subcommands()
+
+
+@pytest.mark.parametrize(("finished", "checked"), [(False, True), (True, False)])
+def test_a_finished_run_is_shown_without_what_made_it(finished: bool, checked: bool) -> None:
+    if finished:
+        Path("done").mkdir()
+        write_json(Path("done/results.json"), {"f1": 50.0, "exact_match": 40.0})
+    args = FineTuningArguments(output_dir="done", report_to="none", use_cpu=True)
+    asked = SimpleNamespace(teacher="runs/teacher_minilm")
+    for overwrites in (False, True):
+        args.overwrite_output_dir = overwrites
+        if checked or overwrites:
+            with pytest.raises(UserError, match="train-teacher minilm_teacher"):
+                check_sources(args, asked)
+        else:
+            check_sources(args, asked)
 
 
 def test_a_command_says_it_before_it_loads_a_model() -> None:

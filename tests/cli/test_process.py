@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from itrd_nlp.cli import jobs, process
-from itrd_nlp.errors import UserError
+from itrd_nlp.errors import TrainingInterrupted, UserError
 from itrd_nlp.training.targets import check_target_file
 
 ROOT = Path(__file__).parents[2]
@@ -147,3 +148,28 @@ def test_a_command_that_loads_the_trainer_says_nothing_about_optional_packages()
     """torchao and torch warn of kernels for GPUs when transformers imports torchao, where it is installed."""
     ended = start("__import__('transformers').Trainer")
     assert (ended.returncode, ended.stderr.decode()) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("processes", "sentence"),
+    [
+        ("1", "To resume: itrd-nlp distil my.yaml --resume_from_checkpoint true"),
+        ("2", "the same command of the launcher, with 2 processes, and --resume_from_checkpoint"),
+    ],
+)
+def test_a_training_that_was_stopped_says_how_to_go_on(
+    processes: str, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """One process of several knows its own command alone, which would start one process."""
+    monkeypatch.setattr("sys.argv", ["itrd-nlp distil", "my.yaml"])
+    monkeypatch.setenv("WORLD_SIZE", processes)
+
+    def stopped() -> None:
+        raise TrainingInterrupted(signal.SIGTERM, "run/checkpoint-3")
+
+    with pytest.raises(SystemExit) as ended:
+        process.run(stopped)
+    assert ended.value.code == 128 + signal.SIGTERM
+    told = capsys.readouterr().err
+    assert "stopped by SIGTERM; run/checkpoint-3 is saved." in told
+    assert sentence in told

@@ -16,7 +16,7 @@ from itrd_nlp import files
 from itrd_nlp.cli import parser
 from itrd_nlp.cli.comparison import setting_of
 from itrd_nlp.compare.arguments import CompareArguments
-from itrd_nlp.compare.comparison import choose
+from itrd_nlp.compare.comparison import check_inputs, choose
 from itrd_nlp.compare.launching import LocalProcesses
 from itrd_nlp.compare.plan import TUNABLE, Plan
 from itrd_nlp.compare.runner import run_cells, time_left
@@ -349,6 +349,42 @@ def test_all_trainings_share_the_cache_of_the_base_or_one_in_the_output_folder(
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(base | {"teacher_cache_dir": "mine"}))
     plan = Plan(make(base=str(tmp_path / "base.yaml")), SETTING)
     assert {c.config["teacher_cache_dir"] for c in plan.cells(plan.nothing_chosen())} == {"mine"}
+
+
+def test_the_models_of_every_training_are_looked_at_and_no_others(make: Any) -> None:
+    """The teacher of the base is nobody's where each student has another one."""
+    base = yaml.safe_load(Path("base.yaml").read_text())
+    there = base["teacher"]
+    Path("base.yaml").write_text(yaml.safe_dump(base | {"teacher": "runs/teacher_minilm"}))
+
+    def check(**student: Any) -> None:
+        plan = Plan(make(students={"T2": {"num_layers": 2} | student}), SETTING)
+        check_inputs(SETTING, plan.cells(plan.nothing_chosen()))
+
+    check(teacher=there)
+    with pytest.raises(UserError, match="train-teacher minilm_teacher"):
+        check()
+    for name in ("student", "more_teachers"):
+        for missing, sentence in (
+            ("./none", "does not exist"),
+            ("runs/teacher_mpnet", "mpnet_teacher"),
+        ):
+            with pytest.raises(UserError, match=sentence):
+                check(**{"teacher": there, name: missing})
+
+
+def test_a_finished_training_needs_its_teacher_no_more(make: Any) -> None:
+    plan = Plan(make(), SETTING)
+    cells = plan.cells(plan.nothing_chosen())
+    for cell in cells:
+        cell.config["teacher"] = "runs/teacher_minilm"
+        cell.folder.mkdir(parents=True)
+        text = yaml.safe_dump(cell.config)
+        write_json(cell.folder / "results.json", {"f1": 1.0, "config": {"name": "", "text": text}})
+    check_inputs(SETTING, cells)
+    (cells[0].folder / "results.json").unlink()
+    with pytest.raises(UserError, match="train-teacher minilm_teacher"):
+        check_inputs(SETTING, cells)
 
 
 def test_the_base_may_have_a_base_of_its_own(make: Any, tmp_path: Path) -> None:

@@ -51,6 +51,11 @@ def test_a_row_of_steps_has_the_loss_its_terms_and_the_learning_rate(state: Trai
     assert len(line) <= 120
 
 
+def test_a_text_in_a_row_is_shown_as_it_is(state: TrainerState) -> None:
+    """A callback of the user may put one there."""
+    assert re.search(r"stage +warm  ", log_line(ROW | {"stage": "warm"}, state))
+
+
 def test_rows_are_aligned(state: TrainerState) -> None:
     smaller = {name: value / 1000 for name, value in ROW.items()}
     state.global_step = 1000

@@ -54,7 +54,7 @@ def test_a_new_argument_of_the_objective_belongs_to_the_identity_of_a_run(traine
 def test_a_new_argument_of_the_objective_may_be_chosen_by_a_method_of_a_comparison():
     ours = setting_of("question-answering")
     training = Training("train-squad", (*ours.itrd.groups[:-1], WithSharpness))
-    setting = Setting(ours.task, training, None, ours.parse)
+    setting = Setting(ours.task, training, None, ours.parse, ours.check_paths)
     assert setting.objective - ours.objective == {"sharpness"}
 
 

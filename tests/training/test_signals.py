@@ -9,9 +9,11 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
+from itrd_nlp.cli.parser import parse
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.trainer import ITRDTrainer
 from itrd_nlp.errors import TrainingInterrupted
+from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.checkpoints import damage
 
 
@@ -56,6 +58,7 @@ def test_a_signal_saves_a_checkpoint_after_the_step_that_runs(make_trainer, numb
     with pytest.raises(TrainingInterrupted, match=number.name) as stop:
         trainer.train()
     assert stop.value.signum == number
+    assert stop.value.resume == "--resume_from_checkpoint true"
     assert Path(stop.value.checkpoint).name == "checkpoint-3"
     assert damage(Path(stop.value.checkpoint)) is None
     assert signal.getsignal(number) is handler
@@ -64,6 +67,18 @@ def test_a_signal_saves_a_checkpoint_after_the_step_that_runs(make_trainer, numb
     resumed.train(resume_from_checkpoint=True)
     assert resumed.state.global_step == 5
     assert resumed._initial_global_step == 3
+
+
+def test_a_run_that_replaced_an_earlier_one_is_not_replaced_by_its_second_part(make_trainer):
+    trainer = make_trainer(SendSignal(signal.SIGTERM, step=1), overwrite_output_dir=True)
+    with pytest.raises(TrainingInterrupted) as stop:
+        trainer.train()
+    options = ["--overwrite_output_dir", "true", *stop.value.resume.split()]
+    (args,) = parse([FineTuningArguments], [*options, "--output_dir", "run"])
+    assert (args.overwrite_output_dir, args.resume_from_checkpoint) == (False, "true")
+    resumed = make_trainer(overwrite_output_dir=args.overwrite_output_dir)
+    resumed.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    assert resumed._initial_global_step == 1
 
 
 def test_handlers_are_put_back_after_an_undisturbed_training(make_trainer):

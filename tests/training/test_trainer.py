@@ -49,7 +49,6 @@ def trainer(folder: Path, config: Any, rows: list[Any], **options: Any) -> BaseT
         model.dropout.p = model.config.seq_classif_dropout = 0.0
     args = FineTuningArguments(
         str(folder),
-        max_steps=1,
         optim="sgd",
         learning_rate=0.1,
         max_grad_norm=1e9,
@@ -57,7 +56,7 @@ def trainer(folder: Path, config: Any, rows: list[Any], **options: Any) -> BaseT
         save_strategy="no",
         logging_steps=1,
         use_cpu=True,
-        **options,
+        **({"max_steps": 1} | options),
     )
     return BaseTrainer(model=model, args=args, train_dataset=Dataset.from_list(rows))
 
@@ -81,6 +80,24 @@ def test_micro_batches_give_the_loss_and_the_gradient_of_the_whole_batch(
         found.append([log["loss"], log["grad_norm"], result.training_loss])
     assert found[0] == pytest.approx(found[1], rel=1e-4)
     assert found[0][0] == pytest.approx(0.69, abs=0.1)  # ln 2 of two labels
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_rows_without_a_label_are_passed_over(micro_batches: int, tmp_path: Path) -> None:
+    """The mean over no label is no number, so that a micro-batch of them must not have a share."""
+    null = [row | {"labels": [-100] * 4} for row in TOKENS[:2]]
+    found = {}
+    for name, rows in (("with", [*null, *TOKENS[:2]]), ("without", TOKENS[:2])):
+        steps = {"max_steps": 2 if name == "with" and micro_batches == 1 else 1}
+        sizes = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": micro_batches}
+        run = trainer(tmp_path / name, BERT, rows, **sizes, **steps)
+        run.train()
+        found[name] = [log["loss"] for log in run.state.log_history if "loss" in log]
+    assert found["without"][0] > 0.5
+    if micro_batches == 2:  # both share a step
+        assert found["with"] == pytest.approx(found["without"], rel=1e-5)
+    else:  # a step without labels has no loss and changes nothing
+        assert sorted(found["with"]) == pytest.approx([0.0, found["without"][0]], rel=1e-5)
 
 
 @pytest.mark.parametrize("option", ["bf16_full_eval", "fp16_full_eval"])

@@ -9,19 +9,14 @@ the same command. `--tables_only` makes tables and figures of results.jsonl and 
 """
 
 import sys
-from pathlib import Path
 
-from itrd_nlp.cli.local_paths import check_local_paths
 from itrd_nlp.cli.parser import parse
 from itrd_nlp.cli.process import command_line
 from itrd_nlp.compare.arguments import CompareArguments, SubmitArguments
-from itrd_nlp.training.yaml_files import read_config
 
 
 def main() -> None:
     args, submit = parse([CompareArguments, SubmitArguments], description=__doc__)
-    if not args.tables_only and Path(args.base).is_file():
-        check_local_paths(read_config(args.base).values)
     from rich.console import Console
 
     from itrd_nlp.cli.comparison import setting_of  # --help does not need it

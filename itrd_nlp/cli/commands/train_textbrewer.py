@@ -6,8 +6,7 @@ Data, batches, optimizer and schedule are given as for train_squad.py, and so ar
 is interrupted starts anew.
 """
 
-from itrd_nlp.cli.jobs import distillation_groups
-from itrd_nlp.cli.local_paths import arguments_of, check_local_paths
+from itrd_nlp.cli.jobs import check_sources, distillation_groups
 from itrd_nlp.cli.parser import answer_help, parse
 from itrd_nlp.cli.process import record
 from itrd_nlp.distillation.textbrewer_options import TextBrewerOptions
@@ -28,5 +27,5 @@ def main() -> None:
     task = task_named("question-answering")
     groups = distillation_groups(task, TextBrewerArguments)
     model_args, loading, data_args, args = parse(groups, description=__doc__)
-    check_local_paths(arguments_of([model_args, data_args]))
+    check_sources(args, model_args, data_args)
     distil(task(data_args), model_args, loading, args, record())

@@ -106,6 +106,14 @@ class Classification(Task):
     metrics = {"accuracy": "accuracy", "f1": "F1"}  # noqa: RUF012
     main_metric = "accuracy"
     heads = ("ForSequenceClassification", "ForTokenClassification")
+    reading = dict.fromkeys(
+        (
+            *("text_column", "text_pair_column", "label_columns"),
+            "problem_type",
+            "metrics",
+            "positive_label",
+        )
+    )
     page = TaskPage(
         unit="rows",
         groupings={"label": "label", "type": "entity type"},

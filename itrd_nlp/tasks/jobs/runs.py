@@ -26,6 +26,7 @@ from itrd_nlp.publish.model_card import is_generated, model_card
 from itrd_nlp.publish.report import REPORT_NAME, write_report
 from itrd_nlp.publish.report.analysis import write_analysis
 from itrd_nlp.publish.report.data import ANALYSIS_NAME
+from itrd_nlp.tasks.next_commands import next_commands
 from itrd_nlp.tasks.task import Answers, Task, TaskData
 from itrd_nlp.training.arguments import FineTuningArguments, output_folder
 from itrd_nlp.training.checkpoints import MANIFEST_NAME, checkpoints
@@ -355,9 +356,10 @@ def show(record: RunRecord, own: str, title: str, task: Task, folder: str) -> No
     shown = shlex.quote(folder)
     print(
         f"Report:    {Path(folder) / REPORT_NAME}\n"
-        f"Evaluate:  itrd-nlp evaluate --model {shown} --validation_file FILE\n"
-        f"Predict:   itrd-nlp predict --model {shown} --input FILE\n"
-        f"Push:      itrd-nlp push-to-hub --model {shown} --repo_id USER/NAME --dry_run"
+        + "".join(
+            f"{name + ':':<11}{command}\n" for name, command in next_commands(task, folder).items()
+        )
+        + f"Push:      itrd-nlp push-to-hub --model {shown} --repo_id USER/NAME --dry_run"
     )
 
 

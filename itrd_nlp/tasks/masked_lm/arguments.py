@@ -95,10 +95,11 @@ class MaskArguments:
     top_k: int = field(
         default=5, metadata=Metadata(help="Tokens to show for each mask.", range=COUNT)
     )
-    max_length: int = field(
-        default=512,
+    max_length: int | None = field(
+        default=None,
         metadata=Metadata(
-            help="Most tokens of a text. A mask behind them is refused.", range=COUNT
+            help="Most tokens of a text. A mask behind them is refused. Default: 512, or as many as the model takes.",
+            range=COUNT,
         ),
     )
 

@@ -49,6 +49,7 @@ class Encoder(PlainTextTask):
     answer_arguments = NoArguments
     metrics = {"cosine": "cosine"}  # noqa: RUF012
     main_metric = "cosine"
+    reading = {"text_column": None, "reference": "TEACHER"}  # noqa: RUF012
     heads = ("Model",)
     page = ENCODER
     has_evaluation_loss = False

@@ -9,14 +9,17 @@ import torch
 from torch import Tensor
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.models.lengths import most_tokens
 from itrd_nlp.models.masked_lm import AutoModelForMaskedLM
 from itrd_nlp.models.options import Running
 from itrd_nlp.tasks.by_length import answer_by_length, in_batches, length_of_line
 from itrd_nlp.tasks.embedding.data import check_text
-from itrd_nlp.tasks.lengths import prepare_reading
+from itrd_nlp.tasks.lengths import PADDED_TO, prepare_reading
 from itrd_nlp.tasks.lines import Line, Refuse, read_lines, text_or_file
 from itrd_nlp.tasks.masked_lm.arguments import MaskArguments
 from itrd_nlp.tasks.network import answering_network, logits_of
+
+MOST = 512  # tokens. The pieces of the training are shorter, so that more of them share a batch.
 
 
 def read_asked(source: str | None, options: MaskArguments, refuse: Refuse) -> Iterator[Line]:
@@ -50,7 +53,9 @@ class MaskFiller:
         self.network, self.tokenizer = answering_network(model, AutoModelForMaskedLM, running)
         check_mask(self.tokenizer)
         self.batch_size, self.top_k = running.batch_size, options.top_k
-        self.longest = prepare_reading(options.max_length, self.network, self.tokenizer)
+        positions = (most_tokens(self.network) or MOST) // PADDED_TO * PADDED_TO
+        most = options.max_length or min(MOST, positions)
+        self.longest = prepare_reading(most, self.network, self.tokenizer)
 
     def check(self, line: Line) -> None:
         """Refuse a line without a mask, or with one that the model does not read.

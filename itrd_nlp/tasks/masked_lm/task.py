@@ -46,6 +46,7 @@ class MaskedLM(PlainTextTask):
     metrics = {"accuracy": "masked accuracy"}  # noqa: RUF012
     main_metric = "accuracy"
     heads = ("ForMaskedLM",)
+    reading = dict.fromkeys(("text_column", "mlm_probability"))
     page = MASKED_LM
 
     args: MaskedLMArguments

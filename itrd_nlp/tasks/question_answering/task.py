@@ -59,6 +59,7 @@ class QuestionAnswering(Task):
     unanswered = "are too long for a window and count 0; the warnings name them, and a larger max_length may hold them."
     main_metric = "f1"
     heads = ("ForQuestionAnswering",)
+    reading = dict.fromkeys(("max_answer_length", "f1_unit"))
     page = PAGE
 
     args: DataArguments

@@ -172,9 +172,9 @@ def test_lines_without_a_mask_are_named_and_the_others_are_filled(workplace: Pat
     assert code == 2 and 'asked.jsonl:2: "text" has no [MASK]' in out
     filled = [json.loads(line)["text"] for line in Path("o.jsonl").read_text().splitlines()]
     assert filled == [rows[0]["text"], rows[3]["text"]]
-    assert "[MASK] stands behind the first 64 tokens" in refused(
-        "predict", "--model", "student", "--text", long
-    )
+    told = refused("predict", "--model", "student", "--text", long)
+    assert "[MASK] stands behind the first 64 tokens" in told
+    assert "max_length is" not in told  # nobody has given one
     assert "give either --text or --input" in refused("predict", "--model", "student")
 
 
