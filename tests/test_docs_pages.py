@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from itrd_nlp import ITRDTrainingArguments
+from itrd_nlp.errors import UserError
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PACKAGE = ROOT / "itrd_nlp"
@@ -178,6 +181,21 @@ def test_the_plain_trainer_and_the_one_that_distils_take_the_same_arguments(
     assert scope["trainer"].evaluate()["eval_rows"] == 16
     assert scope["student"].config.num_hidden_layers == 3
     assert (tmp_path / "my-student" / "model.safetensors").is_file()
+
+
+REFUSED = {
+    **dict.fromkeys(("do_train", "do_predict", "use_liger_kernel", "enable_jit_checkpoint"), True),
+    **{"average_tokens_across_devices": False, "label_smoothing_factor": 0.1},
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_argument_of_a_plain_trainer_that_is_refused_is_on_the_page(
+    name: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=name):
+        ITRDTrainingArguments(str(tmp_path), report_to="none", **{name: REFUSED[name]})
+    assert f"`{name}" in (DOCS / "from_trainer.md").read_text()
 
 
 def test_textbrewer_and_the_trainer_train_the_same_student(scope: dict[str, Any]) -> None:

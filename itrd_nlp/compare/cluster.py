@@ -10,7 +10,7 @@ from typing import Any
 
 from itrd_nlp.compare.arguments import SubmitArguments
 from itrd_nlp.compare.job import Job
-from itrd_nlp.compare.launching import LOG_NAME, Launcher, Started, prepared, with_token
+from itrd_nlp.compare.launching import LOG_NAME, Launcher, NotNow, Started, prepared, with_token
 from itrd_nlp.compare.plan import Cell
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import read_json, write_json
@@ -65,7 +65,7 @@ class Cluster(Launcher):
             with with_token(cell):
                 job = self.executor.submit(Job(words, cell.folder.absolute() / LOG_NAME))
         except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
-            raise UserError(
+            raise NotNow(
                 f"{cell.name} could not be submitted: {' '.join(str(error).split())}"
             ) from None
         write_json(cell.folder / JOB_NAME, {"submit": self.kind, "job": job.job_id})

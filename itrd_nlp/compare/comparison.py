@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,8 @@ from itrd_nlp.files import open_file, writing
 from itrd_nlp.models.loading import check_model_folder
 from itrd_nlp.training.record import recorded_metrics
 from itrd_nlp.training.targets import check_target_folder
+
+logger = logging.getLogger(__name__)
 
 LOCK_NAME = ".lock"
 
@@ -87,26 +91,34 @@ def compare(
     plan = Plan(args, setting)
     _check_folder(folder, setting, plan.base)
     tries = plan.search()
-    check_inputs(setting, tries or plan.cells(plan.nothing_chosen()))
+    check_inputs(setting, tries or _after(plan, tries))
     with _locked(folder) as lock:
         launcher = _launcher(submit or SubmitArguments(), program, folder, lock)
-        cells: list[Cell] = []
-        costs: list[Cell] = []
         failures: list[Failure] = []
         try:
             failures += run_cells(tries, launcher=launcher, jobs=args.jobs, console=console)
+            check_inputs(setting, _after(plan, tries))  # the tries may be of another day
             choice = choose(plan, tries)
-            cells, costs = plan.cells(choice), plan.cost(choice)
-            if tries:
-                check_inputs(setting, cells)  # that of the tries may have been on another day
-            failures += run_cells(cells, launcher=launcher, jobs=args.jobs, console=console)
-            failures += run_cells(costs, launcher=launcher, jobs=1, console=console)
+            failures += run_cells(
+                plan.cells(choice), launcher=launcher, jobs=args.jobs, console=console
+            )
+            failures += run_cells(plan.cost(choice), launcher=launcher, jobs=1, console=console)
         except Stopped:
-            _write_down(args, setting, tries, cells, costs)
+            _write_down(plan, tries)
             raise
-        table = _write_down(args, setting, tries, cells, costs)
+        except UserError:
+            with suppress(UserError):  # the first one says what is wrong
+                _write_down(plan, tries)
+            raise
+        table = _write_down(plan, tries)
     undecided = [f"{s}/{m}" for s, m in plan.nothing_chosen() if (s, m) not in choice]
     return Outcome(table, failures, undecided)
+
+
+def _after(plan: Plan, tries: Sequence[Cell]) -> list[Cell]:
+    """The trainings that follow a search, as far as its tries are finished."""
+    choice = choose(plan, tries)
+    return [*plan.cells(choice), *plan.cost(choice)]
 
 
 def _launcher(submit: SubmitArguments, program: Sequence[str], folder: Path, lock: int) -> Launcher:
@@ -190,15 +202,10 @@ def choose(plan: Plan, tries: Sequence[Cell]) -> Choice:
     return choice
 
 
-def _write_down(
-    args: CompareArguments,
-    setting: Setting,
-    tries: Sequence[Cell],
-    cells: Sequence[Cell],
-    costs: Sequence[Cell],
-) -> str | None:
+def _write_down(plan: Plan, tries: Sequence[Cell]) -> str | None:
+    args, setting, choice = plan.args, plan.setting, choose(plan, tries)
     folder = Path(args.output_dir)
-    records, scores = collect(setting, [*tries, *cells], costs)
+    records, scores = collect(setting, [*tries, *plan.cells(choice)], plan.cost(choice))
     if not records:
         return None
     write_records(folder, records, scores)
@@ -266,7 +273,11 @@ def _locked(folder: Path) -> Iterator[int]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):  # a disk without locks
+                logger.warning("%s cannot be locked: %s.", folder, error.strerror)
+                yield file.fileno()
+                return
             raise UserError(
                 f"output_dir {folder} is in use by another comparison, or by trainings that one left behind; wait "
                 "for them or end them."

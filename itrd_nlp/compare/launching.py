@@ -16,10 +16,15 @@ import torch
 from itrd_nlp.compare.job import STARTED
 from itrd_nlp.compare.plan import Cell
 from itrd_nlp.compare.setting import write_config
+from itrd_nlp.errors import UserError
 from itrd_nlp.files import keep_out, writing
 
 LOG_NAME = "train.log"
 CONFIG_NAME = "config.yaml"
+
+
+class NotNow(UserError):
+    """A training could not be started, which may work later. See `UserError`."""
 
 
 class Started(ABC):
@@ -57,6 +62,9 @@ class Launcher(ABC):
         Args:
             cell: the training.
             jobs: number of trainings at the same time.
+
+        Raises:
+            NotNow: it cannot be started at this moment.
         """
 
 
@@ -144,11 +152,11 @@ def starts(cell: Cell) -> int:
 
 
 def last_words(log: Path) -> str:
-    """The sentence with which a script refused or broke off, else the last line."""
+    """The sentence with which a script refused or broke off, else the last line: of its last start."""
     if not log.exists():
         return ""
-    lines = [
-        line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line
-    ]
+    text = log.read_text(encoding="utf-8", errors="replace")
+    _, _, last = text.rpartition(STARTED)
+    lines = [line for line in last.splitlines()[STARTED in text :] if line]  # without its time
     errors = [line for line in lines if line.startswith("error: ")]
     return (errors or lines or [""])[-1]

@@ -111,7 +111,7 @@ class Plan:
             raise UserError(
                 f"base {args.base} does not exist, but must be a config of {setting.itrd.command}."
             )
-        self.base = read_config(args.base).values
+        self.base = self._read_base()
         setting.check_search(args.search)
         self._check_depths()
         for method, overrides in args.all_methods.items():
@@ -128,6 +128,23 @@ class Plan:
                     )
         self._check_values()
         self._check_table()
+
+    def _read_base(self) -> dict[str, Any]:
+        """The values of the base.
+
+        Raises:
+            UserError: it cannot be read, or is of another task.
+        """
+        base = dict(read_config(self.args.base).values)
+        task = base.get("task", self.args.task)
+        if task != self.args.task:
+            raise UserError(
+                f"{self.args.base} is of the task {task}, but the comparison has the task {self.args.task}; name one "
+                "task in both."
+            )
+        if "task" not in self.setting.options:  # a command of this task alone
+            base.pop("task", None)
+        return base
 
     def _check_depths(self) -> None:
         """Refuse a depth that each training would choose for itself."""
@@ -218,6 +235,7 @@ class Plan:
                 "max_steps": args.cost_steps,
                 "save_strategy": "no",
                 "eval_strategy": "no",
+                "eval_on_start": False,
                 "load_best_model_at_end": False,
             }
             if "max_eval_samples" in self.setting.options:

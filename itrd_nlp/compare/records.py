@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -200,7 +201,7 @@ def read_records(folder: Path) -> tuple[list[Record], Scores]:
     try:
         with np.load(folder / SCORES_NAME) as arrays:
             scores = dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, EOFError, NotImplementedError, zlib.error, zipfile.BadZipFile):
         raise UserError(f"{folder / SCORES_NAME} is missing or damaged.") from None
     _check_scores(folder, records, scores)
     return records, scores

@@ -13,13 +13,15 @@ from shutil import rmtree
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from itrd_nlp.compare.launching import LOG_NAME, Launcher, Started, last_words
+from itrd_nlp.compare.launching import LOG_NAME, Launcher, NotNow, Started, last_words
 from itrd_nlp.compare.plan import Cell
 from itrd_nlp.errors import UserError
 from itrd_nlp.training.checkpoints import checkpoints
 from itrd_nlp.training.children import STOPS
 
 POLL_SECONDS = 0.2
+RETRY_SECONDS = 60.0
+"""After a scheduler has taken no job, none is submitted for so long."""
 _REFUSED = 2  # the exit code of a command whose input makes no sense
 
 
@@ -72,7 +74,12 @@ def run_cells(
         UserError: a folder holds a finished training of another config; or several methods ended with the same
             sentence, so that the others would be, too.
     """
-    waiting = deque(cell for cell in cells if cell.results() is None)
+    waiting: deque[Cell] = deque()
+    for cell in cells:
+        if cell.results() is None:
+            waiting.append(cell)
+        else:
+            _remove_checkpoints(cell)  # it may have ended when nobody looked
     if not waiting:
         return []
     run = _Run(waiting, len(cells), launcher, jobs, console)
@@ -90,6 +97,11 @@ def run_cells(
     if signals:
         raise Stopped(signals[0])
     return run.failures
+
+
+def _remove_checkpoints(cell: Cell) -> None:
+    for checkpoint in checkpoints(cell.folder):
+        rmtree(checkpoint)
 
 
 class _Run:
@@ -111,6 +123,7 @@ class _Run:
         self.seconds: list[float] = []  # of the trainings that this call has finished
         self.done = total - len(waiting)
         self.relayed = 0  # signals that the trainings have
+        self.not_before = 0.0  # when the next training may be started
         self.progress = Progress(
             *(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
             TextColumn("{task.description}", markup=False),
@@ -120,9 +133,23 @@ class _Run:
         self.bar = self.progress.add_task("", total=total, completed=self.done)
 
     def start(self) -> None:
-        """Start as many trainings as may run."""
+        """Start as many trainings as may run.
+
+        Raises:
+            NotNow: one cannot be started, and none runs whose end would change that.
+        """
+        if time.monotonic() < self.not_before:
+            return
         while self.waiting and len(self.running) < self.jobs:
-            self.running.append(self.launcher.start(self.waiting.popleft(), self.jobs))
+            try:
+                self.running.append(self.launcher.start(self.waiting[0], self.jobs))
+            except NotNow as refusal:
+                if not self.running:
+                    raise
+                self.not_before = time.monotonic() + RETRY_SECONDS
+                self._print(f"{refusal} It is tried again in {RETRY_SECONDS:.0f} s.")
+                return
+            self.waiting.popleft()
 
     def relay(self, signals: Sequence[int]) -> None:
         """Pass a new signal on: the first one asks to stop, the next one ends."""
@@ -146,21 +173,20 @@ class _Run:
                 continue
             self.running.remove(training)
             outcome = self._outcome(training, code, stopped)
-            self.console.print(
+            self._print(
                 f"[{self.done}/{self.total}] {training.cell.stage}/{training.cell.name}: {outcome}, "
-                f"{training.seconds:.0f} s{self._left()}",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
+                f"{training.seconds:.0f} s{self._left()}"
             )
         if not self.seconds and self.waiting:
             _refuse_alike(self.failures, len(self.waiting))
 
+    def _print(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     def _outcome(self, training: Started, code: int, stopped: bool) -> str:
         results = training.cell.results()
         if code == 0 and results is not None:
-            for checkpoint in checkpoints(training.cell.folder):
-                rmtree(checkpoint)
+            _remove_checkpoints(training.cell)
             self.seconds.append(training.seconds)
             self.done += 1
             scores = (f"{label} {results.scores[n]:.2f}" for n, label in results.metrics.items())

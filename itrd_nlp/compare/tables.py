@@ -104,7 +104,7 @@ def summarise(
         main_metric: the metric of the differences.
 
     Raises:
-        UserError: trainings of one student were judged on different questions.
+        UserError: trainings of one student were judged on different questions, or had other teachers or training data.
     """
     groups: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     for record in records:
@@ -118,6 +118,7 @@ def summarise(
             raise UserError(
                 f"the trainings of student {student} were judged on different questions, so they cannot be compared."
             )
+        _check_origin(student, everything)
         metrics = recorded_metrics(everything[0])
         rows.append(_teacher_row(student, everything[0]["teacher"], metrics, main_metric))
         sources = scores.get(f"{student}/{SOURCES}")
@@ -127,6 +128,30 @@ def summarise(
             for method, group in methods.items()
         ]
     return rows
+
+
+def _check_origin(student: str, records: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse trainings whose teachers or data differ, although their configs name the same. Old records say less.
+
+    Raises:
+        UserError: names two trainings and what has changed between them.
+    """
+    first: dict[str, tuple[Any, str]] = {}
+    for record in records:
+        known = {"teacher": record["teacher"].get("weights")}
+        known |= {name: data.get("sha256") for name, data in (record.get("datasets") or {}).items()}
+        for name, digest in known.items():
+            if digest is None:
+                continue
+            before, other = first.setdefault(name, (digest, record["name"]))
+            if before != digest:
+                what = (
+                    "teachers with other weights" if name == "teacher" else f"another {name} file"
+                )
+                raise UserError(
+                    f"{other} and {record['name']} had {what}, so student {student} has no common row; train them anew "
+                    "in another output_dir."
+                )
 
 
 def markdown(rows: Sequence[Row], columns: Sequence[str], *, reference: str) -> str:

@@ -213,7 +213,6 @@ class ResumingTrainer(FreshModelTrainer):
         folder = folder or output_folder(args)
         overwrite = isinstance(args, FineTuningArguments) and args.overwrite_output_dir
         with locked(folder) if args.process_index == 0 else contextlib.nullcontext():
-            self._began = time.perf_counter()
             checkpoint = find_checkpoint(folder, wanted)
             check_checkpoints(folder, checkpoint, overwrite=overwrite)
             self._resumes = checkpoint is not None
@@ -228,6 +227,8 @@ class ResumingTrainer(FreshModelTrainer):
             self.accelerator.wait_for_everyone()  # until all have looked at the folder
             if overwrite and args.process_index == 0:
                 remove_checkpoints(folder)
+            # Digests of data and weights are no part of the training.
+            self._began = time.perf_counter()
             yield checkpoint
             if self._before is not None:
                 self.train_seconds = self._seconds(self._before)

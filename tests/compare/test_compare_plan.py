@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from rich.console import Console
 from itrd_nlp import files
 from itrd_nlp.cli import parser
 from itrd_nlp.cli.comparison import setting_of
+from itrd_nlp.compare import comparison, runner
 from itrd_nlp.compare.arguments import CompareArguments
 from itrd_nlp.compare.comparison import check_inputs, choose
-from itrd_nlp.compare.launching import LocalProcesses
+from itrd_nlp.compare.launching import Launcher, LocalProcesses, NotNow, Started
 from itrd_nlp.compare.plan import TUNABLE, Plan
-from itrd_nlp.compare.runner import run_cells, time_left
+from itrd_nlp.compare.runner import Stopped, run_cells, time_left
 from itrd_nlp.compare.setting import write_config
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json
@@ -276,6 +278,137 @@ def finish(cell: Any, **results: Any) -> None:
     write_json(cell.folder / "results.json", {"config": {"text": text}, **results})
 
 
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The names of the finished trainings that a comparison writes down, in place of its files."""
+    found: list[list[str]] = []
+
+    def collect(_: Any, cells: Any, costs: Any) -> tuple[list[Any], dict[str, Any]]:
+        found.append([cell.name for cell in cells if cell.results() is not None])
+        return [], {}
+
+    monkeypatch.setattr(comparison, "collect", collect)
+    return found
+
+
+def test_a_stop_in_the_search_of_a_new_method_keeps_the_trainings_of_the_others(
+    make: Any, written: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = {"kd": [{"temperature": 4}], "itrd": [{"alpha": 1.5}]}
+    args = make(search=tries, seeds=[0], holdout_questions=6)
+    plan = Plan(args, SETTING)
+    finish(plan.search()[0], f1=40.0)
+    finish(plan.cells({("student", "kd"): {"temperature": 4}})[0], f1=41.0)
+
+    def stopped(*_: Any, **__: Any) -> None:
+        raise Stopped(signal.SIGTERM)
+
+    monkeypatch.setattr(comparison, "run_cells", stopped)
+    with pytest.raises(Stopped):
+        comparison.compare(args, [], SETTING, Console(quiet=True))
+    assert written == [["student/kd/try0", "student/kd/seed0"]]
+
+
+def test_a_folder_of_another_config_is_refused_before_the_first_training(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan(make(cost_steps=3), SETTING)
+    finish(plan.cost(plan.nothing_chosen())[0], f1=1.0)
+    monkeypatch.setattr(comparison, "run_cells", lambda *_, **__: pytest.fail("trains"))
+    with pytest.raises(UserError, match="finished training with max_steps = 3, not 5"):
+        comparison.compare(make(cost_steps=5), [], SETTING, Console(quiet=True))
+
+
+def test_what_was_trained_is_written_down_where_an_error_ends_a_comparison(
+    make: Any, written: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = make(seeds=[0])
+
+    def run_some(cells: Any, **_: Any) -> list[Any]:
+        for cell in cells[:1]:
+            finish(cell, f1=1.0)
+        if cells:
+            raise UserError("the others were refused alike")
+        return []
+
+    monkeypatch.setattr(comparison, "run_cells", run_some)
+    with pytest.raises(UserError, match="refused alike"):
+        comparison.compare(args, [], SETTING, Console(quiet=True))
+    assert written == [["student/kd/seed0"]]
+
+
+def test_a_base_may_name_its_task_and_no_other(make: Any) -> None:
+    base = yaml.safe_load(Path("base.yaml").read_text())
+    path = Path("with_task.yaml")
+    path.write_text(yaml.safe_dump(base | {"task": "question-answering"}))
+    assert "task" not in Plan(make(base=str(path)), SETTING).base
+    path.write_text(yaml.safe_dump(base | {"task": "reranking"}))
+    with pytest.raises(UserError, match="of the task reranking, but the comparison has the task"):
+        Plan(make(base=str(path)), SETTING)
+
+
+def test_checkpoints_of_a_training_that_ended_alone_are_removed(make: Any) -> None:
+    plan = Plan(make(seeds=[0]), SETTING)
+    cells = plan.cells(plan.nothing_chosen())
+    for cell in cells:
+        finish(cell, f1=1.0)
+        (cell.folder / "checkpoint-5").mkdir()
+    launcher: Any = None
+    assert run_cells(cells, launcher=launcher, jobs=1, console=Console(quiet=True)) == []
+    assert not any((cell.folder / "checkpoint-5").exists() for cell in cells)
+
+
+class Refuses(Launcher):
+    """A scheduler that takes a job only while no other one runs."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.refused = 0
+
+    def start(self, cell: Any, jobs: int) -> Started:
+        if self.running:
+            self.refused += 1
+            raise NotNow(f"{cell.name} could not be submitted: too many jobs")
+        self.running += 1
+        return Training(cell, self)
+
+
+class Training(Started):
+    """Is over when it is looked at for the second time."""
+
+    def __init__(self, cell: Any, launcher: Refuses) -> None:
+        super().__init__(cell)
+        self.launcher, self.looks = launcher, 0
+
+    def code(self) -> int | None:
+        self.looks += 1
+        if self.looks < 2:
+            return None
+        if self.looks == 2:
+            self.launcher.running -= 1
+            finish(self.cell, f1=1.0, exact_match=1.0)
+        return 0
+
+    def end(self, number: Any) -> None:
+        pytest.fail("a training was ended")
+
+
+def test_a_job_that_a_scheduler_refuses_is_submitted_later_and_ends_no_other(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(runner, "POLL_SECONDS", 0.01)
+    plan = Plan(make(), SETTING)
+    cells, launcher = plan.cells(plan.nothing_chosen()), Refuses()
+    assert run_cells(cells, launcher=launcher, jobs=4, console=Console(quiet=True)) == []
+    assert all(cell.results() is not None for cell in cells)
+    assert launcher.refused > 0
+    launcher.running = 1  # of somebody else, so that no end of ours changes anything
+    (cells[0].folder / "results.json").unlink()
+    with pytest.raises(NotNow, match="student/kd/seed0 could not be submitted"):
+        run_cells(cells, launcher=launcher, jobs=4, console=Console(quiet=True))
+
+
 def test_a_token_of_the_base_is_in_no_file_and_reaches_the_training(
     make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,10 +488,12 @@ def test_the_models_of_every_training_are_looked_at_and_no_others(make: Any) -> 
     """The teacher of the base is nobody's where each student has another one."""
     base = yaml.safe_load(Path("base.yaml").read_text())
     there = base["teacher"]
-    Path("base.yaml").write_text(yaml.safe_dump(base | {"teacher": "runs/teacher_minilm"}))
+    Path("no_teacher.yaml").write_text(yaml.safe_dump(base | {"teacher": "runs/teacher_minilm"}))
 
     def check(**student: Any) -> None:
-        plan = Plan(make(students={"T2": {"num_layers": 2} | student}), SETTING)
+        plan = Plan(
+            make(base="no_teacher.yaml", students={"T2": {"num_layers": 2} | student}), SETTING
+        )
         check_inputs(SETTING, plan.cells(plan.nothing_chosen()))
 
     check(teacher=there)

@@ -68,6 +68,17 @@ def test_a_column_that_is_none_is_refused_before_figures_are_written(tables: Any
         tables("--table", "f1", "f2")
 
 
+def test_scores_with_a_byte_that_has_changed_are_damaged(folder: Path) -> None:
+    path = folder / SCORES_NAME
+    whole = path.read_bytes()
+    for place in range(40, len(whole), 97):  # some are of no consequence
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        try:
+            read_records(folder)
+        except UserError as error:
+            assert "scores.npz" in str(error)
+
+
 def test_a_file_without_lines_is_refused(tables: Any, folder: Path) -> None:
     (folder / RECORDS_NAME).write_text("")
     with pytest.raises(UserError, match=r"results\.jsonl has no line"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -232,6 +233,21 @@ def test_a_field_of_a_record_that_no_table_can_use_is_named(
     assert sentence in err
 
 
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_disk_without_locks_is_a_warning(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def without(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", without)
+    with _locked(tmp_path) as lock:
+        assert lock > 0
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path} cannot be locked: {os.strerror(number)}."
+    ]
+
+
 def test_a_folder_belongs_to_one_comparison_and_the_trainings_it_left_behind(
     tmp_path: Path,
 ) -> None:
@@ -291,6 +307,14 @@ def test_trainings_that_are_refused_alike_end_a_comparison(tmp_path: Path) -> No
     crashed = [failed(m, "ImportError: no module\n", tmp_path, code=1) for m in ("kd", "itrd")]
     with pytest.raises(UserError, match=r"2 trainings failed alike, so .* ImportError: no module$"):
         _refuse_alike(crashed, 5)
+    # What an earlier start has said counts no more.
+    earlier = (
+        "--- started 2026-01-01 00:00:00\nerror: no teacher.\n--- started 2026-01-02 00:00:00\n"
+    )
+    ends = {"kd": "MemoryError\n", "itrd": "RuntimeError: no room\n"}
+    later = [failed(m, earlier + "Traceback\n" + end, tmp_path, code=1) for m, end in ends.items()]
+    assert [failure.sentence for failure in later] == ["MemoryError", "RuntimeError: no room"]
+    _refuse_alike(later, 5)
     killed = [failed(m, "step 3\n", tmp_path, code=-9) for m in ("kd", "itrd")]
     _refuse_alike(killed, 5)  # by a signal, which says nothing about the others
     _refuse_alike([], 5)

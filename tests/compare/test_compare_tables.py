@@ -39,6 +39,29 @@ def test_a_row_is_mean_and_deviation_over_the_seeds(make_outcome: Any) -> None:
     assert [row.seeds for row in (teacher, kd, corr_mi)] == [0, 3, 3]
 
 
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"teacher": {"weights": "b"}}, "T3/itrd/seed1 had teachers with other weights"),
+        ({"datasets": {"train": {"sha256": "b"}}}, "T3/itrd/seed1 had another train file"),
+    ],
+)
+def test_trainings_of_another_teacher_or_other_data_are_no_row(
+    make_outcome: Any, changes: dict[str, Any], sentence: str
+) -> None:
+    records, scores = make_outcome({"itrd": 0.5})
+    for record in records:
+        record["teacher"] |= {"weights": "a"}
+        record["datasets"] = {"train": {"sha256": "a"}}
+    summarise(records, scores, reference="kd")
+    records[1]["datasets"] = {"train": {}}  # a data set of the Hub has no digest
+    summarise(records, scores, reference="kd")
+    records[1]["teacher"] = records[1]["teacher"] | changes.get("teacher", {})
+    records[1]["datasets"] = changes.get("datasets", {})
+    with pytest.raises(UserError, match=sentence):
+        summarise(records, scores, reference="kd")
+
+
 def test_the_difference_is_that_of_each_question_and_seed(make_outcome: Any) -> None:
     records, scores = make_outcome(METHODS)
     _, kd, corr_mi = summarise(records, scores, reference="kd")

@@ -38,7 +38,7 @@ class PredictionArguments:
     model: str = field(
         metadata={
             "help": "Folder, ONNX folder or model id. A model with a results.json reads texts of the length that it "
-            "was trained with, unless max_length is given."
+            "was trained with, unless max_length is given. A masked LM reads up to 512 tokens."
         }
     )
     input: str | None = field(

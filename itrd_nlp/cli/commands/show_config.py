@@ -3,8 +3,8 @@
     itrd-nlp show-config minilm_t3
     itrd-nlp show-config my_experiment.yaml > whole.yaml
 
-What a base says has the name of that base behind it. The output is a config itself, which needs no other file. A token
-or a password is left out.
+What a base says has the name of that base behind it. The output is a config itself, and that of a training needs no
+other file. A token or a password is left out.
 """
 
 import itertools

@@ -131,10 +131,16 @@ def scored(
         data: the examples.
         trained: whether the trainer has just trained the model, see `Task.settle`.
     """
+    before = dict(vars(data.judge))
     settings = task.settle(
         data, model.config, lambda rows: trainer.predict(rows).predictions, trained=trained
     )
+    told = {name: old for name, old in before.items() if vars(data.judge)[name] is not old}
     found = trainer.evaluate(data.evaluation)
+    if (
+        not trained
+    ):  # a student is judged alike, whether its teacher was judged before it or earlier
+        vars(data.judge).update(told)
     metrics = task.metrics_of(data)
     counts: dict[str, Any] = counted(task.page.unit, len(data.examples))
     return RunRecord(
