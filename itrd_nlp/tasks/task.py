@@ -215,8 +215,8 @@ class Task(ABC):
             UserError: names the argument.
         """
 
-    def judged_beside(self, teacher: PreTrainedModel) -> None:  # noqa: B027
-        """Take the loaded teacher of a distillation before `load`: a task without labels judges beside it."""
+    def judged_beside(self, teacher: PreTrainedModel, student: PreTrainedModel) -> None:  # noqa: B027
+        """Take both models of a distillation before `load`: a task without labels judges one beside the other."""
 
     @abstractmethod
     def load(

@@ -142,7 +142,7 @@ def measured(
         raise UserError(
             f"candidate_layers are {depths}, but those of this teacher are from 1 to {total}."
         )
-    task.judged_beside(teacher)
+    task.judged_beside(teacher, teacher)
     data = task.load(tokenizer, teacher, training=False)
     check_lengths(teacher, data)
     teacher.to(device)

@@ -152,7 +152,7 @@ def _prepare(
     more = load_more_teachers(model_args, loading, teacher, tokenizer, head)
     trainer_class: Any = TRAINERS[type(args)]  # the one whose arguments these are
     trainer_class.check_models(student, teacher, args, more, tokenizer)
-    task.judged_beside(teacher)
+    task.judged_beside(teacher, student)
     with args.main_process_first(desc="tokenising"):
         data = task.load(tokenizer, teacher)
     for model in (teacher, student, *more):

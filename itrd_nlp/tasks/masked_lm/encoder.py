@@ -22,7 +22,12 @@ from itrd_nlp.tasks.masked_lm.analysis import by_words
 from itrd_nlp.tasks.masked_lm.arguments import EncoderArguments, NoArguments
 from itrd_nlp.tasks.masked_lm.base import PlainTextTask, logger
 from itrd_nlp.tasks.masked_lm.features import padded, pieces_of
-from itrd_nlp.tasks.masked_lm.likeness import LikenessJudge, reference_states, spread_states
+from itrd_nlp.tasks.masked_lm.likeness import (
+    LikenessJudge,
+    check_widths,
+    reference_states,
+    spread_states,
+)
 from itrd_nlp.tasks.masked_lm.losses import NoLosses
 from itrd_nlp.tasks.masked_lm.page import ENCODER
 from itrd_nlp.tasks.reranking.features import longest_first
@@ -56,6 +61,7 @@ class Encoder(PlainTextTask):
 
     args: EncoderArguments
     _teacher: PreTrainedModel | None = None
+    _student: PreTrainedModel | None = None
 
     @property
     def head(self) -> type:
@@ -92,15 +98,16 @@ class Encoder(PlainTextTask):
                 )
         super().check_distillation(args)
 
-    def judged_beside(self, teacher: PreTrainedModel) -> None:
+    def judged_beside(self, teacher: PreTrainedModel, student: PreTrainedModel) -> None:
         """See `Task.judged_beside`. A reference that the arguments name goes before."""
-        self._teacher = teacher
+        self._teacher, self._student = teacher, student
 
     def load(
         self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, *, training: bool = True
     ) -> TaskData:
         """See `Task.load`. Nothing is masked. The tokenizer keeps its own length."""
         reference = self._reference(tokenizer)
+        check_widths(self._student or model, reference)
         longest = prepare_reading(self.args.max_length, model, tokenizer)
         texts = [row["text"] for row in self.rows]
         pieces = pieces_of(texts, tokenizer, longest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -55,6 +55,24 @@ def reference_states(
     return np.concatenate(found)
 
 
+def check_widths(model: PreTrainedModel, reference: PreTrainedModel) -> None:
+    """Refuse a model whose states are of another width than those of its reference, before anything is trained.
+
+    Raises:
+        UserError: names both widths.
+    """
+    ours, theirs = (getattr(m.config, "hidden_size", None) for m in (model, reference))
+    if ours is not None and theirs is not None and ours != theirs:
+        _refuse_widths(ours, theirs)
+
+
+def _refuse_widths(ours: int, theirs: int) -> NoReturn:
+    raise UserError(
+        f"the states of the model have {ours} numbers and those of the reference {theirs}, so that there is no cosine "
+        "between them; a narrower student is judged by a task that it is fine-tuned for."
+    )
+
+
 class LikenessJudge:
     """``compute_metrics`` of a trainer: the mean cosine with the states of a reference, in percent.
 
@@ -88,11 +106,7 @@ class LikenessJudge:
             self._true = self._make()
         found = np.asarray(outputs.predictions, dtype=np.float32)
         if found.shape != self._true.shape:
-            raise UserError(
-                f"the states of the model have {found.shape[-1]} numbers and those of the reference "
-                f"{self._true.shape[-1]}, so that there is no cosine between them; a narrower student is judged by a "
-                "task that it is fine-tuned for."
-            )
+            _refuse_widths(found.shape[-1], self._true.shape[-1])
         cosines = _cosines(found, self._true).mean(axis=1)
         sums = np.bincount(self.texts, weights=cosines, minlength=self.count)
         pieces = np.bincount(self.texts, minlength=self.count)

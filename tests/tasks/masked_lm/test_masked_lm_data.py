@@ -12,7 +12,7 @@ import pytest
 import torch
 from datasets import Dataset
 from torch.nn import functional as F
-from transformers import EvalPrediction
+from transformers import BertConfig, BertModel, BertTokenizer, EvalPrediction
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.masked_lm.analysis import (
@@ -184,3 +184,21 @@ def test_states_are_compared_by_their_cosine() -> None:
     assert again(EvalPrediction(true.numpy(), nothing))["cosine"] == pytest.approx(100, abs=1e-3)
     with pytest.raises(UserError, match="the states of the model have 4 numbers and those of"):
         again(EvalPrediction(predictions=np.zeros((3, 16, 4)), label_ids=nothing))
+
+
+def test_a_narrower_student_is_refused_before_its_training(tmp_path: Path) -> None:
+    path = tmp_path / "texts.txt"
+    path.write_text("one\ntwo\n")
+    task = Encoder(EncoderArguments(train_file=str(path), validation_file=str(path)))
+
+    def bert(width: int) -> BertModel:
+        sizes = {"num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 4}
+        return BertModel(BertConfig(vocab_size=7, hidden_size=width, **sizes))
+
+    words = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "one", "two")
+    tokenizer = BertTokenizer(vocab={word: number for number, word in enumerate(words)})
+    task.judged_beside(bert(8), bert(8))
+    task.load(tokenizer, bert(8))
+    task.judged_beside(bert(8), bert(4))
+    with pytest.raises(UserError, match="the states of the model have 4 numbers and those of"):
+        task.load(tokenizer, bert(8))
