@@ -7,8 +7,9 @@ import copy
 import fnmatch
 import inspect
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ from transformers import (
 )
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import replace_folder, writing
+from itrd_nlp.files import replace_folder, write_json, writing
 from itrd_nlp.models.encode import LOGITS
 from itrd_nlp.models.lengths import longest_input
 from itrd_nlp.models.onnx_model import (
@@ -27,7 +28,8 @@ from itrd_nlp.models.onnx_model import (
     OnnxModel,
     require_packages,
 )
-from itrd_nlp.models.onnx_weights import RECORD_NAME, quiet, write_quantized
+from itrd_nlp.models.onnx_record import RECORD_NAME
+from itrd_nlp.models.onnx_weights import quiet, write_quantized
 from itrd_nlp.models.tokenizing import vocabulary_size
 
 OPSET = 20  # the first one with Gelu
@@ -43,14 +45,14 @@ def export_onnx(
     *,
     opset: int = OPSET,
     tolerance: float = 1e-4,
+    record: Mapping[str, Any] | None = None,
 ) -> float:
     """Export a model to ``folder/model.onnx``, in fp32, with the tokenizer and the configuration beside it.
 
     The graph takes `input_ids`, `attention_mask` and, where the tokenizer makes them, `token_type_ids`, int64 of any
     shape (batch, length) up to the model's longest input. It returns the logits of the head, float32. It is
     checked by `onnx.checker` and its logits under ONNX Runtime are compared with torch's, see `logit_difference`. The
-    folder appears when all of this is done; an earlier export in its place is there until then. A results.json in the
-    folder from which the model was loaded is copied.
+    folder appears when all of this is done; an earlier export in its place is there until then.
 
     Args:
         model: an encoder with any head that returns logits. It is not changed.
@@ -58,6 +60,8 @@ def export_onnx(
         folder: where the export goes.
         opset: version of the ONNX operators, 18 to 23.
         tolerance: the largest difference of logits that is allowed.
+        record: the content of the results.json that goes along. Default: the file in the folder from which the model
+            was loaded is copied, if there is one.
 
     Returns:
         The largest difference of logits.
@@ -80,7 +84,9 @@ def export_onnx(
         model.config.save_pretrained(staged)
         tokenizer.save_pretrained(staged)
         # A model that was not loaded has the empty name, which would be the current folder.
-        if model.name_or_path and (Path(model.name_or_path) / RECORD_NAME).is_file():
+        if record is not None:
+            write_json(staged / RECORD_NAME, record)
+        elif model.name_or_path and (Path(model.name_or_path) / RECORD_NAME).is_file():
             shutil.copy(Path(model.name_or_path) / RECORD_NAME, staged)
         difference = logit_difference(reference, staged)
         if not difference <= tolerance:  # NaN, too
@@ -96,7 +102,7 @@ def quantize_int8(folder: str | Path, out: str | Path) -> None:
 
     Weights of linear layers become int8 with one scale a column and 7 of the 8 bits in use, embeddings 8 bits with one
     scale a table. Activations are quantized as they come (dynamic quantization), attention itself stays in fp32.
-    results.json is not copied: its figures are not those of this model.
+    Of results.json only task and lengths go along: its figures are not those of this model.
 
     Args:
         folder: what `export_onnx` wrote.
@@ -116,7 +122,7 @@ def quantize_int4(folder: str | Path, out: str | Path) -> None:
     Weights of linear layers become 4 bits (`MatMulNBits` of ONNX Runtime), with a scale and a zero point for each 32
     weights of a column. A weight that was trained in 4 bits or fewer (``weight_bits``) keeps its values: its column has
     one scale, and zero is exact. Embeddings become 8 bits, as in `quantize_int8`. Activations stay in fp32.
-    results.json is not copied: its figures are not those of this model.
+    Of results.json only task and lengths go along: its figures are not those of this model.
 
     Args:
         folder: what `export_onnx` wrote.

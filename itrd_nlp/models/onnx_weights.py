@@ -17,9 +17,8 @@ import torch
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.low_bits import row_steps
 from itrd_nlp.models.onnx_model import FP32_NAME, GRAPHS
+from itrd_nlp.models.onnx_record import RECORD_NAME, write_unmeasured
 
-RECORD_NAME = "results.json"
-"""It goes along with an export, so that the report and the card know the model. A quantized one has other scores."""
 QUANTIZED_OPERATORS = ("MatMul", "Gather")  # linear layers and embeddings
 BLOCK = 32
 """Weights of a column that share a scale in 4 bits."""
@@ -48,6 +47,7 @@ def write_quantized(folder: Path, staged: Path, form: str) -> None:
     for path in folder.iterdir():
         if path.name not in (FP32_NAME, RECORD_NAME):
             shutil.copy(path, staged)
+    write_unmeasured(folder, staged)
 
 
 def _write_int8(graph: Path, target: Path, operators: tuple[str, ...]) -> None:

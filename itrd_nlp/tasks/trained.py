@@ -7,11 +7,11 @@ from dataclasses import fields
 from pathlib import Path
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.models.onnx_record import LENGTHS
 from itrd_nlp.tasks import DEFAULT_TASK, TASKS, options_of
 from itrd_nlp.training.record import RESULTS_NAME, UNFINISHED_NAME, RunRecord
 from itrd_nlp.training.roles import default_of
 
-LENGTHS = ("max_length", "doc_stride")
 CHECKPOINT = re.compile(r"checkpoint-\d+")
 
 
@@ -33,7 +33,7 @@ def trained_lengths(model: str, arguments: type, revision: str | None = None) ->
     Raises:
         UserError: the results.json of a folder cannot be read.
     """
-    record = _record_of(model, revision)
+    record = record_of(model, revision)
     if record is None:
         return {}
     name = record.task or DEFAULT_TASK  # version 1 had one task
@@ -44,8 +44,17 @@ def trained_lengths(model: str, arguments: type, revision: str | None = None) ->
     return defaults | given
 
 
-def _record_of(model: str, revision: str | None) -> RunRecord | None:
-    """The results.json beside a model. On the Hub it may be missing, or a file of another program."""
+def record_of(model: str, revision: str | None = None) -> RunRecord | None:
+    """The record of the run that has made a model. A model of the Hub may have none, or a file of another program.
+
+    Args:
+        model: folder, ONNX folder, checkpoint of a run or model id. A checkpoint has the record of its run, with the
+            scores of the last step.
+        revision: branch, tag or commit of a model id. Default: its main branch.
+
+    Raises:
+        UserError: the results.json of a folder cannot be read.
+    """
     if Path(model).exists():
         return RunRecord.read(model) or _record_of_checkpoint(Path(model))
     from transformers.utils import cached_file  # slow to import

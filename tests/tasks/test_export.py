@@ -38,6 +38,7 @@ from itrd_nlp.models.onnx_export import (
     quantize_int8,
 )
 from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.tasks import task_of
 from itrd_nlp.tasks.jobs import export as export_job
 from itrd_nlp.tasks.question_answering import decode_spans
 from itrd_nlp.tasks.question_answering.arguments import DataArguments
@@ -46,6 +47,8 @@ from itrd_nlp.tasks.question_answering.onnx_model import OnnxQuestionAnsweringMo
 from itrd_nlp.tasks.question_answering.pipeline import load_pipeline
 from itrd_nlp.tasks.question_answering.speed import span_logits
 from itrd_nlp.tasks.question_answering.task import QuestionAnswering
+from itrd_nlp.tasks.trained import trained_lengths
+from itrd_nlp.training.record import RunRecord
 
 
 def export_checkpoint(
@@ -511,9 +514,52 @@ def test_int4_answers_nearly_the_same(checkpoint: Path, int4: Path) -> None:
 def test_the_results_of_fp32_are_not_passed_off_as_those_of_the_quantized_forms(
     exported: Path, int8: Path, int4: Path
 ) -> None:
-    shared = set(os.listdir(exported)) - {"results.json", "model.onnx"}
+    shared = set(os.listdir(exported)) - {"model.onnx"}
     assert set(os.listdir(int8)) == shared | {"model_int8.onnx"}
     assert set(os.listdir(int4)) == shared | {"model_int4.onnx"}
+    record = RunRecord.read(exported)
+    assert record is not None
+    assert record.scores == {"f1": 100}
+    for folder in (int8, int4):
+        record = RunRecord.read(folder)
+        assert record is not None
+        assert record.scores == {}
+
+
+@pytest.mark.usefixtures("no_exporter")
+def test_every_form_of_a_checkpoint_remembers_task_and_lengths_of_its_run(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    trained = run / "checkpoint-7"
+    shutil.copytree(checkpoint, trained)
+    (trained / "results.json").unlink()
+    metrics = {"exact_match": "EM", "f1": "F1"}
+    scores = {"exact_match": 81.0, "f1": 90.0}
+    options = {"max_length": 48, "doc_stride": 12, "train_file": "train.json"}
+    RunRecord(
+        version=3, task="question-answering", metrics=metrics, scores=scores, arguments=options
+    ).write(run)
+    data = arguments(trained)
+    export_checkpoint(str(trained), LoadingArguments(), data, int4=True, max_f1_drop=100)
+    for folder in (run, trained, *(trained / f"onnx{form}" for form in ("", "_int8", "_int4"))):
+        assert trained_lengths(str(folder), DataArguments) == {"max_length": 48, "doc_stride": 12}
+        if folder.parent == trained:
+            record = RunRecord.read(folder)
+            assert record is not None
+            assert (record.metrics, record.scores) == (metrics, {})  # those of the last step
+            assert "train_file" not in record.arguments
+
+
+def test_a_quantized_form_keeps_the_task_of_its_model(exported: Path, tmp_path: Path) -> None:
+    ranker, quantized = tmp_path / "onnx", tmp_path / "onnx_int8"
+    shutil.copytree(exported, ranker)
+    config = json.loads((ranker / "config.json").read_text())
+    config["architectures"] = ["BertForSequenceClassification"]  # that of a classifier, too
+    (ranker / "config.json").write_text(json.dumps(config))
+    RunRecord(version=3, task="reranking", metrics={"mrr": "MRR"}).write(ranker)
+    quantize_int8(ranker, quantized)
+    assert task_of(quantized).name == task_of(ranker).name == "reranking"
 
 
 @pytest.mark.usefixtures("no_exporter")

@@ -18,6 +18,7 @@ from itrd_nlp.files import write_json, writing
 from itrd_nlp.models.loading import load_model_and_tokenizer
 from itrd_nlp.models.onnx_export import OPSET, PACKAGES, aside, export_onnx
 from itrd_nlp.models.onnx_model import GRAPHS, OnnxModel, require_packages
+from itrd_nlp.models.onnx_record import RECORD_NAME, unmeasured
 from itrd_nlp.models.onnx_weights import write_quantized
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.models.quantised import is_quantised
@@ -25,6 +26,7 @@ from itrd_nlp.tasks.jobs.judging import Rows, check_judging, judge_forms, print_
 from itrd_nlp.tasks.jobs.runs import check_lengths
 from itrd_nlp.tasks.jobs.speed import AnyModel
 from itrd_nlp.tasks.task import Task, TaskData
+from itrd_nlp.tasks.trained import record_of
 from itrd_nlp.training.results import environment, size
 from itrd_nlp.training.targets import check_target_file, check_target_folder, check_writable
 
@@ -79,7 +81,9 @@ def export(
     check_lengths(model, data)
     with contextlib.ExitStack() as stack:
         with Console().status("Exporting"):
-            difference = export_onnx(model, tokenizer, output / FP32_FOLDER, opset=opset)
+            difference = export_onnx(
+                model, tokenizer, output / FP32_FOLDER, opset=opset, record=_known(name, loading)
+            )
         staged = {form: stack.enter_context(aside(output / FOLDERS[form])) for form in forms}
         for form, folder in staged.items():
             with Console().status("Quantizing"):
@@ -94,6 +98,14 @@ def export(
     if refused:
         raise UserError(" ".join(refused.values()))
     return report
+
+
+def _known(name: str, loading: LoadingArguments) -> dict[str, Any] | None:
+    """The record of a model without one in its folder, such as a checkpoint, whose run has other scores."""
+    if (Path(name) / RECORD_NAME).is_file():
+        return None  # it goes along as it is
+    record = record_of(name, loading.model_revision)
+    return None if record is None else unmeasured(record.as_json())
 
 
 def _forms(
