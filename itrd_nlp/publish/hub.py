@@ -15,9 +15,11 @@ from huggingface_hub.utils import validate_repo_id
 from itrd_nlp import __version__
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import keep_out
+from itrd_nlp.models.embedder import SENTENCE_FILES
 from itrd_nlp.publish.hub_errors import hub_errors, patiently
-from itrd_nlp.publish.hub_files import HubFile
+from itrd_nlp.publish.hub_files import TOKENIZER_FILES, HubFile
 from itrd_nlp.publish.licenses import CARD_NAME
+from itrd_nlp.training.record import RESULTS_NAME
 
 _WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json")
 
@@ -169,8 +171,8 @@ def push_files(
 ) -> PushReport:
     """Commit to a model repository those files that it does not have as they are.
 
-    Weights of an earlier push that have no part in this one are deleted in the same commit, because transformers would
-    read them.
+    Files of an earlier push that have no part in this one are deleted in the same commit, because they would be read
+    with this model: weights, results.json, the modules of sentence-transformers, and files of another tokenizer.
 
     Raises:
         UserError: the Hub refused, or could not be reached.
@@ -189,8 +191,8 @@ def push_files(
             for file in files
             if not file.is_same(remote.get(file.name))
         ]
-        stale = {name for name in remote if _WEIGHTS.fullmatch(name)} - {f.name for f in files}
-        operations += [CommitOperationDelete(path_in_repo=name) for name in sorted(stale)]
+        stale = _stale(set(remote), {file.name for file in files})
+        operations += [CommitOperationDelete(path_in_repo=name) for name in stale]
         if not operations:
             return _report(api, repo_id, revision, files, commit=head, changed=False)
         commit = patiently(
@@ -203,6 +205,16 @@ def push_files(
             )
         )
     return _report(api, repo_id, revision, files, commit=commit.oid, changed=True)
+
+
+def _stale(remote: set[str], pushed: set[str]) -> list[str]:
+    """The files of another model, which this package pushes by these names and a loader would read."""
+    names = {RESULTS_NAME, *SENTENCE_FILES}
+    if not pushed.isdisjoint(
+        TOKENIZER_FILES
+    ):  # a model without its tokenizer is used with the one that is there
+        names.update(TOKENIZER_FILES)
+    return sorted({n for n in remote if n in names or _WEIGHTS.fullmatch(n)} - pushed)
 
 
 def _report(

@@ -19,9 +19,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForQuestionAnswering, BertTokenizerFast
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.publish.hub import check_revision
+from itrd_nlp.publish.hub import check_revision, push_files
 from itrd_nlp.publish.hub_errors import hub_errors
+from itrd_nlp.publish.hub_files import model_files
 from itrd_nlp.tasks.jobs.push import check_student, push_student
+from itrd_nlp.training.record import RunRecord
 
 REPO = "user/student"
 
@@ -134,6 +136,31 @@ def test_a_model_in_shards_replaces_one_in_a_piece_and_back(hub, push, student_f
     push()
     weights = {name for name in hub.repos[REPO].files() if name.startswith("model")}
     assert weights == {"model.safetensors"}
+
+
+def test_what_would_be_read_of_another_model_goes_with_its_weights(hub, push, student_folder):
+    before = ("modules.json", "1_Pooling/config.json", "added_tokens.json")
+    (student_folder / "1_Pooling").mkdir()
+    for name in before:
+        (student_folder / name).write_text("{}")
+    push()
+    assert {*before, "results.json"} <= set(hub.repos[REPO].files())
+    for name in before:
+        (student_folder / name).unlink()
+    (student_folder / "results.json").unlink()
+    # What a trainer pushes while it trains: there are no scores yet.
+    record = RunRecord(version=3)
+    files = model_files(student_folder, record, repo_id=REPO)
+    push_files(hub.api, REPO, files)
+    assert set(hub.repos[REPO].files()) == {file.name for file in files}
+    assert len(hub.repos[REPO].commits()) == 2
+
+
+def test_a_tokenizer_stays_where_a_model_comes_without_one(hub, push, student_folder):
+    push()
+    files = model_files(student_folder, RunRecord(version=3), repo_id=REPO)
+    push_files(hub.api, REPO, [file for file in files if "token" not in file.name])
+    assert {"tokenizer.json", "tokenizer_config.json"} <= set(hub.repos[REPO].files())
 
 
 def test_files_that_somebody_else_put_there_stay(hub, push):
