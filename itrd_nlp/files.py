@@ -120,7 +120,13 @@ def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
 
 
 def replace_folder(staged: Path, final: Path) -> None:
-    """Move a finished folder to its final name. A folder that was there is replaced, and never half there."""
+    """Move a finished folder to its final name. A folder that was there is replaced, and never half there.
+
+    Args:
+        staged: the finished folder, on the same disk.
+        final: its name. Where it is a link, the folder that it leads to is replaced, and the link stays.
+    """
+    final = Path(os.path.realpath(final))
     replaced = final.with_name(f".replaced-{final.name}")
     shutil.rmtree(replaced, ignore_errors=True)
     if final.exists():
@@ -128,6 +134,26 @@ def replace_folder(staged: Path, final: Path) -> None:
     staged.rename(final)
     to_disk(final.parent)
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def check_replaceable(folder: Path, name: str = "") -> None:
+    """Refuse to replace the folder in which this process runs, or one above it, because a shell would be left in none.
+
+    Args:
+        folder: to be replaced. It may be missing.
+        name: what names it, for the message.
+
+    Raises:
+        UserError: the folder is the current one, or holds it.
+    """
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # somebody has removed it
+        return
+    if here.is_relative_to(os.path.realpath(folder)):
+        raise UserError(
+            f"{name} {folder} is or holds the current folder, so it cannot be replaced; name another folder.".strip()
+        )
 
 
 def to_disk(path: Path) -> None:

@@ -20,6 +20,7 @@ from itrd_nlp.files import (
     read_bytes,
     read_json,
     read_text,
+    replace_folder,
 )
 from itrd_nlp.training.yaml_files import parse_yaml, read_yaml
 
@@ -145,3 +146,15 @@ def test_a_bomb_of_aliases_takes_no_memory() -> None:
 def test_a_name_in_a_file_stays_in_its_folder(name: Any, plain: bool, inside: bool) -> None:
     assert is_plain_name(name) is plain
     assert is_inside(name) is inside
+
+
+def test_a_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path: Path) -> None:
+    behind, link, staged = tmp_path / "behind", tmp_path / "link", tmp_path / "staged"
+    for folder in (behind, staged):
+        folder.mkdir()
+        (folder / folder.name).touch()
+    link.symlink_to(behind)
+    replace_folder(staged, link)
+    assert link.readlink() == behind
+    assert os.listdir(behind) == ["staged"]
+    assert sorted(os.listdir(tmp_path)) == ["behind", "link"]

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import fnmatch
 import inspect
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from transformers import (
 )
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import replace_folder, write_json, writing
+from itrd_nlp.files import check_replaceable, replace_folder, write_json, writing
 from itrd_nlp.models.encode import LOGITS
 from itrd_nlp.models.lengths import longest_input
 from itrd_nlp.models.onnx_model import (
@@ -267,14 +268,16 @@ def aside(folder: Path, *, also: Sequence[str] = ()) -> Iterator[Path]:
     Where the body removes it, `folder` stays as it was.
 
     Args:
-        folder: the folder to make or to replace.
+        folder: the folder to make or to replace. Where it is a link, that is the folder to which it leads.
         also: patterns of further names in an earlier `folder` that may go with it.
 
     Raises:
-        UserError: `folder` is a file or holds what this export does not write, so that replacing it would lose
-            something; or writing failed.
+        UserError: `folder` is the current folder or holds it (before the body), is a file, or holds what this export
+            does not write, so that replacing it would lose something; or writing failed.
     """
-    staged = folder.with_name(f".incomplete-{folder.name}")
+    check_replaceable(folder)
+    target = Path(os.path.realpath(folder))  # the disk of a link may be another one
+    staged = target.with_name(f".incomplete-{target.name}")
     with writing(folder, "Nothing there has changed."):
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(parents=True)
@@ -295,6 +298,6 @@ def aside(folder: Path, *, also: Sequence[str] = ()) -> Iterator[Path]:
                 raise UserError(
                     f"{folder} holds {others[0]}, which is no part of an export; name another folder."
                 )
-            replace_folder(staged, folder)
+            replace_folder(staged, target)
         finally:
             shutil.rmtree(staged, ignore_errors=True)

@@ -328,6 +328,42 @@ def test_a_folder_with_something_else_in_it_is_not_replaced(
         export_onnx(model, make_tokenizer(), tmp_path / "file")
 
 
+def test_a_link_stays_and_the_folder_behind_it_is_replaced(tmp_path: Path) -> None:
+    behind, link = tmp_path / "disk" / "onnx", tmp_path / "here" / "onnx"
+    behind.mkdir(parents=True)
+    link.parent.mkdir()
+    link.symlink_to(Path("..") / "disk" / "onnx")
+    for content in ("first", "second"):
+        with export.aside(link) as staged:
+            (staged / "model.onnx").write_text(content)
+        assert link.is_symlink()
+        assert contents(behind) == {"model.onnx": content.encode()}
+    for folder in (behind.parent, link.parent):
+        assert os.listdir(folder) == ["onnx"]
+
+
+def test_the_current_folder_and_those_above_it_are_not_replaced(
+    model: PreTrainedModel, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "onnx").mkdir()
+    monkeypatch.chdir(tmp_path / "onnx")
+    sentence = r"is or holds the current folder, so it cannot be replaced; name another folder"
+    for out in (".", "", "..", tmp_path / "onnx", "../onnx/", "/"):
+        calls: list[Callable[[], Any]] = [
+            lambda out=out: export_onnx(model, make_tokenizer(), out),  # type: ignore[misc]
+            lambda out=out: quantize_int8(exported, out),  # type: ignore[misc]
+            lambda out=out: quantize_int4(exported, out),  # type: ignore[misc]
+        ]
+        for call in calls:
+            with pytest.raises(UserError, match=sentence):
+                call()
+    assert os.listdir(tmp_path) == ["onnx"]
+    with pytest.raises(
+        UserError, match="output_dir .*" + sentence
+    ):  # before the model is looked for
+        export_checkpoint("missing", LoadingArguments(), arguments(tmp_path), output_dir="..")
+
+
 @pytest.mark.parametrize("opset", [17, 24])
 def test_an_opset_that_torch_does_not_write_is_refused(
     opset: int, model: PreTrainedModel, tmp_path: Path

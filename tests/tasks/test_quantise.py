@@ -361,6 +361,11 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
         (("--max_f1_drop", "-1"), r"max_f1_drop is -1\.0, but must be a finite number >= 0"),
         (("--output_dir", "question-answering"), r"is the folder of question-answering, which is"),
         (("--output_dir", "classification"), r"holds config\.json, but no run of this package has"),
+        (("--output_dir", "."), r"output_dir \. is or holds the current folder, so it cannot be"),
+        (
+            ("--output_dir", ".."),
+            r"output_dir \.\. is or holds the current folder, so it cannot be",
+        ),
         (("--model", str(folder)), r"the model is quantised already; quantise the one in fp32"),
     ):
         usual = {"--model": "question-answering", "--weights": "int8", "--output_dir": "new"}

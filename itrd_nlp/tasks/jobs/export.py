@@ -14,7 +14,7 @@ from rich.console import Console
 from transformers import PreTrainedModel
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import write_json, writing
+from itrd_nlp.files import check_replaceable, write_json, writing
 from itrd_nlp.models.loading import load_model_and_tokenizer
 from itrd_nlp.models.onnx_export import OPSET, PACKAGES, aside, export_onnx
 from itrd_nlp.models.onnx_model import GRAPHS, OnnxModel, require_packages
@@ -90,7 +90,7 @@ def export(
                 write_quantized(output / FP32_FOLDER, folder, form)
         models, megabytes = _forms(model, {"fp32": output / FP32_FOLDER, **staged})
         rows = judge_forms(task, models, megabytes, data, batch_size=batch_size)
-        refused = _refused(task, data, rows, staged, max_f1_drop)
+        refused = _refused(task, data, rows, staged, output, max_f1_drop)
     about = {"opset": opset, "logit_difference": difference}
     about |= {f"{form}_refused": form in refused for form in ("int8", "int4")}
     report = _write_record(task, data, rows, output, about | (record or {}))
@@ -126,7 +126,12 @@ def _row(form: str) -> str:
 
 
 def _refused(
-    task: Task, data: TaskData, rows: Rows, staged: dict[str, Path], max_f1_drop: float
+    task: Task,
+    data: TaskData,
+    rows: Rows,
+    staged: dict[str, Path],
+    output: Path,
+    max_f1_drop: float,
 ) -> dict[str, str]:
     """The forms that lose too much, each with a sentence. Their folders are removed."""
     refused = {}
@@ -134,7 +139,6 @@ def _refused(
         sentence = too_lossy(task, data, rows, _row(form), form, max_f1_drop)
         if sentence is not None:
             shutil.rmtree(folder)
-            output = folder.parent
             stays = " and the one made before stays" if (output / FOLDERS[form]).is_dir() else ""
             refused[form] = f"{sentence}{stays}; the fp32 export is in {output / FP32_FOLDER}."
     return refused
@@ -166,6 +170,7 @@ def _check_targets(output: Path, inputs: list[str]) -> None:
     """Refuse to export where something would be lost."""
     check_target_folder(output, option="output_dir", written=(), ours=lambda _: True)
     for form, graph in GRAPHS.items():
+        check_replaceable(output / FOLDERS[form], "output_dir")
         check_target_folder(
             output / FOLDERS[form],
             option="output_dir",

@@ -14,6 +14,7 @@ from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import check_replaceable
 from itrd_nlp.models.anatomy import layers_of
 from itrd_nlp.models.embedder import SENTENCE_FILES
 from itrd_nlp.models.loading import fit_tokenizer, load_model, load_tokenizer
@@ -115,6 +116,7 @@ def _checked_output(
         raise UserError(f"weights is {weights!r}, but must be one of {', '.join(BITS)}.")
     require_torchao()
     check_judging(max_f1_drop, batch_size)
+    check_replaceable(Path(output_dir), "output_dir")
     check_target_folder(
         output_dir, option="output_dir", written=("*",), ours=_is_ours, inputs=[name, *files]
     )
