@@ -60,8 +60,7 @@ def export(
         output_dir: default: the folder of the model.
         int8: quantize to 8 bits, too.
         int4: quantize the linear layers to 4 bits, too.
-        max_f1_drop: the points of the task's main metric that a quantized form may lose against torch, at most.
-            Default: 1.
+        max_f1_drop: most points of the task's main metric that a quantized form may lose against torch. Default: 1.
         opset: see `export_onnx`.
         batch_size: features a batch, where the metrics and the examples a second are measured.
         record: what else goes into export.json, such as the command.
@@ -79,10 +78,11 @@ def export(
     _check_plain(model, name)
     data = task.load(tokenizer, model, training=False)
     check_lengths(model, data)
+    known = _known(name, loading)
     with contextlib.ExitStack() as stack:
         with Console().status("Exporting"):
             difference = export_onnx(
-                model, tokenizer, output / FP32_FOLDER, opset=opset, record=_known(name, loading)
+                model, tokenizer, output / FP32_FOLDER, opset=opset, record=known
             )
         staged = {form: stack.enter_context(aside(output / FOLDERS[form])) for form in forms}
         for form, folder in staged.items():
