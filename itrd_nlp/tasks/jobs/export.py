@@ -78,17 +78,15 @@ def export(
     _check_plain(model, name)
     data = task.load(tokenizer, model, training=False)
     check_lengths(model, data)
-    known = _known(name, loading)
+    plain, known = output / FP32_FOLDER, _known(name, loading)
     with contextlib.ExitStack() as stack:
         with Console().status("Exporting"):
-            difference = export_onnx(
-                model, tokenizer, output / FP32_FOLDER, opset=opset, record=known
-            )
+            difference = export_onnx(model, tokenizer, plain, opset=opset, record=known)
         staged = {form: stack.enter_context(aside(output / FOLDERS[form])) for form in forms}
         for form, folder in staged.items():
             with Console().status("Quantizing"):
-                write_quantized(output / FP32_FOLDER, folder, form)
-        models, megabytes = _forms(model, {"fp32": output / FP32_FOLDER, **staged})
+                write_quantized(plain, folder, form)
+        models, megabytes = _forms(model, {"fp32": plain, **staged})
         rows = judge_forms(task, models, megabytes, data, batch_size=batch_size)
         refused = _refused(task, data, rows, staged, output, max_f1_drop)
     about = {"opset": opset, "logit_difference": difference}
