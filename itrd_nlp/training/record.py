@@ -8,7 +8,7 @@ the file finds ``f1`` where it always was. Version 1 of the file had neither ``v
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
@@ -101,6 +101,11 @@ class CandidateRecord(BaseModel):
     def speedup(self, runtime: str) -> float:
         """How many times as fast as the teacher in torch the candidate is."""
         return self.teacher_ms / self.ms[runtime]
+
+
+def runtimes_of(candidates: Iterable[CandidateRecord]) -> list[str]:
+    """Return the runtimes in which any of the candidates was measured. One that torch cannot export has torch alone."""
+    return list(dict.fromkeys(runtime for candidate in candidates for runtime in candidate.ms))
 
 
 class ModelRecord(BaseModel):

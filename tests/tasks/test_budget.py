@@ -20,6 +20,7 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.models.onnx_export import export_onnx, quantize_int4, quantize_int8
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.models.students import build_student
+from itrd_nlp.publish.report.budget import shown_budget
 from itrd_nlp.tasks.classification.arguments import TextArguments
 from itrd_nlp.tasks.classification.task import Classification
 from itrd_nlp.tasks.jobs import budget as jobs
@@ -128,6 +129,34 @@ def test_the_deepest_student_that_fits_is_chosen(budget: dict[str, Any], layers:
 def test_where_none_fits_the_nearest_is_named(budget: dict[str, Any], nearest: str) -> None:
     with pytest.raises(UserError, match=f"^no student of this teacher fits {nearest}"):
         choose(list(candidates()), StudentArguments(teacher="t", **budget))
+
+
+@pytest.mark.parametrize("refused", [1, 2], ids=["the first", "the last"])
+def test_a_depth_that_cannot_be_exported_has_empty_cells(
+    refused: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    measured = [
+        CandidateRecord(
+            layers=layers,
+            teacher_ms=120,
+            ms={"torch": 10.5 * layers} | ({} if layers == refused else {"onnx": 5.0}),
+            megabytes={"torch": 57} | ({} if layers == refused else {"onnx": 57.5}),
+        )
+        for layers in (1, 2)
+    ]
+    model_args = StudentArguments(teacher="teacher", speedup=3)
+    jobs._print_table(measured, model_args, squad())
+    rows = [line.split("│") for line in capsys.readouterr().out.splitlines() if "│" in line]
+    empty = [[cell.strip() for cell in row] for row in rows][refused - 1][5:8]
+    assert empty == [""] * 3
+    record = RunRecord(candidates=measured, arguments={"speedup": 3})
+    shown = shown_budget(record, "question", "f1")
+    assert shown is not None
+    assert len(shown.table.head) == 7
+    texts = [[cell.text for cell in row] for row in shown.table.rows]
+    assert [row[4] for row in texts].count("5.0") == 1
+    assert texts[refused - 1][4:] == ["n/a"] * 3
 
 
 # ---- the measurement ----

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from itrd_nlp.publish.report import charts
 from itrd_nlp.publish.report.tables import Cell, Figure, Table, number
-from itrd_nlp.training.record import RunRecord
+from itrd_nlp.training.record import RunRecord, runtimes_of
 
 
 @dataclass
@@ -36,7 +36,7 @@ def shown_budget(record: RunRecord, one: str, main: str) -> Budget | None:
     """
     if not record.candidates:
         return None
-    runtimes = list(record.candidates[0].ms)
+    runtimes = runtimes_of(record.candidates)
     head, rows = ["layers"], []
     for runtime in runtimes:
         head += [f"{runtime}: ms/{one}", f"{runtime}: times as fast", f"{runtime}: MB"]

@@ -26,7 +26,7 @@ from itrd_nlp.tasks.jobs.runs import check_lengths
 from itrd_nlp.tasks.jobs.speed import AnyModel, milliseconds_per_question
 from itrd_nlp.tasks.task import Task, TaskData
 from itrd_nlp.training.arguments import FineTuningArguments
-from itrd_nlp.training.record import BUDGET_NAME, CandidateRecord, validated
+from itrd_nlp.training.record import BUDGET_NAME, CandidateRecord, runtimes_of, validated
 from itrd_nlp.training.results import size
 from itrd_nlp.training.roles import chosen_arguments
 
@@ -255,8 +255,8 @@ def _layers(number: int) -> str:
 def _print_table(
     candidates: Sequence[CandidateRecord], budget: BudgetArguments, task: Task
 ) -> None:
-    """Print what was measured, a row a depth."""
-    runtimes = list(candidates[0].ms)
+    """Print what was measured, a row a depth. The cells of a runtime in which a depth was not measured are empty."""
+    runtimes = runtimes_of(candidates)
     threads = torch.get_num_threads()
     table = Table(title=f"Candidates, {threads} threads, batch size 1", title_justify="left")
     table.add_column("layers", justify="right")
@@ -267,8 +267,11 @@ def _print_table(
     for candidate in candidates:
         cells = []
         for runtime in runtimes:
-            cells += [f"{candidate.ms[runtime]:.1f}", f"{candidate.speedup(runtime):.2f}"]
-            cells.append(f"{candidate.megabytes[runtime]:.1f}")
+            if runtime in candidate.ms:
+                cells += [f"{candidate.ms[runtime]:.1f}", f"{candidate.speedup(runtime):.2f}"]
+                cells.append(f"{candidate.megabytes[runtime]:.1f}")
+            else:
+                cells += [""] * 3
         fits = max(_shares(candidate, budget).values()) <= 1
         table.add_row(str(candidate.layers), *cells, "yes" if fits else "no")
     Console().print(table)
