@@ -7,7 +7,8 @@ Private are
   is a net by value, `tokens_in_use`, and one by shape for the tokens of the Hub that nobody gave to this process;
 - **folders** above a file, because they name users, machines and projects. Of an absolute path, or one that leads
   upwards through other folders, the last part is kept, so that a reader knows which file is meant;
-- the **name of this host**, and folders below one of this **user's** name.
+- the **name of this host**, and folders below one of this **user's** name. A host whose name is a plain word, such as
+  dev or bert, is not meant in the names of files, models and commands.
 
 Paths below the current folder stay, because a command does not work without them, and so do URLs and ids of the Hub.
 
@@ -280,7 +281,10 @@ def public_text(text: str) -> str:
         text = re.sub(below, lambda match: last_part(match[0]), text)
     host = platform.node()
     if len(host) > 2 and host != "localhost":
-        text = re.sub(rf"(?<!\w){re.escape(host)}(?!\w)", "host", text)
+        before, after = r"(?<!\w)", r"(?!\w)"
+        if host.isalpha():  # dev-v1.1.json, models/bert and train-teacher are no hosts
+            before, after = r"(?<![\w./-])", r"(?![\w/-]|\.\w)"
+        text = re.sub(before + re.escape(host) + after, "host", text)
     return text
 
 

@@ -170,6 +170,38 @@ def test_the_configuration_of_a_model_loses_the_folders_that_libraries_note() ->
 # ---- hosts, users and what a card holds ----
 
 
+@pytest.mark.parametrize(
+    ("host", "text"),
+    [
+        ("dev", "assets/squad/dev-v1.1.json"),
+        ("dev", "data/dev/a.json and dev/a.json, dev.json, my-dev.json and .dev"),
+        ("train", "itrd-nlp train-teacher --train_file train-v1.1.json"),
+        ("bert", "--teacher google/bert-base --student bert/tiny"),
+    ],
+)
+def test_a_host_of_a_plain_name_leaves_files_models_and_commands(
+    host: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.node", lambda: host)
+    assert public_text(text) == text
+
+
+@pytest.mark.parametrize(
+    ("host", "text", "expected"),
+    [
+        ("dev", "trained on dev. ssh ann@dev:22, dev", "trained on host. ssh ann@host:22, host"),
+        ("gpu-node-17", "logs/gpu-node-17.txt gpu-node-17/a", "logs/host.txt host/a"),
+        ("node7", "runs/node7/x node7-a", "runs/host/x host-a"),
+        ("a.lan", "http://a.lan/b a.lan.", "http://host/b host."),
+    ],
+)
+def test_the_name_of_this_host_is_masked(
+    host: str, text: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.node", lambda: host)
+    assert public_text(text) == expected
+
+
 def test_no_folder_host_user_or_secret_is_in_a_card(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
