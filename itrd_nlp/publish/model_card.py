@@ -134,8 +134,11 @@ def _evaluations(run: RunFacts) -> list[EvalResult]:
         return []
     known = run.known_data("validation")
     name = known.name if known is not None else data.name
-    if run.is_subset("validation"):
-        name += f" (subset of {run.number('max_eval_samples'):,} {run.page.unit})"
+    if run.is_held_out:
+        name += " (held out of the training)"
+    elif run.is_subset("validation"):
+        count = data.examples if data.examples is not None else run.number("max_eval_samples")
+        name += f" (subset{'' if count is None else f' of {count:,} {run.page.unit}'})"
     return [
         EvalResult(
             task_type=run.page.pipeline_tag,
@@ -143,7 +146,7 @@ def _evaluations(run: RunFacts) -> list[EvalResult]:
             dataset_type=run.hub_data_set("validation") or _own_type(data),
             dataset_name=one_line(name),
             dataset_config=(data.model_extra or {}).get("config"),
-            dataset_split=(data.model_extra or {}).get("split", "validation"),
+            dataset_split=run.judged_split,
             dataset_revision=data.revision,
             metric_type=metric,
             metric_name=metric.replace("_", " ").capitalize(),
@@ -253,6 +256,8 @@ def _examples(run: RunFacts, split: str) -> str:
     part = (data.model_extra or {}).get("config")
     if part is not None:
         name += f" ({as_text(part)})"
+    if split == "validation" and run.is_held_out:
+        return f"{words} of {name} that were held out of the training"
     if not run.is_subset(split):
         return f"{words} of {name}"
     seed = run.record.arguments.get("data_subset_seed")

@@ -23,7 +23,7 @@ class KnownData:
     Attributes:
         hub_id: its id on the Hub.
         name: its name among people.
-        sha256: of the files that hold the same data.
+        sha256: of the files that hold the same data, each with the name of its split on the Hub.
         aliases: names that `datasets.load_dataset` takes for it, too.
         language: of its texts, as the Hub spells it.
         limits: a sentence about models that were trained on it.
@@ -31,7 +31,7 @@ class KnownData:
 
     hub_id: str
     name: str
-    sha256: frozenset[str] = frozenset()
+    sha256: Mapping[str, str] = field(default_factory=dict)
     aliases: frozenset[str] = frozenset()
     language: str | None = None
     limits: str | None = None

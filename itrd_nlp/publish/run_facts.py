@@ -110,12 +110,30 @@ class RunFacts:
         return None if data is None or data.is_local else data.name
 
     def is_subset(self, split: str) -> bool:
-        """Whether examples were drawn from the data, and not all taken."""
+        """Whether examples were drawn from the data, and not all taken. Records of earlier versions do not say it."""
+        data = self.data_set(split)
+        if data is not None and data.subset is not None:
+            return data.subset
         name = {"validation": "eval"}.get(split, split)
         most = self.number(f"max_{name}_samples")
-        data = self.data_set(split)
         count = data.examples if data is not None else None
         return most is not None and (count is None or most == count)
+
+    @property
+    def is_held_out(self) -> bool:
+        """Whether the model was judged on examples of the source that it was trained on, which were set aside."""
+        return bool(self.record.arguments.get("evaluate_on_holdout"))
+
+    @property
+    def judged_split(self) -> str:
+        """The split that the model was judged on: as it was recorded, else that of a known file."""
+        data, known = self.data_set("validation"), self.known_data("validation")
+        recorded = None if data is None else (data.model_extra or {}).get("split")
+        if recorded is not None:
+            return str(recorded)
+        if data is not None and data.sha256 is not None and known is not None:
+            return known.sha256.get(data.sha256, "validation")
+        return "train" if self.is_held_out else "validation"
 
     @property
     def base_model(self) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -59,6 +60,21 @@ def named_file(
         needed = "training" if split == "train" else "evaluation"
         raise UserError(f"{split}_file is not set, but {needed} needs {needs}.")
     return str(name)
+
+
+def is_cut(lines: Iterable[Line], most: int | None) -> bool:
+    """Whether a source has more examples than are read of it.
+
+    Args:
+        lines: the source, from its beginning. The first ones were read before, so none of them is wrong.
+        most: how many are read at most; None: all.
+    """
+    if most is None:
+        return False
+    try:
+        return next(itertools.islice(lines, most, None), None) is not None
+    except UserError:  # nobody reads the line that is wrong
+        return True
 
 
 def write_rows(

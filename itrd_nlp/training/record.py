@@ -49,6 +49,7 @@ class DataRecord(BaseModel):
 
     Attributes:
         file: true of a file or a folder, whose name is no id of the Hub. Earlier versions recorded folders without it.
+        subset: whether the source has more examples than were taken. None: not known, as in earlier versions.
         unanswerable: how many of the questions have no answer in their context; None where each has one.
     """
 
@@ -57,6 +58,7 @@ class DataRecord(BaseModel):
     name: str
     sha256: str | None = None
     file: bool | None = None
+    subset: bool | None = None
     revision: str | None = None
     questions: Count | None = None
     unanswerable: Count | None = None

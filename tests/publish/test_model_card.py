@@ -359,6 +359,52 @@ def test_only_a_subset_is_called_one() -> None:
     assert "10,570 questions of dev-v1.1.json" in model_card(results).text
 
 
+@pytest.mark.parametrize(
+    ("subset", "count", "called"),
+    [(True, 2000, True), (False, 1000, False), (None, 1000, True), (None, 2000, False)],
+)
+def test_a_record_says_whether_its_data_are_a_subset(
+    subset: bool | None, count: int, called: bool
+) -> None:
+    results = distilled()
+    results["arguments"]["max_eval_samples"] = 1000  # of each of two splits
+    results["datasets"]["validation"] |= {"questions": count, "subset": subset}
+    card = parsed(model_card(results))
+    assert (f"Evaluated on a subset of {count:,} questions" in card.text) is called
+    assert card.data.eval_results is not None
+    name = card.data.eval_results[0].dataset_name
+    assert name == ("SQuAD 1.1" + (f" (subset of {count:,} questions)" if called else ""))
+
+
+@pytest.mark.parametrize(
+    ("data", "held", "split"),
+    [
+        ({"sha256": OFFICIAL_DEV}, False, "validation"),
+        ({"sha256": OFFICIAL_TRAIN}, False, "train"),  # --validation_file train-v1.1.json
+        ({"sha256": OFFICIAL_TRAIN, "split": "train", "subset": True}, True, "train"),
+        ({"sha256": OFFICIAL_TRAIN}, True, "train"),  # of an earlier version
+        ({"name": "squad", "split": "train", "subset": True}, True, "train"),
+        ({"name": "squad"}, True, "train"),
+        ({"name": "squad"}, False, "validation"),
+        ({"name": "glue", "split": "validation_matched"}, False, "validation_matched"),
+    ],
+)
+def test_scores_are_those_of_the_split_that_they_were_measured_on(
+    data: dict[str, Any], held: bool, split: str
+) -> None:
+    results = distilled()
+    del results["arguments"]["max_eval_samples"]
+    if held:
+        results["arguments"] |= {"holdout_questions": 1000, "evaluate_on_holdout": True}
+    results["datasets"]["validation"] = {"name": "train-v1.1.json", "questions": 1012} | data
+    card = parsed(model_card(results))
+    assert card.data.eval_results is not None
+    assert {result.dataset_split for result in card.data.eval_results} == {split}
+    name = card.data.eval_results[0].dataset_name
+    assert name.endswith("(held out of the training)") is held
+    assert ("that were held out of the training" in card.text) is held
+
+
 def test_the_limits_are_stated_and_the_paper_cited() -> None:
     text = model_card(distilled()).text
     for word in ("span of the context", "English", "has no answer", "of one run"):

@@ -16,7 +16,7 @@ from itrd_nlp.files import file_record, source_record
 # It was declared here, and users import it from here.
 from itrd_nlp.tasks.classification.arguments import TextArguments as TextArguments
 from itrd_nlp.tasks.classification.tables import CONLL, TABLES, read_conll, read_table
-from itrd_nlp.tasks.lines import Line, is_text, named_file, read_lines
+from itrd_nlp.tasks.lines import Line, is_cut, is_text, named_file, read_lines
 from itrd_nlp.training.record import DataRecord
 
 Row = dict[str, Any]
@@ -132,7 +132,8 @@ def read_source(args: TextArguments, split: Literal["train", "validation"]) -> S
     most = args.max_train_samples if train else args.max_eval_samples
     if is_file(name):
         rows = read_rows(name, most, columns=Columns.of(args))
-        return Source(rows, None, DataRecord(**file_record(name, rows=len(rows))))
+        subset = is_cut(_lines_of(name, Columns.of(args))[0], most)
+        return Source(rows, None, DataRecord(**file_record(name, rows=len(rows)), subset=subset))
     return _read_data_set(args, name, [args.train_split] if train else args.validation_splits, most)
 
 
@@ -150,6 +151,7 @@ def _read_data_set(args: TextArguments, name: str, splits: list[str], most: int 
 
     rows: list[Row] = []
     names: list[str] | None = None
+    subset = False
     for split in splits:
         dataset = read_hub(name, args.dataset_config, split)
         where = " ".join(filter(None, (name, args.dataset_config, split)))
@@ -159,8 +161,9 @@ def _read_data_set(args: TextArguments, name: str, splits: list[str], most: int 
         read = rows_of(itertools.islice(lines, most), where, columns)
         # Only rows of several splits need the name of theirs.
         rows += read if len(splits) == 1 else [row | {"split": split} for row in read]
+        subset = subset or (most is not None and len(dataset) > most)
         names = class_names(dataset, columns.labels[0]) if len(columns.labels) == 1 else None
-    facts = {"config": args.dataset_config, "split": "+".join(splits)}
+    facts = {"config": args.dataset_config, "split": "+".join(splits), "subset": subset}
     known: dict[str, Any] = {key: value for key, value in facts.items() if value is not None}
     return Source(rows, names, DataRecord(**source_record(name, rows=len(rows)), **known))
 
@@ -184,7 +187,12 @@ def read_rows(
     Raises:
         UserError: names the file, the line and the field that is missing or wrong.
     """
-    columns = columns or Columns()
+    lines, columns = _lines_of(path, columns or Columns())
+    return rows_of(itertools.islice(lines, max_samples), str(path), columns)
+
+
+def _lines_of(path: str | Path, columns: Columns) -> tuple[Iterable[Line], Columns]:
+    """The lines of a file of any form, and its columns by their names."""
     ending = Path(path).suffix
     lines: Iterable[Line]
     if ending in TABLES:
@@ -204,7 +212,7 @@ def read_rows(
         lines = read_conll(path)
     else:
         lines = read_lines(path, needs=NEEDS)
-    return rows_of(itertools.islice(lines, max_samples), str(path), columns)
+    return lines, columns
 
 
 def rows_of(lines: Iterable[Line], source: str, columns: Columns) -> list[Row]:

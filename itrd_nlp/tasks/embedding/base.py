@@ -24,7 +24,7 @@ from itrd_nlp.tasks.embedding.prediction import Encoder, read_asked
 from itrd_nlp.tasks.lengths import prepare_reading
 from itrd_nlp.tasks.lines import Line, Refuse, named_file
 from itrd_nlp.tasks.reranking.analysis import sources_of
-from itrd_nlp.tasks.reranking.data import Row
+from itrd_nlp.tasks.reranking.data import Row, has_more
 from itrd_nlp.tasks.reranking.features import PairCollator
 from itrd_nlp.tasks.task import Answerer, Judge, Task, TaskData, signature_of
 from itrd_nlp.training.record import DataRecord
@@ -134,11 +134,12 @@ class EmbeddingTask(Task):
         evaluation, order = text_features(
             self.judged_texts(rows), tokenizer, longest, self.waiting(rows)
         )
-        sizes = {"validation": (args.validation_file, len(rows))}
+        sizes = {"validation": (args.validation_file, len(rows), args.max_eval_samples)}
         train = None
         if training:
             tokenizer.model_max_length = longest
-            sizes = {"train": (args.train_file, len(self._train.rows)), **sizes}
+            read = (args.train_file, len(self._train.rows), args.max_train_samples)
+            sizes = {"train": read, **sizes}
             train = training_features(self._train, tokenizer, longest)
         kind = self._train.kind if training else "texts"
         return TaskData(
@@ -149,8 +150,10 @@ class EmbeddingTask(Task):
             collator=PairCollator(tokenizer),
             tokenizer=tokenizer,
             datasets={
-                split: DataRecord(**file_record(str(file), rows=count))
-                for split, (file, count) in sizes.items()
+                split: DataRecord(
+                    **file_record(str(file), rows=count), subset=has_more(str(file), most)
+                )
+                for split, (file, count, most) in sizes.items()
             },
             train=train,
             losses=EmbeddingLosses(kind, args.kd_loss),

@@ -48,8 +48,8 @@ def read_texts(args: PlainTextArguments, split: Literal["train", "validation"]) 
     name = named_file(args, split, needs=kinds)
     most = args.max_train_samples if split == "train" else args.max_eval_samples
     if is_file(name):
-        rows = _rows(_file_lines(name, args.text_column), name, args.text_column, most)
-        return Texts(rows, DataRecord(**file_record(name, rows=len(rows))))
+        rows, subset = _rows(_file_lines(name, args.text_column), name, args.text_column, most)
+        return Texts(rows, DataRecord(**file_record(name, rows=len(rows)), subset=subset))
     from itrd_nlp.tasks.classification.hub import hub_lines, read_hub
 
     part = args.train_split if split == "train" else args.validation_split
@@ -63,8 +63,8 @@ def read_texts(args: PlainTextArguments, split: Literal["train", "validation"]) 
         raise UserError(f"{where}: there is no column {args.text_column!r}, but {names}{hint}")
     named = [args.text_column, *(["source"] if _names_sources(dataset) else [])]
     lines = hub_lines(dataset, where, list(dict.fromkeys(named)))
-    rows = _rows(lines, where, args.text_column, most)
-    facts = {"config": args.dataset_config, "split": part}
+    rows, subset = _rows(lines, where, args.text_column, most)
+    facts = {"config": args.dataset_config, "split": part, "subset": subset}
     known: dict[str, Any] = {key: value for key, value in facts.items() if value is not None}
     return Texts(rows, DataRecord(**source_record(name, rows=len(rows)), **known))
 
@@ -92,18 +92,24 @@ def _text_lines(path: str) -> Iterator[Line]:
             yield Line(f"{path}:{number}", {"text": text.rstrip("\r\n")})
 
 
-def _rows(lines: Iterable[Line], name: str, column: str, most: int | None) -> list[Row]:
-    """The texts of lines that are not blank.
+def _rows(
+    lines: Iterable[Line], name: str, column: str, most: int | None
+) -> tuple[list[Row], bool]:
+    """The texts of lines that are not blank, and whether there are more of them.
 
     Raises:
         UserError: names the line and the field that is wrong, or the source that has no text.
     """
     plain = Path(name).suffix == ".txt" and is_file(name)
     read = (_row(row, where, "text" if plain else column) for where, row in lines)
-    rows = list(itertools.islice((row for row in read if row["text"].strip()), most))
+    texts = (row for row in read if row["text"].strip())
+    rows = list(itertools.islice(texts, most))
     if not rows:
         raise UserError(f"{name} holds no text.")
-    return rows
+    try:
+        return rows, next(texts, None) is not None
+    except UserError:  # nobody reads the line that is wrong
+        return rows, True
 
 
 def _row(row: Row, where: str, column: str) -> Row:

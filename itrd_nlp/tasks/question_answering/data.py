@@ -44,6 +44,7 @@ class EvaluationData:
     features: Dataset
     metrics: SquadMetrics
     signature: str  # equal signatures: the same questions, windows and decoding
+    subset: bool = False  # whether their file has more
 
 
 @dataclass
@@ -51,7 +52,8 @@ class TrainingData:
     """The windows to train on, and of how many questions they are.
 
     The positions of the answer are `IGNORED` in the windows of the ``unlabelled`` questions; ``examples`` are both. On
-    the questions of ``threshold``, which are trained on by nobody, the threshold of no answer is found.
+    the questions of ``threshold``, which are trained on by nobody, the threshold of no answer is found. A ``subset`` is
+    not all of its file.
     """
 
     features: Dataset
@@ -60,6 +62,8 @@ class TrainingData:
     unlabelled: int = 0
     unanswerable: int = 0
     threshold: EvaluationData | None = None
+    subset: bool = False
+    unlabelled_subset: bool = False
 
 
 def seen_questions(trained_on: list[Dataset], judged_on: Dataset) -> int:
@@ -77,11 +81,13 @@ def load_training_data(args: DataArguments, tokenizer: PreTrainedTokenizerBase) 
     examples: Dataset | None = None
     aside: list[Dataset] = []
     threshold: Dataset | None = None
+    subset = unlabelled_subset = False
     if args.train_file is not None or args.unlabelled_file is None or args.holdout_questions:
         examples, held = _split_train_file(args)
         examples, threshold = _split_threshold_questions(args, examples)
         aside = [part for part in (held, threshold) if part is not None]
-        examples = draw(examples, args.max_train_samples, seed=args.data_subset_seed)
+        taken = draw(examples, args.max_train_samples, seed=args.data_subset_seed)
+        subset, examples = bool(aside) or len(taken) < len(examples), taken
     windows = partial(
         training_features,
         tokenizer=tokenizer,
@@ -92,7 +98,7 @@ def load_training_data(args: DataArguments, tokenizer: PreTrainedTokenizerBase) 
     parts = [] if examples is None else [windows(examples)]
     unlabelled: Dataset | None = None
     if args.unlabelled_file is not None:
-        unlabelled = _unlabelled_examples(args, examples, aside)
+        unlabelled, unlabelled_subset = _unlabelled_examples(args, examples, aside)
         extra = windows(unlabelled)
         for name in ("start_positions", "end_positions"):
             extra = extra.add_column(
@@ -106,6 +112,8 @@ def load_training_data(args: DataArguments, tokenizer: PreTrainedTokenizerBase) 
         0 if unlabelled is None else len(unlabelled),
         0 if examples is None else unanswerable(examples),
         None if threshold is None else _threshold_data(args, threshold, tokenizer),
+        subset=subset,
+        unlabelled_subset=unlabelled_subset,
     )
 
 
@@ -115,10 +123,14 @@ def _asked(examples: Dataset) -> Iterator[tuple[str, str]]:
 
 def _unlabelled_examples(
     args: DataArguments, labelled: Dataset | None, aside: list[Dataset]
-) -> Dataset:
-    """The questions of ``unlabelled_file`` that are neither trained on with answers nor set aside."""
+) -> tuple[Dataset, bool]:
+    """The questions of ``unlabelled_file`` that are neither trained on with answers nor set aside.
+
+    The second value says whether the file has more.
+    """
     assert args.unlabelled_file is not None
     examples = read_squad(args.unlabelled_file, split="train", answers=False)
+    total = len(examples)
     known = set() if labelled is None else set(labelled["id"][:])
     contexts = {context for part in aside for context in part["context"][:]}
     rows = [
@@ -134,7 +146,8 @@ def _unlabelled_examples(
         )
     if len(rows) < len(examples):
         examples = examples.select(rows, keep_in_memory=True)
-    return draw(examples, args.max_unlabelled_samples, seed=args.data_subset_seed)
+    examples = draw(examples, args.max_unlabelled_samples, seed=args.data_subset_seed)
+    return examples, len(examples) < total
 
 
 def load_validation_examples(args: DataArguments) -> Dataset:
@@ -143,20 +156,22 @@ def load_validation_examples(args: DataArguments) -> Dataset:
     Raises:
         UserError: the file is missing or cannot be used.
     """
+    return _validation_examples(args)[0]
+
+
+def _validation_examples(args: DataArguments) -> tuple[Dataset, bool]:
+    """The questions to be judged on, and whether their file has more."""
     if args.evaluate_on_holdout:
         _, held = _split_train_file(args)
         assert held is not None
-        return draw(held, args.max_eval_samples, seed=args.data_subset_seed)
+        return draw(held, args.max_eval_samples, seed=args.data_subset_seed), True
     if args.validation_file is None:
         raise UserError(
             "validation_file is not set, but evaluation needs a SQuAD JSON file or a data set of the Hub."
         )
-    return read_squad(
-        args.validation_file,
-        split="validation",
-        max_samples=args.max_eval_samples,
-        seed=args.data_subset_seed,
-    )
+    examples = read_squad(args.validation_file, split="validation")
+    taken = draw(examples, args.max_eval_samples, seed=args.data_subset_seed)
+    return taken, len(taken) < len(examples)
 
 
 def _split_train_file(args: DataArguments) -> tuple[Dataset, Dataset | None]:
@@ -260,8 +275,9 @@ def load_evaluation_data(
     Raises:
         UserError: ``validation_file`` is missing or cannot be used, or no question has a window.
     """
-    examples = load_validation_examples(args)
+    examples, subset = _validation_examples(args)
     data = _evaluation_data(args, examples, tokenizer, skip_long=skip_long)
+    data.subset = subset
     if skip_long:
         _name_long_questions(examples, data.features, args)
     return data
@@ -323,15 +339,30 @@ def _name_long_questions(examples: Dataset, features: Dataset, args: DataArgumen
         )
 
 
-def data_record(source: str | None, questions: int, unanswerable: int = 0) -> dict[str, Any]:
+def data_record(
+    source: str | None,
+    questions: int,
+    unanswerable: int = 0,
+    *,
+    subset: bool,
+    split: str | None = None,
+) -> dict[str, Any]:
     """Describe a data set for the record of a run.
 
+    Args:
+        source: a file or an id of the Hub.
+        questions: how many are taken.
+        unanswerable: how many of them have no answer.
+        subset: whether there are more.
+        split: the one that they are of, where its use does not say it. Default: that of the same name.
+
     Returns:
-        `name`, `questions`, the `sha256` of a file, and `unanswerable` where some are; see
+        `name`, `questions`, the `sha256` of a file, `subset`, and `unanswerable` where some are; see
         `itrd_nlp.files.source_record`.
     """
     counts = {"questions": questions} | ({"unanswerable": unanswerable} if unanswerable else {})
-    return source_record(str(source), **counts)
+    about = {"subset": subset} | ({} if split is None else {"split": split})
+    return source_record(str(source), **counts) | about
 
 
 def collator(tokenizer: PreTrainedTokenizerBase) -> QuestionAnsweringCollator:

@@ -13,7 +13,10 @@ from itrd_nlp.training.record import RunRecord
 SQUAD = KnownData(
     hub_id="rajpurkar/squad",
     name="SQuAD 1.1",
-    sha256=frozenset(ASSETS["squad"].files.values()),
+    sha256={
+        ASSETS["squad"].files["train-v1.1.json"]: "train",
+        ASSETS["squad"].files["dev-v1.1.json"]: "validation",
+    },
     aliases=frozenset({"squad"}),
     language="en",
     limits=(
@@ -24,12 +27,10 @@ SQUAD = KnownData(
 SQUAD_2 = KnownData(
     hub_id="rajpurkar/squad_v2",
     name="SQuAD 2.0",
-    sha256=frozenset(
-        {
-            "68dcfbb971bd3e96d5b46c7177b16c1a4e7d4bdef19fb204502738552dede002",  # train-v2.0.json
-            "80a5225e94905956a6446d296ca1093975c4d3b3260f1d6c8f68bc2ab77182d8",  # dev-v2.0.json
-        }
-    ),
+    sha256={  # of train-v2.0.json and dev-v2.0.json
+        "68dcfbb971bd3e96d5b46c7177b16c1a4e7d4bdef19fb204502738552dede002": "train",
+        "80a5225e94905956a6446d296ca1093975c4d3b3260f1d6c8f68bc2ab77182d8": "validation",
+    },
     aliases=frozenset({"squad_v2"}),
     language="en",
     limits=(

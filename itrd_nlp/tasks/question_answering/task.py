@@ -122,18 +122,28 @@ class QuestionAnswering(Task):
             train, known = read.features, read.unanswerable
             self._trained_on, self._on_threshold = read.examples, read.threshold
             if read.questions:
-                datasets["train"] = data_record(args.train_file, read.questions, known)
+                datasets["train"] = data_record(
+                    args.train_file, read.questions, known, subset=read.subset
+                )
             if read.unlabelled:
-                datasets["unlabelled"] = data_record(args.unlabelled_file, read.unlabelled)
+                datasets["unlabelled"] = data_record(
+                    args.unlabelled_file, read.unlabelled, subset=read.unlabelled_subset
+                )
         # Before a training a question that is too long is refused; a model that is there answers all others.
         evaluation = load_evaluation_data(args, tokenizer, skip_long=not training)
         count = unanswerable(evaluation.examples)
-        datasets["validation"] = data_record(args.evaluation_file, len(evaluation.examples), count)
+        datasets["validation"] = data_record(
+            args.evaluation_file,
+            len(evaluation.examples),
+            count,
+            subset=evaluation.subset,
+            split="train" if args.evaluate_on_holdout else None,
+        )
         if self._on_threshold is not None:
             aside = without_questions(args, self._on_threshold, evaluation.examples)
             self._on_threshold = aside
             datasets["threshold"] = data_record(
-                args.train_file, len(aside.examples), unanswerable(aside.examples)
+                args.train_file, len(aside.examples), unanswerable(aside.examples), subset=True
             )
         evaluation.metrics.threshold = self._threshold(model.config, bool(known or count))
         return TaskData(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.lines import is_text, read_lines
+from itrd_nlp.tasks.lines import is_cut, is_text, read_lines
 
 Row = dict[str, Any]
 NEEDS = '"query" and "passages"'
@@ -47,6 +47,11 @@ def read_queries(
     if not rows:
         raise UserError(f"{path} holds no query.")
     return rows
+
+
+def has_more(path: str | Path, most: int | None) -> bool:
+    """Whether a file has more lines than the first ones, which are read: see `itrd_nlp.tasks.lines.is_cut`."""
+    return is_cut(read_lines(path, needs=NEEDS), most)
 
 
 def check_query(row: Row, where: str) -> None:

@@ -32,7 +32,7 @@ from itrd_nlp.tasks.reranking.analysis import (
     sources_of,
 )
 from itrd_nlp.tasks.reranking.arguments import QueryArguments, RankingArguments
-from itrd_nlp.tasks.reranking.data import Row, chosen_passages, read_queries
+from itrd_nlp.tasks.reranking.data import Row, chosen_passages, has_more, read_queries
 from itrd_nlp.tasks.reranking.features import PairCollator, list_features, pair_features
 from itrd_nlp.tasks.reranking.losses import RankingLosses
 from itrd_nlp.tasks.reranking.metrics import ranking
@@ -184,11 +184,11 @@ class Reranking(Task):
         longest = prepare_reading(args.max_length, model, tokenizer)
         rows = self._validation
         evaluation, order = pair_features(rows, tokenizer, longest)
-        files = {"validation": (args.validation_file, rows)}
+        files = {"validation": (args.validation_file, rows, args.max_eval_samples)}
         train = None
         if training:
             tokenizer.model_max_length = longest
-            files = {"train": (args.train_file, self._train), **files}
+            files = {"train": (args.train_file, self._train, args.max_train_samples), **files}
             scores = args.teacher_scores == "file"
             train = list_features(self._train, tokenizer, longest, scores=scores)
         return TaskData(
@@ -199,8 +199,10 @@ class Reranking(Task):
             collator=PairCollator(tokenizer),
             tokenizer=tokenizer,
             datasets={
-                split: DataRecord(**file_record(str(file), rows=len(part)))
-                for split, (file, part) in files.items()
+                split: DataRecord(
+                    **file_record(str(file), rows=len(part)), subset=has_more(str(file), most)
+                )
+                for split, (file, part, most) in files.items()
             },
             train=train,
             losses=RankingLosses(args.label_loss, args.kd_loss, args.teacher_scores),

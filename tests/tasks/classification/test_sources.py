@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +274,9 @@ def test_of_several_splits_each_row_knows_its_own(data_set):
         ("a", "test"),
     ]
     assert source.record.model_extra == {"split": "validation+test"}
+    assert (source.record.rows, source.record.subset) == (2, True)  # one of two rows of each split
+    whole = read_source(replace(args, max_eval_samples=2), "validation")
+    assert (whole.record.rows, whole.record.subset) == (4, False)
 
 
 def test_a_name_with_one_slash_is_a_data_set_where_nothing_of_it_is_there(tmp_path, monkeypatch):

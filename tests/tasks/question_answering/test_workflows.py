@@ -139,7 +139,12 @@ def test_a_run_on_a_folder_names_no_data_set_of_the_hub(teacher_folder, write_sq
     args = ITRDTrainingArguments(output_dir=str(tmp_path / "out"), teacher_cache="off", **ONE_STEP)
     teacher = StudentArguments(teacher=teacher_folder, num_layers=1)
     record = distil(teacher, LoadingArguments(), data, args)
-    assert record["datasets"]["train"] == {"name": "squad", "file": True, "questions": len(rows)}
+    assert record["datasets"]["train"] == {
+        "name": "squad",
+        "file": True,
+        "questions": len(rows),
+        "subset": False,
+    }
     card = ModelCard.load(tmp_path / "out" / "README.md")
     assert card.data.get("datasets") is None and card.data.get("language") is None
 
