@@ -14,6 +14,9 @@ from itrd_nlp.files import write_text
 from itrd_nlp.publish.hub import check_repo_id, hub_api, open_repo
 from itrd_nlp.publish.hub_errors import hub_errors
 
+PYTHON = "3.11"
+"""The lowest Python of this package. A Space that names none runs on an older one, for which no package is found."""
+
 APP = '''"""Answers of {models} side by side."""
 
 from itrd_nlp.tasks.demo import build_demo
@@ -97,6 +100,7 @@ def _readme(models: list[str]) -> str:
         title=models[0].partition("/")[2],
         sdk="gradio",
         sdk_version=gradio,
+        python_version=PYTHON,
         app_file="app.py",
         license="apache-2.0",
         models=models,

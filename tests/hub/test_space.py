@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 from huggingface_hub import SpaceCard
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from transformers import BertTokenizerFast
 
 from itrd_nlp.errors import UserError
@@ -38,6 +40,8 @@ def test_a_space_says_how_to_run_it_and_names_its_models(
         "app.py",
     )
     assert header.models == ["user/student", "user/teacher"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert SpecifierSet(project["requires-python"]).contains(header.python_version)
     app = files["app.py"].decode()
     assert 'build_demo(load_pipeline("user/student"), load_pipeline("user/teacher"))' in app
     names = {Requirement(line).name for line in files["requirements.txt"].decode().splitlines()}
