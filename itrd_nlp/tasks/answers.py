@@ -16,6 +16,42 @@ Answers = dict[str, Any]
 _NEAR = 1e-3
 
 
+def check_numbers(bad: int, count: int, examples: str, output: str) -> None:
+    """Refuse outputs of a model that are not a number (NaN), which say nothing.
+
+    Args:
+        bad: how many examples have such an output.
+        count: number of the examples.
+        examples: the noun for them.
+        output: what the model gives for each, such as ``logits``.
+
+    Raises:
+        UserError: counts them.
+    """
+    if bad:
+        raise UserError(
+            f"the model gives {bad} of {count} {examples} {output} with NaN, which is no number; its weights are not "
+            "those of a trained model."
+        )
+
+
+def check_scores(scores: Mapping[str, float]) -> None:
+    """Refuse scores of a model that are no finite numbers, which no record holds.
+
+    Args:
+        scores: name of a metric to its value.
+
+    Raises:
+        UserError: names the metric.
+    """
+    for name, value in scores.items():
+        if not math.isfinite(value):
+            raise UserError(
+                f"the score {name} of the model is {value}, but must be a finite number; its weights are not those of "
+                "a trained model."
+            )
+
+
 def answers_to(answers: Mapping[str, Any], count: int, where: str, unit: str) -> Answers:
     """The answers that have the number of an example, from 0 on.
 

@@ -12,13 +12,16 @@ from torch import Tensor
 from transformers import EvalPrediction
 
 from itrd_nlp.losses.outputs import IGNORED
+from itrd_nlp.tasks.answers import check_numbers
 from itrd_nlp.tasks.classification.data import Kind, Row
 from itrd_nlp.tasks.classification.measures import score
-from itrd_nlp.tasks.classification.metrics import ClassificationMetrics, best_class
+from itrd_nlp.tasks.classification.metrics import NO_CLASS, ClassificationMetrics, best_class
 from itrd_nlp.tasks.task import Answers
 
 DIGITS = 4
 """Digits after the point of a number that a regression answers."""
+_UNKNOWN = 2
+"""Whether a label holds where its logit is NaN."""
 
 
 class ClassificationJudge:
@@ -95,9 +98,20 @@ def scores_of(
 def named_answers(
     found: NDArray[Any], names: Sequence[str], judged: Sequence[Sequence[int | None]] | None
 ) -> Answers:
-    """Ids of labels as answers. See `ClassificationJudge`."""
+    """Ids of labels as answers. See `ClassificationJudge`.
+
+    Raises:
+        UserError: the model gives logits with NaN where a label is judged.
+    """
     if judged is None:
+        check_numbers(int((found == NO_CLASS).sum()), len(found), "texts", "logits")
         return {str(i): names[int(one)] for i, one in enumerate(found)}
+    read = [
+        row[[at for at in places if at is not None]]
+        for row, places in zip(found, judged, strict=True)
+    ]
+    bad = sum(int((row == NO_CLASS).sum()) for row in read)
+    check_numbers(bad, sum(map(len, read)), "judged tokens", "logits")
     return {
         str(i): [None if at is None else names[int(row[at])] for at in positions]
         for i, (row, positions) in enumerate(zip(found, judged, strict=True))
@@ -105,7 +119,12 @@ def named_answers(
 
 
 def several_answers(found: NDArray[Any], names: Sequence[str]) -> Answers:
-    """The labels that a model says hold together, as answers: a sorted list a row."""
+    """The labels that a model says hold together, as answers: a sorted list a row.
+
+    Raises:
+        UserError: the model gives logits with NaN.
+    """
+    check_numbers(int((found == _UNKNOWN).any(axis=-1).sum()), len(found), "texts", "logits")
     return {
         str(i): sorted(name for name, holds in zip(names, row, strict=True) if holds)
         for i, row in enumerate(found)
@@ -113,7 +132,12 @@ def several_answers(found: NDArray[Any], names: Sequence[str]) -> Answers:
 
 
 def numbers(found: NDArray[Any]) -> Answers:
-    """The numbers of a regression as answers."""
+    """The numbers of a regression as answers.
+
+    Raises:
+        UserError: one is NaN.
+    """
+    check_numbers(int(np.isnan(found).sum()), len(found), "texts", "logits")
     return {str(i): round(float(one), DIGITS) for i, one in enumerate(found)}
 
 
@@ -128,7 +152,8 @@ def outputs_of(kind: Kind) -> Callable[[Any, Tensor], Tensor]:
 
 
 def _holding(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
-    return (_first(logits) >= 0).to(torch.uint8)
+    first = _first(logits)
+    return (first >= 0).to(torch.uint8).masked_fill(first.isnan(), _UNKNOWN)
 
 
 def _value(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from transformers import EvalPrediction
 from itrd_nlp.losses.outputs import IGNORED
 
 OUTSIDE = "O"
+NO_CLASS = -1
+"""Where a logit is NaN, no class has the highest one."""
 
 
 class ClassificationMetrics:
@@ -52,6 +54,6 @@ class ClassificationMetrics:
 
 
 def best_class(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
-    """``preprocess_logits_for_metrics`` of a trainer: the class of the highest logit."""
+    """``preprocess_logits_for_metrics`` of a trainer: the class of the highest logit, `NO_CLASS` where one is NaN."""
     first = logits[0] if isinstance(logits, tuple) else logits
-    return torch.argmax(first, dim=-1)
+    return torch.argmax(first, dim=-1).masked_fill(first.isnan().any(dim=-1), NO_CLASS)

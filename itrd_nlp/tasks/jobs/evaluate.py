@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, Trainer
 from itrd_nlp.models.anatomy import layers_of
 from itrd_nlp.models.loading import load_model_and_tokenizer
 from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.tasks.answers import check_scores
 from itrd_nlp.tasks.jobs.runs import check_lengths
 from itrd_nlp.tasks.task import Answers, Task, TaskData
 from itrd_nlp.training.arguments import FineTuningArguments
@@ -130,6 +131,9 @@ def scored(
         model: the model.
         data: the examples.
         trained: whether the trainer has just trained the model, see `Task.settle`.
+
+    Raises:
+        UserError: the judge refuses the outputs of the model, or a score is no finite number.
     """
     before = dict(vars(data.judge))
     settings = task.settle(
@@ -142,12 +146,14 @@ def scored(
     ):  # a student is judged alike, whether its teacher was judged before it or earlier
         vars(data.judge).update(told)
     metrics = task.metrics_of(data)
+    scores = {name: found[f"eval_{name}"] for name in metrics}
+    check_scores(scores)
     counts: dict[str, Any] = counted(task.page.unit, len(data.examples))
     return RunRecord(
         version=VERSION,
         task=task.name,
         metrics=dict(metrics),
-        scores={name: found[f"eval_{name}"] for name in metrics},
+        scores=scores,
         perplexity=found.get("eval_perplexity"),
         decoding=settings or None,
         **counts,

@@ -10,7 +10,7 @@ from rich.table import Table
 from transformers import EvalPrediction
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.answers import share_of_same
+from itrd_nlp.tasks.answers import check_scores, share_of_same
 from itrd_nlp.tasks.jobs.speed import AnyModel, milliseconds_per_question, model_logits
 from itrd_nlp.tasks.task import Task, TaskData
 from itrd_nlp.training.ranges import Range
@@ -38,6 +38,9 @@ def judge_forms(
     Returns:
         Name to a row: the metrics in percent, ``same_answers`` in percent (see `share_of_same`), the examples a second
         (such as ``questions_per_second``), the milliseconds for one example at batch size 1, and ``megabytes``.
+
+    Raises:
+        UserError: the judge refuses the outputs of a form, or its score is no finite number.
     """
     logits = model_logits(
         models,
@@ -52,6 +55,7 @@ def judge_forms(
     answers = {}
     for name, (values, seconds) in logits.items():
         metrics = data.judge(_prediction(values))
+        check_scores({metric: metrics[metric] for metric in task.metrics_of(data)})
         answers[name] = data.judge.predictions
         rows[name] = {
             **metrics,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from transformers import EvalPrediction, PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.answers import Answers, answers_to
+from itrd_nlp.tasks.answers import Answers, answers_to, check_numbers
 from itrd_nlp.tasks.disagreements import summed_up
 from itrd_nlp.tasks.masked_lm.data import Row
 from itrd_nlp.tasks.masked_lm.features import Masks
@@ -35,6 +35,9 @@ class MaskedJudge:
     Attributes:
         predictions: number of a text, from 0 on, to a list for each of its masked tokens: the true one, the predicted
             one, and the cross entropy in nats.
+
+    Raises:
+        UserError: (when it judges) the model gives logits with NaN.
     """
 
     def __init__(
@@ -57,6 +60,8 @@ class MaskedJudge:
             true, said = named(masks.true), named(of_piece[:, 0].astype(int).tolist())
             losses = [round(float(loss), _DIGITS) for loss in of_piece[:, 1]]
             answers[str(masks.text)] += map(list, zip(true, said, losses, strict=True))
+        given = [loss for tokens in answers.values() for _, _, loss in tokens]
+        check_numbers(sum(map(math.isnan, given)), len(given), "masked tokens", "logits")
         self.predictions = answers
         return scores_of(answers)
 

@@ -15,7 +15,7 @@ from transformers import EvalPrediction, PreTrainedModel
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.encode import own_inputs
 from itrd_nlp.models.modes import evaluating
-from itrd_nlp.tasks.answers import Answers
+from itrd_nlp.tasks.answers import Answers, check_numbers
 from itrd_nlp.tasks.masked_lm.features import batches
 from itrd_nlp.tasks.masked_lm.losses import first
 
@@ -107,6 +107,8 @@ class LikenessJudge:
         found = np.asarray(outputs.predictions, dtype=np.float32)
         if found.shape != self._true.shape:
             _refuse_widths(found.shape[-1], self._true.shape[-1])
+        bad = self.texts[np.isnan(found).any(axis=(1, 2))]
+        check_numbers(len(set(bad.tolist())), self.count, "texts", "states")
         cosines = _cosines(found, self._true).mean(axis=1)
         sums = np.bincount(self.texts, weights=cosines, minlength=self.count)
         pieces = np.bincount(self.texts, minlength=self.count)
