@@ -13,7 +13,7 @@ from itrd_nlp.files import parse_json, read_bytes
 Answers = dict[str, Any]
 """Id of an example to a model's answer, as JSON stores it."""
 
-_NEAR = 1e-3
+_NEAR = 1e-3  # of the range of the answers
 
 
 def check_numbers(bad: int, count: int, examples: str, output: str) -> None:
@@ -93,20 +93,23 @@ def share_of_same(first: Mapping[str, Any], second: Mapping[str, Any]) -> float:
     """The percent of the examples to which two forms of a model give the same answer.
 
     Two forms do not compute the same number to the last digit. An answer that is a number, such as a cosine, is
-    therefore the same within 0.001, or within a thousandth of it. Numbers in a list that are not whole stand beside
-    what is answered, as the cross entropy of a predicted token does, and do not count.
+    therefore the same within a thousandth of the range of the first form's answers, or of the number itself where they
+    are all equal. Numbers in a list that are not whole stand beside what is answered, as the cross entropy of a
+    predicted token does, and do not count.
 
     Args:
         first: id of an example to the answer of one form, with all ids of `second`.
         second: the same of the other form, for one example at least.
     """
-    same = sum(_same(first[name], answer) for name, answer in second.items())
+    numbers = [answer for answer in first.values() if isinstance(answer, float)]
+    spread = max(numbers) - min(numbers) if numbers else 0.0
+    same = sum(_same(first[name], answer, spread) for name, answer in second.items())
     return 100 * same / len(second)
 
 
-def _same(first: Any, second: Any) -> bool:
+def _same(first: Any, second: Any, spread: float) -> bool:
     if isinstance(first, float) and isinstance(second, float):
-        return math.isclose(first, second, rel_tol=_NEAR, abs_tol=_NEAR)
+        return math.isclose(first, second, rel_tol=0.0, abs_tol=_NEAR * (spread or abs(first)))
     return bool(_said(first) == _said(second))
 
 

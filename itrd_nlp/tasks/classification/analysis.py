@@ -309,7 +309,7 @@ def _text(row: Row, answer: Any) -> str:
     """An answer in a line: of tokens the labels that are not the most usual one, with their words."""
     kind = kind_of([row])
     if kind == "value":
-        return "" if answer is None else f"{float(answer):.2f}"
+        return "" if answer is None else f"{float(answer):.6g}"
     if kind == "labels":
         return "" if answer is None else ", ".join(answer) or "no label"
     labels = found_labels(row, answer)

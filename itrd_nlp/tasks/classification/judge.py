@@ -18,8 +18,8 @@ from itrd_nlp.tasks.classification.measures import score
 from itrd_nlp.tasks.classification.metrics import NO_CLASS, ClassificationMetrics, best_class
 from itrd_nlp.tasks.task import Answers
 
-DIGITS = 4
-"""Digits after the point of a number that a regression answers."""
+DIGITS = 7
+"""Significant digits of a number that a regression answers. float32 holds no more, whatever the unit of the labels."""
 _UNKNOWN = 2
 """Whether a label holds where its logit is NaN."""
 
@@ -132,13 +132,13 @@ def several_answers(found: NDArray[Any], names: Sequence[str]) -> Answers:
 
 
 def numbers(found: NDArray[Any]) -> Answers:
-    """The numbers of a regression as answers.
+    """The numbers of a regression as answers, each with its first `DIGITS` digits.
 
     Raises:
         UserError: one is NaN.
     """
     check_numbers(int(np.isnan(found).sum()), len(found), "texts", "logits")
-    return {str(i): round(float(one), DIGITS) for i, one in enumerate(found)}
+    return {str(i): float(f"{float(one):.{DIGITS}g}") for i, one in enumerate(found)}
 
 
 def outputs_of(kind: Kind) -> Callable[[Any, Tensor], Tensor]:

@@ -117,6 +117,13 @@ def test_disagreements_over_tokens_name_the_words_that_are_something():
     assert first["student"]["text"] == "O everywhere"
 
 
+def test_disagreements_over_small_numbers_show_numbers_that_differ():
+    rows = [{"text": str(i), "label": i * 1e-5} for i in range(3)]
+    answers = {str(i): row["label"] for i, row in enumerate(rows)}
+    (shown,) = disagreements({**answers, "1": 1.5e-5}, answers, rows)["examples"]
+    assert [shown[who]["text"] for who in ("teacher", "student")] == ["1e-05", "1.5e-05"]
+
+
 @pytest.fixture
 def score_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -15,6 +15,7 @@ from transformers import EvalPrediction
 
 from itrd_nlp.tasks.classification.data import kind_of, label_names
 from itrd_nlp.tasks.classification.entities import are_tags, as_iob2, entities
+from itrd_nlp.tasks.classification.judge import RowsJudge, numbers
 from itrd_nlp.tasks.classification.measures import possible_metrics, row_scores, score
 from itrd_nlp.tasks.classification.metrics import ClassificationMetrics
 
@@ -125,6 +126,19 @@ def test_metrics_are_those_of_scikit_learn_scipy_and_seqeval(case):
     assert found == pytest.approx({name: 100 * one for name, one in expected.items()}, abs=1e-9)
     untested = set(possible_metrics(kind_of(rows), label_names(rows))) - expected.keys()
     assert untested <= {"positive_f1", "accuracy_matched", "accuracy_mismatched", "f1"}
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e-6, 1.0, 1e9])
+def test_the_unit_of_the_labels_of_a_regression_does_not_change_its_score(unit):
+    rows, answers = CASES["numbers"]
+    expected = by_libraries(rows, answers)
+    scaled = [{"text": "a", "label": unit * row["label"]} for row in rows]
+    judge = RowsJudge(scaled, numbers, ["spearman", "pearson"], None)
+    found = np.array([answers[str(i)] for i in range(len(rows))])
+    scores = judge(EvalPrediction((unit * found).astype(np.float32), None))
+    assert scores == pytest.approx({k: 100 * v for k, v in expected.items()}, abs=1e-4)
+    perfect = np.array([row["label"] for row in scaled], dtype=np.float32)
+    assert judge(EvalPrediction(perfect, None)) == pytest.approx({"spearman": 100, "pearson": 100})
 
 
 @pytest.mark.parametrize("scheme", TAGS)
