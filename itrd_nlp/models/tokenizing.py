@@ -181,6 +181,22 @@ def reads_words_apart(tokenizer: PreTrainedTokenizerBase) -> bool:
     return bool(words == text)
 
 
+def reads_marks_alone(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a mark between two letters is read as it is where the three are words of a list.
+
+    BERT's tokenizer cuts a text at its marks. A tokenizer of SentencePiece reads a space in front of each word of a
+    list.
+
+    Args:
+        tokenizer: a fast one.
+    """
+    words, text = (
+        tokenizer(row, is_split_into_words=words, add_special_tokens=False)["input_ids"]
+        for row, words in ((["a", "-", "a"], True), ("a-a", False))
+    )
+    return bool(words == text)
+
+
 def with_words_apart(
     tokenizer: PreTrainedTokenizerBase, name: str, args: LoadingArguments
 ) -> PreTrainedTokenizerBase:

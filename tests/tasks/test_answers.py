@@ -30,7 +30,9 @@ def test_what_is_said_counts_and_not_the_last_digit(answer: Any, same: Any, othe
 
 
 @pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
-def test_numbers_are_the_same_within_a_thousandth_of_their_range_whatever_their_unit(unit: float) -> None:
+def test_numbers_are_the_same_within_a_thousandth_of_their_range_whatever_their_unit(
+    unit: float,
+) -> None:
     first = {str(i): unit * one for i, one in enumerate((1.0, 2.0, 3.0))}
     for off, same in ((0.0015, 100), (0.0025, 0)):
         assert share_of_same(first, {name: one + unit * off for name, one in first.items()}) == same

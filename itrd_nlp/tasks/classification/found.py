@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 from torch import Tensor
-from transformers import BatchEncoding
 
 from itrd_nlp.tasks.classification.entities import OUTSIDE, entities
 
@@ -52,33 +51,6 @@ def label_of_text(logits: Tensor, names: Sequence[str], problem_type: str | None
     probabilities = logits.softmax(dim=-1)
     best = int(probabilities.argmax())
     return {"label": names[best], "score": float(probabilities[best])}
-
-
-def words_of_text(
-    encoded: BatchEncoding, i: int, text: str
-) -> tuple[list[str], list[tuple[int, int]], list[int | None]]:
-    """The words into which a tokenizer has cut a text.
-
-    Args:
-        encoded: of a fast tokenizer.
-        i: number of the text in it.
-        text: the text.
-
-    Returns:
-        The words that were read, their characters, and for each token of the model the number of its word.
-    """
-    numbers: dict[int, int] = {}
-    spans: list[tuple[int, int]] = []
-    for word in encoded.word_ids(i):
-        if word is not None and word not in numbers:
-            start, end = encoded.word_to_chars(i, word)
-            blanks = len(text[start:end]) - len(
-                text[start:end].lstrip()
-            )  # some tokenizers keep the space
-            numbers[word] = len(spans)
-            spans.append((start + blanks, end))
-    words = [None if word is None else numbers[word] for word in encoded.word_ids(i)]
-    return [text[start:end] for start, end in spans], spans, words
 
 
 def found_entities(

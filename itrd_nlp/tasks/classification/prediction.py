@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from transformers import BatchEncoding
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import open_file
 from itrd_nlp.models.loading import saved_class
 from itrd_nlp.models.options import Running
-from itrd_nlp.models.tokenizing import warn_of_joined_words
+from itrd_nlp.models.tokenizing import (
+    reads_marks_alone,
+    reads_words_apart,
+    warn_of_joined_words,
+)
 from itrd_nlp.tasks.by_length import answer_by_length, in_batches, length_of_line
 from itrd_nlp.tasks.classification.arguments import LabelArguments, TextArguments
 from itrd_nlp.tasks.classification.data import Columns, is_words
@@ -24,8 +28,8 @@ from itrd_nlp.tasks.classification.found import (
     Spans,
     found_entities,
     label_of_text,
-    words_of_text,
 )
+from itrd_nlp.tasks.classification.pieces import cut
 from itrd_nlp.tasks.classification.tables import CONLL, TABLES, read_conll, read_table
 from itrd_nlp.tasks.lengths import prepare_reading
 from itrd_nlp.tasks.lines import Line, Refuse, is_text, read_lines, text_or_file
@@ -111,8 +115,13 @@ class Labeller:
         most = options.max_length or trained
         self.longest = prepare_reading(most, self.network, self.tokenizer)
         self.token_head = _labels_tokens(self.network)
+        self.cutting: dict[str, bool] = {}
         if self.token_head:
             warn_of_joined_words(self.tokenizer)
+            self.cutting = {
+                "marks_alone": reads_marks_alone(self.tokenizer),
+                "with_spaces": not reads_words_apart(self.tokenizer),
+            }
         self.names = [str(name) for _, name in sorted(self.network.config.id2label.items())]
         self.tags = self.token_head and are_tags(self.names)
         self.problem_type = options.problem_type or self.network.config.problem_type
@@ -145,41 +154,56 @@ class Labeller:
             labels may hold together, those with a probability of 1/2 and more; of a regression its ``label``, a number.
             For tokens ``labels`` and ``scores``, one a token, null where the model has not read the token. A model of
             entities adds ``entities``, see `itrd_nlp.tasks.classification.found.found_entities`. It reads a text, too,
-            and adds the ``tokens`` that it has read.
+            see `itrd_nlp.tasks.classification.pieces.cut`, and adds the ``tokens`` that it has read.
         """
         return answer_by_length(lines, length_of_line, self._answer_all, self.batch_size)
 
     def _answer_all(self, lines: list[Line]) -> Iterator[dict[str, Any]]:
         for batch in in_batches(lines, self.batch_size):
-            for _, group in itertools.groupby(batch, key=lambda line: "tokens" in line.row):
-                yield from self._answer([line.row for line in group])
-
-    def _answer(self, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """The answers to rows that are all texts or all tokens."""
-        encoded = encode(rows, self.tokenizer, self.longest, padding=True, return_tensors="pt")
-        logits = logits_of(self.network, encoded)
-        for i, row in enumerate(rows):
-            if not self.token_head:
-                yield row | label_of_text(logits[i], self.names, self.problem_type)
-            elif "tokens" in row:
-                yield row | self._labelled(row["tokens"], None, logits[i], encoded.word_ids(i))
+            if self.token_head:
+                yield from self._of_words([line.row for line in batch])
             else:
-                tokens, spans, words = words_of_text(encoded, i, row["text"])
-                found = self._labelled(tokens, Spans(row["text"], spans), logits[i], words)
-                yield row | {"tokens": tokens} | found
+                yield from self._of_texts([line.row for line in batch])
 
-    def _labelled(
-        self, tokens: list[str], spans: Spans | None, logits: Tensor, words: Sequence[int | None]
-    ) -> dict[str, Any]:
-        labels: list[str | None] = [None] * len(tokens)
-        scores: list[float | None] = [None] * len(tokens)
+    def _of_texts(self, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for row, logits in zip(rows, self._read(rows)[1], strict=True):
+            yield row | label_of_text(logits, self.names, self.problem_type)
+
+    def _of_words(self, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The answers to lists of words, and to texts, which are cut into words."""
+        cuts = [None if "tokens" in row else cut(row["text"], **self.cutting) for row in rows]
+        lists = [one.words if one else row["tokens"] for one, row in zip(cuts, rows, strict=True)]
+        encoded, logits = self._read([{"tokens": words} for words in lists])
+        for i, (row, one) in enumerate(zip(rows, cuts, strict=True)):
+            first = first_parts(encoded.word_ids(i))
+            if one is None:
+                yield row | self._labelled(Spans.of(row["tokens"]), first, logits[i])
+                continue
+            spans = Spans(row["text"], [one.spans.words[word] for word in first])
+            found = self._labelled(spans, dict(enumerate(first.values())), logits[i])
+            yield row | {"tokens": [row["text"][a:b] for a, b in spans.words]} | found
+
+    def _read(self, rows: list[dict[str, Any]]) -> tuple[BatchEncoding, Tensor]:
+        encoded = encode(rows, self.tokenizer, self.longest, padding=True, return_tensors="pt")
+        return encoded, logits_of(self.network, encoded)
+
+    def _labelled(self, spans: Spans, first: Mapping[int, int], logits: Tensor) -> dict[str, Any]:
+        """The labels of words.
+
+        Args:
+            spans: the words.
+            first: of each word that was read the position of its first part.
+            logits: ``(T, C)``.
+        """
+        labels: list[str | None] = [None] * len(spans.words)
+        scores: list[float | None] = [None] * len(spans.words)
         probabilities = logits.softmax(dim=-1)
-        for word, position in first_parts(words).items():
+        for word, position in first.items():
             best = int(probabilities[position].argmax())
             labels[word], scores[word] = self.names[best], float(probabilities[position, best])
         found: dict[str, Any] = {"labels": labels, "scores": scores}
         if self.tags:
-            found["entities"] = found_entities(labels, scores, spans or Spans.of(tokens))
+            found["entities"] = found_entities(labels, scores, spans)
         return found
 
 
