@@ -100,7 +100,8 @@ def _how_to_resume(stop: TrainingInterrupted) -> str:
     processes = os.environ.get("WORLD_SIZE", "1")
     if processes != "1":
         return f"To resume: the same command of the launcher, with {processes} processes, and {stop.resume} at its end."
-    return f"To resume: {command_line()} {stop.resume}"
+    command = command_line()
+    return f"To resume: {command if command.endswith(stop.resume) else f'{command} {stop.resume}'}"
 
 
 def _check_process() -> None:

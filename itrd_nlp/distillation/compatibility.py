@@ -9,7 +9,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    GenerationMixin,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.trainer_utils import unwrap_peft_model
+from transformers.utils.generic import find_labels
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.layer_map import layer_pairs
@@ -19,9 +26,9 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import LayerPair
 from itrd_nlp.losses.peers import Sizes
 from itrd_nlp.models.adaptor import Adaptor, check_readable
-from itrd_nlp.models.anatomy import Anatomy, Example, anatomy, first_rows
+from itrd_nlp.models.anatomy import Anatomy, Example, Rows, anatomy, first_rows
 from itrd_nlp.models.attention import attention_projections
-from itrd_nlp.models.encode import reads_tokens
+from itrd_nlp.models.encode import input_names, reads_tokens
 from itrd_nlp.models.loading import label_names
 
 
@@ -32,14 +39,14 @@ class Access:
     Attributes:
         student: the user's function for the student. Default: None.
         teacher: the user's function for the teachers. Default: None.
-        example: makes a batch of some rows, which show the widths of layers. Default: None.
+        example: makes a batch of columns of some rows, which show the widths of layers. Default: None.
         tokenizer: the tokenizer of both models, if it is known. Default: None.
         losses: the task's own losses, which read the logits. Default: None.
     """
 
     student: Adaptor | None = None
     teacher: Adaptor | None = None
-    example: Example | None = None
+    example: Rows | None = None
     tokenizer: PreTrainedTokenizerBase | None = None
     losses: TaskLosses | None = None
 
@@ -119,15 +126,45 @@ def plan(
         )
     check_readable(teacher, access.teacher, "teacher")
     check_compatible(student, teacher, access.tokenizer)
+    if access.losses is None and access.student is access.teacher is None:
+        for model in (student, teacher, *more_teachers):
+            _refuse_writers(model)
     if not args.needs_hidden_states:
         return Plan([], [], [])
+    ours, theirs = _examples(student, (teacher, *more_teachers), args, access)
     return _layer_plan(
         student,
         teacher,
         args,
-        anatomy(student, access.student, access.example),
-        anatomy(teacher, access.teacher, access.example),
+        anatomy(student, access.student, ours),
+        anatomy(teacher, access.teacher, theirs),
     )
+
+
+def _examples(
+    student: nn.Module,
+    teachers: Sequence[nn.Module],
+    args: ITRDTrainingArguments,
+    access: Access,
+) -> tuple[Example | None, Example | None]:
+    """Return what makes a batch for the student and one for its teachers, of the columns that the trainer keeps.
+
+    A teacher's batch has no labels.
+    """
+    rows = access.example
+    if rows is None:
+        return None, None
+    labels = {*(args.label_names or find_labels(type(unwrap_peft_model(student)))), "labels"}
+    columns = None
+    if args.remove_unused_columns and access.student is access.teacher is None:
+        read = [name for model in (student, *teachers) for name in input_names(model)]
+        columns = {*read, *labels, "attention_mask", "label", "label_ids"}
+    ours = partial(rows, columns)
+
+    def theirs() -> dict[str, Any]:
+        return {name: value for name, value in ours().items() if name not in labels}
+
+    return ours, theirs
 
 
 def _layer_plan(
@@ -196,6 +233,21 @@ def check_compatible(
         raise UserError(
             f"id2label of the student is {', '.join(names)} and of the teacher {', '.join(others)}, but the labels "
             "must have one order, because KD compares logit with logit."
+        )
+
+
+def _refuse_writers(model: nn.Module) -> None:
+    """Refuse a language model of an encoder and a decoder, such as T5: its logits are of the text that it writes.
+
+    Student and teacher would read different texts in their decoders, and the mask of the encoder is none of theirs.
+    """
+    config = getattr(model, "config", None)
+    if getattr(config, "is_encoder_decoder", False) and isinstance(
+        unwrap_peft_model(model), GenerationMixin
+    ):
+        raise UserError(
+            f"{type(unwrap_peft_model(model)).__name__} writes text by a decoder, but student and teacher must be "
+            "encoders with a head, such as one for classes, labels or spans; distil its encoder, or give an adaptor."
         )
 
 

@@ -334,6 +334,15 @@ def _are_of_tokens(output: EncoderOutput) -> bool:
     return "logits" in output.logits and output.logits["logits"].dim() == 3
 
 
+def classes_last(logits: Tensor) -> Tensor:
+    """Return logits with their classes in the last dimension, as `kd_loss` reads them.
+
+    Args:
+        logits: any, or those of the pixels of an image, ``(B, C, H, W)``, as the heads of transformers return them.
+    """
+    return logits.movedim(1, -1) if logits.dim() == 4 else logits
+
+
 def _logit_loss(
     student: EncoderOutput,
     teacher: EncoderOutput,
@@ -345,6 +354,11 @@ def _logit_loss(
     """Return the KD loss of the logits: the task's own, else by what they mean."""
     if own is not None:
         return own(student.logits, teacher.logits)
+    if not student.logits:
+        raise UserError(
+            "the student returns no logits, which w_kd compares with those of the teacher; set w_kd to 0, or give "
+            "models with heads."
+        )
     for name, value in student.logits.items():
         other = teacher.logits.get(name)
         if other is None or other.shape != value.shape:
@@ -362,7 +376,7 @@ def _logit_loss(
             temperature=temperature,
             mask=mask,
         )
-    logits, target = student.logits["logits"], teacher.logits["logits"]
+    logits, target = (classes_last(one.logits["logits"]) for one in (student, teacher))
     rows = mask if _are_of_tokens(student) else None
     if kind == "values":
         return value_kd_loss(logits, target, sample_mask=rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -10,15 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import PreTrainedModel, set_seed
-from transformers.trainer_utils import unwrap_peft_model
-from transformers.utils.generic import find_labels
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.compatibility import Access, plan
 from itrd_nlp.distillation.model import DistillationModel
 from itrd_nlp.distillation.objective import ITRDObjective
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.low_bits import train_in_few_bits
+from itrd_nlp.models.encode import input_names
+from itrd_nlp.models.low_bits import read_all_bits, train_in_few_bits
 from itrd_nlp.models.peft_adapters import check_adapters, has_adapters
 from itrd_nlp.models.quantised import is_quantised
 
@@ -91,8 +89,6 @@ def with_objective(
         args=args,
     )
     _check_shards(objective, args)
-    if args.label_names is None:  # transformers guesses them by the name of the model's class
-        args.label_names = find_labels(type(unwrap_peft_model(student))) or ["labels"]
     return DistillationModel(student, objective, access.student, access.losses)
 
 
@@ -143,6 +139,8 @@ def prepare_student(student: PreTrainedModel, args: ITRDTrainingArguments) -> No
         student.float()
     if args.weight_bits > 0:
         train_in_few_bits(student, args.weight_bits)
+    else:
+        read_all_bits(student)  # an earlier trainer may have had it in few bits
 
 
 def frozen(teacher: nn.Module, args: ITRDTrainingArguments) -> nn.Module:
@@ -165,9 +163,4 @@ def frozen(teacher: nn.Module, args: ITRDTrainingArguments) -> nn.Module:
 
 def inputs_of(*teachers: nn.Module | None) -> list[str]:
     """Return the names of the inputs of all teachers."""
-    return [
-        name
-        for teacher in teachers
-        if teacher is not None
-        for name in inspect.signature(unwrap_peft_model(teacher).forward).parameters
-    ]
+    return [name for teacher in teachers if teacher is not None for name in input_names(teacher)]

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.model import DistillationModel
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.adaptor import Adaptor
@@ -33,7 +35,9 @@ class StudentTrainer(HubTrainer):
     rounded weights, so that an ordinary model computes the same, and the unrounded ones are in a third file.
     """
 
+    args: ITRDTrainingArguments
     teacher_adaptor: Adaptor | None = None
+    _has_loss = True  # of the student, in an evaluation
 
     @property
     def published_model(self) -> PreTrainedModel:
@@ -79,6 +83,28 @@ class StudentTrainer(HubTrainer):
         if self._reads_any_column():
             return data_collator
         return super()._get_collator_with_removed_columns(data_collator, description)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Return the student's own loss in an evaluation; NaN where it has none and is trained without it."""
+        if self.args.w_task > 0:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        outputs = model(**inputs)
+        loss = outputs.get("loss")
+        self._has_loss = loss is not None
+        if loss is None:
+            loss = torch.full((), torch.nan, device=self.args.device)
+        return (loss, outputs) if return_outputs else loss
+
+    def prediction_step(self, *args: Any, **kwargs: Any) -> Any:
+        """See `transformers.Trainer.prediction_step`. The loss is None where the student has none."""
+        loss, logits, labels = super().prediction_step(*args, **kwargs)
+        return loss if self._has_loss else None, logits, labels
 
     def _save(
         self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None

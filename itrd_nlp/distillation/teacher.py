@@ -164,6 +164,8 @@ class Teacher:
             and max(self.layers) < _config(model).num_hidden_layers
         )
         self._exit_is_checked = False
+        # A compiled student saves what it reads for its backward pass, and autograd refuses to save inference tensors.
+        self._without_gradients = torch.no_grad if args.torch_compile else torch.inference_mode
         # Whether the time or the disk lets the cache be used must not change what is learned.
         why_not = self._why_no_cache()
         self.rounds = args.teacher_cache != "off" and why_not is None
@@ -194,7 +196,7 @@ class Teacher:
             if cached is not None:
                 return cached
         started = time.perf_counter()
-        with torch.inference_mode():
+        with self._without_gradients():
             if self.stops_early and not self._exit_is_checked:
                 self._check_exit(inputs)
             if self.stops_early:

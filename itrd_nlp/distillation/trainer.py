@@ -19,7 +19,7 @@ from itrd_nlp.distillation.arguments import (
 from itrd_nlp.distillation.compatibility import Access, access_of, plan
 from itrd_nlp.distillation.gradient_share import EVERY
 from itrd_nlp.distillation.model import DistillationModel, logit_kind, mean_logits
-from itrd_nlp.distillation.objective import LogitKind
+from itrd_nlp.distillation.objective import LogitKind, classes_last
 from itrd_nlp.distillation.preparing import (
     check_optimizer,
     checked_arguments,
@@ -69,8 +69,8 @@ class ITRDTrainer(StudentTrainer):
         model: the student, any model of transformers with a head that returns logits and hidden states: of tokens, of
             images or of sound. Another ``PreTrainedModel`` needs ``student_adaptor``. None with ``model_init``, a
             function that makes it.
-        teacher: a fine-tuned model with a head of the same kind. It is frozen, put in evaluation mode and cast to
-            ``args.teacher_dtype``. It may be None if no term of the objective needs one.
+        teacher: a fine-tuned model with a head of the same kind, frozen in place: build students from it before. It is
+            cast to ``args.teacher_dtype``. It may be None if no term of the objective needs one.
         args: arguments of the training and the objective.
         more_teachers: further teachers, treated likewise. KD then learns from the mean of all predictions. Hidden
             states are those of ``teacher``. Default: none.
@@ -97,7 +97,7 @@ class ITRDTrainer(StudentTrainer):
 
     def __init__(
         self,
-        model: PreTrainedModel | None = None,
+        model: nn.Module | None = None,
         teacher: nn.Module | None = None,
         args: ITRDTrainingArguments | None = None,
         more_teachers: Sequence[nn.Module] = (),
@@ -290,6 +290,7 @@ class ITRDTrainer(StudentTrainer):
         pairs = self._distillation_model().objective.pairs
         return {
             **identity,
+            "label_names": self.label_names,  # that were found, where none are given
             "layer_pairs": [str(pair) for pair in pairs],
             "teacher": weights_digest(self.teacher) if self.teacher is not None else None,
             "more_teachers": [weights_digest(other) for other in self.more_teachers] or None,
@@ -317,15 +318,15 @@ def _together(
     first, *others = outputs
     if not others:
         return first
-    logits = {
-        name: mean_logits(
-            [value, *(other.logits[name] for other in others)],
+    logits = {}
+    for name, value in first.logits.items():
+        together = mean_logits(
+            [classes_last(one) for one in (value, *(other.logits[name] for other in others))],
             kind,
             temperature=temperature,
             class_mask=None if name == "logits" else mask,
         )
-        for name, value in first.logits.items()
-    }
+        logits[name] = together.movedim(-1, 1) if value.dim() == 4 else together
     return dataclasses.replace(first, logits=logits)
 
 

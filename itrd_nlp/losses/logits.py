@@ -231,7 +231,7 @@ def _mean_over_rows(values: Tensor, sample_mask: Tensor | None) -> Tensor:
     """The mean over the last dimension, and over the rows that count."""
     rows = values.mean(dim=-1)
     if sample_mask is None:
-        return rows.mean()
+        return rows.sum() / max(1, rows.numel())
     if sample_mask.shape != rows.shape:
         raise UserError(
             f"sample_mask has shape {shape(sample_mask)}; logits {shape(values)} need {tuple(rows.shape)}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ from itrd_nlp.models.modes import evaluating
 
 Example = Callable[[], dict[str, Any]]
 """Returns a batch of some rows."""
+Rows = Callable[[Collection[str] | None], dict[str, Any]]
+"""Returns a batch of the columns of some rows; None: of all their columns."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def anatomy(
             "train_dataset, whose first rows show it."
         )
     with torch.no_grad(), torch.random.fork_rng(devices=[]), evaluating(model):
-        weights = next(model.parameters())
+        weights = next(model.parameters(), torch.empty(0))  # a teacher may read what is stored
         inputs = {name: _moved(value, weights) for name, value in example().items()}
         states = encode(model, inputs, None, adaptor=adaptor)[1].hidden_states
     if not states:
@@ -94,15 +96,25 @@ def anatomy(
     return Anatomy(tuple(states[layer].shape[-1] for layer in sorted(states)))
 
 
-def first_rows(rows: Any, collate: Any, tokenizer: Any) -> dict[str, Any]:
+def first_rows(
+    rows: Any, collate: Any, tokenizer: Any, columns: Collection[str] | None = None
+) -> dict[str, Any]:
     """Collate the first two rows of a data set as the trainer does.
 
     Args:
         rows: a data set, or an iterable one.
         collate: the collator. None: the one that transformers takes.
         tokenizer: the tokenizer, which pads if there is no collator. Default of transformers: None.
+        columns: the columns that the trainer keeps. Default: all of them.
     """
     found = list(itertools.islice(rows, 2))
+    if columns is not None:
+        found = [
+            {name: value for name, value in row.items() if name in columns}
+            if isinstance(row, Mapping)
+            else row
+            for row in found
+        ]
     if collate is None:
         padding = isinstance(tokenizer, PreTrainedTokenizerBase)
         collate = DataCollatorWithPadding(tokenizer) if padding else default_data_collator

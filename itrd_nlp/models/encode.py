@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils.generic import ModelOutput
 
 from itrd_nlp.errors import UserError
@@ -27,6 +28,11 @@ def reads_tokens(model: nn.Module) -> bool:
     return getattr(model, "main_input_name", None) == "input_ids"
 
 
+def input_names(model: nn.Module) -> list[str]:
+    """Return the names of the inputs of a model. A wrapper of PEFT names fewer than it hands on to its model."""
+    return list(inspect.signature(unwrap_peft_model(model).forward).parameters)
+
+
 def own_inputs(model: nn.Module, inputs: dict[str, Any]) -> dict[str, Any]:
     """Return the part of a batch that a model reads.
 
@@ -40,7 +46,7 @@ def own_inputs(model: nn.Module, inputs: dict[str, Any]) -> dict[str, Any]:
     Returns:
         The entries that ``model.forward`` names. If it does not name its main input, it is a wrapper and gets all.
     """
-    names = inspect.signature(model.forward).parameters
+    names = input_names(model)
     if getattr(model, "main_input_name", "input_ids") not in names:
         return inputs
     return {name: value for name, value in inputs.items() if name in names}
@@ -65,7 +71,7 @@ def token_mask(model: nn.Module, inputs: dict[str, Any]) -> Tensor | None:
         return mask.flatten(0, -2) if mask.dim() > 2 else mask
     if not reads_tokens(model) or "input_ids" not in inputs:
         return None
-    if "attention_mask" in inspect.signature(model.forward).parameters:
+    if "attention_mask" in input_names(model):
         raise UserError(
             "The batch holds no attention_mask, but the losses must know which tokens are padding."
         )

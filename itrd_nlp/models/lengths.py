@@ -91,7 +91,9 @@ def check_lengths(models: Iterable[nn.Module | None], of_trainer: Mapping[str, A
     """
     given = [model for model in models if model is not None]
     for name in ("train_dataset", "eval_dataset"):
-        check_rows(given, of_trainer.get(name))
+        data = of_trainer.get(name)
+        for rows in data.values() if isinstance(data, dict) else [data]:
+            check_rows(given, rows)
 
 
 def check_rows(models: Iterable[nn.Module], rows: Any) -> None:

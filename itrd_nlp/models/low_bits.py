@@ -99,6 +99,9 @@ _OF_FEW_BITS: dict[type[nn.Module], type[nn.Module]] = {
 }
 
 
+_WHOLE: dict[type[nn.Module], type[nn.Module]] = {few: whole for whole, few in _OF_FEW_BITS.items()}
+
+
 def train_in_few_bits(model: nn.Module, bits: int) -> None:
     """Let the linear layers and convolutions of a model's repeated layers read their weights in few bits.
 
@@ -130,9 +133,21 @@ def train_in_few_bits(model: nn.Module, bits: int) -> None:
         )
 
 
+def read_all_bits(model: nn.Module) -> None:
+    """Let the layers of a model read their weights as they are, the contrary of `train_in_few_bits`.
+
+    Args:
+        model: changed in place.
+    """
+    for _, layer in low_bit_weights(model):
+        module: nn.Module = layer
+        module.__class__ = _WHOLE[type(module)]
+        del layer.bits
+
+
 def low_bit_weights(model: nn.Module) -> Iterator[tuple[str, LowBitLinear | LowBitConv2d]]:
     """Yield the name of each weight that is read in few bits, and its layer."""
-    for name, module in model.named_modules():
+    for name, module in list(model.named_modules()):
         if isinstance(module, LowBitLinear | LowBitConv2d):
             yield f"{name}.weight", module
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -102,7 +103,8 @@ def build_student(
 ) -> PreTrainedModel:
     """Build a student of the teacher's architecture with fewer layers.
 
-    The student gets fp32 copies of the embeddings, the chosen layers and the head. The teacher does not change. Its
+    The student gets fp32 copies of the embeddings, the chosen layers and the head. The teacher does not change. A
+    trainer casts its teacher, so build the students of several trainings before the first of them. The teacher's
     adapters are merged into the copies. Its configuration may ask for hidden states or attentions as outputs; the
     student's does not, because that was said of the teacher. If you
     want a narrower or an entirely different student, load or configure it yourself. `itrd_nlp.ITRDTrainer` accepts any
@@ -131,6 +133,13 @@ def build_student(
         raise UserError(
             "the teacher is quantised, so a student cannot copy its layers; load it without quantisation, or load a "
             "student of your own."
+        )
+    rounded = {p.dtype for p in teacher.parameters()} & {torch.bfloat16, torch.float16}
+    if rounded:
+        logger.warning(
+            "The teacher has weights in %s, so the student starts from rounded ones. A trainer casts its teacher: "
+            "build the student before, or load the teacher anew.",
+            " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in rounded)),
         )
     teacher = merged(teacher)
     layers = student_layers(init, num_layers, number_of_layers(teacher))

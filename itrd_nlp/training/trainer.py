@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler, SequentialSampler
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, unwrap_peft_model
 from transformers.utils import CONFIG_NAME
+from transformers.utils.generic import find_labels
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import replace_folder, writing
@@ -72,8 +73,10 @@ class BaseTrainer(LossCountingTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # transformers reads them from the signature of the model, and a head may take its labels among other keywords.
-        self.label_names = self.label_names or ["labels"]
+        # transformers reads them from the signature of the model. A head may take its labels among other keywords, and
+        # the learner may be a part of the model.
+        found = find_labels(type(unwrap_peft_model(self.learner)))
+        self.label_names = self.args.label_names or found or ["labels"]
         hide_secrets(self.args)  # transformers pickles them into training_args.bin
         self._stop = StopOnSignal()
         self.add_callback(self._stop)

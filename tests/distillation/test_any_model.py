@@ -642,3 +642,64 @@ def test_rows_that_are_longer_than_a_model_are_refused_before_the_first_step(
     with pytest.raises(UserError, match="have 17 tokens, but the model takes 16 at most"):
         train(student, teacher, rows(17), tmp_path)
     check_terms(train(student, teacher, rows(16), tmp_path))
+
+
+def test_the_data_of_every_evaluation_are_looked_at(tmp_path: Path, make_bert: Any) -> None:
+    short = datasets.Dataset.from_list([{"input_ids": [5] * 16}])
+    long = datasets.Dataset.from_list([{"input_ids": [5] * 17}])
+    models = [make_bert(1, seed=seed, max_position_embeddings=16) for seed in (0, 1)]
+    args = ITRDTrainingArguments(output_dir=str(tmp_path), report_to="none")
+    ITRDTrainer(*models, args, eval_dataset={"short": short})
+    with pytest.raises(UserError, match="have 17 tokens, but the model takes 16 at most"):
+        ITRDTrainer(*models, args, eval_dataset={"short": short, "long": long})
+
+
+def test_columns_that_no_model_reads_are_not_collated(tmp_path: Path) -> None:
+    """The trainer removes them, too, before it collates: an image that is left over has no tensor."""
+    image = pytest.importorskip("PIL.Image").new("L", (2, 2))
+    rows = [row | {"image": image} for row in image_rows()]
+    check_terms(train(vit(16, 2), vit(32, 2, seed=1), rows, tmp_path))
+
+
+class Stored(nn.Module):
+    """A teacher without weights, which reads what is stored and takes no labels."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels.flatten(1)
+
+
+def read_stored(model: Any, inputs: dict[str, Any]) -> Reading:
+    states = model(**inputs)
+    return Reading(states[:, :CLASSES], [states, states])
+
+
+def test_a_teacher_without_weights_gets_a_batch_without_labels(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    student = Own(OwnConfig(num_labels=CLASSES))
+    adaptors = {"student_adaptor": read_own, "teacher_adaptor": read_stored}
+    check_terms(train(student, Stored(), own_rows(), tmp_path, **adaptors))
+
+
+def read_without_loss(model: Any, inputs: dict[str, Any]) -> Reading:
+    states, logits = model(inputs["pixels"])
+    return Reading(logits, [inputs["pixels"].flatten(1), states])
+
+
+def test_a_student_without_a_loss_of_its_own_is_evaluated_by_its_metrics(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    args = ITRDTrainingArguments(
+        str(tmp_path), report_to="none", disable_tqdm=True, w_task=0, beta_corr=0, beta_mi=0
+    )
+    trainer = ITRDTrainer(
+        Own(OwnConfig(num_labels=CLASSES)),
+        Module(),
+        args,
+        student_adaptor=read_without_loss,
+        teacher_adaptor=read_module,
+        train_dataset=own_rows(),
+        eval_dataset=own_rows(),
+        compute_metrics=lambda found: {"rows": len(found.predictions) + 10 * len(found.label_ids)},
+    )
+    found = trainer.evaluate()
+    assert found["eval_rows"] == 88
+    assert "eval_loss" not in found

@@ -72,3 +72,12 @@ def test_shards_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(UserError, match="weight_bits is 4, but FSDP and DeepSpeed write"):
         ITRDTrainingArguments(output_dir=str(tmp_path), weight_bits=4)
+
+
+def test_a_second_trainer_may_read_all_bits_again(make_itrd, student, span_batch):
+    whole = student.eval()(**span_batch).start_logits
+    make_itrd(student, weight_bits=1)
+    assert not torch.equal(student.eval()(**span_batch).start_logits, whole)
+    make_itrd(student, weight_bits=0)
+    assert next(low_bit_weights(student), None) is None
+    assert torch.equal(student.eval()(**span_batch).start_logits, whole)

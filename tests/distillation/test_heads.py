@@ -9,11 +9,17 @@ import datasets
 import pytest
 import torch
 from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    BartForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
     BertForTokenClassification,
+    BertModel,
     DistilBertConfig,
     DistilBertForQuestionAnswering,
+    SegformerConfig,
+    SegformerForSemanticSegmentation,
 )
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
@@ -244,3 +250,76 @@ def test_kd_of_tokens_is_exact_under_accumulation_without_labels(
     assert lengths[0] != lengths[1]
     whole = logged(per_device_train_batch_size=8)
     assert logged(gradient_accumulation_steps=2) == pytest.approx(whole, rel=1e-5)
+
+
+# ---- heads whose logits are not of rows or tokens ----
+
+
+@pytest.mark.parametrize("adapters", [False, True])
+def test_a_model_that_writes_text_is_refused(tmp_path: Path, adapters: bool) -> None:
+    """Its decoder would read another text in the teacher than in the student."""
+    sizes: dict[str, Any] = {
+        "d_model": 8,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "vocab_size": 9,
+    }
+    heads = {"encoder_attention_heads": 1, "decoder_attention_heads": 1}
+    config = BartConfig(**sizes, **heads, encoder_ffn_dim=8, decoder_ffn_dim=8)
+    student: Any = BartForConditionalGeneration(config)
+    if adapters:
+        peft = pytest.importorskip("peft")
+        student = peft.get_peft_model(student, peft.LoraConfig(target_modules=["q_proj"]))
+    with pytest.raises(UserError, match="BartForConditionalGeneration writes text by a decoder"):
+        ITRDTrainer(student, BartForConditionalGeneration(config), arguments(tmp_path))
+    classifies = BartForSequenceClassification(config)
+    ITRDTrainer(classifies, BartForSequenceClassification(config), arguments(tmp_path))
+
+
+def segformer(seed: int) -> SegformerForSemanticSegmentation:
+    torch.manual_seed(seed)
+    layers: dict[str, Any] = {"num_encoder_blocks": 1, "depths": [1], "hidden_sizes": [8]}
+    patches: dict[str, Any] = {"patch_sizes": [3], "strides": [2], "sr_ratios": [1]}
+    model = SegformerForSemanticSegmentation(
+        SegformerConfig(
+            **layers,
+            **patches,
+            num_attention_heads=[1],
+            mlp_ratios=[2],
+            decoder_hidden_size=8,
+            num_labels=3,
+            classifier_dropout_prob=0.0,
+            drop_path_rate=0.0,
+        )
+    )
+    for parameter in model.parameters():
+        if parameter.dim() > 1:  # else both models would say the same of each place
+            torch.nn.init.normal_(parameter, std=0.5)
+    return model.eval()
+
+
+@pytest.mark.parametrize("teachers", [1, 2])
+def test_kd_of_an_image_is_over_the_classes_of_each_place(tmp_path: Path, teachers: int) -> None:
+    rows = [{"pixel_values": torch.randn(3, 16, 16)} for _ in range(4)]
+    student, *others = (segformer(seed) for seed in range(1 + teachers))
+    options: dict[str, Any] = {"more_teachers": others[1:], "train_dataset": rows}
+    trainer = ITRDTrainer(student, others[0], arguments(tmp_path, w_kd=1.0), **options)
+    batch = {"pixel_values": torch.stack([row["pixel_values"] for row in rows])}
+    with torch.no_grad():
+        ours = student(**batch).logits.double()
+        theirs = torch.stack([other(**batch).logits.double().softmax(1) for other in others])
+    target = theirs.mean(0)
+    expected = (target * (target.log() - ours.log_softmax(1))).sum(1).mean()
+    trainer.prepare()
+    trainer.state.max_steps = 1
+    student.eval()
+    assert trainer.loss_of_a_step(batch).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_models_without_logits_have_no_kd(make_config: Any, tmp_path: Path) -> None:
+    student, teacher = BertModel(make_config(1)), BertModel(make_config(1))
+    rows = [{"input_ids": [5, 6], "attention_mask": [1, 1]}] * ROWS
+    data = datasets.Dataset.from_list(rows)
+    trainer = ITRDTrainer(student, teacher, arguments(tmp_path), train_dataset=data)
+    with pytest.raises(UserError, match="the student returns no logits, which w_kd compares"):
+        trainer.train()

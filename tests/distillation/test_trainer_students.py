@@ -9,10 +9,16 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import BertForQuestionAnswering, TrainerCallback
+from transformers import (
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    TrainerCallback,
+)
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.peers import PeerLoss
+from itrd_nlp.models.encode import encode
 from itrd_nlp.models.peft_adapters import has_adapters
 from itrd_nlp.models.quantised import is_quantised
 from itrd_nlp.models.students import build_student
@@ -340,3 +346,37 @@ def test_a_loss_that_shares_tensors_is_saved_and_resumed(make_itrd, make_bert) -
     assert_same(state_of(resumed.model), state_of(whole.model))
     sharing = resumed.model.objective.peers["sharing"]
     assert sharing.one.weight is sharing.other.weight
+
+
+@pytest.mark.parametrize("kind", [None, "SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"])
+def test_adapters_read_what_their_model_reads(make_config, kind) -> None:
+    """The wrapper of a kind of task names fewer inputs than it hands on."""
+    peft = pytest.importorskip("peft")
+    head = {
+        "TOKEN_CLS": BertForTokenClassification,
+        "QUESTION_ANS": BertForQuestionAnswering,
+    }.get(kind, BertForSequenceClassification)
+    plain = head(make_config(1)).eval()
+    batch = {
+        "input_ids": torch.tensor([[5, 6, 7, 8]]),
+        "token_type_ids": torch.tensor([[0, 0, 1, 1]]),
+    }
+    batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+    with torch.no_grad():
+        model = peft.get_peft_model(
+            plain, peft.LoraConfig(task_type=kind, target_modules=["query"])
+        ).eval()
+        expected = model(**batch, output_hidden_states=True)
+        found = encode(model, batch, [1])[1]
+    assert torch.equal(found.hidden_states[1], expected.hidden_states[1])
+    assert found.logits
+    assert all(torch.equal(value, expected[name]) for name, value in found.logits.items())
+
+
+def test_arguments_that_two_trainers_share_stay_as_they_were(
+    make_itrd, make_bert, tmp_path
+) -> None:
+    first = make_itrd(make_bert(2, seed=1))
+    assert first.label_names == ["start_positions", "end_positions"]
+    assert first.args.label_names is None
+    assert first.identity()["label_names"] == first.label_names

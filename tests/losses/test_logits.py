@@ -357,3 +357,9 @@ def test_the_mean_of_independent_labels_is_that_of_their_probabilities():
     mean = mean_bernoulli([one, other], temperature=2.0)
     expected = ((one / 2).sigmoid() + (other / 2).sigmoid()) / 2
     torch.testing.assert_close((mean / 2).sigmoid(), expected)
+
+
+@pytest.mark.parametrize("loss", [kd_loss, bernoulli_kd_loss, value_kd_loss])
+def test_the_loss_of_no_rows_is_0(loss) -> None:
+    empty = torch.zeros(0, 3)
+    assert loss(empty, empty).item() == 0.0

@@ -206,3 +206,12 @@ def test_a_part_whose_size_follows_the_layers_starts_anew(caplog):
 def test_a_network_of_stages_is_refused():
     with pytest.raises(UserError, match="configuration of ResNetModel names no number of layers"):
         build_student(ResNetModel(ResNetConfig(hidden_sizes=[4], depths=[1], embedding_size=4)), 1)
+
+
+def test_a_student_of_a_rounded_teacher_is_named(make_bert, caplog) -> None:
+    teacher = make_bert(2, seed=0)
+    build_student(teacher, 1)
+    assert not caplog.records
+    build_student(teacher.bfloat16(), 1)
+    (record,) = caplog.records
+    assert "has weights in bfloat16, so the student starts from rounded ones" in record.getMessage()

@@ -84,6 +84,9 @@ def test_results_of_a_run_that_is_overwritten_go_when_the_new_training_begins(tm
     (tmp_path / "README.md").write_text(str(model_card(RunRecord(), tmp_path, page=TaskPage())))
     (tmp_path / "analysis").mkdir()
     write_json(tmp_path / "analysis" / "predictions.json", {})
+    (tmp_path / "1_Pooling").mkdir()
+    for name in ("modules.json", "1_Pooling/config.json"):  # of an embedder
+        write_json(tmp_path / name, {})
     check_run_folder(args, [])
     assert finished_run(args, {}) is None
     assert (tmp_path / "results.json").is_file()

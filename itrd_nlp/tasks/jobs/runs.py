@@ -255,8 +255,13 @@ def _remove_results(folder: Path) -> None:
     """Remove what says how good the model of an earlier run is, so that it never stands beside another model."""
     for name in (RESULTS_NAME, REPORT_NAME, CARD_NAME):
         (folder / name).unlink(missing_ok=True)
-    if (folder / ANALYSIS_NAME).is_dir():
-        shutil.rmtree(folder / ANALYSIS_NAME)
+    # Those of an embedder would say that another model behind them is one.
+    for name in (ANALYSIS_NAME, *SENTENCE_FILES):
+        path = folder / name.partition("/")[0]
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def saving(trainer: HubTrainer) -> AbstractContextManager[None]:
