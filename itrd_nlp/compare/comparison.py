@@ -163,7 +163,7 @@ def check_inputs(setting: Setting, cells: Sequence[Cell]) -> None:
     for name in dict.fromkeys(
         value for args in data for key, value in vars(args).items() if key.endswith("_file")
     ):
-        if isinstance(name, str) and Path(name).suffix in (".json", ".jsonl"):
+        if isinstance(name, str) and Path(name).suffix.lower() in (".json", ".jsonl"):
             open_file(name).close()
     if data:
         setting.task.scores(data[0], {})  # reads what all of them are judged on

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -150,6 +151,25 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str) and (
         value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)
     )
+
+
+def finite(value: Any) -> float | None:
+    """The finite number that a value from JSON is, None where it is none.
+
+    JSON has whole numbers that no float holds, and Python reads ``NaN`` and ``Infinity``.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def ending_of(source: str | Path) -> str:
+    """The ending of the name of a file in lower case, such as ``.csv``, by which its form is known."""
+    return Path(source).suffix.lower()
 
 
 def _lines(file: BinaryIO, name: str, needs: str, refuse: Refuse) -> Iterator[Line]:

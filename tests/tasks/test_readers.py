@@ -115,3 +115,14 @@ def test_lines_that_are_no_objects_are_handed_to_who_asks_for_them(tmp_path: Pat
     ]
     with pytest.raises(UserError, match=r":2: the line is a list, but must be an object with a"):
         list(read_lines(path, needs="a"))
+
+
+@pytest.mark.parametrize("name", ["squad", "questions", "texts", "tokens"])
+def test_an_ending_in_capitals_says_the_same_form(name: str, tmp_path: Path) -> None:
+    reader = READERS[name]
+    found = []
+    for file in (reader.name, reader.name.upper()):
+        path = tmp_path / file
+        path.write_text(json.dumps(reader.content("a b")))
+        found.append([getattr(row, "row", row) for row in reader.read(path)])
+    assert found[0] == found[1] and found[0]

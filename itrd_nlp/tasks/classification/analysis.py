@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from itrd_nlp.tasks.classification.data import (
 from itrd_nlp.tasks.classification.entities import are_tags, entities
 from itrd_nlp.tasks.classification.metrics import OUTSIDE, ClassificationMetrics
 from itrd_nlp.tasks.disagreements import summed_up
+from itrd_nlp.tasks.lines import finite
 
 ENTITY_F1 = "entity_f1"
 _SHOWN_WORDS = 60  # of a row of tokens
@@ -110,11 +110,12 @@ def _checked(answer: Any, rows: Sequence[Row], i: int, where: str) -> Any:
     if kind == "value":
         if isinstance(answer, bool) or not isinstance(answer, int | float):
             raise UserError(f"{where}: the answer to row {i} is {answer!r}, but must be a number.")
-        if not math.isfinite(answer):
+        number = finite(answer)
+        if number is None:
             raise UserError(
                 f"{where}: the answer to row {i} is {answer!r}, but must be a finite number."
             )
-        return float(answer)
+        return number
     if kind == "label":
         label = label_text(answer)
         if not isinstance(label, str):

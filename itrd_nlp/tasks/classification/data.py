@@ -16,7 +16,7 @@ from itrd_nlp.files import file_record, source_record
 # It was declared here, and users import it from here.
 from itrd_nlp.tasks.classification.arguments import TextArguments as TextArguments
 from itrd_nlp.tasks.classification.tables import CONLL, TABLES, read_conll, read_table
-from itrd_nlp.tasks.lines import Line, is_cut, is_text, named_file, read_lines
+from itrd_nlp.tasks.lines import Line, ending_of, is_cut, is_text, named_file, read_lines
 from itrd_nlp.training.record import DataRecord
 
 Row = dict[str, Any]
@@ -142,7 +142,7 @@ def is_file(source: str | Path) -> bool:
     path = Path(source)
     if path.is_dir():
         return False
-    named = path.suffix in (".json", ".jsonl", *TABLES, *CONLL) or str(source).count("/") != 1
+    named = ending_of(path) in (".json", ".jsonl", *TABLES, *CONLL) or str(source).count("/") != 1
     return isinstance(source, Path) or path.exists() or named or path.parent.exists()
 
 
@@ -193,7 +193,7 @@ def read_rows(
 
 def _lines_of(path: str | Path, columns: Columns) -> tuple[Iterable[Line], Columns]:
     """The lines of a file of any form, and its columns by their names."""
-    ending = Path(path).suffix
+    ending = ending_of(path)
     lines: Iterable[Line]
     if ending in TABLES:
         header, lines = read_table(path)

@@ -32,7 +32,7 @@ from itrd_nlp.tasks.classification.found import (
 from itrd_nlp.tasks.classification.pieces import cut
 from itrd_nlp.tasks.classification.tables import CONLL, TABLES, read_conll, read_table
 from itrd_nlp.tasks.lengths import prepare_reading
-from itrd_nlp.tasks.lines import Line, Refuse, is_text, read_lines, text_or_file
+from itrd_nlp.tasks.lines import Line, Refuse, ending_of, is_text, read_lines, text_or_file
 from itrd_nlp.tasks.network import answering_network, logits_of
 from itrd_nlp.tasks.trained import trained_lengths
 
@@ -63,7 +63,7 @@ def read_texts(source: str | None, options: LabelArguments, refuse: Refuse) -> I
             raise UserError(f"{next(iter(named))}_column is set, but names a column of --input.")
         return given
     source = str(source)
-    ending = Path(source).suffix
+    ending = ending_of(source)
     if ending in TABLES:
         header, lines = read_table(source, refuse=refuse)
         of_table = Columns(options.text_column, options.text_pair_column).texts(header, source)

@@ -11,7 +11,7 @@ from typing import Any
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import read_text
 from itrd_nlp.tasks.classification.entities import as_iob2, is_tag
-from itrd_nlp.tasks.lines import Line, Refuse, stop
+from itrd_nlp.tasks.lines import Line, Refuse, ending_of, stop
 
 TABLES = {".csv": ",", ".tsv": "\t"}
 """Ending of a table to what separates its cells."""
@@ -38,7 +38,7 @@ def read_table(path: str | Path, *, refuse: Refuse = stop) -> tuple[list[str], I
     """
     text = read_text(path)
     cells = csv.reader(
-        io.StringIO(text, newline=""), delimiter=TABLES[Path(path).suffix], strict=True
+        io.StringIO(text, newline=""), delimiter=TABLES[ending_of(path)], strict=True
     )
     rows = _rows(cells, path)
     _, header = next(rows, ("", []))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.lines import is_text, read_lines
+from itrd_nlp.tasks.lines import finite, is_text, read_lines
 from itrd_nlp.tasks.reranking.data import Row, read_queries, source_of
 
 NEEDS = '"query" and "passages", or "text"'
@@ -35,7 +34,7 @@ class TrainingTexts:
 
 
 def read_training(path: str | Path, max_samples: int | None = None) -> TrainingTexts:
-    """Read texts to train on. The first line says of which kind they are.
+    """Read texts to train on. The first line says of which kind they all are.
 
     Args:
         path: a file with a JSON object a line, see `itrd_nlp.tasks.embedding.arguments.EmbeddingArguments`.
@@ -47,15 +46,21 @@ def read_training(path: str | Path, max_samples: int | None = None) -> TrainingT
     first = next(iter(read_lines(path, needs=NEEDS)), None)
     if first is None:
         raise UserError(f"{path} holds no text.")
-    if "query" in first.row:
+    if first.row.get("query") is not None:
         return _of_queries(read_queries(path, max_samples, labels=False))
-    if "text_pair" in first.row:
+    if first.row.get("text_pair") is not None:
         pairs = read_pairs(path, max_samples)
         texts = [[row["text"], row["text_pair"]] for row in pairs]
         return TrainingTexts("pairs", texts, [row["score"] for row in pairs], labelled=True)
     rows = []
     for where, row in itertools.islice(read_lines(path, needs=NEEDS), max_samples):
         check_text(row, "text", where)
+        for name in ("text_pair", "query"):
+            if row.get(name) is not None:
+                raise UserError(
+                    f'{where}: "{name}" is there, but the first line of the file is a single text, and all lines must '
+                    "be of one kind."
+                )
         rows.append([row["text"]])
     return TrainingTexts("texts", rows, [0.0] * len(rows), labelled=False)
 
@@ -92,15 +97,13 @@ def read_pairs(path: str | Path, max_samples: int | None = None) -> list[Row]:
     for where, row in itertools.islice(read_lines(path, needs=needs), max_samples):
         check_text(row, "text", where)
         check_text(row, "text_pair", where)
-        score = row.get("score")
-        if (
-            isinstance(score, bool)
-            or not isinstance(score, int | float)
-            or not math.isfinite(score)
-        ):
-            raise UserError(f'{where}: "score" is {score!r}, but must be a finite number.')
+        score = finite(row.get("score"))
+        if score is None:
+            raise UserError(
+                f'{where}: "score" is {row.get("score")!r}, but must be a finite number.'
+            )
         texts = {name: row[name] for name in ("text", "text_pair")}
-        rows.append(texts | {"score": float(score), "source": source_of(row, where)})
+        rows.append(texts | {"score": score, "source": source_of(row, where)})
     if not rows:
         raise UserError(f"{path} holds no pair of texts.")
     return rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from itrd_nlp.tasks.embedding.base import EmbeddingTask, logger
 from itrd_nlp.tasks.embedding.data import read_pairs
 from itrd_nlp.tasks.embedding.metrics import check_vectors
 from itrd_nlp.tasks.embedding.page import SIMILARITY
+from itrd_nlp.tasks.lines import finite
 from itrd_nlp.tasks.reranking.analysis import compared
 from itrd_nlp.tasks.reranking.data import Row
 from itrd_nlp.tasks.sums import ranks, spearman, spearman_by_row
@@ -108,8 +108,7 @@ class SentenceSimilarity(EmbeddingTask):
         rows = cls(args)._validation
         kept = answers_to(read_answers(Path(path)), len(rows), path, "pairs")
         for name, value in kept.items():
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not math.isfinite(value):
+            if finite(value) is None:
                 raise UserError(
                     f"{path}: the answer to pair {name} is {value!r}, but must be a similarity."
                 )

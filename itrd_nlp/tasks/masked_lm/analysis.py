@@ -13,6 +13,7 @@ from transformers import EvalPrediction, PreTrainedTokenizerBase
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.answers import Answers, answers_to, check_numbers
 from itrd_nlp.tasks.disagreements import summed_up
+from itrd_nlp.tasks.lines import finite
 from itrd_nlp.tasks.masked_lm.data import Row
 from itrd_nlp.tasks.masked_lm.features import Masks
 from itrd_nlp.tasks.sums import Sums, ratio
@@ -124,8 +125,8 @@ def _is_prediction(value: Any) -> bool:
     if not (isinstance(value, list) and len(value) == 3):
         return False
     true, said, loss = value
-    numeric = isinstance(loss, int | float) and not isinstance(loss, bool)
-    return isinstance(true, str) and isinstance(said, str) and numeric and 0 <= loss < math.inf
+    number = finite(loss)
+    return isinstance(true, str) and isinstance(said, str) and number is not None and number >= 0
 
 
 def by_words(

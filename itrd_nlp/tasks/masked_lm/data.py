@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from datasets import Dataset
@@ -14,7 +13,7 @@ from itrd_nlp.errors import UserError, did_you_mean
 from itrd_nlp.files import file_record, open_file, source_record
 from itrd_nlp.tasks.classification.data import is_file
 from itrd_nlp.tasks.classification.tables import TABLES
-from itrd_nlp.tasks.lines import Line, is_text, named_file, read_lines
+from itrd_nlp.tasks.lines import Line, ending_of, is_text, named_file, read_lines
 from itrd_nlp.tasks.masked_lm.arguments import PlainTextArguments
 from itrd_nlp.training.record import DataRecord
 
@@ -76,9 +75,9 @@ def _names_sources(dataset: Dataset) -> bool:
 
 
 def _file_lines(name: str, column: str) -> Iterator[Line]:
-    if Path(name).suffix in TABLES:
+    if ending_of(name) in TABLES:
         raise UserError(f'{name} is a table, but texts come as .txt or as JSON lines with "text".')
-    return _text_lines(name) if Path(name).suffix == ".txt" else read_lines(name, needs='"text"')
+    return _text_lines(name) if ending_of(name) == ".txt" else read_lines(name, needs='"text"')
 
 
 def _text_lines(path: str) -> Iterator[Line]:
@@ -100,7 +99,7 @@ def _rows(
     Raises:
         UserError: names the line and the field that is wrong, or the source that has no text.
     """
-    plain = Path(name).suffix == ".txt" and is_file(name)
+    plain = ending_of(name) == ".txt" and is_file(name)
     read = (_row(row, where, "text" if plain else column) for where, row in lines)
     texts = (row for row in read if row["text"].strip())
     rows = list(itertools.islice(texts, most))

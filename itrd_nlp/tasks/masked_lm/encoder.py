@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from itrd_nlp.models.masked_lm import AutoModelForStates
 from itrd_nlp.models.options import LoadingArguments, Running
 from itrd_nlp.tasks.answers import answers_to
 from itrd_nlp.tasks.lengths import prepare_reading
-from itrd_nlp.tasks.lines import Line, Refuse
+from itrd_nlp.tasks.lines import Line, Refuse, finite
 from itrd_nlp.tasks.masked_lm.analysis import by_words
 from itrd_nlp.tasks.masked_lm.arguments import EncoderArguments, NoArguments
 from itrd_nlp.tasks.masked_lm.base import PlainTextTask, logger
@@ -175,8 +174,8 @@ class Encoder(PlainTextTask):
         count = len(cls(args).rows)
         kept = answers_to(read_answers(Path(path)), count, path, "texts")
         for name, value in kept.items():
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not (number and math.isfinite(value) and -1 <= value <= 1):
+            number = finite(value)
+            if number is None or not -1 <= number <= 1:
                 raise UserError(
                     f"{path}: the answer to text {name} is {value!r}, but must be a cosine, from -1 to 1."
                 )

@@ -9,7 +9,7 @@ from typing import Any
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.jobs.predict import answered
-from itrd_nlp.tasks.lines import Line, Refuse, read_lines, stop
+from itrd_nlp.tasks.lines import Line, Refuse, ending_of, read_lines, stop
 from itrd_nlp.tasks.question_answering.pipeline import QuestionAnsweringPipeline
 from itrd_nlp.tasks.question_answering.read import read_field, read_json
 
@@ -34,7 +34,7 @@ def read_questions(source: str | Path, refuse: Refuse = stop) -> Iterator[Questi
         UserError: the file cannot be read (at once).
     """
     path = Path(source)
-    if path.suffix == ".json":
+    if ending_of(path) == ".json":
         content, _ = read_json(path)
         articles = read_field(content, "data", list, f"{path}: ")
         return _read_squad(articles, path, refuse)

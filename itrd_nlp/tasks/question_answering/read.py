@@ -18,6 +18,7 @@ from datasets import Dataset, DatasetInfo, Features, NamedSplit, Value, load_dat
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import parse_json, read_bytes
+from itrd_nlp.tasks.lines import ending_of
 
 SQUAD_FEATURES = Features(
     {
@@ -72,7 +73,9 @@ def read_squad(
         raise UserError(f"split is {split!r}, but must be 'train' or 'validation'.")
     _check_max_samples(max_samples)
     path = Path(source)
-    if not path.is_dir() and (isinstance(source, Path) or path.is_file() or path.suffix == ".json"):
+    if not path.is_dir() and (
+        isinstance(source, Path) or path.is_file() or ending_of(path) == ".json"
+    ):
         dataset = _read_file(path, split, answers)
     else:
         dataset = _read_dataset(str(source), split, answers)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.lines import is_cut, is_text, read_lines
+from itrd_nlp.tasks.lines import finite, is_cut, is_text, read_lines
 
 Row = dict[str, Any]
 NEEDS = '"query" and "passages"'
@@ -88,12 +88,15 @@ def _numbers(
             f'{where}: "{name}" must be a list with one number for each of {count} passages.'
         )
     bound = "" if least == -math.inf else f" of at least {least:g}"
+    numbers = []
     for value in values:
-        if not isinstance(value, int | float) or not least <= float(value) < math.inf:
+        number = finite(int(value) if isinstance(value, bool) else value)
+        if number is None or number < least:
             raise UserError(
                 f'{where}: {value!r} is among "{name}", but each must be a finite number{bound}.'
             )
-    return [float(value) for value in values]
+        numbers.append(number)
+    return numbers
 
 
 def source_of(row: Row, where: str) -> str | None:

@@ -11,6 +11,7 @@ from transformers import EvalPrediction
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.classification.analysis import (
     breakdown,
+    check_answers,
     disagreements,
     row_accuracy,
     score_answers,
@@ -164,3 +165,10 @@ def test_a_file_of_answers_has_labels_as_the_data_may_have_them(score_file):
 def test_answers_that_are_no_labels_of_the_rows_are_refused(score_file, rows, answers, sentence):
     with pytest.raises(UserError, match=rf"answers\.json: .*{sentence}"):
         score_file(rows, answers)
+
+
+@pytest.mark.parametrize("answer", [10**400, float("nan"), float("inf")])
+def test_an_answer_to_a_regression_that_is_no_finite_number_is_refused(answer):
+    rows = [{"text": "a", "label": 1.0}]
+    with pytest.raises(UserError, match=r"the answer to row 0 is .*, but must be a finite number"):
+        check_answers({"0": answer}, rows, "answers.json")

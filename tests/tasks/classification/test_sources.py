@@ -11,11 +11,13 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.classification.arguments import METRICS, TextArguments
+from itrd_nlp.tasks.classification.arguments import METRICS, LabelArguments, TextArguments
 from itrd_nlp.tasks.classification.data import Columns, is_file, kind_of, read_rows, read_source
 from itrd_nlp.tasks.classification.glue import PRESETS
 from itrd_nlp.tasks.classification.measures import ENTITIES, KNOWN
+from itrd_nlp.tasks.classification.prediction import read_texts
 from itrd_nlp.tasks.classification.task import Classification
+from itrd_nlp.tasks.lines import stop
 
 
 @pytest.fixture
@@ -40,6 +42,20 @@ def test_a_table_is_read_with_byte_order_mark_quotes_and_line_breaks(write):
         {"text": 'a, "quoted"\r\nfilm', "label": "good"},
         {"text": "bad", "label": "poor"},
     ]
+
+
+def test_the_ending_says_the_form_in_capitals_too(write):
+    labelled = "text,label\nfilm,good\n"
+    assert read_rows(write("A.CSV", labelled)) == read_rows(write("b.csv", labelled))
+    assert read_rows(write("A.TSV", labelled.replace(",", "\t"))) == read_rows(
+        write("b.csv", labelled)
+    )
+    tagged = "Bonn B-LOC\n"
+    assert read_rows(write("A.CoNLL", tagged)) == [{"tokens": ["Bonn"], "labels": ["B-LOC"]}]
+    assert is_file("folder/TRAIN.CSV")  # no id of the Hub
+    for name, content in (("A.Csv", "text\nfilm\n"), ("A.TXT", "Bonn B-LOC\n")):
+        (line,) = read_texts(str(write(name, content)), LabelArguments(), stop)
+        assert line.row.get("text", line.row.get("tokens")) in ("film", ["Bonn"])
 
 
 def test_columns_have_any_name_and_a_pair_may_be_empty(write):

@@ -61,6 +61,15 @@ def test_pairs_and_single_texts_are_read(tmp_path: Path) -> None:
         ([{"text": "a", "text_pair": "b"}], '"score" is None, but must be a finite number'),
         ([{"text": "a", "text_pair": "b", "score": float("nan")}], '"score" is nan'),
         ([{"text": "a", "text_pair": "b", "score": True}], '"score" is True'),
+        ([{"text": "a", "text_pair": "b", "score": 10**400}], "0, but must be a finite number"),
+        (
+            [{"text": "a"}, {"text": "b", "text_pair": "c", "score": 1}],
+            'x.jsonl:2: "text_pair" is there, but the first line of the file is a single text',
+        ),
+        (
+            [{"text": "a", "text_pair": None}, {"text": "b", "query": "c", "passages": ["d"]}],
+            'x.jsonl:2: "query" is there, but the first line of the file is a single text',
+        ),
         (
             [{"text": "a", "text_pair": "b", "score": 1, "source": 3}],
             'x.jsonl:1: "source" is 3, but must be a string',
@@ -80,6 +89,14 @@ def test_pairs_of_one_score_have_no_order(tmp_path: Path) -> None:
     assert len(read_pairs(path)) == 3
     with pytest.raises(UserError, match="has the score 2 alone, so there is no order"):
         _ = SentenceSimilarity(EmbeddingArguments(validation_file=str(path)))._validation
+
+
+def test_a_file_of_answers_with_a_number_that_no_float_holds_is_refused(tmp_path: Path) -> None:
+    pairs = [{"text": "a", "text_pair": "b", "score": i} for i in range(2)]
+    args = EmbeddingArguments(validation_file=str(written(tmp_path / "x.jsonl", *pairs)))
+    answers = written(tmp_path / "answers.json", {"0": 10**400, "1": 0.5})
+    with pytest.raises(UserError, match=r"the answer to pair 0 is 10+, but must be a similarity"):
+        SentenceSimilarity.score_file(args, str(answers))
 
 
 def test_training_queries_without_a_relevant_passage_are_refused(tmp_path: Path) -> None:

@@ -39,14 +39,17 @@ def read(path: Path, **options: Any) -> list[dict[str, Any]]:
     return read_texts(MaskedLMArguments(train_file=str(path), **options), "train").rows
 
 
-def test_a_line_of_a_text_file_is_a_text_and_blank_lines_are_skipped(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
+@pytest.mark.parametrize("name", ["a.txt", "A.TXT"])
+def test_a_line_of_a_text_file_is_a_text_and_blank_lines_are_skipped(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
     path.write_bytes("\ufeffThe Rhine.\r\n\n  \nThe Elbe.  \nThe Oder.".encode())
     found = read(path)
     assert [row["text"] for row in found] == ["The Rhine.", "The Elbe.  ", "The Oder."]
     assert [row["text"] for row in read(path, max_train_samples=2)] == ["The Rhine.", "The Elbe.  "]
     record = read_texts(MaskedLMArguments(train_file=str(path)), "train").record
-    assert (record.name, record.rows) == ("a.txt", 3) and record.sha256
+    assert (record.name, record.rows) == (name, 3) and record.sha256
 
 
 def test_json_lines_may_name_a_source_and_another_column(tmp_path: Path) -> None:
@@ -134,7 +137,16 @@ def test_the_scores_are_over_all_masked_tokens() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", ["x", [["a", "b"]], [["a", "b", -1]], [["a", "b", math.nan]], [["a", 3, 1.0]], [1]]
+    "answer",
+    [
+        "x",
+        [["a", "b"]],
+        [["a", "b", -1]],
+        [["a", "b", math.nan]],
+        [["a", "b", 10**400]],
+        [["a", 3, 1.0]],
+        [1],
+    ],
 )
 def test_answers_of_another_kind_are_refused(answer: Any) -> None:
     with pytest.raises(UserError, match="the answer to text 0 must be a list with"):

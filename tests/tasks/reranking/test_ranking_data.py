@@ -53,6 +53,8 @@ def test_a_line_is_read_with_its_numbers_as_floats(tmp_path: Path) -> None:
         ({"labels": [float("nan"), 0]}, 'nan is among "labels"'),
         ({"scores": [None, 1]}, 'None is among "scores", but each must be a finite number.'),
         ({"scores": [1e400, 1]}, 'inf is among "scores"'),
+        ({"labels": [10**400, 1]}, '0 is among "labels", but each must be a finite number'),
+        ({"scores": [1, -(10**400)]}, '0 is among "scores", but each must be a finite number'),
         ({"source": 3}, '"source" is 3, but must be a string'),
     ],
 )
