@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import read_text
+from itrd_nlp.files import open_file, read_text
 from itrd_nlp.tasks.classification.entities import as_iob2, is_tag
 from itrd_nlp.tasks.lines import Line, Refuse, ending_of, stop
 
@@ -17,6 +17,7 @@ TABLES = {".csv": ",", ".tsv": "\t"}
 """Ending of a table to what separates its cells."""
 CONLL = (".conll", ".iob", ".iob2", ".bio", ".txt")
 DOCUMENT = "-DOCSTART-"
+_LONGEST = 2**31 - 1  # characters of a cell; csv takes 131,072 of them if nobody says otherwise
 
 
 def read_table(path: str | Path, *, refuse: Refuse = stop) -> tuple[list[str], Iterator[Line]]:
@@ -30,17 +31,13 @@ def read_table(path: str | Path, *, refuse: Refuse = stop) -> tuple[list[str], I
         refuse: takes the sentence about a row that has more or fewer cells than the header. Default: it is raised.
 
     Returns:
-        The names of the columns, and each row as a mapping from them to texts.
+        The names of the columns, and each row as a mapping from them to texts. One row is in memory at a time.
 
     Raises:
         UserError: the file cannot be read, its header has a name twice or an empty one (at once); or a quote is not
-            closed, so that nobody knows where the next row begins.
+            closed, so that nobody knows where the next row begins, or a later part is not UTF-8 (at its turn).
     """
-    text = read_text(path)
-    cells = csv.reader(
-        io.StringIO(text, newline=""), delimiter=TABLES[ending_of(path)], strict=True
-    )
-    rows = _rows(cells, path)
+    rows = _rows(path)
     _, header = next(rows, ("", []))
     for name in header:
         if not name or header.count(name) > 1:
@@ -51,22 +48,33 @@ def read_table(path: str | Path, *, refuse: Refuse = stop) -> tuple[list[str], I
     return header, _mapped(rows, header, refuse)
 
 
-def _rows(cells: Any, path: str | Path) -> Iterator[tuple[str, list[str]]]:
-    """Each row of a reader of `csv`, with its place, the line where it ends."""
+def _lines(path: str | Path, newline: str) -> Iterator[str]:
+    """The lines of a file in UTF-8 with their ends, one at a time; `newline` is as in `open`."""
+    with open_file(path) as file:
+        try:
+            yield from io.TextIOWrapper(file, "utf-8-sig", newline=newline)
+        except UnicodeDecodeError:
+            read_text(path)  # says which byte of the whole file it is
+            raise
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _rows(path: str | Path) -> Iterator[tuple[str, list[str]]]:
+    """Each row of a table, with its place, the line where it ends."""
+    cells = csv.reader(_lines(path, newline=""), delimiter=TABLES[ending_of(path)], strict=True)
     while True:
         begin = cells.line_num + 1  # an open quote takes all lines to the end of the file
+        usual = csv.field_size_limit(_LONGEST)  # one for the process, which others may need
         try:
             row = next(cells, None)
         except csv.Error as error:
-            if "field limit" in str(error):
-                raise UserError(
-                    f"{path}:{begin}: a cell has more than {csv.field_size_limit():,} characters; a quote "
-                    "before it may not be closed."
-                ) from None
             raise UserError(
                 f"{path}:{begin}: the line is no row of a table ({error}); a cell with a quote stands in "
                 "quotes, and each quote in it is doubled."
             ) from None
+        finally:
+            csv.field_size_limit(usual)
         if row is None:
             return
         if any(cell.strip() for cell in row):
@@ -109,7 +117,8 @@ def read_conll(path: str | Path, *, refuse: Refuse = stop) -> Iterator[Line]:
     tokens: list[str] = []
     tags: list[str] = []
     where, columns, damaged = "", 0, False
-    for number, line in enumerate([*read_text(path).split("\n"), ""], start=1):
+    lines = itertools.chain(_lines(path, newline="\n"), [""])
+    for number, line in enumerate((line.removesuffix("\n") for line in lines), start=1):
         cells = [cell.strip() for cell in line.split("\t")] if "\t" in line else line.split()
         if _is_comment(line, cells, columns):
             continue
