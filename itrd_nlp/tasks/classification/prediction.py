@@ -130,6 +130,11 @@ class Labeller:
                 raise UserError(
                     f"problem_type is {options.problem_type}, but {model} labels tokens, which have one label each."
                 )
+        elif self.problem_type == "regression" and len(self.names) != 1:
+            raise UserError(
+                f"{model} has {len(self.names)} outputs and the problem_type regression, but predict answers one number "
+                "a text; take a model with one output, or another --problem_type."
+            )
         elif self.problem_type is None and len(self.names) > 2:
             logger.warning(
                 "%s says in no problem_type whether several of its %d labels may hold together, so each text gets one "

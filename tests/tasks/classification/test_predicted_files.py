@@ -170,3 +170,18 @@ def test_tokens_have_one_label_each(capsys: Any) -> None:
     Path("same.jsonl").write_text('{"tokens": ["rhine", "flows"]}\n')
     with pytest.raises(UserError, match="tokens labels tokens, which have one label each"):
         predict(capsys, "tokens", "--input", "same.jsonl", "--problem_type", "regression")
+
+
+def test_a_regression_of_several_numbers_is_refused_and_none_of_them_is_dropped(
+    capsys: Any,
+) -> None:
+    config = BertConfig.from_pretrained("texts", num_labels=2, problem_type="regression")
+    BertForSequenceClassification(config).save_pretrained("two")
+    BertTokenizerFast.from_pretrained("texts").save_pretrained("two")
+    Path("rows.jsonl").write_text('{"text": "rhine"}')
+    with pytest.raises(UserError, match="two has 2 outputs and the problem_type regression"):
+        predict(capsys, "two", "--input", "rows.jsonl")
+    several = ("--problem_type", "multi_label_classification")
+    assert "labels" in predict(capsys, "two", "--input", "rows.jsonl", *several)[0]
+    with pytest.raises(UserError, match="texts has 3 outputs and the problem_type regression"):
+        predict(capsys, "texts", "--input", "rows.jsonl", "--problem_type", "regression")
