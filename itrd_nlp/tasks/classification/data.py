@@ -273,6 +273,11 @@ def is_words(values: Any) -> bool:
     return isinstance(values, list) and all(map(is_text, values))
 
 
+def can_be_read(text: Any, pair: Any) -> bool:
+    """Whether values from JSON are a text, or an empty one beside a second text, as some questions of QQP are."""
+    return _is_label(text) or (text == "" and _is_label(pair))
+
+
 def _row(row: Row, where: str, columns: Columns) -> Row:
     text = columns.text or ("tokens" if "tokens" in row else "text")
     if text not in _TOKENS and not isinstance(row.get(text), list):
@@ -306,8 +311,7 @@ def _is_label(label: Any) -> bool:
 
 def _text_row(row: Row, where: str, columns: Columns, text: str) -> Row:
     value, pair = row.get(text), columns.text_pair or "text_pair"
-    # QQP has questions without a text beside others with one.
-    if not _is_label(value) and not (value == "" and _is_label(row.get(pair))):
+    if not can_be_read(value, row.get(pair)):
         raise UserError(f'{where}: "{text}" is {value!r}, but must be a string that is not empty.')
     kept = {"text": value, **_labels(row, where, columns)}
     if row.get(pair) is not None:

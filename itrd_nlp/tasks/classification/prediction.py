@@ -21,7 +21,7 @@ from itrd_nlp.models.tokenizing import (
 )
 from itrd_nlp.tasks.by_length import answer_by_length, in_batches, length_of_line
 from itrd_nlp.tasks.classification.arguments import LabelArguments, TextArguments
-from itrd_nlp.tasks.classification.data import Columns, is_words
+from itrd_nlp.tasks.classification.data import Columns, can_be_read, is_words
 from itrd_nlp.tasks.classification.entities import are_tags
 from itrd_nlp.tasks.classification.features import encode, first_parts
 from itrd_nlp.tasks.classification.found import (
@@ -132,8 +132,8 @@ class Labeller:
                 )
         elif self.problem_type == "regression" and len(self.names) != 1:
             raise UserError(
-                f"{model} has {len(self.names)} outputs and the problem_type regression, but predict answers one number "
-                "a text; take a model with one output, or another --problem_type."
+                f"{model} has {len(self.names)} outputs and the problem_type regression, but predict answers one number a "
+                "text; take a model with one output, or another --problem_type."
             )
         elif self.problem_type is None and len(self.names) > 2:
             logger.warning(
@@ -226,7 +226,8 @@ def _check(line: Line, token_head: bool, *, reads_text: bool) -> None:
                 f'{line.where}: the line must have "tokens", a list of words, because the model labels tokens.'
             )
         return
-    if "tokens" in row or not (is_text(row.get("text")) and row["text"].strip()):
+    pair = None if token_head else row.get("text_pair")
+    if "tokens" in row or not can_be_read(row.get("text"), pair):
         needed = '"tokens", or a "text"' if token_head else 'a "text"'
         kind = "tokens" if token_head else "texts"
         raise UserError(

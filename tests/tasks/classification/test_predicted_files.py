@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.tasks.classification.data import read_rows
 
 WORDS = ["rhine", "flows", "past", "bonn", "and", "basel"]
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -83,6 +84,18 @@ def test_second_texts_of_a_table_may_be_empty(capsys: Any) -> None:
     assert [row["score"] for row in found] == pytest.approx(
         [pair[0]["score"], alone[0]["score"]], abs=1e-6
     )
+
+
+def test_an_empty_text_beside_a_second_one_is_read_as_its_training_reads_it(capsys: Any) -> None:
+    Path("pairs.csv").write_text("text,text_pair,label\n,bonn flows,town\nrhine,bonn,river\n")
+    assert read_rows("pairs.csv")[0] == {"text": "", "text_pair": "bonn flows", "label": "town"}
+    (found, _) = predict(capsys, "texts", "--input", "pairs.csv")
+    (label,) = pipeline("text-classification", "texts")([{"text": "", "text_pair": "bonn flows"}])
+    assert (found["label"], found["score"]) == (label["label"], pytest.approx(label["score"]))
+    for row in ({"text": " ", "text_pair": "bonn"}, {"text": "", "text_pair": " "}, {"text": ""}):
+        Path("bad.jsonl").write_text(json.dumps(row))
+        with pytest.raises(UserError, match=r"bad\.jsonl:1: the line must have a \"text\" that is"):
+            predict(capsys, "texts", "--input", "bad.jsonl")
 
 
 def test_sentences_of_conll_are_read(capsys: Any) -> None:
