@@ -132,8 +132,8 @@ class Labeller:
                 )
         elif self.problem_type == "regression" and len(self.names) != 1:
             raise UserError(
-                f"{model} has {len(self.names)} outputs and the problem_type regression, but predict answers one number a "
-                "text; take a model with one output, or another --problem_type."
+                f"{model} has {len(self.names)} outputs and the problem_type regression, but predict answers one "
+                "number a text; take a model with one output, or another --problem_type."
             )
         elif self.problem_type is None and len(self.names) > 2:
             logger.warning(

