@@ -15,6 +15,13 @@ import numpy as np
 from itrd_nlp.tasks.classification.analysis import judged_labels, row_accuracy
 from itrd_nlp.tasks.classification.data import Kind, Row, kind_of
 from itrd_nlp.tasks.classification.entities import OUTSIDE, are_tags, entities
+from itrd_nlp.tasks.classification.label_sums import (
+    LabelSums,
+    Marks,
+    macro_f1,
+    matthews,
+    micro_f1,
+)
 from itrd_nlp.tasks.sums import Numbers, Sums, pearson, ranks, ratio, spearman_by_row
 
 KNOWN: dict[Kind, tuple[str, ...]] = {
@@ -86,7 +93,7 @@ def row_scores(
 
 def _sums(
     metric: str, rows: Sequence[Row], answers: Mapping[str, Any], positive: str | None
-) -> Sums:
+) -> Sums | LabelSums:
     kind = kind_of(rows)
     if kind == "value":
         true, found = _numbers(rows, answers)
@@ -104,61 +111,18 @@ def _sums(
         ]
         return Sums(np.array(counts, dtype=float), lambda s: ratio(s[..., 0], s[..., 1]))
     names = sorted({name for row in pairs for pair in row for name in pair if name})
+    marks = [
+        Marks([a for a, b in row if a == b], [b for _, b in row], [a for a, _ in row])
+        for row in pairs
+    ]
     if metric == "positive_f1":
-        return _macro_f1(_counts(pairs, [str(positive)]))
+        return macro_f1(marks, [str(positive)])
     if metric == "f1" and kind == "tokens" and OUTSIDE in names:
-        return _micro_f1(_counts(pairs, [name for name in names if name != OUTSIDE]))
-    counts_of_names = _counts(pairs, names)
-    return _macro_f1(counts_of_names) if metric == "f1" else _matthews(counts_of_names, pairs)
+        return micro_f1(marks, [name for name in names if name != OUTSIDE])
+    return macro_f1(marks, names) if metric == "f1" else matthews(marks, names)
 
 
-def _counts(pairs: Sequence[Sequence[tuple[str, str]]], names: Sequence[str]) -> Numbers:
-    """``(rows, names, 3)``: how often a label is found rightly, found, and true."""
-    at = {name: i for i, name in enumerate(names)}
-    counts = np.zeros((len(pairs), len(names), 3))
-    for i, row in enumerate(pairs):
-        for true, found in row:
-            if found in at:
-                counts[i, at[found], :2] += (true == found, 1)
-            if true in at:
-                counts[i, at[true], 2] += 1
-    return counts
-
-
-def _macro_f1(counts: Numbers) -> Sums:
-    """The mean F1 of the labels that occur or are found."""
-    shape = counts.shape[1:]
-
-    def value(sums: Numbers) -> Numbers:
-        right, found, true = np.moveaxis(sums.reshape(*sums.shape[:-1], *shape), -1, 0)
-        return ratio(ratio(2 * right, found + true).sum(-1), (found + true > 0).sum(-1))
-
-    return Sums(counts.reshape(len(counts), -1), value)
-
-
-def _micro_f1(counts: Numbers) -> Sums:
-    """The F1 of all labels together."""
-    return Sums(counts.sum(axis=1), lambda s: ratio(2 * s[..., 0], s[..., 1] + s[..., 2]))
-
-
-def _matthews(counts: Numbers, pairs: Sequence[Sequence[tuple[str, str]]]) -> Sums:
-    """Matthews' coefficient of several classes (Gorodkin 2004, eq. 8)."""
-    names = counts.shape[1]
-    judged = np.array([[len(row)] for row in pairs], dtype=float)
-
-    def value(sums: Numbers) -> Numbers:
-        right, found, true = np.moveaxis(sums[..., :-1].reshape(*sums.shape[:-1], names, 3), -1, 0)
-        n = sums[..., -1]
-        covariance = n * right.sum(-1) - (found * true).sum(-1)
-        # A missing answer is a class of its own, which no row has.
-        missing = n - found.sum(-1)
-        spread = (n**2 - (found**2).sum(-1) - missing**2) * (n**2 - (true**2).sum(-1))
-        return ratio(covariance, np.sqrt(np.maximum(spread, 0)))
-
-    return Sums(np.hstack([counts.reshape(len(counts), -1), judged]), value)
-
-
-def _of_several(metric: str, rows: Sequence[Row], answers: Mapping[str, Any]) -> Sums:
+def _of_several(metric: str, rows: Sequence[Row], answers: Mapping[str, Any]) -> Sums | LabelSums:
     """Metrics of labels that may hold together. Accuracy is the share of rows with all labels right."""
     true = [set(row["labels"]) for row in rows]
     found = [set(answers.get(str(i)) or []) for i in range(len(rows))]
@@ -169,14 +133,8 @@ def _of_several(metric: str, rows: Sequence[Row], answers: Mapping[str, Any]) ->
             np.array([(r, 1) for r in right], dtype=float), lambda s: ratio(s[..., 0], s[..., 1])
         )
     names = sorted(set().union(*true, *found))
-    counts = np.array(
-        [
-            [(n in t and n in f, n in f, n in t) for n in names]
-            for t, f in zip(true, found, strict=True)
-        ],
-        dtype=float,
-    ).reshape(len(rows), len(names), 3)
-    return _micro_f1(counts) if metric == "micro_f1" else _macro_f1(counts)
+    marks = [Marks(t & f, f, t) for t, f in zip(true, found, strict=True)]
+    return micro_f1(marks, names) if metric == "micro_f1" else macro_f1(marks, names)
 
 
 def _entities(metric: str, rows: Sequence[Row], answers: Mapping[str, Any]) -> Sums:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,29 @@ def test_metrics_are_those_of_scikit_learn_scipy_and_seqeval(case):
     assert found == pytest.approx({name: 100 * one for name, one in expected.items()}, abs=1e-9)
     untested = set(possible_metrics(kind_of(rows), label_names(rows))) - expected.keys()
     assert untested <= {"positive_f1", "accuracy_matched", "accuracy_mismatched", "f1"}
+
+
+@pytest.mark.parametrize("metric", ["micro_f1", "macro_f1"])
+def test_thousands_of_labels_need_no_table_of_rows_and_labels(metric):
+    names = [f"label {i:04}" for i in range(4000)]
+    of_rows = [[names[(40 * i + j) % 4000] for j in range(40)] for i in range(250)]
+    rows = [{"text": "a", "labels": labels} for labels in of_rows]
+    answers = {str(i): [*labels[: i % 40], names[i]] for i, labels in enumerate(of_rows)}
+    found, peaks = [], []
+    for of_metric in (score, row_scores):
+        tracemalloc.start()
+        try:
+            found.append(of_metric(metric, rows, answers))
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert max(peaks) < 20e6  # the table has 3 million numbers
+    encoder = MultiLabelBinarizer(classes=names)
+    matrix = encoder.fit_transform([row["labels"] for row in rows])
+    other = encoder.transform([answers[str(i)] for i in range(len(rows))])
+    expected = sklearn.metrics.f1_score(matrix, other, average=metric.removesuffix("_f1"))
+    assert found[0] == pytest.approx(100 * expected, abs=1e-9)
+    assert 100 * found[1].mean() == pytest.approx(found[0], abs=1e-9)
 
 
 @pytest.mark.parametrize("unit", [1e-30, 1e-6, 1.0, 1e9])
