@@ -121,6 +121,12 @@ def _asked(examples: Dataset) -> Iterator[tuple[str, str]]:
     return zip(examples["question"][:], examples["context"][:], strict=True)
 
 
+def _identified(examples: Dataset) -> Iterator[tuple[str, str, str]]:
+    """Of each question its id, the question itself and its context."""
+    columns = (examples[name][:] for name in ("id", "question", "context"))
+    return zip(*columns, strict=True)
+
+
 def _unlabelled_examples(
     args: DataArguments, labelled: Dataset | None, aside: list[Dataset]
 ) -> tuple[Dataset, bool]:
@@ -131,14 +137,13 @@ def _unlabelled_examples(
     assert args.unlabelled_file is not None
     examples = read_squad(args.unlabelled_file, split="train", answers=False)
     total = len(examples)
-    known = set() if labelled is None else set(labelled["id"][:])
+    # Files are often numbered from 1 on, so an id alone says nothing about another file.
+    known = set() if labelled is None else set(_identified(labelled))
     contexts = {context for part in aside for context in part["context"][:]}
     rows = [
         row
-        for row, (name, context) in enumerate(
-            zip(examples["id"][:], examples["context"][:], strict=True)
-        )
-        if name not in known and context not in contexts
+        for row, question in enumerate(_identified(examples))
+        if question not in known and question[-1] not in contexts
     ]
     if not rows:
         raise UserError(

@@ -98,6 +98,7 @@ def test_known_cases() -> None:
     assert chinese.f1("", "北京") == 0.0
     assert best_scores("《北京》。", ["北京"], Rules(by_character=True)) == (1.0, 1.0)
     assert best_scores("", ["。"], Rules(by_character=True)) == (1.0, 0.0)  # as the official script
+    assert chinese.f1("とうきょうです", "とうきょう") == 0  # kana are no Chinese characters
     assert chinese.units("3.5米，A-B don") == ("3.5", "米", "ab", "don")
 
 

@@ -470,6 +470,23 @@ def test_questions_without_answers_come_after_those_with_and_have_no_label(
         load(unlabelled_file=file, max_unlabelled_samples=0)
 
 
+def test_a_question_is_not_left_out_for_the_id_of_another_one(
+    write_squad: Callable[..., Path], bert_tokenizer: Any
+) -> None:
+    file = write_squad(articles=10)  # 60 questions
+    content = json.loads(file.read_text())
+    asked = [qa for article in content["data"] for p in article["paragraphs"] for qa in p["qas"]]
+    for qa in asked[:5]:
+        qa["question"] = f"In other words, {qa['question']}"
+    other = write_squad(content, "other.json")
+    arguments = DataArguments(
+        train_file=str(file), unlabelled_file=str(other), max_length=128, doc_stride=32
+    )
+    training = load_training_data(arguments, bert_tokenizer)
+    assert (training.questions, training.unlabelled) == (60, 5)
+    assert training.examples[1]["question"][:] == [qa["question"] for qa in asked[:5]]
+
+
 def test_a_context_that_is_held_out_is_not_taught_without_answers(
     write_squad: Callable[..., Path], bert_tokenizer: Any
 ) -> None:
