@@ -216,3 +216,33 @@ def test_two_rows_that_change_places_are_found() -> None:
     page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
     swapped = page.replace("| ITRD | 73.90 | 83.11 |", "| ITRD | 72.98 | 82.38 |")
     assert swapped != page and len(false_rows(swapped)) == 1
+
+
+# ---- intervals ----
+
+NUMBER = r"[+-]?\d+\.\d+"
+WITH_INTERVAL = re.compile(
+    rf"(?<![\w.])({NUMBER})((?:F1|[^\[\]\d|]){{0,60}}?)\[({NUMBER})(?:,| to) ({NUMBER})\]"
+)
+BEHIND = re.compile(r"behind|less|below|fewer|lower")
+
+
+def outside(page: str) -> list[str]:
+    """The figures of a page that do not lie in the interval behind them, with their signs."""
+    wrong = []
+    for found in WITH_INTERVAL.finditer(page):
+        value = float(found[1]) * (-1 if BEHIND.search(found[2]) else 1)
+        if not float(found[3]) <= value <= float(found[4]):
+            wrong.append(found[0])
+    return wrong
+
+
+@pytest.mark.parametrize("page", [*PAGES, "docs/results.md"])
+def test_a_difference_has_the_sign_of_its_interval(page: str) -> None:
+    assert outside((ROOT / page).read_text(encoding="utf-8")) == []
+
+
+def test_a_difference_of_the_other_sign_is_found() -> None:
+    assert outside("0.12 F1 behind KD [-0.66 to +0.38], and +1.13 [+0.62, +1.70]") == []
+    for false in ("-1.13 [+0.62, +1.70]", "-0.80 [-0.62, +1.70]", "0.62 F1 ahead [-0.66 to 0.38]"):
+        assert outside(false) == [false]
