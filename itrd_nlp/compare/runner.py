@@ -181,7 +181,7 @@ class _Run:
             _refuse_alike(self.failures, len(self.waiting))
 
     def _print(self, line: str) -> None:
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def _outcome(self, training: Started, code: int, stopped: bool) -> str:
         results = training.cell.results()

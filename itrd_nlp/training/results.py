@@ -9,14 +9,13 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from itrd_nlp import __version__
 from itrd_nlp.training.record import ModelRecord
+from itrd_nlp.training.terminal import print_table
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "evaluate")
 
@@ -84,13 +83,11 @@ def print_summary(
         "training (s)": lambda row: _shown(row.train_seconds, ".0f"),
     }
     known = {name: cell for name, cell in columns.items() if any(cell(row) for row in rows)}
-    table = Table(title=title, title_justify="left")
-    table.add_column("model")
-    for name in known:
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(row.name or "", *(cell(row) for cell in known.values()))
-    Console().print(table)
+    print_table(
+        title,
+        [("model", "left"), *((name, "right") for name in known)],
+        [[row.name or "", *(cell(row) for cell in known.values())] for row in rows],
+    )
 
 
 def _score_of(name: str) -> Callable[[ModelRecord], str]:

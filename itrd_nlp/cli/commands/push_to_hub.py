@@ -44,10 +44,8 @@ class PushArguments:
 def main() -> None:
     (args,) = parse([PushArguments], description=__doc__)
     check_local_paths(arguments_of([args]))
-    from rich.console import Console
-    from rich.table import Table
-
     from itrd_nlp.tasks.jobs.push import push_student  # --help does not need it
+    from itrd_nlp.training.terminal import print_table
 
     report = push_student(
         args.model,
@@ -59,12 +57,11 @@ def main() -> None:
     )
     if args.dry_run:
         print(report.card)
-    table = Table(title=f"{report.repo_id}, branch {report.revision}", title_justify="left")
-    table.add_column("file")
-    table.add_column("bytes", justify="right")
-    for name, size in report.files.items():
-        table.add_row(name, f"{size:,}")
-    Console().print(table)
+    print_table(
+        f"{report.repo_id}, branch {report.revision}",
+        [("file", "left"), ("bytes", "right")],
+        [[name, f"{size:,}"] for name, size in report.files.items()],
+    )
     if args.dry_run:
         print("Nothing was pushed.")
     elif report.changed:

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
@@ -29,6 +28,7 @@ from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.record import BUDGET_NAME, CandidateRecord, runtimes_of, validated
 from itrd_nlp.training.results import size
 from itrd_nlp.training.roles import chosen_arguments
+from itrd_nlp.training.terminal import print_table
 
 EXAMPLES, ROUNDS, SECONDS = 16, 3, 10.0
 """Of the measurement of one depth: examples of all lengths, rounds, and seconds after which no further round begins."""
@@ -258,12 +258,10 @@ def _print_table(
     """Print what was measured, a row a depth. The cells of a runtime in which a depth was not measured are empty."""
     runtimes = runtimes_of(candidates)
     threads = torch.get_num_threads()
-    table = Table(title=f"Candidates, {threads} threads, batch size 1", title_justify="left")
-    table.add_column("layers", justify="right")
+    numbers = ["layers"]
     for runtime in runtimes:
-        for column in (f"{runtime} ms/{task.page.one}", "times", "MB"):
-            table.add_column(column, justify="right")
-    table.add_column("fits")
+        numbers += [f"{runtime} ms/{task.page.one}", "times", "MB"]
+    rows = []
     for candidate in candidates:
         cells = []
         for runtime in runtimes:
@@ -273,5 +271,9 @@ def _print_table(
             else:
                 cells += [""] * 3
         fits = max(_shares(candidate, budget).values()) <= 1
-        table.add_row(str(candidate.layers), *cells, "yes" if fits else "no")
-    Console().print(table)
+        rows.append([str(candidate.layers), *cells, "yes" if fits else "no"])
+    print_table(
+        f"Candidates, {threads} threads, batch size 1",
+        [*((heading, "right") for heading in numbers), ("fits", "left")],
+        rows,
+    )

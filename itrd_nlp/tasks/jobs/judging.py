@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
 from transformers import EvalPrediction
 
 from itrd_nlp.errors import UserError
@@ -14,6 +12,7 @@ from itrd_nlp.tasks.answers import check_scores, share_of_same
 from itrd_nlp.tasks.jobs.speed import AnyModel, milliseconds_per_question, model_logits
 from itrd_nlp.tasks.task import Task, TaskData
 from itrd_nlp.training.ranges import Range
+from itrd_nlp.training.terminal import print_table
 
 Rows = dict[str, dict[str, float]]
 
@@ -110,20 +109,23 @@ def print_forms(rows: Rows, title: str, task: Task, data: TaskData) -> None:
     """Print a table with a row for each form. Its title begins with the number of examples."""
     metrics = task.metrics_of(data)
     unit, one = task.page.unit, task.page.one
-    table = Table(title=f"{len(data.examples)} {unit}, {title}", title_justify="left")
-    table.add_column("model")
-    for column in ("MB", *metrics.values(), f"as {next(iter(rows))}", f"{unit}/s", f"ms/{one}"):
-        table.add_column(column, justify="right")
-    for name, row in rows.items():
-        table.add_row(
+    numbers = ("MB", *metrics.values(), f"as {next(iter(rows))}", f"{unit}/s", f"ms/{one}")
+    cells = [
+        [
             name,
             f"{row['megabytes']:.1f}",
             *(f"{row[metric]:.2f}" for metric in metrics),
             f"{row['same_answers']:.1f} %",
             f"{row[f'{unit}_per_second']:.1f}",
             f"{row[f'milliseconds_per_{one}']:.1f}",
-        )
-    Console().print(table)
+        ]
+        for name, row in rows.items()
+    ]
+    print_table(
+        f"{len(data.examples)} {unit}, {title}",
+        [("model", "left"), *((heading, "right") for heading in numbers)],
+        cells,
+    )
 
 
 def _prediction(values: tuple[Any, ...]) -> EvalPrediction:
