@@ -22,6 +22,7 @@ TEACHER_PREDICTIONS_NAME = "teacher_predictions.json"
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 Count = Annotated[int, Field(ge=0, le=10**15)]
+_HEADING = 300  # characters of a question above its answers
 _LARGEST = 10**15  # of whole numbers; a chart has floats
 Matrix = list[list[Annotated[float, Field(ge=0, le=1)]]]
 
@@ -139,6 +140,13 @@ class Disagreement(BaseModel):
     references: list[Reference]
     teacher: Answer
     student: Answer
+
+    @property
+    def heading(self) -> str:
+        """The beginning of the question. That of a classifier is a whole text, perhaps of many pages."""
+        if len(self.question) <= _HEADING:
+            return self.question
+        return f"{self.question[:_HEADING]} ..."
 
     @property
     def located(self) -> bool:

@@ -265,6 +265,32 @@ def test_one_matrix_and_one_measure_are_enough(make_run):
     ]
 
 
+def test_a_long_text_is_no_heading_and_can_be_read_in_whole(make_run):
+    """That of a classifier may have many pages. The limit is that of the heading, and not of the text."""
+    folder = make_run()
+    path = folder / "analysis" / "disagreements.json"
+    content = json.loads(path.read_text())
+    long = "\u5f88\u957f" * 1000  # words without spaces between them
+    for example in content["examples"][:2]:
+        example["question"] = long
+    path.write_text(json.dumps(content))
+    report = Page(write_report(folder))
+    headings = report.find("h3")
+    assert len([text for text in headings if text.startswith(long[:300])]) == 2
+    assert max(map(len, headings)) <= 320
+    assert [text.removeprefix("The whole text") for text in report.find("details")] == [long] * 2
+
+
+def test_texts_of_the_data_are_written_from_the_side_of_their_language(report):
+    cases = [a for tag, a, _ in report.elements if tag == "h3"][:20]
+    contexts = [a for _, a, _ in report.elements if a.get("class") == "context"]
+    rows = [a for tag, a, _ in report.elements if tag == "th" and a.get("scope") == "row"]
+    answers = [a for tag, a, _ in report.elements if tag == "dd"][4:]
+    for found, count in ((cases, 20), (contexts, 20), (answers, 60)):
+        assert [a.get("dir") for a in found] == ["auto"] * count
+    assert {a.get("dir") for a in rows} == {"auto"}
+
+
 def case(context, references=(), teacher="", student=""):
     def answer(text):
         return {"text": text, "exact_match": False, "f1": 0}
