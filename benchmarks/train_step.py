@@ -11,11 +11,12 @@ batches grouped by length as in an epoch. The candidates:
 | kd | `ITRDTrainer` with only the task loss and KD |
 | itrd_cached | `ITRDTrainer` with a teacher cache that an earlier run has filled |
 | textbrewer | TextBrewer's `GeneralDistiller` as in its SQuAD notebook (length 384, batch 8, fp32, dropout 0.1, MMD) |
-| textbrewer_tuned | the same distiller and losses with the batches of this package, bf16 autocast and no dropout |
-| modelopt | NVIDIA ModelOpt's `distill` on every mapped layer and the logits, with our batches, bf16 and no dropout |
+| textbrewer_tuned | the same distiller and losses with what is equal for all, see below |
+| modelopt | NVIDIA ModelOpt's `distill` on every mapped layer and the logits, with what is equal for all |
 
-The first three candidates use `fast` attention. The peers use the faster attention of transformers: sdpa in fp32 and on
-a GPU, and eager in bf16 on a CPU. They are measured where they are installed
+Equal for all candidates but `textbrewer` are the batches, bf16 autocast, no dropout, fused AdamW and a teacher whose
+weights are in bf16. The first three candidates use `fast` attention. The peers use the faster attention of
+transformers: sdpa in fp32 and on a GPU, and eager in bf16 on a CPU. They are measured where they are installed
 (`pip install textbrewer nvidia-modelopt`).
 """
 
@@ -166,11 +167,13 @@ def measure_textbrewer(args: TrainStepArguments, tuned: bool) -> dict[str, float
     teacher, student = random_models(
         args.shape, args.student_layers, dropout, attention_of_peers(bf16=bf16)
     )
-    teacher.eval().to(device())
+    teacher.eval().to(device(), torch.bfloat16 if bf16 else torch.float32)
     student.to(device())
     with tempfile.TemporaryDirectory() as folder:
         for part in (batches if on_gpu else batches[:1], batches):
-            seconds = seconds_per_step(teacher, student, part, Path(folder), bf16=bf16)
+            seconds = seconds_per_step(
+                teacher, student, part, Path(folder), bf16=bf16, fused=tuned
+            )
     return figures(seconds, batch_size)
 
 

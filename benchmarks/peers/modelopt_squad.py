@@ -2,8 +2,8 @@
 
 `mtd.convert` wraps the student, runs the teacher in its forward pass, catches the outputs of the named layers with
 hooks, and adds their losses, as the guide of ModelOpt 0.47 shows it. Its own trainer for transformers knows only the
-logits, so `transformers.Trainer` trains the wrapped student. Batches, precision, optimizer and dropout are those of
-this package.
+logits, so `transformers.Trainer` trains the wrapped student. Batches, precision, optimizer, dropout and the teacher's
+dtype are those of this package.
 """
 
 from __future__ import annotations
@@ -38,13 +38,15 @@ def train(
         student: the student, a shallower BERT with a span head.
         rows: windows with answers.
         collator: pads the windows.
-        bf16: train under bf16 autocast.
+        bf16: train under bf16 autocast, with the teacher's weights in bf16.
         **arguments: arguments of `TrainingArguments`.
 
     Returns:
         The times of the training.
     """
     clock = Clock()
+    if bf16:
+        teacher.bfloat16()
     with tempfile.TemporaryDirectory() as folder, _quietly():
         _trainer_class()(
             model=_wrapped(student, teacher),

@@ -79,6 +79,7 @@ def seconds_per_step(
     folder: Path,
     *,
     bf16: bool,
+    fused: bool = False,
 ) -> list[float]:
     """Train once on the batches and time each step.
 
@@ -88,6 +89,7 @@ def seconds_per_step(
         batches: batches with labels, which the notebook passes to both models.
         folder: folder for logs.
         bf16: run both models under bf16 autocast. The notebook does not.
+        fused: update the weights by the fused AdamW, as our trainer does. The notebook does not. Default: false.
 
     Returns:
         The seconds from one batch to the next.
@@ -112,7 +114,7 @@ def seconds_per_step(
     )
     # TextBrewer writes a checkpoint before the last step ends. No other candidate writes one.
     distiller.save_and_callback = lambda *_: None
-    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-4)  # notebook
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-4, fused=fused)  # notebook
     steps = len(clocked)
     with distiller:
         distiller.train(

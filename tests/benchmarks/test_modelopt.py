@@ -41,3 +41,24 @@ def test_its_losses_are_those_of_mapped_layers_and_of_the_logits(monkeypatch):
     ]
     expected.append(sum(divergences) / 2)
     torch.testing.assert_close(list(found.values()), expected)
+
+
+def test_its_teacher_is_in_bf16_where_ours_is(monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[2]), *sys.path])
+    from benchmarks.peers import modelopt_squad
+    from benchmarks.training import random_models
+    from benchmarks.windows import random_collator, random_windows
+
+    teacher, student = random_models("tiny", 2, attention="eager")
+    clock = modelopt_squad.train(
+        teacher,
+        student,
+        random_windows([16] * 4),
+        random_collator(),
+        bf16=True,
+        max_steps=2,
+        per_device_train_batch_size=2,
+    )
+    assert len(clock.ended) == 2
+    assert teacher.dtype == torch.bfloat16
+    assert student.dtype == torch.float32
