@@ -13,6 +13,7 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -36,7 +37,7 @@ KINDS = (
     ("dropout", ("dropout", "bernoulli")),
     ("casts and copies", ("copy_", "_to_copy", "clone", "contiguous", "cat")),
     ("embeddings", ("embedding", "index")),
-    ("optimizer", ("adam", "foreach", "norm")),
+    ("optimizer", ("adam", "foreach", "vector_norm")),
     ("allocation", ("empty", "zeros", "fill_", "zero_")),
     (
         "elementwise and sums",
@@ -71,6 +72,7 @@ def measure(args: ProfileArguments, mode: str) -> dict[str, Any]:
     from torch.profiler import ProfilerActivity, profile
 
     from benchmarks.train_step import TrainStepArguments, timed_training
+    from benchmarks.training import Around
 
     step_args = TrainStepArguments(
         shape=args.shape,
@@ -80,10 +82,14 @@ def measure(args: ProfileArguments, mode: str) -> dict[str, Any]:
     )
     train = partial(timed_training(step_args), **CHANGES.get(mode, {}))
     train(max_steps=2)
-    before = resource.getrusage(resource.RUSAGE_SELF)
     if mode != "profiler":
-        clock = train()
-        after = resource.getrusage(resource.RUSAGE_SELF)
+        usage: list[resource.struct_rusage] = []
+
+        def note() -> None:
+            usage.append(resource.getrusage(resource.RUSAGE_SELF))
+
+        clock = train(callbacks=[Around(note, note)])
+        before, after = usage
         seconds = clock.ended[-1] - clock.train_began
         fetched = [b - a for a, b in zip(clock.ended[:-1], clock.began[1:], strict=True)]
         return {
@@ -94,11 +100,20 @@ def measure(args: ProfileArguments, mode: str) -> dict[str, Any]:
             "kernel_share": (after.ru_stime - before.ru_stime)
             / (after.ru_stime + after.ru_utime - before.ru_stime - before.ru_utime),
         }
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        train()
+    profiler = profile(activities=[ProfilerActivity.CPU])
+    train(callbacks=[Around(profiler.start, profiler.stop)])
+    return shares(profiler.key_averages()) | {"threads": torch.get_num_threads()}
+
+
+def shares(events: Iterable[Any]) -> dict[str, Any]:
+    """Return the shares of the time by kind of operator, and those of the 25 operators with most of it.
+
+    Args:
+        events: the averages of torch's profiler, one for each operator.
+    """
     kinds: dict[str, float] = {}
     operators: dict[str, float] = {}
-    for event in profiler.key_averages():
+    for event in events:
         if event.self_cpu_time_total <= 0 or event.key.startswith(("Optimizer.", "ProfilerStep")):
             continue
         kind = next((k for k, words in KINDS if any(w in event.key for w in words)), "other")
@@ -109,7 +124,6 @@ def measure(args: ProfileArguments, mode: str) -> dict[str, Any]:
     return {
         "shares": {kind: time / total for kind, time in sorted(kinds.items(), key=lambda i: -i[1])},
         "operators": {name: time / total for name, time in top},
-        "threads": torch.get_num_threads(),
     }
 
 

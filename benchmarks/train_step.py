@@ -171,9 +171,7 @@ def measure_textbrewer(args: TrainStepArguments, tuned: bool) -> dict[str, float
     student.to(device())
     with tempfile.TemporaryDirectory() as folder:
         for part in (batches if on_gpu else batches[:1], batches):
-            seconds = seconds_per_step(
-                teacher, student, part, Path(folder), bf16=bf16, fused=tuned
-            )
+            seconds = seconds_per_step(teacher, student, part, Path(folder), bf16=bf16, fused=tuned)
     return figures(seconds, batch_size)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +51,23 @@ class Clock(TrainerCallback):
         return [ended - began for began, ended in zip(self.began, self.ended, strict=True)]
 
 
+@dataclass
+class Around(TrainerCallback):
+    """A callback that calls a function where the first step begins, and one where the last step has ended.
+
+    What a trainer does before, such as moving its models, is no part of a step.
+    """
+
+    begin: Callable[[], object]
+    end: Callable[[], object]
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self.begin()
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        self.end()
+
+
 def random_models(
     shape: str, student_layers: int, dropout: float = 0.0, attention: str = FAST
 ) -> tuple[Any, Any]:
@@ -77,6 +95,7 @@ def train(
     *,
     dropout: float = 0.0,
     attention: str = FAST,
+    callbacks: Sequence[TrainerCallback] = (),
     **arguments: Any,
 ) -> Clock:
     """Distil a new student of random weights on some windows, in bf16 if the machine supports it.
@@ -88,6 +107,7 @@ def train(
         collator: collator that pads the windows.
         dropout: dropout of the student. Default: 0.
         attention: attention implementation of both models. Default: ``fast``.
+        callbacks: further callbacks of the training. Default: none.
         **arguments: arguments of `ITRDTrainingArguments`.
 
     Returns:
@@ -110,7 +130,7 @@ def train(
             ),
             train_dataset=rows,
             data_collator=collator,
-            callbacks=[clock],
+            callbacks=[clock, *callbacks],
         ).train()
     return clock
 
