@@ -63,19 +63,22 @@ class BenchArguments:
     )
 
 
-def measure(name: str, args: BenchArguments, *, on_gpu: bool) -> dict[str, Any]:
-    """Run one benchmark and return its figures. Its output goes to the terminal.
+def measure(name: str, args: BenchArguments, *, on_gpu: bool) -> tuple[dict[str, Any] | None, bool]:
+    """Run one benchmark. Its output goes to the terminal.
 
     Args:
         name: a key of `BENCHMARKS`, or ``smoke``.
         args: options of this command.
         on_gpu: whether the trainings run on a GPU.
+
+    Returns:
+        Its figures, None if it made none, and whether all of it went well.
     """
     if name == "smoke":
         command = [sys.executable, "-m", "benchmarks.smoke"]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return found
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        found = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
+        return found, done.returncode == 0
     module, *arguments = BENCHMARKS[name]
     if name.startswith("train_step") and on_gpu:
         arguments += ["--steps", "24"]  # a step takes a twentieth of a second on a GPU
@@ -86,29 +89,37 @@ def measure(name: str, args: BenchArguments, *, on_gpu: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "figures.json"
         command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
-        subprocess.run([*command, "--output", str(output)], check=True, cwd=ROOT)
+        done = subprocess.run([*command, "--output", str(output)], cwd=ROOT)
+        if not output.exists():
+            return None, False
         found = json.loads(output.read_text())
     for option in ("output", "worker", "utils_qa"):
         found.get("arguments", {}).pop(option, None)
-    return found
+    return found, done.returncode == 0
 
 
 def main() -> None:
     (args,) = parser.parse([BenchArguments], description=__doc__)
     from benchmarks.page import write_page
     from benchmarks.training import training_precision
+    from itrd_nlp.errors import UserError
     from itrd_nlp.files import write_json
 
+    failed: list[str] = []
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if not args.page_only:
         precision = training_precision()
         for name in args.only or [*BENCHMARKS, "smoke"]:
             print(f"== {name} ({precision})", flush=True)
-            results.setdefault(precision, {})[name] = measure(
-                name, args, on_gpu=precision == "cuda"
-            )
-            write_json(RESULTS, results)
+            found, went_well = measure(name, args, on_gpu=precision == "cuda")
+            if not went_well:
+                failed.append(name)
+            if found is not None:
+                results.setdefault(precision, {})[name] = found
+                write_json(RESULTS, results)
     write_page(results, ROOT / "docs")
+    if failed:
+        raise UserError(f"these benchmarks failed, all or in part: {', '.join(failed)}.")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.progress import track
@@ -20,9 +20,10 @@ from itrd_nlp.errors import UserError
 Figures = dict[str, float]
 
 
-def take_turns(
-    module: str, workers: Mapping[str, Sequence[str]], rounds: int
-) -> dict[str, list[Figures]]:
+Runs = dict[str, list[Figures]]
+
+
+def take_turns(module: str, workers: Mapping[str, Sequence[str]], rounds: int) -> Runs:
     """Run a benchmark once for each worker and round.
 
     Args:
@@ -37,19 +38,60 @@ def take_turns(
     Raises:
         UserError: a process failed. The message contains the end of its error output.
     """
-    runs: dict[str, list[Figures]] = {name: [] for name in workers}
+    runs: Runs = {name: [] for name in workers}
     for turn in track(range(rounds * len(workers)), description="measuring"):
         name = list(workers)[turn % len(workers)]
-        command = [sys.executable, "-m", f"benchmarks.{module}", *workers[name]]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise UserError(f"the measurement of {name} failed: {done.stderr[-2000:]}")
-        runs[name].append(json.loads(done.stdout.splitlines()[-1]))
+        runs[name].append(_run(module, name, workers[name]))
     return runs
 
 
+def take_turns_without_the_failed(
+    module: str,
+    workers: Mapping[str, Sequence[str]],
+    rounds: int,
+    *,
+    after_each: Callable[[Runs], None],
+) -> list[str]:
+    """Run a benchmark like `take_turns`, and go on without a worker that fails.
+
+    A worker that is too large for the machine, or whose package does not work here, costs only its own figures.
+
+    Args:
+        module: see `take_turns`.
+        workers: see `take_turns`.
+        rounds: see `take_turns`.
+        after_each: gets the figures so far after each process that did not fail, without workers that have none.
+
+    Returns:
+        The names of the workers that failed. Their sentences are printed.
+    """
+    runs: Runs = {name: [] for name in workers}
+    failed: list[str] = []
+    for turn in track(range(rounds * len(workers)), description="measuring"):
+        name = list(workers)[turn % len(workers)]
+        if name in failed:
+            continue
+        try:
+            runs[name].append(_run(module, name, workers[name]))
+        except UserError as error:
+            failed.append(name)
+            print(error, file=sys.stderr, flush=True)
+            continue
+        after_each({name: found for name, found in runs.items() if found})
+    return failed
+
+
+def _run(module: str, name: str, arguments: Sequence[str]) -> Figures:
+    command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"the measurement of {name} failed: {done.stderr[-2000:]}")
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
 def ratio(a: Sequence[Figures], b: Sequence[Figures], figure: str) -> dict[str, Any]:
-    """Divide a figure of ``a`` by the same figure of ``b``, turn by turn.
+    """Divide a figure of ``a`` by the same figure of ``b``, turn by turn, for the turns that both have.
 
     Args:
         a: figures of one worker, one entry for each turn.
@@ -59,7 +101,7 @@ def ratio(a: Sequence[Figures], b: Sequence[Figures], figure: str) -> dict[str, 
     Returns:
         ``ratios``, one for each turn, and their ``median``, ``least`` and ``most``.
     """
-    ratios = [x[figure] / y[figure] for x, y in zip(a, b, strict=True)]
+    ratios = [x[figure] / y[figure] for x, y in zip(a, b, strict=False)]
     return {
         "median": statistics.median(ratios),
         "least": min(ratios),

@@ -35,7 +35,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.harness import median, ratio, take_turns
+from benchmarks.harness import Runs, median, ratio, take_turns_without_the_failed
 from itrd_nlp.cli import parser, process
 from itrd_nlp.errors import UserError
 
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from benchmarks.training import Clock
 
 CANDIDATES = ("itrd", "kd", "itrd_cached", "textbrewer", "textbrewer_tuned", "modelopt")
-PEERS = ("textbrewer", "modelopt")
-"""The packages that need not be installed, by which their candidates are named."""
+PEERS = {"textbrewer": "textbrewer", "modelopt": "nvidia-modelopt"}
+"""From modules that need not be installed, by which their candidates are named, to the names by which pip installs."""
 RATIOS = (
     ("itrd", "textbrewer"),
     ("itrd", "textbrewer_tuned"),
@@ -56,8 +56,8 @@ RATIOS = (
 
 def installed(candidate: str) -> bool:
     """Tell whether a candidate can be measured here."""
-    package = candidate.partition("_")[0]
-    return package not in PEERS or importlib.util.find_spec(package) is not None
+    module = candidate.partition("_")[0]
+    return module not in PEERS or importlib.util.find_spec(module) is not None
 
 
 @dataclass
@@ -226,12 +226,22 @@ def measure(args: TrainStepArguments, candidate: str) -> dict[str, float]:
         UserError: it is not installed.
     """
     if not installed(candidate):
-        raise UserError(f"{candidate} is not installed; run pip install nvidia-{candidate}.")
+        package = PEERS[candidate.partition("_")[0]]
+        raise UserError(f"{candidate} needs a package; run pip install {package}.")
     if candidate == "modelopt":
         return measure_modelopt(args)
     if candidate.startswith("textbrewer"):
         return measure_textbrewer(args, tuned=candidate == "textbrewer_tuned")
     return measure_ours(args, candidate)
+
+
+def ratios_of(runs: Runs) -> dict[str, Any]:
+    """Return the ratios of `RATIOS` whose candidates both have figures."""
+    return {
+        f"{a} / {b}": ratio(runs[a], runs[b], "windows_per_second")
+        for a, b in RATIOS
+        if a in runs and b in runs
+    }
 
 
 def main() -> None:
@@ -246,7 +256,15 @@ def main() -> None:
     from itrd_nlp.training.results import environment
 
     workers = {name: [*sys.argv[1:], "--worker", name] for name in args.candidates}
-    runs = take_turns("train_step", workers, args.rounds)
+    runs: Runs = {}
+
+    def note(found: Runs) -> None:
+        runs.update(found)
+        if args.output is not None:
+            content = {"arguments": vars(args), "ratios": ratios_of(runs), "runs": runs}
+            write_json(Path(args.output), content | {"environment": environment()})
+
+    failed = take_turns_without_the_failed("train_step", workers, args.rounds, after_each=note)
     table = Table(
         title=f"{args.shape}, student of {args.student_layers} layers, median of {args.rounds}"
     )
@@ -258,21 +276,15 @@ def main() -> None:
             f"{median(runs_of_one, 'windows_per_second'):.2f}",
             f"{median(runs_of_one, 'peak_megabytes'):.0f}",
         )
-    ratios = {
-        f"{a} / {b}": ratio(runs[a], runs[b], "windows_per_second")
-        for a, b in RATIOS
-        if a in runs and b in runs
-    }
-    for name, found_ratio in ratios.items():
+    for name, found_ratio in ratios_of(runs).items():
         table.add_row(
             name,
             f"x {found_ratio['median']:.2f}",
             f"{found_ratio['least']:.2f} to {found_ratio['most']:.2f}",
         )
     Console().print(table)
-    if args.output is not None:
-        content = {"arguments": vars(args), "ratios": ratios, "runs": runs}
-        write_json(Path(args.output), content | {"environment": environment()})
+    if failed:
+        raise UserError(f"these measurements failed, see above: {', '.join(failed)}.")
 
 
 if __name__ == "__main__":

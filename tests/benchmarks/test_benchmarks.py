@@ -69,6 +69,7 @@ def test_the_benchmarks_of_one_gpu_are_a_part_of_all_and_have_few_turns(benchmar
     def run(command, **_):
         commands.append(command)
         Path(command[-1]).write_text("{}")
+        return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(bench.subprocess, "run", run)
     for name in bench.BENCHMARKS:
