@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ LOGITS = ("logits", "start_logits", "end_logits")
 
 # Models with an encoder and a decoder name the states of both.
 _STATES = ("hidden_states", "encoder_hidden_states")
+# From functions to the names of their inputs. It keeps no function alive, because one may hold a whole model.
+_NAMES: WeakKeyDictionary[Any, tuple[str, ...]] = WeakKeyDictionary()
 
 
 def reads_tokens(model: nn.Module) -> bool:
@@ -30,7 +33,14 @@ def reads_tokens(model: nn.Module) -> bool:
 
 def input_names(model: nn.Module) -> list[str]:
     """Return the names of the inputs of a model. A wrapper of PEFT names fewer than it hands on to its model."""
-    return list(inspect.signature(unwrap_peft_model(model).forward).parameters)
+    forward: Any = unwrap_peft_model(model).forward
+    # Every step asks for the names, and a signature takes long to find. accelerate gives single models another method.
+    function = forward.__func__ if inspect.ismethod(forward) else None
+    if not inspect.isfunction(function):
+        return list(inspect.signature(forward).parameters)
+    if function not in _NAMES:
+        _NAMES[function] = tuple(inspect.signature(forward).parameters)
+    return list(_NAMES[function])
 
 
 def own_inputs(model: nn.Module, inputs: dict[str, Any]) -> dict[str, Any]:

@@ -62,7 +62,8 @@ class LossCountingTrainer(ResumingTrainer):
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
         processes = self.args.world_size if self.args.average_tokens_across_devices else 1
         # The mean over no label is no number. Such a micro-batch has no share, and a step of them has no loss.
-        share = processes * count / max(num_items_in_batch, 1)
+        # Python's max would wait for a GPU to read the number.
+        share = processes * count / torch.as_tensor(num_items_in_batch).clamp(min=1)
         loss = torch.where(count > 0, loss * share, 0.0)
         return (loss, outputs) if return_outputs else loss
 

@@ -1,0 +1,40 @@
+"""The share of a micro-batch is found without waiting for the device."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import Trainer
+
+from itrd_nlp.training.loss_counting import LossCountingTrainer
+
+
+@pytest.fixture
+def loss_of(monkeypatch):
+    """Return a function that computes the loss of a micro-batch whose mean is 6, on a device."""
+
+    def run(num_items_in_batch, device="cpu"):
+        def mean(*_, **__):
+            return torch.tensor(6.0, device=device), {}
+
+        monkeypatch.setattr(Trainer, "compute_loss", mean)
+        trainer = LossCountingTrainer.__new__(LossCountingTrainer)
+        trainer.compute_loss_func = None
+        trainer.args = SimpleNamespace(world_size=1, average_tokens_across_devices=True)
+        labels = torch.tensor([[1, 2, -100]], device=device)
+        return trainer.compute_loss(None, {"labels": labels}, False, num_items_in_batch)
+
+    return run
+
+
+@pytest.mark.parametrize("as_number", [int, torch.tensor])
+def test_a_micro_batch_has_the_share_of_its_labels(loss_of, as_number):
+    assert loss_of(as_number(8)).item() == pytest.approx(6 * 2 / 8)
+    assert loss_of(as_number(0)).item() == pytest.approx(6 * 2)
+
+
+def test_no_number_is_read_from_the_device(loss_of):
+    """Reading a number from the meta device is impossible."""
+    assert loss_of(torch.tensor(8, device="meta"), "meta").is_meta
