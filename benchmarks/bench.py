@@ -38,6 +38,8 @@ BENCHMARKS = {
     "scaling": ["scaling"],
 }
 WITHOUT_TURNS = ("profile", "scaling")
+SHORT_TURNS = ("matmul_share_minilm", "matmul_share_bert")
+"""Their turns take less time than the start of a process, so `--rounds` leaves them their own number."""
 
 
 @dataclass
@@ -52,7 +54,8 @@ class BenchArguments:
         },
     )
     rounds: int | None = field(
-        default=None, metadata={"help": "Turns of each benchmark. Default: its own number."}
+        default=None,
+        metadata={"help": "Turns of each benchmark but matmul_share. Default: its own number."},
     )
     utils_qa: str | None = field(
         default=None, metadata={"help": "A copy of utils_qa.py, see benchmarks/decoding.py."}
@@ -82,7 +85,7 @@ def measure(name: str, args: BenchArguments, *, on_gpu: bool) -> tuple[dict[str,
     module, *arguments = BENCHMARKS[name]
     if name.startswith("train_step") and on_gpu:
         arguments += ["--steps", "24"]  # a step takes a twentieth of a second on a GPU
-    if args.rounds is not None and name not in WITHOUT_TURNS:
+    if args.rounds is not None and name not in WITHOUT_TURNS + SHORT_TURNS:
         arguments += ["--rounds", str(args.rounds)]
     if name == "decoding" and args.utils_qa is not None:
         arguments += ["--utils_qa", str(Path(args.utils_qa).resolve())]

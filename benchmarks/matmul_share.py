@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     import torch
 
 PRODUCTS_AT_ONCE = 200
-"""On a GPU the products of one layer take a tenth of a millisecond, which is less than the start of a kernel costs."""
+STEPS_AT_ONCE = 20
+"""On a GPU the products of one layer take a tenth of a millisecond, which is less than the start of a kernel costs. So
+products and steps are started one after the other, and the GPU is waited for once."""
+WARM_UP = 3
 
 
 @dataclass
@@ -70,13 +73,44 @@ def linear_layers(
     return products, sum(2 * tokens * inputs * outputs for inputs, outputs in sizes)
 
 
+def in_turns(
+    products: Callable[[], None], step: Callable[[], None], rounds: int, *, on_gpu: bool
+) -> list[tuple[float, float]]:
+    """Measure the seconds of products and of a step in turns, after some of both to warm up.
+
+    Args:
+        products: starts the products of one layer.
+        step: starts one training step.
+        rounds: number of measurements of both.
+        on_gpu: start several of them before the GPU is waited for.
+    """
+    for _ in range(WARM_UP):
+        step()
+        products()
+    products_at_once, steps_at_once = (PRODUCTS_AT_ONCE, STEPS_AT_ONCE) if on_gpu else (1, 1)
+    return [
+        (_seconds(products, products_at_once), _seconds(step, steps_at_once)) for _ in range(rounds)
+    ]
+
+
+def _seconds(work: Callable[[], None], times: int) -> float:
+    from benchmarks.training import wait_for_gpu
+
+    wait_for_gpu()  # what was started before is not what is timed
+    began = time.perf_counter()
+    for _ in range(times):
+        work()
+    wait_for_gpu()
+    return (time.perf_counter() - began) / times
+
+
 def main() -> None:
     (args,) = parser.parse([MatmulShareArguments], description=__doc__)
     import torch
     from rich.console import Console
     from torch.utils.flop_counter import FlopCounterMode
 
-    from benchmarks.training import device, random_models, training_dtype, wait_for_gpu
+    from benchmarks.training import device, random_models, training_dtype
     from benchmarks.windows import random_collator, random_windows
     from itrd_nlp.files import write_json
     from itrd_nlp.training.results import environment
@@ -101,25 +135,18 @@ def main() -> None:
         optimizer.step()
         optimizer.zero_grad()
 
-    def seconds(work: Callable[[], None], times: int = 1) -> float:
-        wait_for_gpu()  # what was started before is not what is timed
-        began = time.perf_counter()
-        for _ in range(times):
-            work()
-        wait_for_gpu()
-        return (time.perf_counter() - began) / times
-
     with FlopCounterMode(display=False) as counter:
         counted(**batch, output_hidden_states=True).loss.backward()
     step_flops = counter.get_total_flops()
-    for work in (step, products):
-        work()
-    runs = []
-    repeats = PRODUCTS_AT_ONCE if where.type == "cuda" else 1
-    for _ in range(args.rounds):
-        rate = product_flops / seconds(products, repeats)
-        took = seconds(step)
-        runs.append({"rate": rate, "seconds": took, "share": step_flops / rate / took})
+    measured = in_turns(products, step, args.rounds, on_gpu=where.type == "cuda")
+    runs = [
+        {
+            "rate": product_flops / of_products,
+            "seconds": of_step,
+            "share": step_flops / product_flops * of_products / of_step,
+        }
+        for of_products, of_step in measured
+    ]
     medians = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
     Console().print(
         f"{args.shape}, student of {args.student_layers} layers: a step of {step_flops / 1e9:.0f} GFLOP takes "

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import BertConfig, BertForQuestionAnswering, TrainerCallback
+from transformers import BertConfig, BertForQuestionAnswering, TrainerCallback, TrainerState
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.trainer import ITRDTrainer
@@ -30,20 +30,28 @@ SHAPES = {
 
 @dataclass
 class Clock(TrainerCallback):
-    """A callback that records when the training and its steps began and when each step ended, on a GPU, too."""
+    """A callback that records when the training and its steps began and when each step ended.
 
+    Attributes:
+        wait_each_step: wait for a GPU at the end of each step. Without that, only the beginning of the training and the
+            end of its last step are times of the GPU, and the GPU works as it does in a training.
+    """
+
+    wait_each_step: bool = True
     train_began: float = 0.0
     began: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
+        wait_for_gpu()
         self.train_began = time.perf_counter()
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         self.began.append(time.perf_counter())
 
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        wait_for_gpu()
+    def on_step_end(self, _args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
+        if self.wait_each_step or state.global_step >= state.max_steps:
+            wait_for_gpu()
         self.ended.append(time.perf_counter())
 
     def steps(self) -> list[float]:
@@ -96,6 +104,7 @@ def train(
     dropout: float = 0.0,
     attention: str = FAST,
     callbacks: Sequence[TrainerCallback] = (),
+    wait_each_step: bool = True,
     **arguments: Any,
 ) -> Clock:
     """Distil a new student of random weights on some windows, in bf16 if the machine supports it.
@@ -108,13 +117,14 @@ def train(
         dropout: dropout of the student. Default: 0.
         attention: attention implementation of both models. Default: ``fast``.
         callbacks: further callbacks of the training. Default: none.
+        wait_each_step: see `Clock`. Default: true.
         **arguments: arguments of `ITRDTrainingArguments`.
 
     Returns:
         The times of the training.
     """
     teacher, student = random_models(shape, student_layers, dropout, attention)
-    clock = Clock()
+    clock = Clock(wait_each_step=wait_each_step)
     with tempfile.TemporaryDirectory() as folder:
         ITRDTrainer(
             model=student,

@@ -44,7 +44,7 @@ def train(
     Returns:
         The times of the training.
     """
-    clock = Clock()
+    clock = Clock(wait_each_step=False)
     if bf16:
         teacher.bfloat16()
     with tempfile.TemporaryDirectory() as folder, _quietly():

@@ -77,5 +77,6 @@ def test_the_benchmarks_of_one_gpu_are_a_part_of_all_and_have_few_turns(benchmar
     turns = {command[2]: "--rounds" in command and command[-3] == "2" for command in commands}
     assert [name for name, given in turns.items() if not given] == [
         "benchmarks.profile",
+        "benchmarks.matmul_share",  # the median of two steps says little
         "benchmarks.scaling",
     ]
