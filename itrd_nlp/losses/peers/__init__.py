@@ -5,7 +5,7 @@ table of all of them.
 """
 
 from itrd_nlp.losses.peers.alignment import PooledAlignment, SequenceAlignment, TokenAlignment
-from itrd_nlp.losses.peers.base import LayerStates, PeerLoss, Sizes, load_peer, term_name
+from itrd_nlp.losses.peers.base import LayerStates, PeerLoss, Sizes, load_peer, term_name, term_of
 from itrd_nlp.losses.peers.cc import CC
 from itrd_nlp.losses.peers.crd import CRD
 from itrd_nlp.losses.peers.distilbert_cosine import DistilBertCosine
@@ -48,4 +48,5 @@ __all__ = [
     "VkD",
     "load_peer",
     "term_name",
+    "term_of",
 ]

@@ -153,8 +153,13 @@ class PeerLoss(nn.Module):
 
 
 def term_name(peer: type[PeerLoss]) -> str:
-    """Return the name of a peer's term in logs. It is the class name in snake case: ``PatientKD`` is ``patient_kd``."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", peer.__name__).lower()
+    """Return the name of a peer's term in logs, see `term_of`."""
+    return term_of(peer.__name__)
+
+
+def term_of(class_name: str) -> str:
+    """Return the name of a term in logs. It is the class name in snake case: ``PatientKD`` is ``patient_kd``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", class_name).lower()
 
 
 def load_peer(path: str) -> type[PeerLoss]:

@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from itrd_nlp import __version__
+from itrd_nlp.losses.peers import term_of
 from itrd_nlp.publish.page import LossUnits, TaskPage, singular
 from itrd_nlp.publish.privacy import public_command, public_config, public_text, public_value
 from itrd_nlp.publish.report import charts
@@ -163,7 +164,7 @@ def _models(record: RunRecord, name: str, unit: str) -> Table:
 
 
 def _training(history: Sequence[LogRow], record: RunRecord, page: TaskPage) -> list[Figure]:
-    """A figure a term of the loss that was logged, the correlations, and F1 where it was evaluated on the way."""
+    """A figure a term of the loss that was logged, the correlations, and the scores that were found on the way."""
     corr_unit = "bits" if record.arguments.get("corr_log", True) else "no unit"
     mi_unit = "bits" if record.arguments.get("mi_log") else "no unit"
     units = LossUnits() if page.loss_units is None else page.loss_units(record)
@@ -194,6 +195,15 @@ def _training(history: Sequence[LogRow], record: RunRecord, page: TaskPage) -> l
         "Of student and teacher features after the projection, as the correlation loss gives it.",
         unit_interval=True,
     )
+    for name in _peers(record):
+        note = "A loss of another paper or of your own, without its weight."
+        add(name, {name: _points(history, term_of(name))}, f"{name} (unit of its own)", note)
+    add(
+        "Scale of the losses between hidden states",
+        {"scale": _points(history, "hidden_scale")},
+        "factor (no unit)",
+        "By which hidden_share has multiplied them, so that they hold their share of the gradient.",
+    )
     on_the_way = {
         label: _points(history, f"eval_{metric}")
         for metric, label in reversed(record.metrics.items())
@@ -201,6 +211,12 @@ def _training(history: Sequence[LogRow], record: RunRecord, page: TaskPage) -> l
     if any(len(points) > 1 for points in on_the_way.values()):  # one point is the end
         add("Evaluation during training", on_the_way, "score (%)")
     return figures
+
+
+def _peers(record: RunRecord) -> list[str]:
+    """The names of the classes in ``peer_losses``. None of them is imported: a report runs no code of others."""
+    peers = record.arguments.get("peer_losses")
+    return [path.rpartition(".")[2] for path in peers] if isinstance(peers, Mapping) else []
 
 
 def _points(history: Iterable[LogRow], term: str) -> charts.Points:

@@ -14,6 +14,7 @@ import pytest
 
 from itrd_nlp.cli.commands import report as script
 from itrd_nlp.errors import UserError
+from itrd_nlp.losses.peers import load_peer, term_name
 from itrd_nlp.publish.report.data import Disagreement, read_run
 from itrd_nlp.publish.report.page import render
 from itrd_nlp.publish.report.segments import segments
@@ -99,6 +100,29 @@ def test_it_has_every_chart_and_every_section(report):
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert all(b - a <= 1 for a, b in pairwise(levels))
+
+
+def test_losses_of_other_papers_and_the_scale_of_hidden_share_have_their_curves(make_run):
+    """By the names that the objective gives them in the log. A class of one's own is not imported."""
+    folder = make_run()
+    own = "a.package.that.is.not.here.MyOwnLoss"
+    peers = [f"itrd_nlp.losses.peers.{name}" for name in ("PatientKD", "RKD")]
+    terms = [*(term_name(load_peer(path)) for path in peers), "my_own_loss", "hidden_scale"]
+    path = folder / "results.json"
+    results = json.loads(path.read_text())
+    results["arguments"]["peer_losses"] = dict.fromkeys([*peers, own], 1.0)
+    path.write_text(json.dumps(results))
+    path = folder / "analysis" / "history.json"
+    path.write_text(
+        json.dumps([row | dict.fromkeys(terms, 0.5) for row in json.loads(path.read_text())])
+    )
+    page = Page(write_report(folder))
+    charts = [a["aria-label"] for tag, a, _ in page.elements if tag == "svg"]
+    assert charts[6:11] == [
+        *("PatientKD", "RKD", "MyOwnLoss", "Scale of the losses between hidden states"),
+        "Evaluation during training",
+    ]
+    assert len(charts) == 15 + 4
 
 
 @pytest.mark.parametrize(
