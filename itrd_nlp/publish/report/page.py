@@ -100,7 +100,7 @@ def _facts(record: RunRecord, unit: str) -> list[Fact]:
     for metric in reversed(record.metrics):
         value, other = record.scores[metric], teacher and teacher.scores.get(metric)
         notes = [] if other is None else [f"teacher {other:.1f} %"]
-        if other:
+        if other and other > 0 and value >= 0:  # of a negative correlation nothing is kept
             notes.append(f"{100 * value / other:.1f} % kept")
         facts.append(Fact(_long_name(metric), f"{value:.1f} %", notes))
     for name, attribute, shown in (

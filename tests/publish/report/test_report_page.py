@@ -83,6 +83,21 @@ def test_the_headline_says_what_was_kept(report):
     assert "A student of 2 layers, distilled from a-teacher of 4" in report.text
 
 
+@pytest.mark.parametrize(
+    ("student", "teacher", "kept"),
+    [(-4.0, -2.0, []), (-4.0, 50.0, []), (4.0, -2.0, []), (4.0, 0.0, []), (0.0, 50.0, ["0.0"])],
+)
+def test_no_share_of_a_negative_score_is_kept(make_run, student, teacher, kept):
+    """A correlation may be negative: -4 of a teacher's -2 are not 200 % of it."""
+    results = {"task": "sentence-similarity", "metrics": {"spearman": "Spearman"}}
+    results |= {"spearman": student, "teacher": {"name": "a-teacher", "spearman": teacher}}
+    folder = make_run(results, history=None)
+    (folder / "analysis" / "breakdown.json").unlink()
+    fact = Page(write_report(folder)).find("dd")[0]
+    assert fact.startswith(f"{student} %teacher {teacher} %")
+    assert re.findall(r"([\d.]+) % kept", fact.replace(f"teacher {teacher} %", "")) == kept
+
+
 def test_it_has_every_chart_and_every_section(report):
     assert report.find("figcaption")[0].startswith("Total loss")
     charts = [a["aria-label"] for tag, a, _ in report.elements if tag == "svg"]
