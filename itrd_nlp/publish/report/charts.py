@@ -191,7 +191,7 @@ def group_chart(
     y_label: str,
     labels: tuple[str, str],
 ) -> str:
-    """One score of student and teacher in groups of questions, a row a group, from 0 to 100 %.
+    """One score of student and teacher in groups of questions, a row a group, from 0, or a lower score, to 100 %.
 
     Args:
         name: as in `line_chart`.
@@ -204,12 +204,13 @@ def group_chart(
     """
     groups = list(student)
     values = [student[group].scores[field] for group in groups]
+    of = teacher or {}
     at = range(len(groups))
     with matplotlib.rc_context(STYLE):
         figure, axes = sized_figure(_WIDTH, 24 * len(groups) + 75)
         axes.grid(axis="y", visible=False)
+        known = [(i, of[g].scores[field]) for i, g in enumerate(groups) if g in of]
         if teacher is not None:
-            known = [(i, teacher[g].scores[field]) for i, g in enumerate(groups) if g in teacher]
             axes.hlines(
                 [i for i, _ in known],
                 [values[i] for i, _ in known],
@@ -229,7 +230,10 @@ def group_chart(
                 label=labels[1],
             )
         axes.plot(values, list(at), "D", ms=6, mew=0, color=COLOURS["student"], label=labels[0])
-        axes.set(xlim=(-2, 102), ylim=(len(groups) - 0.5, -0.5), xlabel=x_label, ylabel=y_label)
+        least = min([0, *values, *(value for _, value in known)])  # a correlation may be negative
+        axes.set(
+            xlim=(least - 2, 102), ylim=(len(groups) - 0.5, -0.5), xlabel=x_label, ylabel=y_label
+        )
         axes.set_yticks(list(at), [f"{g} ({student[g].questions:,})" for g in groups])
         axes.tick_params(length=0)
         axes.spines["left"].set_visible(False)

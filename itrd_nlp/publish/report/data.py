@@ -21,6 +21,7 @@ PREDICTIONS_NAME = "predictions.json"
 TEACHER_PREDICTIONS_NAME = "teacher_predictions.json"
 
 Percent = Annotated[float, Field(ge=0, le=100)]
+Score = Annotated[float, Field(ge=-100, le=100)]  # a correlation may be negative
 Count = Annotated[int, Field(ge=0, le=10**15)]
 _HEADING = 300  # characters of a question above its answers
 _LARGEST = 10**15  # of whole numbers; a chart has floats
@@ -73,7 +74,7 @@ class Group(BaseModel):
     """The scores of some examples in percent, each under the name of its metric."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Percent] = Field(init=False)
+    __pydantic_extra__: dict[str, Score] = Field(init=False)
     questions: Count
 
     @property

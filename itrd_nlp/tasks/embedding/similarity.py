@@ -116,7 +116,7 @@ class SentenceSimilarity(EmbeddingTask):
         return {"spearman": score, "rows": len(rows), "missing": len(rows) - len(kept)}
 
     def breakdown(self, answers: Mapping[str, Any], data: TaskData) -> dict[str, Any]:
-        """By the true similarity: the correlation inside each third of the pairs, 0 where it is negative.
+        """By the true similarity: the correlation inside each third of the pairs.
 
         A third whose pairs are equally alike has no correlation and is left out.
         """
@@ -125,8 +125,11 @@ class SentenceSimilarity(EmbeddingTask):
         parts = np.array_split(np.argsort(true, kind="stable"), 3)
         for name, part in zip(_PARTS, parts, strict=True):
             if len(np.unique(true[part])) > 1:
-                inside = 100 * spearman(true[part], found[part])
-                groups[name] = {"questions": len(part), "spearman": min(100.0, max(0.0, inside))}
+                inside = 100 * spearman(true[part], found[part])  # rounding may pass 100
+                groups[name] = {
+                    "questions": len(part),
+                    "spearman": float(np.clip(inside, -100, 100)),
+                }
         return {"score": groups} if groups else {}
 
     def disagreements(

@@ -183,11 +183,11 @@ class Encoder(PlainTextTask):
         return {"cosine": score, "rows": count, "missing": count - len(kept)}
 
     def breakdown(self, answers: Mapping[str, Any], data: TaskData) -> dict[str, Any]:
-        """By the number of words of the text, 0 where the mean cosine is negative."""
+        """By the number of words of the text."""
 
         def score(numbers: list[int]) -> dict[str, float]:
             found = [float(answers.get(str(i), 0.0)) for i in numbers]
-            return {"cosine": 100 * max(0.0, float(np.mean(found)))}
+            return {"cosine": 100 * float(np.mean(found))}
 
         return {"words": by_words(data.examples, score)}
 

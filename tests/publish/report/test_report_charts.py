@@ -4,6 +4,7 @@ import re
 from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 
 from itrd_nlp.publish.report.charts import group_chart, heat_map, line_chart
 from itrd_nlp.publish.report.data import Group
@@ -117,6 +118,31 @@ def test_groups_are_drawn_to_scale_for_both_models():
     slope, offset = np.polyfit([30, 90, 10, 50], drawn, 1)
     assert slope > 0
     np.testing.assert_allclose(slope * np.array([30, 90, 10, 50]) + offset, drawn, atol=1e-3)
+
+
+def marks(svg, who):
+    """Where the marks of a model lie, from the left."""
+    found = [u for u in parse(svg).iter(f"{SVG}use") if f"var(--{who})" in u.get("style", "")]
+    return [float(u.get("x")) for u in found]
+
+
+def grouped(student, teacher=None):
+    labels = ("student", "teacher")
+    return group_chart(
+        "F1", student, teacher, field="f1", x_label="F1 (%)", y_label="type", labels=labels
+    )
+
+
+@pytest.mark.parametrize("teacher", [None, 20, -80])
+def test_a_negative_score_is_drawn_to_scale_and_inside_of_the_chart(teacher):
+    svg = grouped(groups(who=-60, what=40), None if teacher is None else groups(who=teacher))
+    (left, right), theirs = marks(svg, "student")[:2], marks(svg, "teacher")[:1]
+    scale = (right - left) / 100
+    assert scale > 0
+    assert left > 20
+    if teacher is not None:
+        assert theirs[0] == pytest.approx(left + scale * (teacher + 60), abs=1e-3)
+        assert theirs[0] > 20
 
 
 def test_a_chart_has_no_colour_of_its_own_and_text_is_text():

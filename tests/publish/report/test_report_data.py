@@ -47,6 +47,7 @@ def change(path, *keys, value):
         ),
         ("analysis/breakdown", ["student", "question_type", "what", "f1"], "x", "what.f1 is 'x'"),
         ("analysis/breakdown", ["student", "question_type", "what", "f1"], 101, "what.f1 is '101'"),
+        ("analysis/breakdown", ["student", "question_type", "what", "f1"], -101, "f1 is '-101'"),
         ("analysis/disagreements", ["examples", 0, "context"], 5, "examples.0.context is '5'"),
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.publish.report.data import Group
 from itrd_nlp.tasks.embedding.arguments import EmbeddingArguments
 from itrd_nlp.tasks.embedding.data import read_pairs, read_training
 from itrd_nlp.tasks.embedding.from_squad import similarity, similarity_rows
@@ -150,6 +151,15 @@ def test_a_third_whose_pairs_are_equally_alike_has_no_correlation(tmp_path: Path
     assert groups == {"middle third": {"questions": 3, "spearman": pytest.approx(100)}}
     task = judged(tmp_path, [0, 0, 0, 1, 1, 1, 2, 2, 2])
     assert task.breakdown(answers, data_of(task)) == {}
+
+
+def test_a_correlation_inside_of_a_third_may_be_negative(tmp_path: Path) -> None:
+    """The thirds lie in the right order, and each of them is reversed inside. It was shown as 0."""
+    task = judged(tmp_path, [float(i) for i in range(9)])
+    answers = {str(i): (i // 3 * 3 + 2 - i % 3) / 10 for i in range(9)}
+    groups = task.breakdown(answers, data_of(task))["score"]
+    shown = [Group.model_validate(group).scores for group in groups.values()]
+    assert shown == [{"spearman": pytest.approx(-100)}] * 3
 
 
 def squad(title: str, context: str, question: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -213,6 +214,14 @@ def test_states_are_compared_by_their_cosine() -> None:
     assert again(EvalPrediction(true.numpy(), nothing))["cosine"] == pytest.approx(100, abs=1e-3)
     with pytest.raises(UserError, match="the states of the model have 4 numbers and those of"):
         again(EvalPrediction(predictions=np.zeros((3, 16, 4)), label_ids=nothing))
+
+
+def test_the_mean_cosine_of_a_group_may_be_negative() -> None:
+    """It was shown as 0 %."""
+    rows = [{"text": "one two", "source": None}, {"text": "three", "source": None}]
+    data: Any = SimpleNamespace(examples=rows)
+    found = Encoder(EncoderArguments()).breakdown({"0": -0.25, "1": -0.5}, data)
+    assert list(found["words"].values()) == [{"questions": 2, "cosine": -37.5}]
 
 
 def test_a_narrower_student_is_refused_before_its_training(tmp_path: Path) -> None:
