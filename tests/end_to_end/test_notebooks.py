@@ -73,10 +73,11 @@ def test_a_notebook_is_small_and_shows_no_outputs_or_those_of_one_whole_run(path
 def test_a_task_of_ones_own(executed) -> None:
     printed = executed("your_own_task", EPOCHS="20")
     scores = [
-        float(score) for text in printed for score in re.findall(r"'eval_labels': ([\d.]+)\}", text)
+        float(score) for text in printed for score in re.findall(r"'eval_exact': ([\d.]+),", text)
     ]
     assert len(scores) == 2  # of the teacher and of the student
-    assert min(scores) > 0.8
+    # Yes to every label is right on 0.40 of the texts, and on 0.78 of the labels.
+    assert min(scores) > 0.6
     assert "animal" in printed[-1]
 
 
