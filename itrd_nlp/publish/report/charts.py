@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from html import escape
 from io import StringIO
 from typing import Any
+from unicodedata import east_asian_width
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
+from rich.cells import cell_len, set_cell_size
 
 from itrd_nlp.publish.report.data import Group
 
@@ -36,6 +43,7 @@ COLOURS = {
 _LINES = [name for name in COLOURS if name.startswith("line-")]
 _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 _POINTS_WITH_MARKERS = 30
+_LEGEND_ROW = 17  # pixels
 _WIDTH = 340  # of most charts, in CSS pixels at their natural size
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -83,14 +91,19 @@ def line_chart(
         unit_interval: the values lie between 0 and 1, and the chart shows all of that range. Default: false.
     """
     with matplotlib.rc_context(STYLE):
-        figure, axes = sized_figure(_WIDTH, 215)
-        for i, (label, points) in enumerate(series.items()):
+        names = [shortened(label, 40) for label in series]
+        # Beside its text an entry of the legend has a line and room on both sides.
+        columns = int((_WIDTH - 8) // (max(map(_width, names)) + 46))
+        columns = min(max(columns, 1), len(names), 4)
+        more_rows = math.ceil(len(names) / columns) - 1
+        figure, axes = sized_figure(_WIDTH, 215 + _LEGEND_ROW * more_rows)
+        for i, (label, points) in enumerate(zip(names, series.values(), strict=True)):
             axes.plot(
                 [step for step, _ in points],
                 [value for _, value in points],
                 label=label,
                 color=COLOURS[_LINES[i % len(_LINES)]],
-                linestyle=_DASHES[i % len(_DASHES)],
+                linestyle=_DASHES[(i // len(_LINES) + i) % len(_DASHES)],
                 marker="o" if len(points) <= _POINTS_WITH_MARKERS else None,
                 markersize=2.5,
             )
@@ -101,7 +114,7 @@ def line_chart(
         if unit_interval:
             axes.set_ylim(min(0, axes.get_ylim()[0]), 1.02)
         if len(series) > 1:
-            figure.legend(loc="outside upper left", ncols=min(len(series), 4))
+            figure.legend(loc="outside upper left", ncols=columns)
         return element(figure, name)
 
 
@@ -190,7 +203,7 @@ def group_chart(
     x_label: str,
     y_label: str,
     labels: tuple[str, str],
-) -> str:
+) -> str | None:
     """One score of student and teacher in groups of questions, a row a group, from 0, or a lower score, to 100 %.
 
     Args:
@@ -201,45 +214,84 @@ def group_chart(
         x_label: name of the score, with its unit.
         y_label: noun for the groups.
         labels: names of student and teacher in the legend.
+
+    Returns:
+        The element. Long names of groups and axes are shortened. None: there are no groups.
     """
+    if not student:
+        return None
     groups = list(student)
     values = [student[group].scores[field] for group in groups]
-    of = teacher or {}
-    at = range(len(groups))
+    known = [
+        (i, teacher[g].scores[field]) for i, g in enumerate(groups) if teacher and g in teacher
+    ]
+    names = [f"{shortened(group)} ({student[group].questions:,})" for group in groups]
+    y_label, x_label = shortened(y_label, 40), shortened(x_label, 40)
     with matplotlib.rc_context(STYLE):
-        figure, axes = sized_figure(_WIDTH, 24 * len(groups) + 75)
+        # A layout by matplotlib takes the width of a character that its font lacks for that of a box.
+        left, right, top, bottom = max(map(_width, names)) + 32, 14, 28, 40
+        width = max(_WIDTH, left + 190)
+        height = max(24 * len(groups) + top + bottom, _width(y_label) + 12)
+        figure = Figure(figsize=(width / 72, height / 72))
+        share = (1 - (left + right) / width, 1 - (top + bottom) / height)
+        axes = figure.add_axes((left / width, bottom / height, *share))
         axes.grid(axis="y", visible=False)
-        known = [(i, of[g].scores[field]) for i, g in enumerate(groups) if g in of]
-        if teacher is not None:
-            axes.hlines(
-                [i for i, _ in known],
-                [values[i] for i, _ in known],
-                [value for _, value in known],
-                color=COLOURS["muted"],
-                lw=1,
-                zorder=1,
-            )
-            axes.plot(
-                [value for _, value in known],
-                [i for i, _ in known],
-                "o",
-                ms=7,
-                mfc="none",
-                mec=COLOURS["teacher"],
-                mew=1.8,
-                label=labels[1],
-            )
-        axes.plot(values, list(at), "D", ms=6, mew=0, color=COLOURS["student"], label=labels[0])
+        _draw_models(axes, values, known, labels)
         least = min([0, *values, *(value for _, value in known)])  # a correlation may be negative
-        axes.set(
-            xlim=(least - 2, 102), ylim=(len(groups) - 0.5, -0.5), xlabel=x_label, ylabel=y_label
+        axes.set(xlim=(least - 2, 102), ylim=(len(groups) - 0.5, -0.5))
+        axes.set_xlabel(x_label, loc="right")
+        figure.text(12 / width, 0.5, y_label, rotation=90, ha="center", va="center").set_color(
+            COLOURS["muted"]
         )
-        axes.set_yticks(list(at), [f"{g} ({student[g].questions:,})" for g in groups])
+        axes.set_yticks(range(len(groups)), names)
         axes.tick_params(length=0)
         axes.spines["left"].set_visible(False)
         if teacher is not None:
-            figure.legend(loc="outside upper left", ncols=2, handlelength=1)
+            figure.legend(
+                loc="upper left",
+                bbox_to_anchor=(left / width, 1),
+                borderaxespad=0,
+                ncols=2,
+                handlelength=1,
+            )
         return element(figure, name)
+
+
+def _draw_models(
+    axes: Any, values: Sequence[float], known: Sequence[tuple[int, float]], labels: tuple[str, str]
+) -> None:
+    """Draw the marks of the student, those of the teacher where they are known, and a line between both."""
+    if known:
+        rows, theirs = zip(*known, strict=True)
+        ours = [values[row] for row in rows]
+        axes.hlines(rows, ours, theirs, color=COLOURS["muted"], lw=1, zorder=1)
+        ring = {"mfc": "none", "mec": COLOURS["teacher"], "mew": 1.8}
+        axes.plot(theirs, rows, "o", ms=7, label=labels[1], **ring)
+    full = {"ms": 6, "mew": 0, "color": COLOURS["student"]}
+    axes.plot(values, range(len(values)), "D", label=labels[0], **full)
+
+
+def shortened(text: str, most: int = 24) -> str:
+    """A text in a line of so many columns of a terminal at most. A character of Chinese takes two of them."""
+    line = " ".join(text.split())
+    return line if cell_len(line) <= most else f"{set_cell_size(line, most - 1).rstrip()}…"
+
+
+def _width(text: str) -> float:
+    """The pixels of a text, about. The fonts of the page are no wider than that of matplotlib."""
+    wide = sum(east_asian_width(character) in "WF" for character in text)
+    narrow = "".join(c for c in text if east_asian_width(c) not in "WF")
+    with _without_warnings_of_glyphs():
+        path = TextPath((0, 0), narrow, size=STYLE["font.size"])
+    return float(STYLE["font.size"] * wide + (np.ptp(path.vertices[:, 0]) if narrow.strip() else 0))
+
+
+@contextmanager
+def _without_warnings_of_glyphs() -> Iterator[None]:
+    """Keep matplotlib from saying that its font lacks a character. The fonts of the page have it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
+        yield
 
 
 def sized_figure(width: float, height: float) -> tuple[Figure, Any]:
@@ -252,7 +304,8 @@ def element(figure: Figure, name: str) -> str:
     """The element alone, with the page's colours and with ids that no other chart has."""
     buffer = StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    with _without_warnings_of_glyphs():
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     svg = re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
     prefix = re.sub(r"\W+", "-", name.lower())
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg[svg.index("<svg") :])

@@ -197,7 +197,7 @@ def _training(history: Sequence[LogRow], record: RunRecord, page: TaskPage) -> l
     )
     for name in _peers(record):
         note = "A loss of another paper or of your own, without its weight."
-        add(name, {name: _points(history, term_of(name))}, f"{name} (unit of its own)", note)
+        add(name, {name: _points(history, term_of(name))}, "loss (unit of its own)", note)
     add(
         "Scale of the losses between hidden states",
         {"scale": _points(history, "hidden_scale")},
@@ -270,13 +270,16 @@ def _groups(
     unit = _unit(record, page)
     sections = []
     for grouping, student in breakdown.student.items():
+        if not student:
+            continue
         name = page.groupings.get(grouping, grouping.replace("_", " "))
         title = f"by {name}"
         teacher = None if breakdown.teacher is None else breakdown.teacher[grouping]
-        figures = [
+        made = (
             _group_figure(metric, title, student, teacher, record, unit)
             for metric in reversed(_of_groups(student, record))
-        ]
+        )
+        figures = [figure for figure in made if figure is not None]
         sections.append((figures, _group_table(title, student, teacher, record, unit)))
     return sections
 
@@ -294,7 +297,7 @@ def _group_figure(
     teacher: Mapping[str, Group] | None,
     record: RunRecord,
     unit: str,
-) -> Figure:
+) -> Figure | None:
     label = _long_name(metric)
     svg = charts.group_chart(
         f"{label} {title}",
@@ -305,7 +308,7 @@ def _group_figure(
         y_label=f"{title.removeprefix('by ')} ({unit})",
         labels=("student" if record.teacher is not None else "model", "teacher"),
     )
-    return Figure(f"{label} {title}", Markup(svg))
+    return None if svg is None else Figure(f"{label} {title}", Markup(svg))
 
 
 def _group_table(

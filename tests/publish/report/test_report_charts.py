@@ -1,10 +1,12 @@
 """The SVG of the charts: drawn to scale, labelled, in the colours of the page, with ids of their own."""
 
 import re
+import warnings
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.textpath import TextPath
 
 from itrd_nlp.publish.report.charts import group_chart, heat_map, line_chart
 from itrd_nlp.publish.report.data import Group
@@ -55,9 +57,17 @@ def test_axes_and_series_are_labelled():
     assert "1:2" not in texts(line_chart("A loss", {"1:2": SERIES["1:2"]}, y_label="loss (bits)"))
 
 
-def test_series_differ_by_more_than_colour():
-    svg = line_chart("A loss", {str(i): [(0, i), (1, i + 1)] for i in range(6)}, y_label="y")
-    looks = {
+@pytest.fixture
+def without_warnings():
+    """A warning of matplotlib is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def looks(svg):
+    """Colour and dashes of the lines of data."""
+    return {
         (
             re.search(r"var\(--line-\d\)", style)[0],
             re.sub(r".*dasharray: ([^;]*).*|.*", r"\1", style),
@@ -65,8 +75,64 @@ def test_series_differ_by_more_than_colour():
         for style in (p.get("style", "") for p in parse(svg).iter(f"{SVG}path"))
         if "var(--line-" in style and "stroke-width: 1.6" in style
     }
-    assert len({colour for colour, _ in looks}) == 6
-    assert len({dashes for _, dashes in looks}) == 4
+
+
+def box(svg):
+    """Width and height of a chart."""
+    return [float(number) for number in parse(svg).get("viewBox").split()[2:]]
+
+
+def outside(svg):
+    """The texts that leave the chart. A Chinese character is as wide as it is high, which no font here says."""
+    width, height = box(svg)
+    found = []
+    for element in parse(svg).iter(f"{SVG}text"):
+        text, style = "".join(element.itertext()).strip(), element.get("style", "")
+        size = float(re.search(r"font(?:-size)?: ([\d.]+)px", style)[1])
+        transform = element.get("transform", "")
+        moved = re.search(r"translate\(([-\d.]+) ([-\d.]+)\)", transform)
+        x, y = map(float, moved.groups() if moved else map(element.get, "xy"))
+        turned = re.search(r"rotate\(([-\d.]+)", transform)
+        upright = turned is not None and float(turned[1]) != 0
+        latin = re.sub(r"[\u4e00-\u9fff]", "", text)
+        length = size * (len(text) - len(latin))
+        if latin.strip():
+            length += np.ptp(TextPath((0, 0), latin, size=size).vertices[:, 0])
+        anchor = re.search(r"text-anchor: (\w+)", style)
+        before = length * {"start": 0, "middle": 0.5, "end": 1}[anchor[1] if anchor else "start"]
+        start, end = (
+            (y + before - length, y + before) if upright else (x - before, x - before + length)
+        )
+        if start < -0.5 or end > (height if upright else width) + 0.5:
+            found.append((text, start, end))
+    return found
+
+
+def test_series_differ_by_more_than_colour():
+    found = looks(
+        line_chart("A loss", {str(i): [(0, i), (1, i + 1)] for i in range(6)}, y_label="y")
+    )
+    assert len({colour for colour, _ in found}) == 6
+    assert len({dashes for _, dashes in found}) == 4
+
+
+@pytest.mark.usefixtures("without_warnings")
+def test_24_series_have_as_many_looks_and_room_for_their_curves():
+    series = {f"{i}:{2 * i}": [(0, i), (10, i + 5)] for i in range(24)}
+    svg = line_chart("A loss", series, y_label="mean correlation (1: perfect)")
+    assert len(looks(svg)) == 24
+    assert set(series) <= set(texts(svg))
+    assert outside(svg) == []
+    at = np.concatenate([line for line in lines(svg) if np.ptp(line[:, 1]) > 0])
+    assert np.ptp(at[:, 1]) > 120
+
+
+@pytest.mark.usefixtures("without_warnings")
+def test_a_legend_of_long_names_has_fewer_columns():
+    names = ["entity precision", "accuracy of the tokens", "entity recall", "x" * 118]
+    svg = line_chart("A", {name: [(0, i), (1, 9)] for i, name in enumerate(names)}, y_label="y")
+    assert set(names[:3]) <= set(texts(svg))
+    assert outside(svg) == []
 
 
 def test_every_cell_of_a_heat_map_has_its_value_as_opacity_and_as_text():
@@ -131,6 +197,38 @@ def grouped(student, teacher=None):
     return group_chart(
         "F1", student, teacher, field="f1", x_label="F1 (%)", y_label="type", labels=labels
     )
+
+
+@pytest.mark.usefixtures("without_warnings")
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a"],
+        ["x" * 118, "y"],
+        ["W" * 118],
+        ["\u5f88\u957f\u7684" * 20, "\u77ed", "b"],
+        ["how many/much", "two\nlines $x$"],
+    ],
+)
+@pytest.mark.parametrize("unit", ["type of question (questions)", "z" * 100])
+def test_names_of_any_length_and_script_leave_the_chart_whole(names, unit):
+    some = {name: Group(questions=12345, f1=50) for name in names}
+    for teacher in (None, some):
+        svg = group_chart(
+            *("F1", some, teacher),
+            field="f1",
+            x_label=f"{unit} (%)",
+            y_label=unit,
+            labels=("student", "teacher"),
+        )
+        assert outside(svg) == []
+        ticks = {t.text: float(t.get("x")) for t in parse(svg).iter(f"{SVG}text") if t.get("x")}
+        assert ticks["100"] - ticks["0"] > 120
+
+
+@pytest.mark.usefixtures("without_warnings")
+def test_no_groups_are_no_chart():
+    assert grouped({}) is None
 
 
 @pytest.mark.parametrize("teacher", [None, 20, -80])
