@@ -240,9 +240,8 @@ def group_chart(
         least = min([0, *values, *(value for _, value in known)])  # a correlation may be negative
         axes.set(xlim=(least - 2, 102), ylim=(len(groups) - 0.5, -0.5))
         axes.set_xlabel(x_label, loc="right")
-        figure.text(12 / width, 0.5, y_label, rotation=90, ha="center", va="center").set_color(
-            COLOURS["muted"]
-        )
+        unit = figure.text(12 / width, 0.5, y_label, rotation=90, ha="center", va="center")
+        unit.set_color(COLOURS["muted"])
         axes.set_yticks(range(len(groups)), names)
         axes.tick_params(length=0)
         axes.spines["left"].set_visible(False)
