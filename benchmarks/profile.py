@@ -72,7 +72,7 @@ def measure(args: ProfileArguments, mode: str) -> dict[str, Any]:
     from torch.profiler import ProfilerActivity, profile
 
     from benchmarks.train_step import TrainStepArguments, timed_training
-    from benchmarks.training import Around
+    from benchmarks.training import Around, forget_warm_up
 
     step_args = TrainStepArguments(
         shape=args.shape,
@@ -82,6 +82,7 @@ def measure(args: ProfileArguments, mode: str) -> dict[str, Any]:
     )
     train = partial(timed_training(step_args), **CHANGES.get(mode, {}))
     train(max_steps=2)
+    forget_warm_up()
     if mode != "profiler":
         usage: list[resource.struct_rusage] = []
 

@@ -124,7 +124,7 @@ def measure_ours(args: TrainStepArguments, candidate: str) -> dict[str, float]:
 
     The cache is filled in a process of its own, whose memory is not that of reading it.
     """
-    from benchmarks.training import device
+    from benchmarks.training import device, forget_warm_up
 
     train = timed_training(args)
     with tempfile.TemporaryDirectory() as folder:
@@ -140,6 +140,7 @@ def measure_ours(args: TrainStepArguments, candidate: str) -> dict[str, float]:
                 raise RuntimeError(f"the cache was not filled: exit code {filling.exitcode}")
         # A GPU allocates memory and loads kernels for the shape of each batch.
         train(max_steps=-1 if device().type == "cuda" else 1, **objective)
+        forget_warm_up()
         clock = train(wait_each_step=False, **objective)
     # A step lasts from the end of the previous one to its own, so it includes fetching the batch.
     times = itertools.pairwise([clock.train_began, *clock.ended])
@@ -151,7 +152,7 @@ def measure_textbrewer(args: TrainStepArguments, tuned: bool) -> dict[str, float
     import torch
 
     from benchmarks.peers.textbrewer_squad import seconds_per_step
-    from benchmarks.training import device, random_models, training_dtype
+    from benchmarks.training import device, forget_warm_up, random_models, training_dtype
     from benchmarks.windows import squad_batches
     from itrd_nlp.tasks.question_answering import QuestionAnsweringCollator
 
@@ -171,6 +172,7 @@ def measure_textbrewer(args: TrainStepArguments, tuned: bool) -> dict[str, float
     student.to(device())
     with tempfile.TemporaryDirectory() as folder:
         for part in (batches if on_gpu else batches[:1], batches):
+            forget_warm_up()
             seconds = seconds_per_step(teacher, student, part, Path(folder), bf16=bf16, fused=tuned)
     return figures(seconds, batch_size)
 
@@ -178,6 +180,7 @@ def measure_textbrewer(args: TrainStepArguments, tuned: bool) -> dict[str, float
 def measure_modelopt(args: TrainStepArguments) -> dict[str, float]:
     """Train on the same windows with ModelOpt, after a step to warm up; on a GPU after all of them."""
     import torch
+    from datasets import concatenate_datasets
 
     from benchmarks.peers import modelopt_squad
     from benchmarks.training import device, random_models, training_dtype
@@ -186,18 +189,19 @@ def measure_modelopt(args: TrainStepArguments) -> dict[str, float]:
 
     windows, tokenizer = squad_batches(args.batch_size, args.steps)
     bf16 = training_dtype() == torch.bfloat16
-    for max_steps in (-1 if device().type == "cuda" else 1, -1):
-        clock = modelopt_squad.train(
-            *random_models(args.shape, args.student_layers, 0.0, attention_of_peers(bf16=bf16)),
-            windows,
-            QuestionAnsweringCollator(tokenizer),
-            bf16=bf16,
-            num_train_epochs=1,
-            max_steps=max_steps,
-            per_device_train_batch_size=args.batch_size,
-            train_sampling_strategy="sequential",
-        )
-    times = itertools.pairwise([clock.train_began, *clock.ended])
+    warm_up = args.steps if device().type == "cuda" else 1
+    first = windows.select(range(warm_up * args.batch_size))
+    clock = modelopt_squad.train(
+        *random_models(args.shape, args.student_layers, 0.0, attention_of_peers(bf16=bf16)),
+        concatenate_datasets([first, windows]),
+        QuestionAnsweringCollator(tokenizer),
+        bf16=bf16,
+        warm_up=warm_up,
+        num_train_epochs=1,
+        per_device_train_batch_size=args.batch_size,
+        train_sampling_strategy="sequential",
+    )
+    times = itertools.pairwise(clock.ended[warm_up - 1 :])
     return figures([after - before for before, after in times], args.batch_size)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import tempfile
 import time
@@ -35,9 +36,11 @@ class Clock(TrainerCallback):
     Attributes:
         wait_each_step: wait for a GPU at the end of each step. Without that, only the beginning of the training and the
             end of its last step are times of the GPU, and the GPU works as it does in a training.
+        warm_up: wait for a GPU after this step, too, and count its peak memory from there. Default: 0, no step.
     """
 
     wait_each_step: bool = True
+    warm_up: int = 0
     train_began: float = 0.0
     began: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
@@ -50,8 +53,10 @@ class Clock(TrainerCallback):
         self.began.append(time.perf_counter())
 
     def on_step_end(self, _args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
-        if self.wait_each_step or state.global_step >= state.max_steps:
+        if self.wait_each_step or state.global_step in (self.warm_up, state.max_steps):
             wait_for_gpu()
+        if state.global_step == self.warm_up:
+            forget_warm_up()
         self.ended.append(time.perf_counter())
 
     def steps(self) -> list[float]:
@@ -169,8 +174,18 @@ def training_precision() -> str:
     return str(training_dtype()).removeprefix("torch.")
 
 
+def forget_warm_up() -> None:
+    """Free what a training to warm up has left behind, and count the peak memory of a GPU from here on.
+
+    A trainer and its models hold each other, so that only the garbage collector frees them.
+    """
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
 def peak_megabytes() -> float:
-    """Return the peak memory of this process, or its peak memory on a GPU, in units of 1e6 bytes."""
+    """Return the peak memory in units of 1e6 bytes: of this process, or on a GPU since `forget_warm_up`."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

@@ -29,6 +29,7 @@ def train(
     collator: QuestionAnsweringCollator,
     *,
     bf16: bool,
+    warm_up: int = 0,
     **arguments: Any,
 ) -> Clock:
     """Distil the student on some windows.
@@ -39,12 +40,13 @@ def train(
         rows: windows with answers.
         collator: pads the windows.
         bf16: train under bf16 autocast, with the teacher's weights in bf16.
+        warm_up: see `Clock`. ModelOpt keeps a model that it has wrapped, so one training has both kinds of steps.
         **arguments: arguments of `TrainingArguments`.
 
     Returns:
         The times of the training.
     """
-    clock = Clock(wait_each_step=False)
+    clock = Clock(wait_each_step=False, warm_up=warm_up)
     if bf16:
         teacher.bfloat16()
     with tempfile.TemporaryDirectory() as folder, _quietly():

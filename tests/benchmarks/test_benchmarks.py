@@ -31,7 +31,12 @@ def benchmarks():
 
 @pytest.mark.slow  # it measures, for a minute or two, and beside other tests it measures less well
 def test_no_ratio_has_fallen_under_half_of_the_recorded_one(recorded, benchmarks):
-    before = recorded[benchmarks["training"].training_precision()]["smoke"]
+    precision = benchmarks["training"].training_precision()
+    before = recorded.get(precision, {}).get("smoke")
+    if before is None:
+        pytest.skip(
+            f"results.json has no ratios of the smoke test for {precision}; make bench records them"
+        )
     command = [sys.executable, "-m", "benchmarks.smoke"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
