@@ -117,6 +117,19 @@ def test_it_has_every_chart_and_every_section(report):
     assert all(b - a <= 1 for a, b in pairwise(levels))
 
 
+def test_every_teacher_of_the_predictions_is_named(make_run):
+    """By the last part of its path, as the first one. One that has no name is there, too."""
+    folder = make_run()
+    path = folder / "results.json"
+    results = json.loads(path.read_text())
+    path.write_text(
+        json.dumps(results | {"more_teachers": [{"name": "/home/ada/other"}, {"layers": 2}]})
+    )
+    text = Page(write_report(folder)).text
+    sentence = "KD learned from the mean prediction of this teacher and of other, another one."
+    assert f"a-teacher of 4. {sentence} Layer pairs" in text
+
+
 def test_losses_of_other_papers_and_the_scale_of_hidden_share_have_their_curves(make_run):
     """By the names that the objective gives them in the log. A class of one's own is not imported."""
     folder = make_run()
