@@ -137,18 +137,19 @@ class SentenceSimilarity(EmbeddingTask):
     ) -> dict[str, Any]:
         """See `Task.disagreements`: the pairs whose ranks differ by more than a quarter of all pairs.
 
-        The model whose rank is nearer to the true one is right. Equal scores have the mean of their ranks.
+        The model whose rank is nearer to the true one is right, and neither where both are equally far from it, one
+        above and one below. Equal scores have the mean of their ranks.
         """
         rows = data.examples
         true, ours = true_and_found(student, rows)
         _, theirs = true_and_found(teacher, rows)
         of_student, of_teacher, right = ranks(ours), ranks(theirs), ranks(true)
         far = np.abs(of_student - of_teacher) > _FAR * len(rows)
-        nearer = np.abs(of_student - right) < np.abs(of_teacher - right)
+        off, theirs_off = np.abs(of_student - right), np.abs(of_teacher - right)
         cases = []
         for i in np.flatnonzero(far):
-            row, won = rows[i], bool(nearer[i])
+            row, won = rows[i], [bool(off[i] < theirs_off[i]), bool(theirs_off[i] < off[i])]
             question = f"{row['text']} | {row['text_pair']}"
             shown = [f"similarity {found[i]:.3f}" for found in (ours, theirs)]
-            cases.append((question, [f"{row['score']:g}"], shown, [won, not won]))
+            cases.append((question, [f"{row['score']:g}"], shown, won))
         return compared(cases, len(rows))

@@ -144,6 +144,19 @@ def test_models_with_equal_ranks_do_not_disagree_about_pairs_of_equal_scores(
     assert only["student"]["exact_match"] and not only["teacher"]["exact_match"]
 
 
+def test_of_two_models_that_are_equally_far_from_the_truth_neither_is_right(tmp_path: Path) -> None:
+    """The first pair has the rank 3 of 5: the student gives it rank 1, the teacher rank 5."""
+    task = judged(tmp_path, [3.0, 1.0, 2.0, 4.0, 5.0])
+    student, teacher = (
+        {str(i): float(value) for i, value in enumerate(values)}
+        for values in ([1, 2, 3, 4, 5], [5, 1, 2, 3, 4])
+    )
+    found = task.disagreements(student, teacher, data_of(task))
+    assert (found["neither_right"], found["teacher_right"]) == (1, 0)
+    (only,) = found["examples"]
+    assert not only["student"]["exact_match"] and not only["teacher"]["exact_match"]
+
+
 def test_a_third_whose_pairs_are_equally_alike_has_no_correlation(tmp_path: Path) -> None:
     answers = {str(i): i / 10 for i in range(9)}
     task = judged(tmp_path, [0, 0, 0, 1, 2, 3, 5, 5, 5])
