@@ -78,7 +78,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     first = arguments[0] if arguments else "-"
     # `demo DIR`: what comes first and is no config is the model.
-    if not first.startswith("-") and Path(first).suffix not in (".yaml", ".yml"):
+    if not first.startswith("-") and Path(first).suffix.lower() not in (".yaml", ".yml"):
         arguments = ["--model", *arguments]
     args, space = parse((DemoArguments, SpaceArguments), arguments, description=__doc__)
     if space.push_space is not None:
