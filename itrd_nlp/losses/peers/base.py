@@ -22,8 +22,11 @@ from torch import Tensor, nn
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import AttentionStates, EncoderOutput, LayerPair
 
-RESERVED_NAMES = ("loss", "task", "kd", "corr", "mi")
-"""Names of the other terms of the objective."""
+RESERVED_NAMES = (
+    *("loss", "task", "kd", "corr", "mi", "hidden_scale"),
+    *("step", "epoch", "learning_rate", "grad_norm"),
+)
+"""Names that a row of the log has for the other terms of the objective, and for what a trainer logs."""
 
 
 @dataclass(frozen=True)
@@ -195,8 +198,7 @@ def load_peer(path: str) -> type[PeerLoss]:
         )
     if term_name(found) in RESERVED_NAMES:
         raise UserError(
-            f"peer_losses names {path}, but {term_name(found)} is a term of the objective itself; the class needs "
-            "another name."
+            f"peer_losses names {path}, but the log has a {term_name(found)} already; the class needs another name."
         )
     return found
 

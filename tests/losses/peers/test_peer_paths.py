@@ -18,6 +18,12 @@ class MeanAbsolute(PeerLoss):
 class KD(MeanAbsolute):
     pass
 
+class HiddenScale(MeanAbsolute):
+    pass
+
+class GradNorm(MeanAbsolute):
+    pass
+
 NUMBER = 1
 """
 
@@ -36,10 +42,12 @@ def test_a_class_of_ones_own_is_found_like_those_of_the_package(tmp_path, monkey
     for path, sentence in (
         (
             "peers_of_mine.NUMBER",
-            r"NUMBER is no PeerLoss of peers_of_mine; its peers are: KD, Mean",
+            r"NUMBER is no PeerLoss of peers_of_mine; its peers are: GradNorm, H",
         ),
         ("peers_of_mine.Absent", "Absent is no PeerLoss of peers_of_mine"),
-        ("peers_of_mine.KD", "peers_of_mine.KD, but kd is a term of the objective itself"),
+        ("peers_of_mine.KD", "peers_of_mine.KD, but the log has a kd already"),
+        ("peers_of_mine.HiddenScale", "the log has a hidden_scale already"),
+        ("peers_of_mine.GradNorm", "the log has a grad_norm already"),
     ):
         with pytest.raises(UserError, match=sentence):
             load_peer(path)
