@@ -17,6 +17,8 @@ from itrd_nlp.losses.logits import kd_loss
 def as_lists(scores: Tensor, held: Tensor) -> Tensor:
     """Put the scores of single entries into the rows of their lists.
 
+    It reads no number from a GPU, forward and backward, so that it need not wait for one.
+
     Args:
         scores: ``(N,)``, list after list.
         held: ``(Q, P)``, bool, true where a list has an entry; ``N`` of them are true.
@@ -25,13 +27,17 @@ def as_lists(scores: Tensor, held: Tensor) -> Tensor:
         ``(Q, P)``, 0 where a list has no entry.
 
     Raises:
-        UserError: there are more or fewer scores than entries.
+        UserError: the scores are not flat, or on a CPU there are more or fewer of them than entries.
     """
-    if scores.dim() != 1 or len(scores) != int(held.sum()):
+    if scores.dim() != 1 or (held.device.type == "cpu" and len(scores) != int(held.sum())):
         raise UserError(
             f"scores have the shape {shape(scores)}, but the lists {shape(held)} have {int(held.sum())} entries."
         )
-    return scores.new_zeros(held.shape).masked_scatter(held, scores)
+    if len(scores) == 0:
+        return scores.new_zeros(held.shape)
+    # The gradient of masked_scatter would read how many entries there are. An entry's place is their number before it.
+    places = (held.flatten().cumsum(0) - 1).clamp(0, len(scores) - 1)
+    return torch.where(held, scores.index_select(0, places).view(held.shape), 0.0)
 
 
 def list_kd_loss(

@@ -63,6 +63,29 @@ def test_scores_lie_in_the_rows_of_their_lists() -> None:
         as_lists(STUDENT[:7], HELD)
 
 
+def test_each_score_gets_the_gradient_of_its_entry() -> None:
+    scores = STUDENT.clone().requires_grad_()
+    weights = torch.arange(1.0, HELD.numel() + 1).view(HELD.shape)
+    (as_lists(scores, HELD) * weights).sum().backward()
+    assert scores.grad is not None
+    assert scores.grad.tolist() == weights[HELD].tolist()
+
+
+def test_no_scores_are_lists_without_entries() -> None:
+    empty = torch.zeros(2, 3, dtype=torch.bool)
+    assert torch.equal(as_lists(torch.zeros(0), empty), torch.zeros(2, 3))
+
+
+def test_lists_are_made_without_reading_a_number_from_the_device() -> None:
+    """Reading a number from the meta device is impossible, and so is a size that depends on one."""
+    scores = STUDENT.to("meta").requires_grad_()
+    found = as_lists(scores, HELD.to("meta"))
+    assert found.shape == HELD.shape
+    found.sum().backward()
+    assert scores.grad is not None
+    assert scores.grad.shape == STUDENT.shape
+
+
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
 def test_list_kd_is_the_divergence_of_the_softmax_over_each_list(temperature: float) -> None:
     expected = 0.0
