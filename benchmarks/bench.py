@@ -114,7 +114,7 @@ def main() -> None:
         precision = training_precision()
         for name in args.only or [*BENCHMARKS, "smoke"]:
             print(f"== {name} ({precision})", flush=True)
-            found, went_well = measure(name, args, on_gpu=precision == "cuda")
+            found, went_well = measure(name, args, on_gpu=precision.startswith("cuda"))
             if not went_well:
                 failed.append(name)
             if found is not None:

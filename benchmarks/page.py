@@ -12,11 +12,18 @@ from itrd_nlp.errors import UserError
 
 Results = dict[str, Any]
 
-# From names in the record to names on the page. A single table shows the first precision with results.
-PRECISIONS = {"bfloat16": "bf16", "float32": "fp32", "cuda": "bf16 on a GPU"}
+# From names in the record to names on the page. A single table shows the first precision with results, and all GPUs.
+PRECISIONS = {"bfloat16": "bf16", "float32": "fp32"}
+GPU = "cuda"
+"""What the name of a part begins with that comes from a GPU. The name of the GPU follows after a colon."""
 BERT = "12 -> 6 layers, 768 wide"
 MINILM = "6 -> 3 layers, 384 wide"
 SIZES = {"bert": BERT, "minilm": MINILM}
+MEASURED = (
+    *("train_step_minilm", "train_step_bert", "overhead_minilm", "overhead_bert"),
+    *("matmul_share_minilm", "matmul_share_bert", "losses", "decoding", "scaling", "profile"),
+)
+"""The measurements that record machine and versions."""
 CANDIDATES = {
     "itrd": "ITRD + KD",
     "kd": "KD alone",
@@ -42,7 +49,7 @@ def write_page(record: dict[str, Results], docs: Path) -> None:
     of_each: dict[str, tuple[Callable[[Results], str], tuple[str, ...]]] = {
         "train_step": (train_step, ("train_step_bert", "train_step_minilm")),
         "overhead": (overhead, ("overhead_minilm", "overhead_bert")),
-        "versions": (versions, ("train_step_minilm",)),
+        "versions": (versions, MEASURED),
     }
     of_the_first: dict[str, tuple[Callable[[Results], str], tuple[str, ...]]] = {
         "profile": (profile, ("profile",)),
@@ -50,19 +57,24 @@ def write_page(record: dict[str, Results], docs: Path) -> None:
         "decoding": (decoding, ("decoding",)),
         "scaling": (scaling, ("scaling", "losses")),
     }
-    page = _replace(page, "goals", goals(record))
+    for name, whole in (("goals", goals), ("gpu", of_gpus), ("not on a gpu", not_on_gpus)):
+        page = _replace(page, name, whole(record))
     for name, (block, needed) in of_each.items():
         parts = [
-            f"In {PRECISIONS[precision]}:\n\n{block(record[precision])}"
+            f"In {_label(precision)}:\n\n{block(record[precision])}"
             for precision in _measured(record)
             if any(key in record[precision] for key in needed)
         ]
         if parts:
             page = _replace(page, name, "\n\n".join(parts))
     for name, (block, needed) in of_the_first.items():
-        found = _first(record, *needed)
-        if found is not None:
-            page = _replace(page, name, block(found))
+        complete = [p for p in _measured(record) if all(key in record[p] for key in needed)]
+        shown = [p for p in complete if p == complete[0] or p in _gpus(record)]
+        if len(shown) == 1:
+            page = _replace(page, name, block(record[shown[0]]))
+        elif shown:
+            parts = [f"In {_label(p)}:\n\n{block(record[p])}" for p in shown]
+            page = _replace(page, name, "\n\n".join(parts))
     path.write_text(page, encoding="utf-8")
     curves = _first(record, "scaling", "losses")
     if curves is not None:
@@ -70,8 +82,43 @@ def write_page(record: dict[str, Results], docs: Path) -> None:
 
 
 def _measured(record: dict[str, Results]) -> list[str]:
-    """Return the precisions of a record, in the order of the columns."""
-    return [precision for precision in PRECISIONS if precision in record]
+    """Return the precisions of a record, in the order of the columns, and then its GPUs."""
+    return [precision for precision in PRECISIONS if precision in record] + _gpus(record)
+
+
+def _gpus(record: dict[str, Results]) -> list[str]:
+    return sorted(name for name in record if name.partition(":")[0] == GPU)
+
+
+def _label(precision: str) -> str:
+    """Return the name of a precision on the page, with the GPU if it is that of one."""
+    if precision in PRECISIONS:
+        return PRECISIONS[precision]
+    card = precision.partition(": ")[2]
+    return f"bf16 on a GPU ({card})" if card else "bf16 on a GPU"
+
+
+def of_gpus(record: dict[str, Results]) -> str:
+    """Return a sentence about the columns of GPUs in the table of goals."""
+    if _gpus(record):
+        return '`make bench-gpu` measures the column of a GPU. Rows that it leaves out say "not measured".'
+    return "This table has no CUDA figures. [A section below](#on-a-gpu) has measurements on a GPU."
+
+
+def not_on_gpus(record: dict[str, Results]) -> str:
+    """Return a sentence that lists what was not measured on a GPU."""
+    gpus = [record[name] for name in _gpus(record)]
+    steps = [block for gpu in gpus for name, block in gpu.items() if name.startswith("train_step")]
+    missing = [
+        "a side stream for the teacher",
+        "`torch.compile`",
+        "a fused kernel",
+    ]
+    if not any("textbrewer" in block["runs"] for block in steps):
+        missing.insert(0, "whole steps against TextBrewer")
+    if not any("losses" in gpu for gpu in gpus):
+        missing.insert(0, "the losses alone in their present code")
+    return f"These were not measured on a GPU: {', '.join(missing[:-1])}, and {missing[-1]}."
 
 
 def _first(record: dict[str, Results], *needed: str) -> Results | None:
@@ -101,10 +148,11 @@ def goals(record: dict[str, Results]) -> str:
         _goal(record, f"{MINILM}: windows/s with a filled teacher cache / windows/s without a cache", "≥ 1.5",
               "train_step_minilm", "ratios", "itrd_cached / itrd"),
         _goal(record, f"{MINILM}: time of ITRD + KD / time of KD alone", "≤ 1.03",
-              "overhead_minilm", "figures", "seconds"),
+              "overhead_minilm", "figures", "seconds", instead=("train_step_minilm", "ratios", "kd / itrd")),
         _goal(record, f"{MINILM}: peak memory of ITRD + KD / peak memory of KD alone", "≤ 1.03",
               "overhead_minilm", "figures", "peak_megabytes"),
-        _goal(record, f"{BERT}: time of ITRD + KD / time of KD alone", "≤ 1.03", "overhead_bert", "figures", "seconds"),
+        _goal(record, f"{BERT}: time of ITRD + KD / time of KD alone", "≤ 1.03", "overhead_bert", "figures", "seconds",
+              instead=("train_step_bert", "ratios", "kd / itrd")),
         _goal(record, f"{BERT}: peak memory of ITRD + KD / peak memory of KD alone", "≤ 1.03",
               "overhead_bert", "figures", "peak_megabytes"),
         _share(record, MINILM, "matmul_share_minilm", "≥ 50 %"),
@@ -119,15 +167,22 @@ def goals(record: dict[str, Results]) -> str:
             for name, label in (("utils_qa", "transformers' example"), ("loops", "a leaner form of its loops"))
         ),
     ]  # fmt: skip
-    names = [PRECISIONS[precision] for precision in _measured(record)]
+    names = [_label(precision) for precision in _measured(record)]
     columns = " | ".join(f"{name}: median, least to most" for name in names)
     head = f"| figure | goal | {columns} |\n|---|---|{'---|' * len(names)}"
     return "\n".join([head, *rows])
 
 
-def _goal(record: dict[str, Results], label: str, goal: str, *keys: str) -> str:
-    keys = (*keys, "ratios")
-    return _row(label, goal, [_found(record[precision], keys) for precision in _measured(record)])
+def _goal(
+    record: dict[str, Results], label: str, goal: str, *keys: str, instead: tuple[str, ...] = ()
+) -> str:
+    """Return the row of the ratios under some keys, or where there are none of those under others."""
+    found = [record[precision] for precision in _measured(record)]
+    ratios = [_found(one, (*keys, "ratios")) for one in found]
+    if instead:
+        others = [_found(one, (*instead, "ratios")) for one in found]
+        ratios = [first or other for first, other in zip(ratios, others, strict=True)]
+    return _row(label, goal, ratios)
 
 
 def _share(record: dict[str, Results], label: str, key: str, goal: str) -> str:
@@ -277,8 +332,8 @@ def _point(point: dict[str, float], name: str) -> str:
 
 
 def versions(results: Results) -> str:
-    """Return one line about machine and versions."""
-    known = results["train_step_minilm"]["environment"]
+    """Return one line about machine and versions, those of the first measurement that recorded them."""
+    known = next(results[name]["environment"] for name in MEASURED if name in results)
     machine = known["machine"]
     packages = ", ".join(
         f"{name} {version}" for name, version in known.items() if name != "machine"

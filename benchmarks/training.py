@@ -168,9 +168,9 @@ def training_dtype() -> torch.dtype:
 
 
 def training_precision() -> str:
-    """Return the name of the part of `results.json` for this machine: a dtype, or ``cuda`` on a GPU."""
+    """Return the name of the part of `results.json` for this machine: a dtype, or ``cuda:`` and the name of the GPU."""
     if torch.cuda.is_available():
-        return "cuda"
+        return f"cuda: {torch.cuda.get_device_name()}"
     return str(training_dtype()).removeprefix("torch.")
 
 
