@@ -1,10 +1,12 @@
 """Run all benchmarks one after another. Write `benchmarks/results.json` and the figures of `docs/performance.md`.
 
     python benchmarks/bench.py [--only losses decoding] [--utils_qa FILE] [--page_only true]
+    python benchmarks/bench.py --only train_step_bert --output_file FILE  # where nothing but the figures is kept
+    python benchmarks/bench.py --merge FILE
 
 This takes about half an hour on two cores, and an hour on a CPU without instructions for bf16. Nothing else should run
 at the same time. The results have one part for each precision of the trainings (bfloat16 or float32), and one for a
-GPU. Earlier results stay unless they are measured again.
+GPU. Earlier results stay unless they are measured again. It needs no network where `assets/` is there.
 """
 
 from __future__ import annotations
@@ -60,6 +62,19 @@ class BenchArguments:
     utils_qa: str | None = field(
         default=None, metadata={"help": "A copy of utils_qa.py, see benchmarks/decoding.py."}
     )
+    output_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "Write the results to this JSON file after each benchmark, and leave `results.json` and the page. "
+            "Default: write `results.json` and the page."
+        },
+    )
+    merge: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Measure nothing. Take the results of these files of --output_file over, and write the page."
+        },
+    )
     page_only: bool = field(
         default=False,
         metadata={"help": "Measure nothing. Write tables and plots from the recorded results."},
@@ -83,6 +98,8 @@ def measure(name: str, args: BenchArguments, *, on_gpu: bool) -> tuple[dict[str,
         found = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
         return found, done.returncode == 0
     module, *arguments = BENCHMARKS[name]
+    if name == "losses" and on_gpu:
+        arguments = []  # the page shows the growth of a CPU
     if name.startswith("train_step") and on_gpu:
         arguments += ["--steps", "24"]  # a step takes a twentieth of a second on a GPU
     if args.rounds is not None and name not in WITHOUT_TURNS + SHORT_TURNS:
@@ -101,6 +118,23 @@ def measure(name: str, args: BenchArguments, *, on_gpu: bool) -> tuple[dict[str,
     return found, done.returncode == 0
 
 
+def read_results(path: Path) -> dict[str, dict[str, Any]]:
+    """Read results by precision.
+
+    Raises:
+        UserError: the file holds something else.
+    """
+    from itrd_nlp.errors import UserError
+
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON file of --output_file: {error}.") from error
+    if not isinstance(found, dict) or not all(isinstance(part, dict) for part in found.values()):
+        raise UserError(f"{path} holds no results by precision, as --output_file writes them.")
+    return found
+
+
 def main() -> None:
     (args,) = parser.parse([BenchArguments], description=__doc__)
     from benchmarks.page import write_page
@@ -108,19 +142,28 @@ def main() -> None:
     from itrd_nlp.errors import UserError
     from itrd_nlp.files import write_json
 
+    if args.output_file is not None and (args.merge or args.page_only):
+        raise UserError("--output_file is for a measurement; leave out --merge and --page_only.")
+    target = RESULTS if args.output_file is None else Path(args.output_file)
+    results = read_results(target) if target.exists() else {}
     failed: list[str] = []
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    if not args.page_only:
+    if args.merge:
+        for other in [read_results(Path(path)) for path in args.merge]:
+            for precision, found in other.items():
+                results.setdefault(precision, {}).update(found)
+        write_json(RESULTS, results)
+    elif not args.page_only:
         precision = training_precision()
         for name in args.only or [*BENCHMARKS, "smoke"]:
             print(f"== {name} ({precision})", flush=True)
-            found, went_well = measure(name, args, on_gpu=precision.startswith("cuda"))
+            measured, went_well = measure(name, args, on_gpu=precision.startswith("cuda"))
             if not went_well:
                 failed.append(name)
-            if found is not None:
-                results.setdefault(precision, {})[name] = found
-                write_json(RESULTS, results)
-    write_page(results, ROOT / "docs")
+            if measured is not None:
+                results.setdefault(precision, {})[name] = measured
+                write_json(target, results)
+    if args.output_file is None:
+        write_page(results, ROOT / "docs")
     if failed:
         raise UserError(f"these benchmarks failed, all or in part: {', '.join(failed)}.")
 
