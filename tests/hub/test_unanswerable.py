@@ -270,7 +270,10 @@ def test_report_and_card_show_what_is_true(hub: Any, runs: dict[str, Path]) -> N
     assert metrics == {name: round(record[name], 2) for name in record["metrics"]}
     text = str(card)
     assert "Evaluated on 16 questions (8 of them unanswerable) of dev.json" in text
-    assert "The threshold of no answer was found on 16 questions (8 of them unanswerable)" in text
+    found = (
+        "The threshold of no answer was found on a subset of 16 questions (8 of them unanswerable)"
+    )
+    assert f"{found}, drawn from train.json" in text
     assert (
         f'The answer is "" where the score of no answer is more than {threshold:.6g} above' in text
     )
