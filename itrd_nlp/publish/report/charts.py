@@ -93,8 +93,8 @@ def line_chart(
     with matplotlib.rc_context(STYLE):
         names = [shortened(label, 40) for label in series]
         # Beside its text an entry of the legend has a line and room on both sides.
-        columns = int((_WIDTH - 8) // (max(map(_width, names)) + 46))
-        columns = min(max(columns, 1), len(names), 4)
+        columns = int((_WIDTH - 8) // (max(map(_width, names), default=0.0) + 46))
+        columns = max(1, min(columns, len(names), 4))
         more_rows = math.ceil(len(names) / columns) - 1
         figure, axes = sized_figure(_WIDTH, 215 + _LEGEND_ROW * more_rows)
         for i, (label, points) in enumerate(zip(names, series.values(), strict=True)):
