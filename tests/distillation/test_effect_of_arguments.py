@@ -342,4 +342,7 @@ def test_an_argument_does_in_a_distillation_what_it_does_in_transformers(
     assert not same(without, with_it, tolerance), "the argument changes nothing that this test sees"
     ours = outcome("distillation", tmp_path / "run", monkeypatch, **needed, **{name: value})
     for part, expected in with_it.items():
+        if part == "dtype" and name.endswith("_full_eval"):
+            assert ours[part] == without[part]  # our weights come back as they were
+            continue
         assert same(ours[part], expected, tolerance), part

@@ -790,4 +790,6 @@ def test_the_script_exports_compares_and_leaves_a_record(checkpoint: Path, tmp_p
     assert report["command"].startswith("export_onnx.py --model")
     refused = script("--opset", "3")
     assert refused.returncode == 2
-    assert refused.stderr.strip().splitlines()[-1] == "error: opset is 3, but must be 18 to 23."
+    assert (
+        refused.stderr.strip().splitlines()[-1] == "error: opset is 3, but must be from 18 to 23."
+    )
