@@ -15,7 +15,7 @@ Results = dict[str, Any]
 # From names in the record to names on the page. A single table shows the first precision with results, and all GPUs.
 PRECISIONS = {"bfloat16": "bf16", "float32": "fp32"}
 GPU = "cuda"
-"""What the name of a part begins with that comes from a GPU. The name of the GPU follows after a colon."""
+"""The beginning of the name of a part that comes from a GPU. The name of the GPU follows after a colon."""
 BERT = "12 -> 6 layers, 768 wide"
 MINILM = "6 -> 3 layers, 384 wide"
 SIZES = {"bert": BERT, "minilm": MINILM}

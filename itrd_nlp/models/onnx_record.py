@@ -17,7 +17,7 @@ _KEPT = ("version", "task", "metrics")
 
 
 def unmeasured(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a results.json says of any form of a model: its task, its metrics by name, and how long its texts are.
+    """The part of a results.json that holds for any form of a model: its task, its metrics and the lengths of texts.
 
     Args:
         record: the content of the file. What was measured on one form, and where it was trained, is left out.

@@ -1,4 +1,4 @@
-"""What one GPU measured reaches the page with the name of the GPU."""
+"""Figures of a GPU reach the page with the name of the GPU."""
 
 from __future__ import annotations
 

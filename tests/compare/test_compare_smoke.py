@@ -307,7 +307,7 @@ def test_trainings_that_are_refused_alike_end_a_comparison(tmp_path: Path) -> No
     crashed = [failed(m, "ImportError: no module\n", tmp_path, code=1) for m in ("kd", "itrd")]
     with pytest.raises(UserError, match=r"2 trainings failed alike, so .* ImportError: no module$"):
         _refuse_alike(crashed, 5)
-    # What an earlier start has said counts no more.
+    # The words of an earlier start count no more.
     earlier = (
         "--- started 2026-01-01 00:00:00\nerror: no teacher.\n--- started 2026-01-02 00:00:00\n"
     )

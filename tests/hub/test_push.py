@@ -148,7 +148,7 @@ def test_what_would_be_read_of_another_model_goes_with_its_weights(hub, push, st
     for name in before:
         (student_folder / name).unlink()
     (student_folder / "results.json").unlink()
-    # What a trainer pushes while it trains: there are no scores yet.
+    # A push of a trainer while it trains: there are no scores yet.
     record = RunRecord(version=3)
     files = model_files(student_folder, record, repo_id=REPO)
     push_files(hub.api, REPO, files)
