@@ -210,9 +210,8 @@ def push_files(
 def _stale(remote: set[str], pushed: set[str]) -> list[str]:
     """The files of another model, which this package pushes by these names and a loader would read."""
     names = {RESULTS_NAME, *SENTENCE_FILES}
-    if not pushed.isdisjoint(
-        TOKENIZER_FILES
-    ):  # a model without its tokenizer is used with the one that is there
+    # A model without its tokenizer is used with the one that is there.
+    if not pushed.isdisjoint(TOKENIZER_FILES):
         names.update(TOKENIZER_FILES)
     return sorted({n for n in remote if n in names or _WEIGHTS.fullmatch(n)} - pushed)
 

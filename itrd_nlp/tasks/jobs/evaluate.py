@@ -141,9 +141,8 @@ def scored(
     )
     told = {name: old for name, old in before.items() if vars(data.judge)[name] is not old}
     found = trainer.evaluate(data.evaluation)
-    if (
-        not trained
-    ):  # a student is judged alike, whether its teacher was judged before it or earlier
+    if not trained:
+        # A student is judged alike, whether its teacher was judged before it or earlier.
         vars(data.judge).update(told)
     metrics = task.metrics_of(data)
     scores = {name: found[f"eval_{name}"] for name in metrics}
