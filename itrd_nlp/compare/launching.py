@@ -69,7 +69,7 @@ class Launcher(ABC):
 
 
 class LocalProcesses(Launcher):
-    """Starts each training in a process of this machine.
+    """Starts each training in a process of this machine, where it sees the GPU with the fewest of these trainings.
 
     Args:
         program: the words that start `itrd-nlp`.
@@ -78,12 +78,15 @@ class LocalProcesses(Launcher):
 
     def __init__(self, program: Sequence[str], lock: int) -> None:
         self.program, self.lock = program, lock
+        self.gpus, self.trainings = gpus_in_sight(), list[_LocalTraining]()
 
     def start(self, cell: Cell, jobs: int) -> Started:
         """See `Launcher.start`. The trainings divide the threads of this process between them."""
-        environment = {}
+        environment, gpu = {}, self._free_gpu()
         if jobs > 1:
             environment["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // jobs))
+        if gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
         words = prepared(cell, self.program)
         with writing(cell.folder), with_token(cell), (cell.folder / LOG_NAME).open("ab") as log:
             log.write(f"{STARTED} {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
@@ -97,13 +100,19 @@ class LocalProcesses(Launcher):
                 pass_fds=(self.lock,),
                 start_new_session=True,  # a Ctrl-C reaches this process alone, which passes it on
             )
-        return _LocalTraining(cell, process)
+        self.trainings.append(_LocalTraining(cell, process, gpu))
+        return self.trainings[-1]
+
+    def _free_gpu(self) -> str | None:
+        self.trainings = [training for training in self.trainings if training.code() is None]
+        busy = [training.gpu for training in self.trainings]
+        return min(self.gpus, key=busy.count, default=None)
 
 
 class _LocalTraining(Started):
-    def __init__(self, cell: Cell, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, cell: Cell, process: subprocess.Popen[bytes], gpu: str | None) -> None:
         super().__init__(cell)
-        self.process = process
+        self.process, self.gpu = process, gpu
 
     def code(self) -> int | None:
         return self.process.poll()
@@ -115,6 +124,14 @@ class _LocalTraining(Started):
             os.killpg(self.process.pid, number)  # it may have processes that read data
         else:
             self.process.send_signal(number)
+
+
+def gpus_in_sight() -> list[str]:
+    """The CUDA GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them."""
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(n) for n in range(count)] if named is None else named.split(",")
+    return [name.strip() for name in names[:count]]
 
 
 def prepared(cell: Cell, program: Sequence[str]) -> list[str]:
