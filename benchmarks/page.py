@@ -102,7 +102,7 @@ def of_gpus(record: dict[str, Results]) -> str:
     """Return a sentence about the columns of GPUs in the table of goals."""
     if _gpus(record):
         return '`make bench-gpu` measures the column of a GPU. Rows that it leaves out say "not measured".'
-    return "This table has no CUDA figures. [A section below](#on-a-gpu) has measurements on a GPU."
+    return "This table has no CUDA figures. [A section](#on-a-gpu) has measurements on a GPU."
 
 
 def not_on_gpus(record: dict[str, Results]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ PAGE = ROOT / "docs" / "models.md"
 
 INTRODUCTION = """# Models
 
-Any model of transformers with one of the heads below can be student and teacher. Each step works, or is refused with
-one sentence before the first step of the training. This page is written from the record of a run with tiny models of
-random weights of every architecture that transformers {version} lists
+Most models of transformers with one of the heads below can be student and teacher. Each step works, or is refused with
+one sentence before the first step of the training. The tables name what is refused. This page is written from the
+record of a run with tiny models of random weights of every architecture that transformers {version} lists
 ([architectures.json](results/architectures/architectures.json)):
 
 ```
@@ -81,19 +82,21 @@ def page(record: dict[str, Any]) -> str:
 
 
 def _section(head: str, outcomes: dict[str, dict[str, str]]) -> str:
-    whole = [name for name, found in outcomes.items() if set(found.values()) == {OK}]
-    apart = {
-        name: found
-        for name, found in outcomes.items()
-        if name not in whole and "not tried" not in found
-    }
-    lines = [f"## {head.capitalize()}", "", f"All steps work for {len(whole)} of {len(outcomes)}:"]
+    tried = {name: found for name, found in outcomes.items() if "not tried" not in found}
+    steps = [step for step in STEPS if any(found.get(step, OK) == OK for found in tried.values())]
+    lines = [f"## {head.capitalize()}", ""]
+    for step in (step for step in STEPS if step not in steps):
+        kinds = dict.fromkeys(_kind(found[step]) for found in tried.values())
+        lines += [f"The step `{step}` is refused for every model: {' Or: '.join(kinds)}", ""]
+    whole = [name for name, found in tried.items() if all(found.get(s, OK) == OK for s in steps)]
+    what = "All steps work" if steps == list(STEPS) else "All other steps work"
+    lines += [f"{what} for {len(whole)} of {len(outcomes)}:"]
     lines += [", ".join(whole) + "." if whole else "none.", ""]
     notes: dict[str, int] = {}
-    if apart:
-        lines += [f"| model type | {' | '.join(STEPS)} |", f"|---{'|---' * len(STEPS)}|"]
-        for name, found in apart.items():
-            cells = [_cell(found.get(step, OK), notes) for step in STEPS]
+    if len(whole) < len(tried):
+        lines += [f"| model type | {' | '.join(steps)} |", f"|---{'|---' * len(steps)}|"]
+        for name in (name for name in tried if name not in whole):
+            cells = [_cell(tried[name].get(step, OK), notes) for step in steps]
             lines.append(f"| {name} | {' | '.join(cells)} |")
         lines += ["", *(f"{number}. {sentence}" for sentence, number in notes.items()), ""]
     for name, found in outcomes.items():
@@ -106,4 +109,9 @@ def _cell(found: str, notes: dict[str, int]) -> str:
     """A mark for what works, else the number of the sentence."""
     if found == OK:
         return "ok"
-    return f"({notes.setdefault(found, len(notes) + 1)})"
+    return f"({notes.setdefault(_kind(found), len(notes) + 1)})"
+
+
+def _kind(sentence: str) -> str:
+    """The sentence without the class of the model, so that many models share one."""
+    return re.sub(r"\b[A-Z]\w*For[A-Z]\w*", "the model", sentence)

@@ -39,8 +39,8 @@ def mutual_information_loss(
     """Push the student's samples apart, the more so the less similar the teacher's samples are.
 
     The loss of algorithm 1 equals ``1/n² sum_ij cos²(s_i, s_j) (1 - cos²(t_i, t_j))``. It is at least 0, and it is 0
-    for a student whose samples are at right angles, whatever the teacher is. A student that equals its teacher is no
-    minimum. ``docs/method.md`` has the derivation, and `alignment_loss` is a loss whose minimum is the teacher.
+    for a student whose samples are at right angles, whatever the teacher is. A student that equals its teacher is not
+    at a minimum. ``docs/method.md`` has the derivation, and `alignment_loss` is a loss whose minimum is the teacher.
 
     ``G_s`` and ``G_t`` are the Gram matrices of the L2-normalised rows. ``G_st = G_s * G_t`` is their elementwise
     product. ``G_s`` and ``G_st`` are divided by their traces. The loss is ``||G_s||² - ||G_st||²`` in Frobenius norms
