@@ -19,9 +19,11 @@ from itrd_nlp.files import MANIFEST_NAME, damage, seal
 
 __all__ = [
     "MANIFEST_NAME",
+    "MODEL_ALONE",
     "STAGING_NAME",
     "checkpoints",
     "damage",
+    "holds_training",
     "last_good_checkpoint",
     "own_names",
     "seal",
@@ -30,6 +32,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 STAGING_NAME = ".incomplete-checkpoint"
+MODEL_ALONE = "holds the model alone (save_only_model), so no run can go on from it"
+"""What is wrong with a checkpoint for which `holds_training` is false."""
 
 
 @contextlib.contextmanager
@@ -63,21 +67,31 @@ def checkpoints(output_dir: Path) -> list[Path]:
     return [path for _, path in sorted(found, reverse=True)]
 
 
+def holds_training(checkpoint: Path) -> bool:
+    """Return whether a checkpoint holds what a run goes on from, beside the model: optimizer and schedule."""
+    of_deepspeed = any(checkpoint.glob("global_step*"))
+    return of_deepspeed or (checkpoint / "scheduler.pt").is_file()
+
+
 def last_good_checkpoint(output_dir: Path) -> Path | None:
-    """Find the newest checkpoint that is whole. A warning names each damaged one that is newer.
+    """Find the newest checkpoint from which a run can go on. A warning names each newer one that is passed over.
 
     Returns:
         The folder of the checkpoint, or None if there is no checkpoint at all.
 
     Raises:
-        UserError: there are checkpoints, and every one is damaged.
+        UserError: there are checkpoints, and every one is damaged or holds the model alone.
     """
     passed_over = []
     for path in checkpoints(output_dir):
         reason = damage(path)
-        if reason is None:
+        if reason is not None:
+            logger.warning("%s is damaged (%s); taking the one before it.", path, reason)
+        elif holds_training(path):
             return path
-        logger.warning("%s is damaged (%s); taking the one before it.", path, reason)
+        else:
+            reason = f"it {MODEL_ALONE}"
+            logger.warning("%s %s; taking the one before it.", path, MODEL_ALONE)
         passed_over.append(f"{path.name}: {reason}")
     if passed_over:
         raise UserError(

@@ -15,7 +15,13 @@ from typing import IO
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import writing
 from itrd_nlp.training.arguments import FineTuningArguments, output_folder
-from itrd_nlp.training.checkpoints import checkpoints, damage, last_good_checkpoint
+from itrd_nlp.training.checkpoints import (
+    MODEL_ALONE,
+    checkpoints,
+    damage,
+    holds_training,
+    last_good_checkpoint,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +92,7 @@ def find_checkpoint(folder: Path, wanted: str | bool | None) -> Path | None:
         The checkpoint, or None for a run that starts anew.
 
     Raises:
-        UserError: the checkpoint does not exist or is damaged, or all in the folder are.
+        UserError: the checkpoint does not exist, is damaged or holds the model alone, or all in the folder do.
     """
     if wanted in NOTHING:
         return None
@@ -104,6 +110,8 @@ def find_checkpoint(folder: Path, wanted: str | bool | None) -> Path | None:
             f"resume_from_checkpoint {path} is damaged: {reason}; --resume_from_checkpoint true takes the newest "
             "whole one."
         )
+    if not holds_training(path):
+        raise UserError(f"resume_from_checkpoint {path} {MODEL_ALONE}.")
     return path
 
 

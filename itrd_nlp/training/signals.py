@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -63,12 +64,35 @@ class StopOnSignal(TrainerCallback):
             TrainingInterrupted: a signal came, and a checkpoint of the last step is there.
         """
         if self._agreed(args):
-            if self.saved_step != state.global_step:
+            self.saving = True
+            # No run could go on from the model alone, which save_only_model has saved.
+            if self.saved_step != state.global_step or args.save_only_model:
                 save()
             self.leave(args, state)
         self.restore()
         if self.received:  # it came in between
             os.kill(os.getpid(), self.received)
+
+    def obey_unsaved(
+        self, args: TrainingArguments, state: TrainerState, save: Callable[[], None]
+    ) -> None:
+        """Leave if the step that asked for a checkpoint got none: ``save_strategy: best`` saves better steps alone.
+
+        All processes call this together, where a step saves its checkpoint. See `obey` for the arguments.
+        """
+        if self.saving:
+            save()
+            self.leave(args, state)
+
+    @contextlib.contextmanager
+    def whole_checkpoint(self, args: TrainingArguments) -> Iterator[None]:
+        """Let the last checkpoint before the run stops hold all that it goes on from, also with ``save_only_model``."""
+        model_alone = args.save_only_model
+        args.save_only_model = model_alone and not self.saving
+        try:
+            yield
+        finally:
+            args.save_only_model = model_alone
 
     def leave(self, args: TrainingArguments, state: TrainerState) -> NoReturn:
         """Raise `TrainingInterrupted`. The checkpoint of the newest step is there."""
@@ -96,11 +120,14 @@ class StopOnSignal(TrainerCallback):
             self.leave(args, state)
 
     def _agreed(self, args: TrainingArguments) -> bool:
+        agreed = self.received
         if args.world_size > 1:
-            received = torch.tensor(self.received, device=args.device)
-            dist.all_reduce(received, op=dist.ReduceOp.MAX)
-            self.received = int(received)
-        return self.received != 0
+            exchanged = torch.tensor(agreed, device=args.device)
+            dist.all_reduce(exchanged, op=dist.ReduceOp.MAX)
+            agreed = int(exchanged)
+        if agreed:  # else a signal that came during the exchange waits for the next one
+            self.received = agreed
+        return agreed != 0
 
     def _receive(self, signum: int, _: FrameType | None) -> None:
         now = time.monotonic()

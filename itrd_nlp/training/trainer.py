@@ -230,6 +230,19 @@ class BaseTrainer(LossCountingTrainer):
         if self.args.should_save:
             _share_weights(Path(output_dir) if output_dir else output_folder(self.args))
 
+    def _maybe_log_save_evaluate(
+        self,
+        tr_loss: Tensor,
+        grad_norm: Any,
+        model: nn.Module,
+        trial: Any,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        base: Any = super()
+        base._maybe_log_save_evaluate(tr_loss, grad_norm, model, trial, *args, **kwargs)
+        self._stop.obey_unsaved(self.args, self.state, lambda: self._save_checkpoint(model, trial))
+
     def _finalize_training(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
         # before the best model takes the place of the last one
         self._stop.obey(self.args, self.state, lambda: self._save_checkpoint(self.network, trial))
@@ -252,7 +265,10 @@ class BaseTrainer(LossCountingTrainer):
         staging = run_dir / STAGING_NAME
         staged = staging / final.name
         try:
-            with writing(final, "Checkpoints written before are as they were."):
+            with (
+                writing(final, "Checkpoints written before are as they were."),
+                self._stop.whole_checkpoint(self.args),
+            ):
                 if self.args.should_save:
                     shutil.rmtree(staging, ignore_errors=True)
                     staged.mkdir(parents=True)

@@ -3,6 +3,7 @@
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import pytest
@@ -15,6 +16,7 @@ from itrd_nlp.distillation.trainer import ITRDTrainer
 from itrd_nlp.errors import TrainingInterrupted
 from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.checkpoints import damage
+from itrd_nlp.training.signals import StopOnSignal
 
 
 class SendSignal(TrainerCallback):
@@ -165,3 +167,60 @@ def test_a_signal_after_the_last_step_saves_a_checkpoint_from_which_nothing_is_l
     assert resumed.state.global_step == 4
     for name, value in resumed.learner.state_dict().items():
         assert torch.equal(value, learned[name]), name
+
+
+def test_where_the_best_steps_alone_are_saved_a_signal_saves_its_step(make_trainer):
+    """The first evaluation is the best one, so that no later step would be saved."""
+    best = {
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "save_strategy": "best",
+        "metric_for_best_model": "loss",
+        "greater_is_better": True,
+        "learning_rate": 1e-2,
+    }
+    trainer = make_trainer(SendSignal(signal.SIGTERM, step=3), **best)
+    with pytest.raises(TrainingInterrupted) as stop:
+        trainer.train()
+    assert (trainer.state.global_step, trainer.state.best_global_step) == (3, 1)
+    assert Path(stop.value.checkpoint).name == "checkpoint-3"
+    assert damage(Path(stop.value.checkpoint)) is None
+    resumed = make_trainer(**best)
+    resumed.train(resume_from_checkpoint=True)
+    assert (resumed._initial_global_step, resumed.state.global_step) == (3, 5)
+
+
+def test_a_signal_while_the_processes_agree_is_known_to_all_the_next_time(monkeypatch):
+    """It came after this process gave its number, so that the others do not save yet."""
+    stop = StopOnSignal()
+    args = SimpleNamespace(world_size=2, device="cpu")
+    stop.on_train_begin(args, SimpleNamespace(global_step=0))
+    controls = []
+    try:
+        for step, exchange in (
+            (10, lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)),
+            (20, lambda *_, **__: None),
+        ):
+            monkeypatch.setattr("torch.distributed.all_reduce", exchange)
+            controls.append(SimpleNamespace(should_save=False))
+            stop.on_step_end(args, SimpleNamespace(global_step=step, max_steps=100), controls[-1])
+    finally:
+        stop.restore()
+    assert [control.should_save for control in controls] == [False, True]
+    assert stop.received == signal.SIGTERM
+
+
+def test_a_signal_while_the_processes_agree_for_the_last_time_ends_its_process(monkeypatch):
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop = StopOnSignal()
+    args = SimpleNamespace(world_size=2, device="cpu")
+    stop.on_train_begin(args, SimpleNamespace(global_step=0))
+    monkeypatch.setattr(
+        "torch.distributed.all_reduce", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)
+    )
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            stop.obey(args, SimpleNamespace(global_step=9), lambda: None)
+    finally:
+        stop.restore()
+        signal.signal(signal.SIGTERM, before)
