@@ -29,7 +29,7 @@ class StopOnSignal(TrainerCallback):
     A second signal ends the process at once, but for the same SIGTERM once more, see `TOGETHER_SECONDS`. Several
     processes agree in every tenth step, in the last step and after the training, so all of them save the same
     checkpoint. A signal that comes after the last step, such as in its evaluation, stops the run when the training is
-    over; see `BaseTrainer._finalize_training`.
+    over; see `StoppingTrainer`.
     """
 
     agree_every = 10

@@ -26,11 +26,10 @@ from itrd_nlp.training.checkpoints import STAGING_NAME, own_names, rotate_checkp
 from itrd_nlp.training.epochs import DrawsByEpoch
 from itrd_nlp.training.identity import write_identity
 from itrd_nlp.training.log_lines import with_readable_lines
-from itrd_nlp.training.loss_counting import LossCountingTrainer
 from itrd_nlp.training.sampler import LengthGroupedSampler
 from itrd_nlp.training.secrets import hide_secrets
 from itrd_nlp.training.shards import name_units
-from itrd_nlp.training.signals import StopOnSignal
+from itrd_nlp.training.stopping import StoppingTrainer
 from itrd_nlp.training.unused_parameters import drops_layers, unused_parameters
 
 logger = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ STATES = (
 """Names of outputs that are no predictions."""
 
 
-class BaseTrainer(LossCountingTrainer):
+class BaseTrainer(StoppingTrainer):
     """`transformers.Trainer` for long runs on machines that may die.
 
     - Training batches are grouped by length, in an order that depends on the seed alone. The evaluation keeps the order
@@ -78,16 +77,13 @@ class BaseTrainer(LossCountingTrainer):
         found = find_labels(type(unwrap_peft_model(self.learner)))
         self.label_names = self.args.label_names or found or ["labels"]
         hide_secrets(self.args)  # transformers pickles them into training_args.bin
-        self._stop = StopOnSignal()
-        self.add_callback(self._stop)
         self.callback_handler.callbacks = with_readable_lines(self.callback_handler.callbacks)
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
-        """See `ResumingTrainer.train`. A training that is cut short leaves no handler and no noise behind."""
+        """See `StoppingTrainer.train`. A training that is cut short leaves no noise behind."""
         try:
             return super().train(*args, **kwargs)
         finally:
-            self._stop.restore()
             if self.is_in_train:
                 self.is_in_train = False
                 if self.neftune_hook_handle is not None:
@@ -230,25 +226,6 @@ class BaseTrainer(LossCountingTrainer):
         if self.args.should_save:
             _share_weights(Path(output_dir) if output_dir else output_folder(self.args))
 
-    def _maybe_log_save_evaluate(
-        self,
-        tr_loss: Tensor,
-        grad_norm: Any,
-        model: nn.Module,
-        trial: Any,
-        *args: Any,
-        **kwargs: Any,
-    ) -> None:
-        base: Any = super()
-        base._maybe_log_save_evaluate(tr_loss, grad_norm, model, trial, *args, **kwargs)
-        self._stop.obey_unsaved(self.args, self.state, lambda: self._save_checkpoint(model, trial))
-
-    def _finalize_training(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
-        # before the best model takes the place of the last one
-        self._stop.obey(self.args, self.state, lambda: self._save_checkpoint(self.network, trial))
-        base: Any = super()
-        return base._finalize_training(trial, *args, **kwargs)
-
     def _save(
         self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None
     ) -> None:
@@ -265,10 +242,7 @@ class BaseTrainer(LossCountingTrainer):
         staging = run_dir / STAGING_NAME
         staged = staging / final.name
         try:
-            with (
-                writing(final, "Checkpoints written before are as they were."),
-                self._stop.whole_checkpoint(self.args),
-            ):
+            with writing(final, "Checkpoints written before are as they were."):
                 if self.args.should_save:
                     shutil.rmtree(staging, ignore_errors=True)
                     staged.mkdir(parents=True)
