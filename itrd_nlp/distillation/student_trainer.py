@@ -84,6 +84,9 @@ class StudentTrainer(HubTrainer):
             return data_collator
         return super()._get_collator_with_removed_columns(data_collator, description)
 
+    def _get_num_items_in_batch(self, *_: Any) -> None:
+        """Leave out a count for which processes would wait: `get_batch_samples` of `ITRDTrainer` has its own."""
+
     def compute_loss(
         self,
         model: nn.Module,

@@ -7,9 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.trainer_pt_utils import nested_gather
 
 from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.training.resuming import ResumingTrainer
+
+_SPANS = "start_positions"
 
 
 class CountedLoss(ABC):
@@ -58,7 +61,7 @@ class LossCountingTrainer(ResumingTrainer):
         """See `transformers.Trainer.compute_loss`. The model's own loss is its mean times the share of its labels."""
         if num_items_in_batch is None or self.compute_loss_func is not None:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        count = inputs["labels"].ne(IGNORED).sum()
+        count = _labels(inputs).ne(IGNORED).sum()
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
         processes = self.args.world_size if self.args.average_tokens_across_devices else 1
         # The mean over no label is no number. Such a micro-batch has no share, and a step of them has no loss.
@@ -68,12 +71,33 @@ class LossCountingTrainer(ResumingTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
-        loss = self.compute_loss_func
-        if not batch_samples or not isinstance(loss, CountedLoss):
+        counts = [count for batch in batch_samples if (count := self._items(batch)) is not None]
+        if not counts:
             base: Any = super()
             return base._get_num_items_in_batch(batch_samples, device)
-        counts = torch.stack([loss.items(batch["labels"]) for batch in batch_samples]).to(device)
-        total = counts.sum()
+        total = torch.stack(counts).to(device).sum()
         if self.args.average_tokens_across_devices:
             total = self.accelerator.gather(total).sum()
         return total.clamp(min=1)  # a step without labels has no loss
+
+    def _items(self, batch: dict[str, Any]) -> Tensor | None:
+        """Return what the mean of a micro-batch is over. It is None where transformers counts."""
+        loss = self.compute_loss_func
+        if isinstance(loss, CountedLoss):
+            return loss.items(batch["labels"])
+        if loss is None and "labels" not in batch and _SPANS in batch:
+            return _labels(batch).ne(IGNORED).sum()
+        return None
+
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
+        # transformers adds the losses since the last log to the sum, and each process has its own.
+        mean = nested_gather(self._tr_loss, self.args.parallel_mode).mean()
+        self._tr_loss.copy_(mean)
+        base: Any = super()
+        return base._finalize_training(*args, **kwargs)
+
+
+def _labels(batch: dict[str, Any]) -> Tensor:
+    """Return what a head of transformers learns from, a label for each term of its loss."""
+    labels: Tensor = batch["labels"] if "labels" in batch else batch[_SPANS]
+    return labels

@@ -37,14 +37,16 @@ class StopOnSignal(TrainerCallback):
     def __init__(self) -> None:
         self.received = 0
         self.first: tuple[int, float] | None = None  # the first signal, and when it came
-        self.saving = False
+        self.stopping = False  # after the step that runs
+        self.saving = False  # the next checkpoint is the last one
         self.saved_step = 0
         self.handlers: dict[signal.Signals, Any] = {}
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any
     ) -> None:
-        self.received, self.first, self.saving = 0, None, False
+        self.received, self.first = 0, None
+        self.stopping = self.saving = False
         self.saved_step = state.global_step  # of the checkpoint from which the training resumes
         self.restore()  # auto_find_batch_size begins twice
         if threading.current_thread() is threading.main_thread():  # no other can set handlers
@@ -112,6 +114,15 @@ class StopOnSignal(TrainerCallback):
         step = state.global_step
         agree = args.world_size == 1 or step % self.agree_every == 0 or step >= state.max_steps
         if agree and self._agreed(args):
+            self.stopping = True
+        # A run that is resumed from the last step of an epoch would pass over what follows at the end of the epoch.
+        if self.stopping and state.epoch % 1 != 0:
+            self.saving = control.should_save = True
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **__: Any
+    ) -> None:
+        if self.stopping:
             self.saving = control.should_save = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:

@@ -21,7 +21,7 @@ def test_the_files_of_the_page_make_the_trainings_that_it_names(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shown = re.findall(
-        r"```yaml\n# (base|comparison)\.yaml.*\n(.*?)```", PAGE.read_text(), re.DOTALL
+        r"```yaml\n# (base|comparison)\.yaml[^\n]*\n(.*?)```", PAGE.read_text(), re.DOTALL
     )
     assert [name for name, _ in shown] == ["base", "comparison"]
     for name, text in shown:

@@ -203,7 +203,8 @@ def test_a_signal_while_the_processes_agree_is_known_to_all_the_next_time(monkey
         ):
             monkeypatch.setattr("torch.distributed.all_reduce", exchange)
             controls.append(SimpleNamespace(should_save=False))
-            stop.on_step_end(args, SimpleNamespace(global_step=step, max_steps=100), controls[-1])
+            state = SimpleNamespace(global_step=step, max_steps=100, epoch=step / 100)
+            stop.on_step_end(args, state, controls[-1])
     finally:
         stop.restore()
     assert [control.should_save for control in controls] == [False, True]

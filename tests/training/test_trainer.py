@@ -9,6 +9,7 @@ import pytest
 import torch
 from datasets import Dataset
 from transformers import (
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     BertConfig,
@@ -112,3 +113,33 @@ def test_an_evaluation_in_16_bits_leaves_the_weights_as_they_were(
     assert weights_digest(model) == before
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert model.own.dtype == torch.float32 and float(model.own) == pytest.approx(1 / 3, abs=1e-8)
+
+
+def test_a_micro_batch_with_fewer_spans_has_a_smaller_share(tmp_path: Path) -> None:
+    """Twelve rows in batches of eight: the second one of the step has four."""
+    rows = [
+        {"input_ids": [1, 2, 3, 4 + i], "attention_mask": [1] * 4}
+        | {"start_positions": i % 3, "end_positions": i % 4}
+        for i in range(12)
+    ]
+    found = []
+    for size, micro_batches in ((12, 1), (8, 2)):
+        torch.manual_seed(0)
+        args = FineTuningArguments(
+            str(tmp_path / str(size)),
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=micro_batches,
+            max_steps=1,
+            max_grad_norm=1e9,
+            train_sampling_strategy="sequential",
+            logging_steps=1,
+            disable_tqdm=True,
+            save_strategy="no",
+            use_cpu=True,
+        )
+        model = AutoModelForQuestionAnswering.from_config(BERT)
+        run = BaseTrainer(model=model, args=args, train_dataset=Dataset.from_list(rows))
+        run.train()
+        found.append([run.state.log_history[0][name] for name in ("loss", "grad_norm")])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    assert found[0][0] == pytest.approx(1.39, abs=0.1)  # ln 4 of four places
