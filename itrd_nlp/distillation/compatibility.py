@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers import (
     GenerationMixin,
     PreTrainedConfig,
@@ -102,18 +103,15 @@ def plan(
     Raises:
         UserError: the objective needs a teacher and there is none, the two do not fit each other or a peer, or the
             layer map names a layer that does not exist; there are more teachers and no KD; the student is a teacher,
-            too; nobody knows how to read a model.
+            too, or shares weights with one; nobody knows how to read a model.
     """
     access = access or Access()
     check_readable(student, access.student, "student")
     if more_teachers and (args.w_kd == 0 or teacher is None):
         why = "w_kd is 0" if args.w_kd == 0 else "there is no first one"
         raise UserError(f"more_teachers are given, but {why}; they serve logit KD alone.")
-    if any(student is other for other in (teacher, *more_teachers)):
-        raise UserError(
-            "the student and a teacher are one object, but a teacher is frozen; build the student with build_student, "
-            "or load the model twice."
-        )
+    for other in (teacher, *more_teachers):
+        check_apart(student, other)
     for other in more_teachers:
         check_readable(other, access.teacher, "teacher")
         check_compatible(student, other, access.tokenizer)
@@ -198,6 +196,45 @@ def _heads(model: nn.Module) -> int:
     """Return the number of attention heads; 1 of a model that has none, or more than one number."""
     found = getattr(getattr(model, "config", None), "num_attention_heads", None)
     return found if isinstance(found, int) else 1
+
+
+def check_apart(student: nn.Module, teacher: nn.Module | None) -> None:
+    """Refuse a student that shares weights with its teacher, which is frozen and cast in place.
+
+    Args:
+        student: the student.
+        teacher: a teacher, if there is one.
+
+    Raises:
+        UserError: the two are one object, or a parameter of the student lies in the memory of one of the teacher.
+    """
+    if teacher is None:
+        return
+    if student is teacher:
+        raise UserError(
+            "the student and a teacher are one object, but a teacher is frozen; build the student with build_student, "
+            "or load the model twice."
+        )
+    theirs = {place for p in teacher.parameters() for place in _places(p)}
+    shared = [
+        name for name, p in student.named_parameters() if not theirs.isdisjoint(_places(p))
+    ]
+    if shared:
+        more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
+        raise UserError(
+            f"the student shares {shared[0]}{more} with a teacher, but a teacher is frozen; build the student with "
+            "build_student, or give it copies of the teacher's modules by copy.deepcopy."
+        )
+
+
+def _places(parameter: nn.Parameter) -> set[int]:
+    """What two parameters of the same weights have in common: the object, or the memory behind it.
+
+    ``load_state_dict`` with ``assign`` makes new parameters that have the old memory.
+    """
+    wrapper = is_traceable_wrapper_subclass(parameter)  # of torchao or in shards, around other tensors
+    memory = 0 if wrapper or parameter.is_meta else parameter.data_ptr()
+    return {id(parameter), memory} if memory else {id(parameter)}
 
 
 def check_compatible(

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import TrainOutput
 
-from itrd_nlp.distillation.compatibility import check_compatible
+from itrd_nlp.distillation.compatibility import check_apart, check_compatible
 from itrd_nlp.distillation.layer_map import layer_pairs
 from itrd_nlp.distillation.textbrewer_options import TextBrewerOptions
 from itrd_nlp.errors import UserError
@@ -137,12 +137,13 @@ class TextBrewerTrainer(HubTrainer):
         """Refuse models that do not fit the recipe or each other, before any work begins.
 
         Raises:
-            UserError: there is more than one teacher, or see `textbrewer_pairs` and `check_compatible`.
+            UserError: there is more than one teacher, or see `check_apart`, `check_compatible` and `textbrewer_pairs`.
         """
         if more_teachers:
             raise UserError(
                 "more_teachers are given, but TextBrewer's distiller takes one teacher."
             )
+        check_apart(student, teacher)
         check_compatible(student, teacher, tokenizer)
         textbrewer_pairs(student, teacher, args)
 

@@ -61,7 +61,7 @@ def alignment_loss(
         z_s, counts = _unit_rows(student, valid, dtype, centre)
         z_t, _ = _unit_rows(teacher, valid, dtype, centre)
         inner = _inner_product(z_s, z_t)
-        known = (inner > 0) & (counts > 1)
+        known = ~(inner <= 0) & (counts > 1)  # NaN is known, so that it stays visible
         of_s, of_t, inner = (
             torch.where(known, x, 1).log2()
             for x in (squared_gram_norm(z_s), squared_gram_norm(z_t), inner)

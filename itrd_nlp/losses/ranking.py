@@ -106,7 +106,7 @@ def list_label_loss(scores: Tensor, labels: Tensor, held: Tensor) -> Tensor:
     total = labels.sum(dim=1)
     log_p = torch.where(held, scores.float(), torch.finfo(torch.float32).min).log_softmax(dim=1)
     losses = -(torch.where(held, labels * log_p, 0.0)).sum(dim=1) / total.clamp(min=1e-6)
-    counts = total > 0
+    counts = ~(total <= 0)  # a label that is NaN counts, so that it stays visible
     return torch.where(counts, losses, 0.0).sum() / counts.sum().clamp(min=1)
 
 

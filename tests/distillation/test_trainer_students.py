@@ -198,6 +198,37 @@ def test_a_student_does_not_publish_the_outputs_that_its_teacher_asked_for(
     assert getattr(teacher.config, flag) is True
 
 
+# ---- weights of the teacher ----
+
+
+def of_its_layers(teacher: BertForQuestionAnswering, student: BertForQuestionAnswering) -> Any:
+    student.bert.encoder.layer = nn.ModuleList(teacher.bert.encoder.layer[:2])
+    return student
+
+
+def around_it(teacher: BertForQuestionAnswering, student: BertForQuestionAnswering) -> Any:
+    return wrapped(teacher)
+
+
+def with_its_memory(teacher: BertForQuestionAnswering, student: BertForQuestionAnswering) -> Any:
+    student.load_state_dict(teacher.state_dict(), strict=False, assign=True)
+    return student
+
+
+@pytest.mark.parametrize("make", [of_its_layers, around_it, with_its_memory])
+def test_a_student_that_shares_weights_with_its_teacher_is_refused(
+    make_itrd, teacher, student, make_bert, make
+):
+    """The teacher is frozen and cast in place, and the student would be with it."""
+    sharing = make(teacher, student)
+    with pytest.raises(UserError, match=r"the student shares .* with a teacher.* copy\.deepcopy"):
+        make_itrd(sharing)
+    with pytest.raises(UserError, match="the student shares"):
+        make_itrd(sharing, teacher=make_bert(4, seed=7), given={"more_teachers": [teacher]})
+    assert any(p.requires_grad for p in sharing.parameters())
+    make_itrd(make(make_bert(4, seed=0), make_bert(2, seed=1)))
+
+
 # ---- quantised models ----
 
 

@@ -84,6 +84,18 @@ def test_one_sample_has_no_similarities(kept: int) -> None:
     assert alignment_loss(student, teacher, mask=mask) == some
 
 
+@pytest.mark.parametrize("who", ["student", "teacher"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_sample_that_is_no_number_shows_in_the_loss(who: str, bad: float) -> None:
+    """A teacher in fp16 may overflow. A loss of 0 would hide it, while the gradient is NaN."""
+    given = {"student": samples(24).view(2, 12, 5), "teacher": samples(24, seed=1).view(2, 12, 5)}
+    given[who][1, 0, 0] = bad
+    given[who] = given[who].half()
+    one, other = alignment_loss(**given, per_group=True)
+    assert one > 0 and other.isnan()
+    assert alignment_loss(**given).isnan()
+
+
 def test_it_is_computed_in_float32_under_autocast() -> None:
     student, teacher = samples().bfloat16(), samples(seed=1).bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -171,6 +171,14 @@ def test_what_no_list_has_changes_neither_loss_nor_gradient(loss: Any) -> None:
 
 
 @pytest.mark.parametrize("loss", [list_kd_loss, margin_mse_loss, list_label_loss])
+def test_a_number_that_is_none_shows_in_the_loss(loss: Any) -> None:
+    for place in (0, 1):
+        given = [as_lists(STUDENT, HELD), as_lists(LABELS, HELD)]
+        given[place][0, 0] = float("nan")
+        assert loss(*given, HELD).isnan()
+
+
+@pytest.mark.parametrize("loss", [list_kd_loss, margin_mse_loss, list_label_loss])
 def test_lists_that_teach_nothing_have_the_loss_and_the_gradient_0(loss: Any) -> None:
     scores = torch.randn(3, 1, requires_grad=True)
     value = loss(scores, torch.randn(3, 1).abs(), torch.ones(3, 1).bool())

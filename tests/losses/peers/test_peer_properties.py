@@ -118,6 +118,18 @@ def test_equal_sequences_and_states_of_zero_give_finite_gradients(
     assert all(g.isfinite().all() for g in own)
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")], ids=str)
+def test_a_token_that_is_no_number_shows_in_the_loss(draw, pad, make_peer, peer_class, bad):
+    """A loss of 0 would hide it, while its gradient ruins the student."""
+    for who in (0, 1):
+        ragged = draw()
+        for sequences in ragged[who].values():
+            for x in sequences[0].values():
+                x[0, 0] = bad
+        (student, mask), (teacher, _) = (pad(x) for x in ragged)
+        assert not make_peer(peer_class)(student, teacher, mask).isfinite()
+
+
 def test_a_sequence_of_padding_alone_is_as_if_it_were_not_there(draw, pad, make_peer, peer_class):
     ragged_s, ragged_t = draw((4, 3, 2))
     peer = make_peer(peer_class)
