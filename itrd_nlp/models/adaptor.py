@@ -67,7 +67,7 @@ def check_readable(model: nn.Module, adaptor: Adaptor | None, role: str) -> None
         )
 
 
-def as_positions(states: Tensor, mask: Tensor | None, who: str) -> Tensor:
+def as_positions(states: Tensor, mask: Tensor | None, who: str, front: int = 0) -> Tensor:
     """Bring the states of one layer into the shape that the losses read.
 
     A map of features becomes one position for each of its places; in the view ``pooled`` its mean is the representation
@@ -77,6 +77,7 @@ def as_positions(states: Tensor, mask: Tensor | None, who: str) -> Tensor:
         states: ``(B, L, d)``, ``(B, d)`` or ``(B, C, H, W)``.
         mask: ``(B, L)``, or None where all positions count.
         who: name of the model, for the error message.
+        front: positions that the model has put in front of the tokens. Default: 0.
 
     Returns:
         The states ``(B, L, d)``.
@@ -93,6 +94,7 @@ def as_positions(states: Tensor, mask: Tensor | None, who: str) -> Tensor:
             f"{who} has hidden states of the shape {tuple(states.shape)}, but they must be (B, L, d), (B, d) or "
             "(B, C, H, W)."
         )
+    states = states[:, front:]
     if mask is None or states.shape[1] == mask.shape[1]:
         return states
     if states.shape[1] < mask.shape[1]:

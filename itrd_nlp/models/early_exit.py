@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.adaptor import as_positions
 from itrd_nlp.models.encode import encode, own_inputs, token_mask
+from itrd_nlp.models.peft_adapters import virtual_states
 from itrd_nlp.models.students import encoder_layers_name
 
 
@@ -69,8 +70,8 @@ def hidden_states_up_to(
     finally:
         for handle in handles:
             handle.remove()
-    mask, who = token_mask(model, inputs), type(model).__name__
-    return {layer: as_positions(states, mask, who) for layer, states in found.items()}
+    mask, who, front = token_mask(model, inputs), type(model).__name__, virtual_states(model)
+    return {layer: as_positions(states, mask, who, front) for layer, states in found.items()}
 
 
 def early_exit_fails(model: nn.Module, inputs: dict[str, Any], layers: Sequence[int]) -> str | None:

@@ -16,6 +16,7 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import EncoderOutput
 from itrd_nlp.models.adaptor import Adaptor, Reading, as_positions
 from itrd_nlp.models.attention import attention_states, check_layout
+from itrd_nlp.models.peft_adapters import virtual_states
 
 LOGITS = ("logits", "start_logits", "end_logits")
 """Names of the logits in the outputs of transformers' heads."""
@@ -125,7 +126,7 @@ def encode(
     logits = {name: output[name] for name in LOGITS if name in output}
     found = next((output[name] for name in _STATES if output.get(name) is not None), ())
     mask = _mask_of_states(model, inputs, found) if asked else None
-    kept = _kept(found, layers, mask, type(model).__name__)
+    kept = _kept(found, layers, mask, type(model).__name__, virtual_states(model))
     check_layout(states, kept, type(model).__name__)
     return output, EncoderOutput(logits, kept, states, mask)
 
@@ -147,7 +148,11 @@ def _adapted(
 
 
 def _kept(
-    found: Sequence[Tensor], layers: list[int] | None, mask: Tensor | None, who: str
+    found: Sequence[Tensor],
+    layers: list[int] | None,
+    mask: Tensor | None,
+    who: str,
+    front: int = 0,
 ) -> dict[int, Tensor]:
     """Return the hidden states of the layers, each ``(B, L, d)``."""
     layers = list(range(len(found))) if layers is None else layers
@@ -156,7 +161,7 @@ def _kept(
         raise UserError(
             f"layer {layers[-1]} of {who} is asked for, but its hidden states are {last}."
         )
-    return {layer: as_positions(found[layer], mask, who) for layer in layers}
+    return {layer: as_positions(found[layer], mask, who, front) for layer in layers}
 
 
 def _mask_of_states(

@@ -10,15 +10,19 @@ from datasets import Dataset
 from pyarrow import compute, types
 from torch import nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.models.ibert.quant_modules import QuantEmbedding
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.onnx_model import OnnxModel
+from itrd_nlp.models.peft_adapters import virtual_tokens
 
-# The tables of positions in BERT and its kin, in GPT-2, in BART and OPT, in GPT, in XLM-like decoders.
+# The tables of positions in BERT and its kin, in GPT-2, in BART and OPT, in GPT, in XLM-like decoders, in CANINE.
 _TABLES = (
     *("position_embeddings", "wpe", "embed_positions"),
-    *("positions_embed", "position_embedding"),
+    *("positions_embed", "position_embedding", "char_position_embeddings"),
 )
+# The fixed tables of sines in GPT-J and CTRL.
+_SINES = ("embed_positions", "pos_encoding")
 
 
 def longest_input(model: nn.Module) -> int | None:
@@ -28,23 +32,38 @@ def longest_input(model: nn.Module) -> int | None:
         model: any model of transformers.
 
     Returns:
-        The number, or None if the model has no table of positions and takes any length.
+        The number, or None if the model has no table of positions and takes any length. A prompt that PEFT has learned
+        takes positions from the tokens.
     """
     elsewhere = _other_parts(model)
+    numbers = []  # LED has other numbers in encoder and decoder, and both read the text
     for name, module in model.named_modules():
         if name.startswith(elsewhere):
             continue
         # A subclass with other rules of its own, such as one that grows with the input, has no fixed number.
-        if name.endswith(_TABLES) and isinstance(module, nn.Embedding):
-            offset = getattr(
-                module, "offset", None
-            )  # BART and OPT have rows in front of the first position
-            if isinstance(offset, int):
-                return module.num_embeddings - offset
-            # RoBERTa and its kin count positions from the one behind that of the padding.
-            skipped = 0 if module.padding_idx is None else module.padding_idx + 1
-            return module.num_embeddings - skipped
-    return None
+        for part, table in module.named_children():
+            if part in _TABLES and isinstance(table, nn.Embedding | QuantEmbedding):
+                numbers += [_rows(table), *_listed(module)]
+        for part, buffer in module.named_buffers(recurse=False):
+            if part in _SINES:
+                numbers.append(buffer.shape[-2])
+    return min(numbers) - virtual_tokens(model) if numbers else None
+
+
+def _rows(table: nn.Embedding | QuantEmbedding) -> int:
+    """The number of positions in a table."""
+    rows = len(table.weight)
+    offset = getattr(table, "offset", None)
+    if isinstance(offset, int):  # BART and OPT have rows in front of the first position
+        return rows - offset
+    # RoBERTa and its kin count positions from the one behind that of the padding.
+    return rows if table.padding_idx is None else rows - table.padding_idx - 1
+
+
+def _listed(embeddings: nn.Module) -> list[int]:
+    """The number of positions that a model lists beside its table. Nystromformer has two rows more than it lists."""
+    buffers = embeddings.named_buffers(recurse=False)
+    return [buffer.shape[-1] for name, buffer in buffers if name == "position_ids"]
 
 
 def _other_parts(model: nn.Module) -> tuple[str, ...]:

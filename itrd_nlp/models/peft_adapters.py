@@ -10,6 +10,7 @@ from torch import nn
 
 from itrd_nlp.errors import UserError
 
+_OF_KEYS = ("PREFIX_TUNING", "CARTRIDGE")
 _PREFIX = "base_model.model."
 """PEFT puts this before the names of a file. Names in a model without its wrapper have none."""
 
@@ -39,6 +40,41 @@ def check_adapters(model: nn.Module) -> None:
         )
 
 
+def virtual_tokens(model: Any) -> int:
+    """Return the number of positions that a learned prompt takes from the tokens of a text; 0 without one.
+
+    Args:
+        model: any model, with or without a wrapper of PEFT.
+    """
+    config = _prompt(model)
+    return 0 if config is None else int(config.num_virtual_tokens)
+
+
+def virtual_states(model: Any) -> int:
+    """Return the number of hidden states that a model has in front of those of the tokens.
+
+    A prompt of embeddings has states of its own. One of keys and values (prefix tuning) has none.
+
+    Args:
+        model: any model, with or without a wrapper of PEFT.
+    """
+    config = _prompt(model)
+    if config is None or config.peft_type in _OF_KEYS:
+        return 0
+    return int(config.num_virtual_tokens)
+
+
+def _prompt(model: Any) -> Any:
+    """The configuration of the prompt that a wrapper of PEFT has learned; None without one."""
+    if not has_adapters(model):
+        return None
+    from peft import PeftModel
+
+    if not isinstance(model, PeftModel) or not model.active_peft_config.is_prompt_learning:
+        return None
+    return model.active_peft_config
+
+
 def merged(model: Any) -> Any:
     """Return a model without adapters that computes the same. A model that has none is returned as it is.
 
@@ -46,16 +82,23 @@ def merged(model: Any) -> Any:
         model: a model of transformers. It does not change.
 
     Raises:
-        UserError: it has adapters that are not a wrapper of PEFT, which alone can merge them.
+        UserError: it has adapters that are not a wrapper of PEFT, which alone can merge them, or such as lie beside
+            the weights and not in them, as a learned prompt does.
     """
     if not has_adapters(model):
         return model
     from peft import PeftModel
+    from peft.tuners.tuners_utils import BaseTuner
 
     if not isinstance(model, PeftModel):
         raise UserError(
             f"{type(model).__name__} has adapters of add_adapter, which cannot be merged; load them by "
             "peft.PeftModel.from_pretrained."
+        )
+    if not isinstance(model.base_model, BaseTuner):
+        raise UserError(
+            f"{type(model).__name__} has learned {model.active_peft_config.peft_type.value}, which cannot be merged "
+            "into its weights; build the student from the model without it, or load a student of your own."
         )
     return copy.deepcopy(model).merge_and_unload()
 
