@@ -216,9 +216,7 @@ def check_apart(student: nn.Module, teacher: nn.Module | None) -> None:
             "or load the model twice."
         )
     theirs = {place for p in teacher.parameters() for place in _places(p)}
-    shared = [
-        name for name, p in student.named_parameters() if not theirs.isdisjoint(_places(p))
-    ]
+    shared = [name for name, p in student.named_parameters() if not theirs.isdisjoint(_places(p))]
     if shared:
         more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
         raise UserError(
@@ -232,8 +230,9 @@ def _places(parameter: nn.Parameter) -> set[int]:
 
     ``load_state_dict`` with ``assign`` makes new parameters that have the old memory.
     """
-    wrapper = is_traceable_wrapper_subclass(parameter)  # of torchao or in shards, around other tensors
-    memory = 0 if wrapper or parameter.is_meta else parameter.data_ptr()
+    # Around other tensors, as those of torchao and in shards, or without values.
+    without = is_traceable_wrapper_subclass(parameter) or parameter.is_meta
+    memory = 0 if without else parameter.data_ptr()
     return {id(parameter), memory} if memory else {id(parameter)}
 
 
