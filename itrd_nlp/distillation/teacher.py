@@ -30,6 +30,7 @@ from itrd_nlp.models.early_exit import (
     holds_its_layers_in_a_list,
 )
 from itrd_nlp.models.encode import encode, own_inputs, reads_tokens, token_mask
+from itrd_nlp.models.low_bits import low_bit_weights
 from itrd_nlp.training.identity import weights_digest
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,10 @@ def _is_free_for(folder: Path, reading: str) -> bool:
 
 
 def _reading_digest(model: nn.Module) -> str:
-    """Return a digest of what a model does with its weights: its class, its configuration and that of its adapters."""
+    """Return a digest of what a model does with its weights.
+
+    That is its class, its configuration, that of its adapters, and the bits in which it reads its weights.
+    """
     config = getattr(model, "config", None)
     known = {} if config is None else config.to_diff_dict()
     parts = [
@@ -100,6 +104,8 @@ def _reading_digest(model: nn.Module) -> str:
             for name, adapter in (getattr(model, "peft_config", None) or {}).items()
         },
     ]
+    few = {name: layer.bits for name, layer in low_bit_weights(model)}
+    parts += [few] if few else []  # an ordinary model has the digest that it always had
     text = json.dumps(parts, sort_keys=True, default=_in_order)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

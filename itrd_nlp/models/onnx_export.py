@@ -19,10 +19,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from itrd_nlp.errors import UserError
+from itrd_nlp.errors import UserError, first_line
 from itrd_nlp.files import check_replaceable, replace_folder, write_json, writing
 from itrd_nlp.models.encode import LOGITS
 from itrd_nlp.models.lengths import longest_input
+from itrd_nlp.models.low_bits import rounded_state
 from itrd_nlp.models.onnx_model import (
     FP32_NAME,
     INPUT_NAMES,
@@ -149,12 +150,12 @@ def logit_difference(model: PreTrainedModel, folder: str | Path) -> float:
     """
     exported = OnnxModel.from_pretrained(folder)
     names = {value.name for value in exported.session.get_inputs()}
-    longest = min(512, _longest_input(model))
+    who, longest = type(model).__name__, min(512, _longest_input(model))
     difference = torch.tensor(0.0)
     for batch, length in ((1, 1), (1, longest), (2, 8), (3, longest // 2), (5, longest // 3)):
         inputs = _random_inputs(model, names, batch, length)
-        with torch.inference_mode():
-            expected, found = model(**inputs), exported(**inputs)
+        expected = _outputs(model, inputs, who)
+        found = _outputs(exported, inputs, f"the ONNX graph of {who}")
         for name in [name for name in LOGITS if name in expected]:
             difference = torch.maximum(difference, (found[name] - expected[name]).abs().max())
     return float(difference)
@@ -179,7 +180,7 @@ class _Logits(nn.Module):
 
 
 def _reference(model: PreTrainedModel) -> PreTrainedModel:
-    """The model's weights in a fresh model: fp32, on the CPU, with eager attention, whose graph is the smallest.
+    """The weights that a model reads in a fresh model: fp32, on the CPU, with eager attention, the smallest graph.
 
     A deep copy would take along the autocast that accelerate puts around the forward of a model in training.
     """
@@ -187,7 +188,7 @@ def _reference(model: PreTrainedModel) -> PreTrainedModel:
         reference: PreTrainedModel = type(model)._from_config(
             copy.deepcopy(model.config), attn_implementation="eager", dtype=torch.float32
         )
-    reference.load_state_dict(model.state_dict())
+    reference.load_state_dict(rounded_state(model))
     if sum(p.numel() * p.element_size() for p in reference.parameters()) > _LARGEST_GRAPH:
         raise UserError(
             "the model has more than 2 GB of weights in fp32, which one ONNX file cannot hold."
@@ -205,8 +206,8 @@ def _write_graph(
     names = [name for name in INPUT_NAMES if name in accepted | {"input_ids", "attention_mask"}]
     # Sizes of 1 would become constants of the graph.
     inputs = _random_inputs(model, set(names), 2, 8)
-    with torch.inference_mode():
-        outputs = [name for name in LOGITS if name in model(**inputs)]
+    found = _outputs(model, inputs, type(model).__name__)
+    outputs = [name for name in LOGITS if name in found]
     axes = {
         0: torch.export.Dim("batch", min=1),
         1: torch.export.Dim("length", min=1, max=_longest_input(model)),
@@ -238,18 +239,42 @@ def _write_graph(
     onnx.save(graph, path)
 
 
+def _outputs(model: Any, inputs: dict[str, torch.Tensor], who: str) -> Any:
+    """Run a model, or a graph, which the sentence names.
+
+    Raises:
+        UserError: it cannot read random tokens; the sentence has its reason.
+    """
+    try:
+        with torch.inference_mode():
+            return model(**inputs)
+    except (MemoryError, UserError):
+        raise
+    except Exception as error:  # each architecture has its own ways to fail
+        shape = tuple(inputs["input_ids"].shape)
+        raise UserError(
+            f"{who} does not run on random tokens of the shape {shape}, so there is no export: {first_line(error)}"
+        ) from error
+
+
 def _random_inputs(
     model: PreTrainedModel, names: set[str], batch: int, length: int
 ) -> dict[str, torch.Tensor]:
-    """Random tokens; each row but the first has one token less than the one before, and padding in its place."""
+    """Random tokens; each row but the first has one token less than the one before, and padding in its place.
+
+    Classifiers of an encoder and a decoder read the state of the token that ends a text, so each row has one.
+    """
     length = max(length, 1)
     generator = torch.Generator().manual_seed(batch * length)
     ends = (length - torch.arange(batch)).clamp(min=1)
     shape = (batch, length)
+    ids = torch.randint(vocabulary_size(model.config) or 128, shape, generator=generator)
+    end = model.config.eos_token_id
+    if model.config.is_encoder_decoder and isinstance(end, int):
+        ids[ids == end] = end - 1 if end else 1
+        ids[torch.arange(batch), ends - 1] = end
     inputs = {
-        "input_ids": torch.randint(
-            vocabulary_size(model.config) or 128, shape, generator=generator
-        ),
+        "input_ids": ids,
         "attention_mask": (torch.arange(length) < ends[:, None]).long(),
         "token_type_ids": (torch.arange(length) >= length // 3).long().repeat(batch, 1),
     }

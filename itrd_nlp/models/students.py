@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.loading import set_dropout
+from itrd_nlp.models.low_bits import rounded_state
 from itrd_nlp.models.peft_adapters import merged
 from itrd_nlp.models.quantised import is_quantised
 
@@ -258,7 +259,7 @@ def _copied_state(
     Raises:
         UserError: a layer of the teacher has other parts than the place of the student that it is to take.
     """
-    theirs, ours = teacher.state_dict(), student.state_dict()
+    theirs, ours = rounded_state(teacher), student.state_dict()
     if _shares_layers(
         teacher
     ):  # all layers are the same weights, so that any choice is the same student

@@ -17,6 +17,7 @@ from itrd_nlp.models.low_bits import (
     rounded_state,
     train_in_few_bits,
 )
+from itrd_nlp.models.students import build_student
 
 
 def by_definition(row: list[float], bits: int) -> list[float]:
@@ -92,6 +93,14 @@ def test_an_ordinary_model_with_the_rounded_state_computes_the_same(make_bert, s
     assert not torch.allclose(found, before(**span_batch).start_logits)
     before.load_state_dict(rounded_state(model))
     assert torch.equal(before(**span_batch).start_logits, found)
+
+
+def test_a_student_of_a_model_in_few_bits_starts_from_what_it_reads(make_bert, span_batch):
+    model = make_bert(2, seed=0).eval()
+    train_in_few_bits(model, 1)
+    student = build_student(model, 2).eval()
+    assert next(low_bit_weights(student), None) is None
+    assert torch.equal(student(**span_batch).start_logits, model(**span_batch).start_logits)
 
 
 def test_the_size_counts_the_bits_of_each_weight():

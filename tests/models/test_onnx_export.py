@@ -1,0 +1,120 @@
+"""What is exported computes what the model computes, whatever a head reads and in however many bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    BartConfig,
+    BartForSequenceClassification,
+    BertForSequenceClassification,
+    BertTokenizerFast,
+    NystromformerConfig,
+    NystromformerForSequenceClassification,
+    PreTrainedModel,
+    T5Config,
+    T5ForSequenceClassification,
+)
+
+from itrd_nlp.errors import UserError
+from itrd_nlp.models.low_bits import train_in_few_bits
+from itrd_nlp.models.onnx_export import _random_inputs, export_onnx
+from itrd_nlp.models.onnx_model import OnnxModel
+
+END = 3
+SMALL = {"vocab_size": 64, "d_model": 16, "pad_token_id": 0, "eos_token_id": END, "num_labels": 3}
+
+
+def bart() -> PreTrainedModel:
+    return BartForSequenceClassification(
+        BartConfig(
+            **SMALL,
+            encoder_layers=1,
+            decoder_layers=1,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=16,
+            decoder_ffn_dim=16,
+            max_position_embeddings=32,
+            decoder_start_token_id=END,
+            init_std=0.5,
+        )
+    )
+
+
+def t5() -> PreTrainedModel:
+    sizes = {"d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    return T5ForSequenceClassification(T5Config(**SMALL, **sizes, decoder_start_token_id=0))
+
+
+def tokenizer() -> BertTokenizerFast:
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(59))]
+    return BertTokenizerFast(vocab={token: i for i, token in enumerate(tokens)})
+
+
+def batch(lengths: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
+    ids = torch.randint(5, 64, mask.shape, generator=torch.Generator().manual_seed(2)) * mask
+    ids[torch.arange(len(lengths)), torch.tensor(lengths) - 1] = END
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+@pytest.fixture(params=[bart, t5])
+def with_a_decoder(request: Any) -> PreTrainedModel:
+    torch.manual_seed(0)
+    model: PreTrainedModel = request.param()
+    return model.eval()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 32), (2, 8), (3, 16), (5, 2)])
+def test_each_text_of_an_encoder_with_a_decoder_ends_once(with_a_decoder: Any, shape: Any) -> None:
+    inputs = _random_inputs(with_a_decoder, {"input_ids", "attention_mask"}, *shape)
+    ends = inputs["input_ids"] == END
+    assert torch.equal(ends.sum(1), torch.ones(shape[0], dtype=torch.long))
+    assert torch.equal(ends.int().argmax(1), inputs["attention_mask"].sum(1) - 1)
+    with torch.no_grad():
+        assert with_a_decoder(**inputs).logits.shape == (shape[0], 3)
+
+
+@pytest.mark.slow
+def test_its_graph_computes_what_it_computes(with_a_decoder: Any, tmp_path: Path) -> None:
+    export_onnx(with_a_decoder, tokenizer(), tmp_path / "onnx")
+    inputs = batch((9, 4, 1))
+    with torch.no_grad():
+        expected = with_a_decoder(**inputs).logits
+    found = OnnxModel.from_pretrained(tmp_path / "onnx")(**inputs).logits
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_a_model_that_cannot_read_random_tokens_is_one_sentence(tmp_path: Path) -> None:
+    """Nystromformer takes texts of one length alone, and eight tokens are none."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 16}
+    config = NystromformerConfig(
+        vocab_size=64,
+        **sizes,
+        num_attention_heads=2,
+        segment_means_seq_len=4,
+        num_landmarks=2,
+    )
+    model = NystromformerForSequenceClassification(config)
+    sentence = r"^Nystromformer\w+ does not run on random tokens of the shape \(2, 8\), so .*\.$"
+    with pytest.raises(UserError, match=sentence):
+        export_onnx(model, tokenizer(), tmp_path / "onnx")
+    assert not (tmp_path / "onnx").exists()
+
+
+def test_a_model_in_few_bits_is_exported_as_it_computes(make_config: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(make_config(1)).eval()
+    inputs = batch((9, 4))
+    with torch.no_grad():
+        whole = model(**inputs).logits
+        train_in_few_bits(model, 1)
+        expected = model(**inputs).logits
+    assert (expected - whole).abs().max() > 0.01
+    export_onnx(model, tokenizer(), tmp_path / "onnx")
+    found = OnnxModel.from_pretrained(tmp_path / "onnx")(**inputs).logits
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
