@@ -123,7 +123,7 @@ class Teacher:
     """A teacher that computes its outputs for batches, or reads them from its cache.
 
     With a cache the outputs are rounded as the cache stores them, even if they were just computed. A run then learns
-    the same with a cold and with a warm cache.
+    the same with a cold cache and with one that the same batches filled.
 
     If the objective needs no logits (``w_kd: 0``), the teacher stops after the highest layer that the objective reads.
 
@@ -172,7 +172,8 @@ class Teacher:
         self._exit_is_checked = False
         # A compiled student saves what it reads for its backward pass, and autograd refuses to save inference tensors.
         self._without_gradients = torch.no_grad if args.torch_compile else torch.inference_mode
-        # Whether the time or the disk lets the cache be used must not change what is learned.
+        # Whether the time or the disk lets the cache be used must not change what is learned. Outputs depend on the
+        # padding, too: they are the same bits where the same batches filled the cache.
         why_not = self._why_no_cache()
         self.rounds = args.teacher_cache != "off" and why_not is None
         self.cache: TeacherCache | None = None

@@ -55,7 +55,8 @@ def row_keys(inputs: dict[str, Tensor]) -> list[bytes]:
             # A table of the tokens, such as their boxes (B, L, 4), is padded as they are.
             part = value[row][mask] if value.shape[:2] == valid.shape else value[row]
             digest.update(name.encode())
-            digest.update(part.contiguous().numpy().tobytes())
+            # As bytes: NumPy has no bfloat16.
+            digest.update(part.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         keys.append(digest.digest())
     return keys
 

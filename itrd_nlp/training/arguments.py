@@ -119,12 +119,8 @@ class FineTuningArguments(TrainingOptions, TrainingArguments):
                 "fsdp is given, but there is one process and nothing to shard; start several by accelerate launch with "
                 "configs/accelerate/fsdp2.yaml, or leave it out."
             )
-        reading: Any = self.accelerator_config
-        if reading.dispatch_batches and self.world_size > 1:
-            raise UserError(
-                "accelerator_config sets dispatch_batches to true, but one process can send batches to the others only "
-                "where all are padded to one length; leave it out, and each process reads its own rows."
-            )
+        if self.world_size > 1:
+            self._check_processes()
         _check_trackers(self.report_to or ())
         if self.run_name is None and self.output_dir is not None:
             # A tracker would make up a name, and another one when the run is resumed.
@@ -132,6 +128,25 @@ class FineTuningArguments(TrainingOptions, TrainingArguments):
         if self.trackio_static_space_id is None:
             # None would publish the log of every run that is pushed.
             self.trackio_static_space_id = False
+
+    def _check_processes(self) -> None:
+        """Refuse what several processes cannot do together."""
+        reading: Any = self.accelerator_config
+        if reading.dispatch_batches:
+            raise UserError(
+                "accelerator_config sets dispatch_batches to true, but one process can send batches to the others only "
+                "where all are padded to one length; leave it out, and each process reads its own rows."
+            )
+        if not reading.even_batches and not self.dataloader_drop_last:
+            raise UserError(
+                "accelerator_config sets even_batches to false, but processes with more batches than others would wait "
+                "for them at the end of an epoch; set dataloader_drop_last to true, too, or leave it out."
+            )
+        if self.auto_find_batch_size:
+            raise UserError(
+                "auto_find_batch_size is true, but several processes must take one size, and one that runs out of "
+                "memory leaves the others waiting; set it to false, and per_device_train_batch_size to one that fits."
+            )
 
     def _take_up_precision(self) -> None:
         """Take the precision of `accelerate launch` where no argument names one. It comes by the environment alone."""

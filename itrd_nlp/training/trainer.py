@@ -152,6 +152,18 @@ class BaseTrainer(StoppingTrainer):
         base: Any = super()  # this method and the next have no annotations there
         base._run_epoch(*args, **kwargs)
 
+    def _get_dataloader(self, *args: Any, is_training: bool = False, **kwargs: Any) -> Any:
+        if is_training:
+            return super()._get_dataloader(*args, is_training=True, **kwargs)
+        # How an epoch ends says nothing about an evaluation: it takes all rows, in as many batches on each process.
+        run, reading = self.args, self.accelerator.dataloader_config
+        before = run.dataloader_drop_last, reading.even_batches
+        run.dataloader_drop_last, reading.even_batches = False, True
+        try:
+            return super()._get_dataloader(*args, **kwargs)
+        finally:
+            run.dataloader_drop_last, reading.even_batches = before
+
     def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[Any] | None:
         return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
 

@@ -16,21 +16,22 @@ def unused_parameters(model: nn.Module, loss: Callable[[], Tensor]) -> list[str]
     """Run one step and return the names of the trainable parameters to which no gradient came.
 
     The parameters, the buffers (such as the running means of a batch norm) and the generators of random numbers are as
-    before, and no gradient is left.
+    before, and no gradient is left, also where the step fails.
 
     Args:
         model: the model, without wrappers.
         loss: computes a loss of the model, a scalar.
     """
     buffers = {name: value.clone() for name, value in model.named_buffers()}
-    with _same_random_numbers():
-        loss().backward()
-    unused = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    model.zero_grad(set_to_none=True)
-    with torch.no_grad():
-        for name, value in model.named_buffers():
-            value.copy_(buffers[name])
-    return unused
+    try:
+        with _same_random_numbers():
+            loss().backward()
+        return [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    finally:
+        model.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for name, value in model.named_buffers():
+                value.copy_(buffers[name])
 
 
 def drops_layers(config: Any) -> bool:

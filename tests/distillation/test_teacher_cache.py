@@ -102,6 +102,16 @@ def test_another_text_or_segment_is_another_window(batch, name):
     assert keys[1:] == changed[1:]
 
 
+def test_inputs_in_bf16_have_keys_and_the_keys_of_others_are_those_of_older_caches(batch):
+    image = torch.linspace(0, 1, 6).repeat(len(batch["input_ids"]), 1)
+    keys = row_keys(batch | {"pixel_values": image.bfloat16()})
+    assert not set(keys) & set(row_keys(batch | {"pixel_values": (image + 1).bfloat16()}))
+    text = {"input_ids": torch.tensor([[5, 6]]), "attention_mask": torch.ones(1, 2)}
+    others = {"pixel_values": torch.tensor([[0.5, 1.0]]), "label": torch.tensor([True])}
+    (key,) = row_keys(text | others)
+    assert key.hex() == "660361c79936cac3f558b3a1c78598c9"
+
+
 def test_a_table_of_the_tokens_is_a_part_of_its_window_whatever_its_padding(batch):
     """Boxes of layout models are padded with boxes that are no zeros."""
     boxes = torch.arange(batch["input_ids"].numel() * 4).view(*batch["input_ids"].shape, 4)

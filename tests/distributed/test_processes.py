@@ -210,6 +210,14 @@ def test_a_classifier_without_a_teacher_has_the_loss_and_the_gradient_of_one_pro
     assert found(processes)[0]["fine-tuned"] == pytest.approx(found(1)[0]["fine-tuned"], rel=1e-4)
 
 
+@several
+def test_every_process_knows_the_mean_loss_of_all_of_them(found, processes):
+    (one,) = (result["unlogged"] for result in found(1))
+    assert [result["unlogged"] for result in found(processes)] == pytest.approx(
+        [one] * processes, rel=1e-5
+    )
+
+
 def test_a_signal_after_the_last_tenth_step_saves_the_last_step(found):
     """Process 1 is told to stop in step 12 of 15. Otherwise nothing would be left of a run without checkpoints."""
     for result in found(2):

@@ -86,7 +86,7 @@ WAYS: dict[str, dict[str, Any]] = {
         "accelerator_config": {"split_batches": True},
         "per_device_train_batch_size": BATCH,
     },
-    "even_batches": {"accelerator_config": {"even_batches": False}},
+    "even_batches": {"accelerator_config": {"even_batches": False}, "dataloader_drop_last": True},
     "ddp": {"ddp_bucket_cap_mb": 1, "ddp_broadcast_buffers": False, "ddp_static_graph": True},
     "stream": {"stream": True, "max_steps": 5},  # two passes and a half
 }
@@ -363,6 +363,29 @@ def fine_tuned(folder: Path) -> dict[str, float]:
     return {"eval_loss": before, "loss": log["loss"], "grad_norm": log["grad_norm"]}
 
 
+def unlogged(folder: Path) -> float:
+    """The mean loss of three steps of a span head without a teacher. The log of none of them has the losses before."""
+    args = FineTuningArguments(
+        str(folder / "unlogged"),
+        per_device_train_batch_size=8 // world_size(),
+        max_steps=3,
+        logging_steps=100,
+        train_sampling_strategy="sequential",
+        save_strategy="no",
+        disable_tqdm=True,
+        use_cpu=True,
+    )
+    rows = datasets.Dataset.from_list(
+        [
+            {"input_ids": [1, 2, 3, 4 + i], "attention_mask": [1] * 4}
+            | {"start_positions": i % 3, "end_positions": i % 4}
+            for i in range(24)  # of one length: a head of transformers predicts padding, too
+        ]
+    )
+    trainer = BaseTrainer(model=tiny.tiny_bert(1, seed=0), args=args, train_dataset=rows)
+    return float(trainer.train().training_loss)
+
+
 def main(folder: Path) -> None:
     make_trainer(folder)  # which starts the process group
     rank, processes = (dist.get_rank(), world_size()) if world_size() > 1 else (0, 1)
@@ -374,6 +397,7 @@ def main(folder: Path) -> None:
         "ways": {n: train(folder, **({"max_steps": 2} | way)) for n, way in WAYS.items()},
         "evaluated": evaluated(folder),
         "fine-tuned": fine_tuned(folder),
+        "unlogged": unlogged(folder),
         "judged": judged(folder),
     }
     if processes > 1:

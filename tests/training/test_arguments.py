@@ -91,6 +91,35 @@ def test_batches_of_one_process_for_all_are_refused(
     FineTuningArguments(output_dir=str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("refused", "allowed", "sentence"),
+    [
+        (
+            {"accelerator_config": {"even_batches": False}},
+            {"dataloader_drop_last": True},
+            "sets even_batches to false, but processes with more batches .* set dataloader_drop_last",
+        ),
+        (
+            {"auto_find_batch_size": True},
+            {"auto_find_batch_size": False},
+            "auto_find_batch_size is true, but several processes must take one size",
+        ),
+    ],
+)
+def test_processes_that_would_wait_for_each_other_are_refused(
+    refused: dict[str, Any],
+    allowed: dict[str, Any],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    FineTuningArguments(str(tmp_path), **refused)  # one process alone may
+    monkeypatch.setattr(FineTuningArguments, "world_size", property(lambda self: 2))
+    with pytest.raises(UserError, match=sentence):
+        FineTuningArguments(str(tmp_path), **refused)
+    FineTuningArguments(str(tmp_path), **(refused | allowed))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_steps_at_all_are_refused(kind: type, tmp_path: Path) -> None:
     assert kind(str(tmp_path), max_steps=-1).max_steps == -1

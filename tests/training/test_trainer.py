@@ -143,3 +143,13 @@ def test_a_micro_batch_with_fewer_spans_has_a_smaller_share(tmp_path: Path) -> N
         found.append([run.state.log_history[0][name] for name in ("loss", "grad_norm")])
     assert found[0] == pytest.approx(found[1], rel=1e-5)
     assert found[0][0] == pytest.approx(1.39, abs=0.1)  # ln 4 of four places
+
+
+@pytest.mark.parametrize("option", [{"dataloader_drop_last": True}, {}])
+def test_an_evaluation_takes_all_rows_also_where_the_training_drops_some(
+    option: dict[str, Any], tmp_path: Path
+) -> None:
+    run = trainer(tmp_path, BERT, TEXTS, per_device_eval_batch_size=3, **option)
+    assert len(run.predict(run.train_dataset).predictions) == len(TEXTS) == 8
+    assert len(run.get_train_dataloader()) == 1
+    assert run.args.dataloader_drop_last is bool(option)

@@ -52,6 +52,21 @@ def test_weights_buffers_gradients_and_random_numbers_are_as_before() -> None:
         assert torch.equal(value, before[name]), name
 
 
+def test_a_step_that_fails_leaves_nothing_behind_either() -> None:
+    model, inputs = Model(), torch.randn(4, 3)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def fail() -> Tensor:
+        model(inputs).backward()
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        unused_parameters(model, fail)
+    assert all(p.grad is None for p in model.parameters())
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
 @pytest.mark.parametrize(
     ("config", "drops"),
     [(BertConfig(), False), (Wav2Vec2Config(), True), (Wav2Vec2Config(layerdrop=0.0), False)],

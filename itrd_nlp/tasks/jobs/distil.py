@@ -118,7 +118,8 @@ def distil(
     finished = finished_run(args, arguments)
     if finished is not None:
         folder = str(output_folder(args))
-        show(finished, "student", f"Finished already: {folder}", task, folder)
+        if args.process_index == 0:
+            show(finished, "student", f"Finished already: {folder}", task, folder)
         push_finished(args, task)
         return finished
     check_output_dir(args)

@@ -64,13 +64,9 @@ def fine_tune(
     arguments = chosen_arguments((model_args, loading, task.args, args))
     finished = finished_run(args, arguments)
     if finished is not None:
-        show(
-            finished,
-            "teacher",
-            f"Finished already: {args.output_dir}",
-            task,
-            str(output_folder(args)),
-        )
+        folder = str(output_folder(args))
+        if args.process_index == 0:
+            show(finished, "teacher", f"Finished already: {folder}", task, folder)
         push_finished(args, task)
         return finished
     check_output_dir(args)

@@ -116,12 +116,15 @@ def test_teachers_must_have_the_same_labels(workplace):
     assert [other["name"] for other in found["more_teachers"]] == ["second"]
 
 
-def test_a_finished_run_is_shown_and_not_made_again(workplace, capsys):
+def test_a_finished_run_is_shown_once_and_not_made_again(workplace, capsys, monkeypatch):
     first = teacher_of("texts")
     before = (workplace / "texts-teacher" / "model.safetensors").stat().st_mtime_ns
     assert teacher_of("texts") == json.loads(json.dumps(first))
     assert (workplace / "texts-teacher" / "model.safetensors").stat().st_mtime_ns == before
     assert "Finished already" in capsys.readouterr().out
+    monkeypatch.setattr(FineTuningArguments, "process_index", 1)  # of several
+    assert teacher_of("texts") == json.loads(json.dumps(first))
+    assert capsys.readouterr().out == ""
 
 
 def test_a_model_without_a_trained_head_is_no_teacher(workplace):
