@@ -153,14 +153,15 @@ class BaseTrainer(StoppingTrainer):
         base._run_epoch(*args, **kwargs)
 
     def _get_dataloader(self, *args: Any, is_training: bool = False, **kwargs: Any) -> Any:
+        base: Any = super()
         if is_training:
-            return super()._get_dataloader(*args, is_training=True, **kwargs)
+            return base._get_dataloader(*args, is_training=True, **kwargs)
         # How an epoch ends says nothing about an evaluation: it takes all rows, in as many batches on each process.
         run, reading = self.args, self.accelerator.dataloader_config
         before = run.dataloader_drop_last, reading.even_batches
         run.dataloader_drop_last, reading.even_batches = False, True
         try:
-            return super()._get_dataloader(*args, **kwargs)
+            return base._get_dataloader(*args, **kwargs)
         finally:
             run.dataloader_drop_last, reading.even_batches = before
 
