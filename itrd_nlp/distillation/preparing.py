@@ -18,6 +18,7 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.models.encode import input_names
 from itrd_nlp.models.low_bits import read_all_bits, train_in_few_bits
 from itrd_nlp.models.peft_adapters import check_adapters, has_adapters
+from itrd_nlp.models.placing import put_on
 from itrd_nlp.models.quantised import is_quantised
 
 logger = logging.getLogger(__name__)
@@ -146,19 +147,19 @@ def prepare_student(student: PreTrainedModel, args: ITRDTrainingArguments) -> No
 def frozen(teacher: nn.Module, args: ITRDTrainingArguments) -> nn.Module:
     """Freeze a teacher, and put it in evaluation mode, on the device and into the dtype of the arguments.
 
-    A quantised teacher stays as it was loaded.
+    A quantised teacher keeps its dtypes.
 
     Raises:
-        UserError: a dtype is asked for, but the teacher is quantised.
+        UserError: a dtype is asked for, but the teacher is quantised; or it cannot be moved, see `put_on`.
     """
     teacher.eval().requires_grad_(False)
     if not is_quantised(teacher):
-        return teacher.to(device=args.device, dtype=args.resolved_teacher_dtype())
+        return put_on(teacher, args.device, args.resolved_teacher_dtype())
     if args.teacher_dtype != "auto":
         raise UserError(
             f"teacher_dtype is {args.teacher_dtype!r}, but the teacher is quantised and stays so; set it to auto."
         )
-    return teacher
+    return put_on(teacher, args.device)
 
 
 def inputs_of(*teachers: nn.Module | None) -> list[str]:

@@ -26,6 +26,7 @@ from itrd_nlp.distillation.textbrewer_options import TextBrewerOptions
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import LayerPair
 from itrd_nlp.models.modes import moved
+from itrd_nlp.models.placing import put_on
 from itrd_nlp.publish.hub_trainer import HubTrainer
 from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.record import RunRecord
@@ -124,7 +125,7 @@ class TextBrewerTrainer(HubTrainer):
         self.check_models(model, teacher, args, more_teachers, kwargs.get("processing_class"))
         self.pairs = textbrewer_pairs(model, teacher, args)
         super().__init__(model=model, args=args, **kwargs)
-        self.teacher = teacher.eval().requires_grad_(False).to(args.device)
+        self.teacher = put_on(teacher.eval().requires_grad_(False), args.device)
 
     @staticmethod
     def check_models(

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import MODEL_MAPPING, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils import cached_file
 from transformers.utils.generic import ModelOutput
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import read_json, write_text
-from itrd_nlp.models.variants import class_of, variant
+from itrd_nlp.models.variants import encoder_class_of, variant
 
 MODULES_NAME = "modules.json"
 POOLING_NAME = "1_Pooling/config.json"
@@ -135,9 +135,10 @@ class AutoModelForSentenceEmbedding:
             **kwargs: as for ``AutoModel.from_pretrained``.
 
         Raises:
-            UserError: sentence-transformers would do something else with the states than to pool and normalise them.
+            UserError: sentence-transformers would do something else with the states than to pool and normalise them, or
+                the architecture is no encoder.
         """
-        base = class_of(MODEL_MAPPING, config, name, "encoder")
+        base = encoder_class_of(config, name)
         how = pooling_of(name, kwargs.get("revision"))
         setattr(config, _OPTION, how or getattr(config, _OPTION, "mean"))
         return embedder_class(base).from_pretrained(name, config=config, **kwargs)

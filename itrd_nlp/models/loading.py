@@ -5,12 +5,19 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+from huggingface_hub.errors import StrictDataclassFieldValidationError
+from transformers import (
+    AutoConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from itrd_nlp.errors import UserError, first_line
 from itrd_nlp.files import MANIFEST_NAME, damage
@@ -219,17 +226,42 @@ def set_dropout(config: object, dropout: float) -> None:
 
     Architectures have about thirty names for it, such as ``hidden_dropout_prob``, ``attn_pdrop`` and ``qa_dropout``.
     All have "drop" in the name and hold a number. Whole layers and paths that are dropped (``layerdrop``,
-    ``drop_path_rate``) are another thing; they are switched off at 0 and left alone otherwise.
+    ``drop_path_rate``) are another thing; they are switched off at 0 and left alone otherwise. The stages of CvT have a
+    list of numbers, and MPT and Gemma 3 have parts with a configuration of their own.
 
     Args:
         config: a configuration of transformers. It is changed in place.
         dropout: the dropout, from 0 to 1.
+
+    Raises:
+        UserError: a field takes whole numbers alone, as the one of MPT for its attention.
     """
     for name, value in vars(config).items():
+        if isinstance(value, PreTrainedConfig):
+            set_dropout(value, dropout)
+            continue
         of_values = not any(part in name for part in ("layerdrop", "layer_drop", "drop_path"))
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if "drop" in name and is_number and (of_values or dropout == 0):
-            setattr(config, name, dropout)
+        if "drop" not in name or not (of_values or dropout == 0):
+            continue
+        if _is_number(value):
+            _set_number(config, name, dropout)
+        elif isinstance(value, list | tuple) and all(map(_is_number, value)):
+            setattr(config, name, type(value)(dropout for _ in value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _set_number(config: object, name: str, value: float) -> None:
+    try:
+        setattr(config, name, value)
+    except StrictDataclassFieldValidationError as error:
+        if int(value) != value:
+            raise UserError(
+                f"dropout is {value}, but {name} of {type(config).__name__} takes whole numbers alone; set it to 0."
+            ) from error
+        setattr(config, name, int(value))
 
 
 def _check_head(
@@ -246,10 +278,10 @@ def _check_head(
         return
     who = f"{role} {name}"
     saved = saved_class(model.config)
-    needed = type(model).__name__.partition("For")[2]
+    needed = _head_of(type(model).__name__)
     if not needed:  # an encoder without a head has all that it needs
         return
-    if "For" in saved and saved.partition("For")[2] != needed:
+    if _head_of(saved) not in ("", needed):
         raise UserError(
             f"{who} is no fine-tuned model for {needed}: it is a {saved}; itrd-nlp fine-tune makes one."
         )
@@ -262,6 +294,12 @@ def _check_head(
             f"{who} is no fine-tuned model for {kind}: its checkpoint lacks {_some(missing)}; itrd-nlp fine-tune makes "
             f"one{other}."
         )
+
+
+def _head_of(class_name: str) -> str:
+    """The head in the name of a class, such as MaskedLM in RoFormerForMaskedLM; "" without one, as in RoFormerModel."""
+    found = re.search(r"For(?=[A-Z])(.*)", class_name)
+    return found[1] if found else ""
 
 
 def set_labels(config: Any, labels: Sequence[str]) -> None:

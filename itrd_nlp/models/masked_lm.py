@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING, PreTrainedModel
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from itrd_nlp.models.variants import class_of, variant
+from itrd_nlp.models.variants import class_of, encoder_class_of, variant
 
 POSITIONS = "masked_positions"
 """Name of the argument that says which logits are computed: ``(M,)``, numbers of tokens in the flattened batch."""
@@ -111,9 +111,9 @@ class AutoModelForStates:
         """Load an encoder of any architecture. See `AutoModelForMaskedLM.from_pretrained`.
 
         Raises:
-            UserError: the architecture has no encoder.
+            UserError: the architecture has no encoder, or a decoder beside it.
         """
-        base = class_of(MODEL_MAPPING, config, name, "encoder")
+        base = encoder_class_of(config, name)
         return states_class(base).from_pretrained(name, config=config, **kwargs)
 
 

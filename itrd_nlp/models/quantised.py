@@ -16,4 +16,9 @@ def is_quantised(model: nn.Module) -> bool:
         not p.is_floating_point() or is_traceable_wrapper_subclass(p) for p in model.parameters()
     ):
         return True
+    return is_packed(model)
+
+
+def is_packed(model: nn.Module) -> bool:
+    """Return whether the dynamic quantisation of torch has packed weights of a model, which a CPU alone can read."""
     return any(not isinstance(value, Tensor) for value in model.state_dict().values())

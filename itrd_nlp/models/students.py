@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -22,8 +23,24 @@ logger = logging.getLogger(__name__)
 # T5 computes the bias of relative positions in its first layer for all layers.
 _OF_FIRST = ".relative_attention_bias."
 
-# Lists of the numbers of some layers, counted from 0: in Zamba2 and in Qwen2-MoE.
-_NUMBERS = ("hybrid_layer_ids", "mlp_only_layers")
+# Lists of the numbers of some layers, counted from 0: in Zamba2, Qwen2-MoE, Llama 4, Bamba, LFM2, Molmo2 and Mllama.
+_NUMBERS = (
+    *("hybrid_layer_ids", "mlp_only_layers", "moe_layers", "attn_layer_indices", "full_attn_idxs"),
+    *("rope_scaling_layers", "cross_attention_layers"),
+)
+
+# Lists about something else, whose length may be the number of layers by chance: of tokens, the kinds of relative
+# positions in DeBERTa, height and width of images, the convolutions below and behind the layers for sound, scales of
+# the parts of each layer, the layers that predict several tokens, and the features of time series.
+_OF_OTHER_THINGS = (
+    *("_*", "*architectures", "*token_id", "*token_ids", "*suppress_tokens", "lang*"),
+    *("pos_att_type", "axial_pos_*", "relative_bias_args", "type_vocab_sizes"),
+    *("*_size", "image_*", "patch_stride", "norm_mean", "norm_std", "pool_scales", "neck_*"),
+    *("conv_*", "tdnn_*", "resblock_*", "upsamp*", "downsamp*", "quant*"),
+    *("*multipliers", "*residual_weights", "time_step_limit"),
+    *("mtp_*", "cardinality", "embedding_dimension", "lags_sequence"),
+)
+_OF_LAYERS = ("intermediate_size",)  # in Gemma 3n, whatever these patterns say
 
 _LINEAR = "linear_attention"
 
@@ -222,13 +239,13 @@ def _cut_layer_lists(config: Any, layers: Sequence[int]) -> None:
     """
     total = config.num_hidden_layers
     for name, value in vars(config).items():
-        other = name.startswith("_") or name.endswith(("architectures", "token_id", "token_ids"))
-        if isinstance(value, list | tuple) and len(value) == total and not other:
-            setattr(config, name, type(value)(value[layer - 1] for layer in layers))
-        elif name in _NUMBERS and value:
+        other = name not in _OF_LAYERS and any(fnmatchcase(name, p) for p in _OF_OTHER_THINGS)
+        if name in _NUMBERS and value:
             setattr(
                 config, name, [place for place, layer in enumerate(layers) if layer - 1 in value]
             )
+        elif isinstance(value, list | tuple) and len(value) == total and not other:
+            setattr(config, name, type(value)(value[layer - 1] for layer in layers))
 
 
 def number_of_layers(model: nn.Module) -> int:

@@ -9,7 +9,7 @@ import functools
 import inspect
 from typing import Any, cast
 
-from transformers import PreTrainedModel
+from transformers import MODEL_MAPPING, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from itrd_nlp.errors import UserError
@@ -31,6 +31,24 @@ def class_of(mapping: Any, config: Any, name: str, part: str) -> Any:
         raise UserError(f"{name} is a {config.model_type}, which has no {part} in transformers.")
     found = mapping[type(config)]
     return found[0] if isinstance(found, tuple) else found
+
+
+def encoder_class_of(config: Any, name: str) -> Any:
+    """Return the class of transformers for an encoder without a head.
+
+    Args:
+        config: of the model.
+        name: folder or id of the model, for the sentence.
+
+    Raises:
+        UserError: there is none, or the model has a decoder, too, whose states are of the text that it writes.
+    """
+    found = class_of(MODEL_MAPPING, config, name, "encoder")
+    if config.is_encoder_decoder:
+        raise UserError(
+            f"{name} is a {config.model_type}, which writes text by a decoder, but must be an encoder alone."
+        )
+    return found
 
 
 def variant(base: type[PreTrainedModel], part: type, added: str) -> type[PreTrainedModel]:

@@ -11,12 +11,20 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForQuestionAnswering, BertForMaskedLM, BertModel
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoModelForTokenClassification,
+    BertForMaskedLM,
+    BertModel,
+    RoFormerConfig,
+    RoFormerForMaskedLM,
+    RoFormerModel,
+)
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models import loading
 from itrd_nlp.models.loading import load_model, load_tokenizer
-from itrd_nlp.models.masked_lm import AutoModelForMaskedLM
+from itrd_nlp.models.masked_lm import AutoModelForMaskedLM, AutoModelForStates
 from itrd_nlp.models.options import LoadingArguments
 
 DEEP = "[" * 100_000
@@ -159,3 +167,27 @@ def test_a_checkpoint_without_a_masked_lm_head_is_not_called_corrupted(
     caplog.clear()
     load_model(str(tmp_path), role="encoder", args=LoadingArguments(), head=AutoModelForMaskedLM)
     assert "corrupted" not in caplog.text
+
+
+@pytest.mark.parametrize("saved", [RoFormerForMaskedLM, RoFormerModel])
+def test_the_former_in_the_name_of_a_class_is_no_head(saved: Any, tmp_path: Path) -> None:
+    sizes = {"vocab_size": 60, "hidden_size": 16, "intermediate_size": 16}
+    config = RoFormerConfig(**sizes, num_hidden_layers=1, num_attention_heads=2)
+    saved(config).save_pretrained(tmp_path)
+    model = load_model(
+        str(tmp_path), role="teacher", args=LoadingArguments(), head=AutoModelForStates
+    )
+    assert type(model).__name__ == "RoFormerModel"
+
+
+def test_another_head_is_refused_in_a_class_with_a_former_in_its_name(tmp_path: Path) -> None:
+    sizes = {"vocab_size": 60, "hidden_size": 16, "intermediate_size": 16}
+    config = RoFormerConfig(**sizes, num_hidden_layers=1, num_attention_heads=2)
+    RoFormerForMaskedLM(config).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="no fine-tuned model for TokenClassification: it is a RoF"):
+        load_model(
+            str(tmp_path),
+            role="teacher",
+            args=LoadingArguments(),
+            head=AutoModelForTokenClassification,
+        )

@@ -8,11 +8,18 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, PreTrainedModel
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    PreTrainedModel,
+)
 
 from itrd_nlp.distillation.step import StepTotals, counts_of
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import IGNORED
+from itrd_nlp.models.embedder import AutoModelForSentenceEmbedding as Embedder
 from itrd_nlp.models.encode import encode
 from itrd_nlp.models.masked_lm import (
     POSITIONS,
@@ -134,6 +141,16 @@ def test_an_architecture_that_cannot_do_it_is_refused(loader: Any, kind: str, sa
 
     with pytest.raises(UserError, match=said):
         loader.from_pretrained("model", config=Config())
+
+
+@pytest.mark.parametrize("loader", [States, Embedder])
+@pytest.mark.parametrize("kind", ["bart", "t5"])
+def test_states_of_a_decoder_are_no_states_of_a_text(
+    loader: Any, kind: str, tmp_path: Path
+) -> None:
+    """BART would give those of its decoder, and T5 asks for a second text."""
+    with pytest.raises(UserError, match=f"is a {kind}, which writes text by a decoder"):
+        loader.from_pretrained(str(tmp_path), config=CONFIG_MAPPING[kind]())
 
 
 def test_logits_of_all_and_of_masked_tokens_are_told_apart() -> None:

@@ -1,14 +1,24 @@
+from typing import Any
+
 import pytest
 import torch
 from transformers import (
     AlbertConfig,
     AlbertForQuestionAnswering,
+    CvtConfig,
+    DebertaV2Config,
+    DebertaV2Model,
     DistilBertConfig,
     DistilBertForQuestionAnswering,
     EsmConfig,
     EsmForSequenceClassification,
+    Gemma3Config,
+    Gemma3nTextConfig,
     MPNetConfig,
     MPNetForQuestionAnswering,
+    MptConfig,
+    Qwen2MoeConfig,
+    Qwen2MoeModel,
     ResNetConfig,
     ResNetModel,
     RobertaConfig,
@@ -17,10 +27,13 @@ from transformers import (
     T5ForTokenClassification,
     UMT5Config,
     UMT5ForTokenClassification,
+    ViTConfig,
+    ViTModel,
 )
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.students import build_student, student_layers
+from itrd_nlp.models.loading import set_dropout
+from itrd_nlp.models.students import _cut_layer_lists, build_student, student_layers
 
 
 @pytest.mark.parametrize(
@@ -215,3 +228,69 @@ def test_a_student_of_a_rounded_teacher_is_named(make_bert, caplog) -> None:
     build_student(teacher.bfloat16(), 1)
     (record,) = caplog.records
     assert "has weights in bfloat16, so the student starts from rounded ones" in record.getMessage()
+
+
+# ---- lists of a configuration ----
+
+
+def tiny(config_class: Any, **changes: Any) -> Any:
+    sizes = {"vocab_size": 60, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+    torch.manual_seed(0)
+    return config_class(**(sizes | {"num_hidden_layers": 2} | changes))
+
+
+def test_a_list_of_something_else_stays_whole_where_its_length_is_the_number_of_layers() -> None:
+    """DeBERTa has two kinds of relative positions, and would lose one with a layer."""
+    positions = {"relative_attention": True, "pos_att_type": "c2p|p2c", "position_buckets": 8}
+    teacher = DebertaV2Model(tiny(DebertaV2Config, **positions, initializer_range=0.5)).eval()
+    student = build_student(teacher, 1).eval()
+    assert student.config.pos_att_type == teacher.config.pos_att_type == ["c2p", "p2c"]
+    ids = torch.randint(5, 60, (2, 7))
+    ours, theirs = (m(ids, output_hidden_states=True).hidden_states for m in (student, teacher))
+    torch.testing.assert_close(ours[1], theirs[1])
+
+
+def test_height_and_width_of_an_image_are_no_layers() -> None:
+    teacher = ViTModel(tiny(ViTConfig, image_size=[16, 32], patch_size=[8, 8])).eval()
+    student = build_student(teacher, 1).eval()
+    assert (student.config.image_size, student.config.patch_size) == ([16, 32], [8, 8])
+    pixels = torch.randn(1, 3, 16, 32)
+    ours, theirs = (m(pixels, output_hidden_states=True).hidden_states for m in (student, teacher))
+    torch.testing.assert_close(ours[1], theirs[1])
+
+
+def test_numbers_of_layers_are_those_of_the_student() -> None:
+    """There are as many of them as layers, so that they look like a list with an entry for each."""
+    config = tiny(Qwen2MoeConfig, num_key_value_heads=2, mlp_only_layers=[0, 1])
+    student = build_student(Qwen2MoeModel(config), 1, init="last")
+    assert student.config.mlp_only_layers == [0]
+
+
+def test_kinds_and_sizes_of_layers_go_with_their_layers() -> None:
+    config = tiny(Gemma3nTextConfig, num_hidden_layers=4)
+    config.layer_types, config.intermediate_size = ["a", "b", "c", "d"], [10, 20, 30, 40]
+    _cut_layer_lists(config, [2, 4])
+    assert (config.layer_types, config.intermediate_size) == (["b", "d"], [20, 40])
+
+
+@pytest.mark.parametrize(
+    ("config", "nested"),
+    [
+        (Gemma3Config(), lambda c: c.text_config.attention_dropout),
+        (CvtConfig(), lambda c: c.drop_rate[-1]),
+        (CvtConfig(), lambda c: c.attention_drop_rate[0]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_dropout_reaches_parts_and_stages_of_a_configuration(config: Any, nested: Any) -> None:
+    for dropout in (0.25, 0.0):
+        set_dropout(config, dropout)
+        assert nested(config) == dropout
+
+
+def test_a_dropout_of_whole_numbers_is_switched_off_and_takes_no_other() -> None:
+    config = MptConfig(attn_config={"attn_pdrop": 1})
+    with pytest.raises(UserError, match=r"dropout is 0\.25, but attn_pdrop of Mpt.* whole numbers"):
+        set_dropout(config, 0.25)
+    set_dropout(config, 0.0)
+    assert config.attn_config.attn_pdrop == 0
