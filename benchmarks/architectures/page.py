@@ -33,8 +33,11 @@ python -m benchmarks.architectures.run
 | narrower | a student of half the width learns in three steps |
 
 Where no student can be built from the teacher's layers, the other steps use a student of the teacher's shape. Losses
-of `peer_losses` that read queries, keys and values (TinyBERT, MiniLMv2) know the layouts of BERT, RoBERTa, ELECTRA,
-MPNet, DistilBERT, OPT and Llama with as many keys as queries, and refuse all others.
+of `peer_losses` that read queries, keys and values (TinyBERT, MiniLMv2) take models with three linear layers for them
+in each layer, named as in BERT, MPNet, DistilBERT, Llama or DeBERTa-v2, and with as many keys as queries. They refuse
+all others, such as ALBERT, GPT-2 and ModernBERT. They refuse ConvBERT and Longformer in the first step. The scores of
+TinyBERT leave out the relative positions of MPNet and DeBERTa-v2, the scale of the latter, and the rotation of RoFormer
+and Llama.
 
 ## Images, sound, and models of your own
 

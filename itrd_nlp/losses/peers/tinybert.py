@@ -17,9 +17,11 @@ class TinyBERT(PeerLoss):
     r"""Compare attention scores and hidden states: ``1 / h sum_heads MSE(A_s, A_t) + MSE(Z_s W, Z_t)``.
 
     The means leave out padding. ``A = Q K^T / sqrt(d_head)`` are the attention scores before the softmax. The paper
-    found that they work better than the probabilities. They do not include relative position biases (MPNet). ``W`` is a
-    linear layer of each pair; it starts as the identity if the widths are equal. A pair with layer 0, the embeddings,
-    has only the second term.
+    found that they work better than the probabilities. ``W`` is a linear layer of each pair; it starts as the identity
+    if the widths are equal. A pair with layer 0, the embeddings, has only the second term.
+
+    ``Q`` and ``K`` are the outputs of the linear layers. What an architecture does with them besides is left out: the
+    relative positions of MPNet and DeBERTa-v2, the scale of the latter, and the rotation of RoFormer and Llama.
 
     Jiao et al., "TinyBERT: Distilling BERT for Natural Language Understanding", Findings of EMNLP 2020,
     arXiv:1909.10351.
