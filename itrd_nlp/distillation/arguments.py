@@ -186,7 +186,7 @@ def chosen_objective(args: ITRDTrainingArguments) -> dict[str, Any]:
     return {name: value for name, value in chosen_arguments([args]).items() if name in names}
 
 
-def with_objective(record: RunRecord) -> RunRecord:
+def fill_in_objective(record: RunRecord) -> RunRecord:
     """Return a record with its objective, as far as that can be known. Version 1 of the file had no such field.
 
     That version recorded the arguments that were not their defaults. The defaults are known if this package and

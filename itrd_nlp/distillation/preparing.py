@@ -66,7 +66,7 @@ def check_optimizer(optimizer: torch.optim.Optimizer | None, objective: nn.Modul
         )
 
 
-def with_objective(
+def build_distillation_model(
     student: PreTrainedModel,
     teacher: nn.Module | None,
     args: ITRDTrainingArguments,

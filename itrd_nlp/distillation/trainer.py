@@ -21,11 +21,11 @@ from itrd_nlp.distillation.gradient_share import EVERY
 from itrd_nlp.distillation.model import DistillationModel, logit_kind, mean_logits
 from itrd_nlp.distillation.objective import LogitKind, classes_last
 from itrd_nlp.distillation.preparing import (
+    build_distillation_model,
     check_optimizer,
     checked_arguments,
     frozen,
     inputs_of,
-    with_objective,
 )
 from itrd_nlp.distillation.step import StepTotals, TermWatch, counts_of
 from itrd_nlp.distillation.student_trainer import OBJECTIVE_WEIGHTS_NAME, StudentTrainer
@@ -111,7 +111,7 @@ class ITRDTrainer(StudentTrainer):
         self.teacher_adaptor = teacher_adaptor
         self._access = access_of(student_adaptor, teacher_adaptor, kwargs, losses)
         check_lengths((model, teacher, *more_teachers), kwargs)
-        wrapped = None if model is None else self._with_objective(model)
+        wrapped = None if model is None else self._build_model(model)
         if model is not None and not args.needs_teacher:  # a trial of a search may need one
             self.teacher = None
         super().__init__(model=wrapped, args=args, **kwargs)
@@ -125,10 +125,12 @@ class ITRDTrainer(StudentTrainer):
     def call_model_init(self, trial: Any = None) -> DistillationModel:
         """Return a new student, with an objective that fits the arguments, those of a trial included."""
         made = super().call_model_init(trial)
-        return made if isinstance(made, DistillationModel) else self._with_objective(made)
+        return made if isinstance(made, DistillationModel) else self._build_model(made)
 
-    def _with_objective(self, student: Any) -> DistillationModel:
-        return with_objective(student, self.teacher, self.args, self.more_teachers, self._access)
+    def _build_model(self, student: Any) -> DistillationModel:
+        return build_distillation_model(
+            student, self.teacher, self.args, self.more_teachers, self._access
+        )
 
     @staticmethod
     def check_models(

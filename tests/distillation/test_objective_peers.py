@@ -15,7 +15,7 @@ from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.compatibility import Access
 from itrd_nlp.distillation.model import DistillationModel
 from itrd_nlp.distillation.objective import BatchShare, ITRDObjective
-from itrd_nlp.distillation.preparing import with_objective
+from itrd_nlp.distillation.preparing import build_distillation_model
 from itrd_nlp.distillation.trainer import OBJECTIVE_WEIGHTS_NAME, ITRDTrainer
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses import peers
@@ -162,13 +162,13 @@ def test_peers_with_weights_of_their_own_are_refused_where_shards_have_16_bits(
 ):
     args = make_args(peer_losses={f"{HOME}.{peer}": 1.0}, emulate_bf16=True, **precision)
     models = make_bert(2, seed=1, hidden_size=width), make_bert(4, seed=0)
-    with_objective(*models, args, (), Access())
+    build_distillation_model(*models, args, (), Access())
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     if not refused:
-        with_objective(*models, args, (), Access())
+        build_distillation_model(*models, args, (), Access())
         return
     with pytest.raises(UserError, match=r"computes in fp32 .*hand these out in bf16; leave it out"):
-        with_objective(*models, args, (), Access())
+        build_distillation_model(*models, args, (), Access())
 
 
 def test_accumulation_warns_that_peers_belong_to_the_micro_batch(make_args, caplog):

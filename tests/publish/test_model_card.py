@@ -15,7 +15,7 @@ from huggingface_hub import EvalResult, ModelCard
 from markdown_it import MarkdownIt
 
 import itrd_nlp
-from itrd_nlp.distillation.arguments import with_objective
+from itrd_nlp.distillation.arguments import fill_in_objective
 from itrd_nlp.errors import UserError
 from itrd_nlp.publish import model_card as module
 from itrd_nlp.publish.licenses import license_of, recorded_license
@@ -30,7 +30,7 @@ OFFICIAL_DEV = "95aa6a52d5d6a735563366753ca50492a658031da74f301ac5238b03966972c9
 
 def model_card(results: dict[str, Any], folder: Path | None = None, **options: Any) -> ModelCard:
     """The card of a run, of one that answers questions if it has an exact match, from the content of results.json."""
-    record = with_objective(RunRecord.model_validate(results))
+    record = fill_in_objective(RunRecord.model_validate(results))
     page = PAGE if "exact_match" in results else None
     return module.model_card(record, folder, page=page, **options)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from itrd_nlp.distillation.arguments import with_objective
+from itrd_nlp.distillation.arguments import fill_in_objective
 from itrd_nlp.files import keep_out
 from itrd_nlp.publish.hub import PushReport, check_repo_id, check_revision, hub_api, push_model
 from itrd_nlp.publish.hub_files import HubFile, check_model, measured_record
@@ -23,7 +23,7 @@ def check_student(
     """
     task = task_of(folder)
     names = " and ".join(task.metrics.values())
-    record = with_objective(measured_record(Path(folder), names))
+    record = fill_in_objective(measured_record(Path(folder), names))
     return check_model(
         folder,
         head=task.head_for(architecture_of(folder) or ""),

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 from transformers.utils import CONFIG_NAME
 
-from itrd_nlp.distillation.arguments import with_objective
+from itrd_nlp.distillation.arguments import fill_in_objective
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import read_json, write_json, write_text, writing
 from itrd_nlp.models.embedder import SENTENCE_FILES
@@ -386,7 +386,7 @@ def push_finished(args: FineTuningArguments, task: Task) -> None:
         output_folder(args),
         head=task.head,
         page=task.page,
-        record=with_objective(record),
+        record=fill_in_objective(record),
         repo_id=args.hub_model_id,
     )
     push_model(
