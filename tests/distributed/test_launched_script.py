@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ from transformers import BertTokenizerFast
 
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.question_answering.arguments import DataArguments
-from itrd_nlp.tasks.question_answering.workflows import evaluate_checkpoint
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))  # test folders are no packages
+
+from workflows import evaluate_checkpoint
 
 ROOT = Path(__file__).parents[2]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

@@ -10,6 +10,7 @@ import json
 import random
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,11 @@ from itrd_nlp.tasks.question_answering.evaluation import evaluate_predictions
 from itrd_nlp.tasks.question_answering.no_answer import answers_and_differences
 from itrd_nlp.tasks.question_answering.pipeline import load_pipeline
 from itrd_nlp.tasks.question_answering.task import QuestionAnswering
-from itrd_nlp.tasks.question_answering.workflows import distil, fine_tune
 from itrd_nlp.training.arguments import FineTuningArguments
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))  # test folders are no packages
+
+from workflows import distil, fine_tune
 
 SETTING = "null_score_diff_threshold"
 WORDS = [f"w{i}" for i in range(40)]

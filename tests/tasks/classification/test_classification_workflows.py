@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 from transformers import (
@@ -15,9 +17,12 @@ from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.classification.arguments import TextArguments
-from itrd_nlp.tasks.classification.workflows import distil_classifier, fine_tune_classifier
 from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
 from itrd_nlp.training.arguments import FineTuningArguments
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # test folders are no packages
+
+from workflows import distil_classifier, fine_tune_classifier
 
 WORDS = ["rhine", "flows", "past", "bonn", "and", "basel"]
 SETTINGS = {

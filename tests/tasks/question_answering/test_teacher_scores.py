@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
 from itrd_nlp.tasks.question_answering.arguments import DataArguments
-from itrd_nlp.tasks.question_answering.workflows import distil, fine_tune
 from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.identity import weights_digest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # test folders are no packages
+
+from workflows import distil, fine_tune
 
 ONE_STEP: dict[str, Any] = {
     "max_steps": 1,

@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,11 @@ from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
 from itrd_nlp.tasks.question_answering.arguments import DataArguments
 from itrd_nlp.tasks.question_answering.data import load_evaluation_data
 from itrd_nlp.tasks.question_answering.read import read_squad
-from itrd_nlp.tasks.question_answering.workflows import distil, evaluate_model, fine_tune
 from itrd_nlp.training.arguments import FineTuningArguments
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # test folders are no packages
+
+from workflows import distil, evaluate_model, fine_tune
 
 ONE_STEP = {"max_steps": 1, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
 

@@ -1,4 +1,4 @@
-"""The jobs of `itrd_nlp.tasks.jobs` on SQuAD 1.1, under the names that they had before there were other tasks."""
+"""The jobs of `itrd_nlp.tasks.jobs` on SQuAD and on labelled texts, in one call each, for tests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.tasks.classification.arguments import TextArguments
+from itrd_nlp.tasks.classification.task import Classification
 from itrd_nlp.tasks.jobs import distil as distillation
 from itrd_nlp.tasks.jobs import evaluate as evaluation_job
 from itrd_nlp.tasks.jobs import fine_tune as fine_tuning
@@ -17,15 +20,6 @@ from itrd_nlp.tasks.question_answering.task import QuestionAnswering
 from itrd_nlp.tasks.task import TaskData
 from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.record import RunRecord
-
-__all__ = [
-    "StudentArguments",
-    "TeacherArguments",
-    "distil",
-    "evaluate_checkpoint",
-    "evaluate_model",
-    "fine_tune",
-]
 
 
 def fine_tune(
@@ -87,6 +81,30 @@ def evaluate_checkpoint(
         task, name, loading, batch_size=batch_size, bf16=bf16, dtype=dtype
     )
     return _scores(record), answers
+
+
+def fine_tune_classifier(
+    model_args: TeacherArguments,
+    loading: LoadingArguments,
+    text_args: TextArguments,
+    args: FineTuningArguments,
+    record: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """`itrd_nlp.tasks.jobs.fine_tune.fine_tune` on labelled texts. Returns the content of results.json."""
+    task = Classification(text_args)
+    return fine_tuning.fine_tune(task, model_args, loading, args, record).as_json()
+
+
+def distil_classifier(
+    model_args: StudentArguments,
+    loading: LoadingArguments,
+    text_args: TextArguments,
+    args: ITRDTrainingArguments,
+    record: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """`itrd_nlp.tasks.jobs.distil.distil` on labelled texts. Returns the content of results.json."""
+    task = Classification(text_args)
+    return distillation.distil(task, model_args, loading, args, record).as_json()
 
 
 def _scores(record: RunRecord) -> dict[str, Any]:
