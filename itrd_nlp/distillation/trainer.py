@@ -19,7 +19,7 @@ from itrd_nlp.distillation.arguments import (
 from itrd_nlp.distillation.compatibility import Access, access_of, plan
 from itrd_nlp.distillation.gradient_share import EVERY
 from itrd_nlp.distillation.model import DistillationModel, logit_kind, mean_logits
-from itrd_nlp.distillation.objective import LogitKind, classes_last
+from itrd_nlp.distillation.objective import ITRDObjective, LogitKind, classes_last
 from itrd_nlp.distillation.preparing import (
     build_distillation_model,
     check_optimizer,
@@ -43,20 +43,8 @@ from itrd_nlp.training.resuming import named_arguments
 
 __all__ = ["OBJECTIVE_WEIGHTS_NAME", "ITRDTrainer"]
 
-_LATER_ARGUMENTS = (
-    "peer_losses",
-    "warm_start_ratio",
-    "fade_ratio",
-    "hidden_share",
-    "weight_bits",
-)
-
-
-def _named(arguments: dict[str, Any]) -> dict[str, Any]:
-    """See `named_arguments`. Defaults are None, as in the oldest checkpoints, which have no such entries."""
-    later = {name: arguments[name] or None for name in _LATER_ARGUMENTS}
-    corr_log = None if arguments["corr_log"] else False
-    return named_arguments(arguments) | later | {"corr_log": corr_log}
+# The first checkpoints had no entries for these. Their defaults count as None, so that both are equal.
+_LATER_ARGUMENTS = ("peer_losses", "warm_start_ratio", "fade_ratio", "hidden_share", "weight_bits")
 
 
 class ITRDTrainer(StudentTrainer):
@@ -93,7 +81,13 @@ class ITRDTrainer(StudentTrainer):
     """
 
     args: ITRDTrainingArguments
-    named = staticmethod(_named)
+
+    @staticmethod
+    def named(arguments: dict[str, Any]) -> dict[str, Any]:
+        """See `named_arguments`. The first checkpoints had no entry for ``corr_log`` either, whose default is true."""
+        later = {name: arguments[name] or None for name in _LATER_ARGUMENTS}
+        corr_log = None if arguments["corr_log"] else False
+        return named_arguments(arguments) | later | {"corr_log": corr_log}
 
     def __init__(
         self,
@@ -232,21 +226,9 @@ class ITRDTrainer(StudentTrainer):
         """
         if "loss" in logs and self._watch.steps:
             self._watch.check()
-            logs = logs | self._with_correlations(self._watch.means(self.args.parallel_mode))
+            means = self._watch.means(self.args.parallel_mode)
+            logs = logs | means | _correlations(means, self._distillation_model().objective)
         super().log(logs, start_time)
-
-    def _with_correlations(self, means: dict[str, float]) -> dict[str, float]:
-        """Add the mean correlation of each layer pair, which tells a reader more than its loss does."""
-        objective = self._distillation_model().objective
-        for pair, (_, width) in zip(objective.pairs, objective.widths, strict=True):
-            if f"corr_{pair}" in means:
-                means[f"correlation_{pair}"] = mean_correlation(
-                    means[f"corr_{pair}"],
-                    width,
-                    alpha=self.args.alpha,
-                    log=self.args.corr_log,
-                )
-        return means
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self._watch.check()  # weights made of NaN must not become the last good checkpoint
@@ -311,6 +293,18 @@ class ITRDTrainer(StudentTrainer):
         super().take_up(before)
         self._watch = TermWatch()  # auto_find_batch_size begins twice
         self._watch.take_up(before.terms, self.args.device)
+
+
+def _correlations(means: dict[str, float], objective: ITRDObjective) -> dict[str, float]:
+    """Return the mean correlation of each layer pair, which tells a reader more than the mean of its loss does."""
+    args = objective.args
+    return {
+        f"correlation_{pair}": mean_correlation(
+            means[f"corr_{pair}"], width, alpha=args.alpha, log=args.corr_log
+        )
+        for pair, (_, width) in zip(objective.pairs, objective.widths, strict=True)
+        if f"corr_{pair}" in means
+    }
 
 
 def _together(
