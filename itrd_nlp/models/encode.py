@@ -114,8 +114,8 @@ def encode(
         The model's own output, and the part of it that the objective reads.
 
     Raises:
-        UserError: ``attention`` is true, and the architecture is unknown; a layer does not exist; the hidden states do
-            not belong to the tokens.
+        UserError: ``attention`` is true, and the architecture is unknown; a layer does not exist; the hidden states or
+            the logits do not belong to the tokens.
     """
     layers = None if layers is None else sorted(set(layers))
     if adaptor is not None:
@@ -124,9 +124,15 @@ def encode(
     with attention_states(model, [n for n in layers or [] if n > 0] if attention else []) as states:
         output = model(**own_inputs(model, inputs), output_hidden_states=asked, return_dict=True)
     logits = {name: output[name] for name in LOGITS if name in output}
+    front = virtual_states(model)
+    if front and any(name != "logits" or value.dim() > 2 for name, value in logits.items()):
+        raise UserError(
+            f"{type(model).__name__} has logits of each token and {front} more of the prompt in front of them, which "
+            "are those of no token; take adapters in its layers, such as LoRA."
+        )
     found = next((output[name] for name in _STATES if output.get(name) is not None), ())
     mask = _mask_of_states(model, inputs, found) if asked else None
-    kept = _kept(found, layers, mask, type(model).__name__, virtual_states(model))
+    kept = _kept(found, layers, mask, type(model).__name__, front)
     check_layout(states, kept, type(model).__name__)
     return output, EncoderOutput(logits, kept, states, mask)
 

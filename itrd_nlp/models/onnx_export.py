@@ -32,6 +32,8 @@ from itrd_nlp.models.onnx_model import (
 )
 from itrd_nlp.models.onnx_record import RECORD_NAME
 from itrd_nlp.models.onnx_weights import quiet, write_quantized
+from itrd_nlp.models.peft_adapters import merged
+from itrd_nlp.models.quantised import is_quantised
 from itrd_nlp.models.tokenizing import vocabulary_size
 
 OPSET = 20  # the first one with Gelu
@@ -57,7 +59,7 @@ def export_onnx(
     folder appears when all of this is done; an earlier export in its place is there until then.
 
     Args:
-        model: an encoder with any head that returns logits. It is not changed.
+        model: an encoder with any head that returns logits. It is not changed. Adapters of PEFT are merged.
         tokenizer: the model's.
         folder: where the export goes.
         opset: version of the ONNX operators, 18 to 23.
@@ -69,8 +71,8 @@ def export_onnx(
         The largest difference of logits.
 
     Raises:
-        UserError: a package of the extra is missing; torch cannot export the model; the logits differ by more; the
-            folder holds something else.
+        UserError: a package of the extra is missing; torch cannot export the model, or it is quantised; the logits
+            differ by more; the folder holds something else.
 
     Example:
         >>> export_onnx(model, tokenizer, "runs/my_student/onnx")  # doctest: +SKIP
@@ -79,7 +81,11 @@ def export_onnx(
     require_packages(*PACKAGES)
     if opset not in OPSETS:
         raise UserError(f"opset is {opset}, but must be {OPSETS[0]} to {OPSETS[-1]}.")
-    folder = Path(folder)
+    if is_quantised(model):
+        raise UserError(
+            f"{type(model).__name__} is quantised already; export the model that it was made from."
+        )
+    folder, model = Path(folder), merged(model)
     reference = _reference(model)
     with aside(folder) as staged:
         _write_graph(reference, tokenizer, staged / FP32_NAME, opset)

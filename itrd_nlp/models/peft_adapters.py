@@ -24,10 +24,16 @@ def check_adapters(model: nn.Module) -> None:
     """Refuse a model that trains parameters which its adapters do not save.
 
     Raises:
-        UserError: names the parameters and says how to save them.
+        UserError: names the parameters and says how to save them; or it learns a prompt.
     """
     from peft import get_peft_model_state_dict  # with adapters there is PEFT
 
+    prompt = _prompt(model)
+    if prompt is not None:
+        raise UserError(
+            f"the student learns a prompt ({prompt.peft_type.value}), which no checkpoint of a distillation holds; "
+            "give it adapters in its layers, such as LoRA."
+        )
     saved: set[int] = set()
     for name in _names(model):
         state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
@@ -98,7 +104,7 @@ def merged(model: Any) -> Any:
     if not isinstance(model.base_model, BaseTuner):
         raise UserError(
             f"{type(model).__name__} has learned {model.active_peft_config.peft_type.value}, which cannot be merged "
-            "into its weights; build the student from the model without it, or load a student of your own."
+            "into its weights; take the model without it."
         )
     return copy.deepcopy(model).merge_and_unload()
 

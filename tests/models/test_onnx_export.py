@@ -118,3 +118,56 @@ def test_a_model_in_few_bits_is_exported_as_it_computes(make_config: Any, tmp_pa
     export_onnx(model, tokenizer(), tmp_path / "onnx")
     found = OnnxModel.from_pretrained(tmp_path / "onnx")(**inputs).logits
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def with_lora(model: BertForSequenceClassification) -> Any:
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=2, target_modules=["query", "value"], init_lora_weights=False)
+    return peft.get_peft_model(model, config).eval()
+
+
+@pytest.mark.slow
+def test_adapters_are_merged_into_what_is_exported(make_config: Any, tmp_path: Path) -> None:
+    adapted, inputs = with_lora(BertForSequenceClassification(make_config(1))), batch((9, 4))
+    with torch.no_grad():
+        expected = adapted(**inputs).logits
+    export_onnx(adapted, tokenizer(), tmp_path / "onnx")
+    found = OnnxModel.from_pretrained(tmp_path / "onnx")(**inputs).logits
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert torch.equal(adapted(**inputs).logits, expected)
+
+
+def given_one(model: BertForSequenceClassification) -> Any:
+    peft = pytest.importorskip("peft")
+    model.add_adapter(peft.LoraConfig(r=2, target_modules=["query", "value"]))
+    return model
+
+
+def with_a_prompt(model: BertForSequenceClassification) -> Any:
+    peft = pytest.importorskip("peft")
+    config = peft.PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=3)
+    return peft.get_peft_model(model, config)
+
+
+def in_integers(model: BertForSequenceClassification) -> Any:
+    torchao = pytest.importorskip("torchao.quantization")
+    torchao.quantize_(model, torchao.Int8WeightOnlyConfig())
+    return model
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (given_one, "adapters of add_adapter, which cannot be merged"),
+        (with_a_prompt, "has learned PROMPT_TUNING, which cannot be merged"),
+        (in_integers, "is quantised already; export the model that it was made from"),
+    ],
+)
+def test_weights_that_are_not_those_of_its_class_are_refused(
+    make_config: Any, tmp_path: Path, change: Any, sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        export_onnx(
+            change(BertForSequenceClassification(make_config(1))), tokenizer(), tmp_path / "onnx"
+        )
+    assert not (tmp_path / "onnx").exists()

@@ -6,12 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BertForSequenceClassification
+from transformers import (
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+)
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.early_exit import hidden_states_up_to
 from itrd_nlp.models.encode import encode
 from itrd_nlp.models.lengths import longest_input
+from itrd_nlp.models.peft_adapters import check_adapters
 from itrd_nlp.models.students import build_student
 
 peft = pytest.importorskip("peft")
@@ -76,3 +81,24 @@ def test_the_prompt_takes_positions_from_the_tokens(prompted: Any, kind: str) ->
 def test_a_prompt_is_in_no_weights_that_a_student_could_copy(prompted: Any, kind: str) -> None:
     with pytest.raises(UserError, match=r"has learned P\w*_TUNING, which cannot be merged"):
         build_student(prompted(kind), 1)
+
+
+@pytest.mark.parametrize(
+    ("head", "task"),
+    [(BertForTokenClassification, "TOKEN_CLS"), (BertForQuestionAnswering, "QUESTION_ANS")],
+)
+@pytest.mark.parametrize("kind", ["PromptTuningConfig", "PrefixTuningConfig"])
+def test_logits_of_a_prompt_are_refused(make_config: Any, head: Any, task: str, kind: str) -> None:
+    config = getattr(peft, kind)(task_type=task, num_virtual_tokens=VIRTUAL)
+    model = peft.get_peft_model(head(make_config(2)), config).eval()
+    if kind == "PrefixTuningConfig":
+        assert all(x.shape[1] == 8 for x in encode(model, tokens(8), [])[1].logits.values())
+        return
+    with pytest.raises(UserError, match="has logits of each token and 3 more of the prompt"):
+        encode(model, tokens(8), [])
+
+
+@kinds
+def test_a_student_that_learns_a_prompt_is_told_what_to_take(prompted: Any, kind: str) -> None:
+    with pytest.raises(UserError, match=r"learns a prompt \(P\w*_TUNING\).* such as LoRA"):
+        check_adapters(prompted(kind))
