@@ -11,7 +11,7 @@ from transformers.trainer_pt_utils import nested_gather
 
 from itrd_nlp.distillation.distributed import world_size
 from itrd_nlp.distillation.objective import BatchShare
-from itrd_nlp.distillation.task_losses import CountedLosses, TaskLosses
+from itrd_nlp.distillation.task_losses import ItemCounts, TaskLosses
 from itrd_nlp.errors import TrainingDiverged
 from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.models.masked_lm import POSITIONS
@@ -53,7 +53,7 @@ class TermWatch:
         sums = self._over_processes(parallel_mode).tolist()
         return {"steps": self.steps, "sums": dict(zip(self.names, sums, strict=True))}
 
-    def take_up(self, pending: dict[str, Any], device: torch.device) -> None:
+    def restore(self, pending: dict[str, Any], device: torch.device) -> None:
         """Continue the sums that `pending` gave."""
         if pending:
             self.steps, self.names = pending["steps"], list(pending["sums"])
@@ -126,15 +126,15 @@ class StepTotals:
 
 
 def counts_of(batch: dict[str, Any], losses: TaskLosses | None = None) -> Tensor:
-    """Count what the losses of a micro-batch are means over.
+    """Count the items that the losses of a micro-batch average.
 
     Args:
         batch: the micro-batch with its labels.
         losses: the losses of a task that has its own. Default: None.
 
     Returns:
-        ``(3,)`` on the device of the batch: labels for the task loss, rows for KD, and valid tokens. `CountedLosses`
-        say the first two themselves.
+        ``(3,)`` on the device of the batch: labels for the task loss, rows for KD, and valid tokens. `ItemCounts`
+        says the first two itself.
     """
     first = next(value for value in batch.values() if isinstance(value, torch.Tensor))
     # torch.tensor would copy a number to the device and wait for it.
@@ -142,6 +142,6 @@ def counts_of(batch: dict[str, Any], losses: TaskLosses | None = None) -> Tensor
     targets = batch.get("labels", batch.get("start_positions"))
     labels = targets.ne(IGNORED).sum() if targets is not None else rows
     tokens = batch["attention_mask"].sum() if "attention_mask" in batch else rows
-    if isinstance(losses, CountedLosses) and targets is not None:
+    if isinstance(losses, ItemCounts) and targets is not None:
         labels, rows = losses.task_count(targets), losses.kd_count(batch)
     return torch.stack([labels, rows, tokens]).float()

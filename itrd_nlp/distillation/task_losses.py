@@ -10,7 +10,7 @@ from torch import Tensor
 
 from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.models.encode import LOGITS
-from itrd_nlp.training.loss_counting import CountedLoss
+from itrd_nlp.training.item_counting import CountedLoss
 
 
 class TaskLosses(Protocol):
@@ -45,15 +45,15 @@ class TaskLosses(Protocol):
         """
 
 
-class CountedLosses(ABC):
-    """`TaskLosses` of a task whose means are not taken over the labels and the rows of a batch.
+class ItemCounts(ABC):
+    """`TaskLosses` of a task that averages other items than the labels and the rows of a batch.
 
     Under gradient accumulation, and with several processes, the parts of a step have the weights of these counts.
     """
 
     @abstractmethod
     def task_count(self, labels: Tensor) -> Tensor:
-        """Return what ``task`` takes its mean over, a number on the device of the labels.
+        """Return the number of items that ``task`` averages, on the device of the labels.
 
         Args:
             labels: the entry ``labels`` of the batch.
@@ -61,7 +61,7 @@ class CountedLosses(ABC):
 
     @abstractmethod
     def kd_count(self, inputs: dict[str, Any]) -> Tensor:
-        """Return what ``kd`` takes its mean over, a number on the device of the batch.
+        """Return the number of items that ``kd`` averages, on the device of the batch.
 
         Args:
             inputs: the whole batch with its labels.
@@ -90,6 +90,6 @@ class TaskLossFunction(CountedLoss):
 
     def items(self, labels: Tensor) -> Tensor:
         """See `CountedLoss.items`."""
-        if isinstance(self.losses, CountedLosses):
+        if isinstance(self.losses, ItemCounts):
             return self.losses.task_count(labels)
         return labels.ne(IGNORED).sum()

@@ -288,11 +288,11 @@ class ITRDTrainer(StudentTrainer):
         terms = self._watch.pending(self.args.parallel_mode)
         return dataclasses.replace(super().progress(before), terms=terms)
 
-    def take_up(self, before: Progress) -> None:
-        """See `ResumingTrainer.take_up`. It continues the sums of the terms, too."""
-        super().take_up(before)
+    def restore_progress(self, before: Progress) -> None:
+        """See `ResumingTrainer.restore_progress`. It continues the sums of the terms, too."""
+        super().restore_progress(before)
         self._watch = TermWatch()  # auto_find_batch_size begins twice
-        self._watch.take_up(before.terms, self.args.device)
+        self._watch.restore(before.terms, self.args.device)
 
 
 def _correlations(means: dict[str, float], objective: ITRDObjective) -> dict[str, float]:

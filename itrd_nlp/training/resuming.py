@@ -279,7 +279,7 @@ class ResumingTrainer(FreshModelTrainer):
             skipped_steps=self.skipped_steps,
         )
 
-    def take_up(self, before: Progress) -> None:
+    def restore_progress(self, before: Progress) -> None:
         """Continue the sums of a checkpoint. transformers has just set its own to 0."""
         self._total_loss_scalar = before.loss
         self._tr_loss.fill_(before.loss_since_log)
@@ -315,7 +315,7 @@ class _Follow(TrainerCallback):
         if trainer._best is not None:  # transformers drops it where the folder has moved
             trainer.state.best_model_checkpoint = str(trainer._best)
         if trainer._before is not None:
-            trainer.take_up(trainer._before)
+            trainer.restore_progress(trainer._before)
         return None
 
     def on_optimizer_step(self, *_: Any, **__: Any) -> TrainerControl | None:

@@ -7,11 +7,11 @@ from typing import Any
 from torch import Tensor, nn
 from transformers.trainer_utils import TrainOutput
 
-from itrd_nlp.training.loss_counting import LossCountingTrainer
+from itrd_nlp.training.item_counting import ItemCountingTrainer
 from itrd_nlp.training.signals import StopOnSignal
 
 
-class StoppingTrainer(LossCountingTrainer):
+class StoppingTrainer(ItemCountingTrainer):
     """`transformers.Trainer` that saves a checkpoint on SIGTERM and SIGINT, and raises `TrainingInterrupted`.
 
     See `StopOnSignal`. A training that is cut short leaves no handler behind.

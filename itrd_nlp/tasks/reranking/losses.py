@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from itrd_nlp.distillation.task_losses import CountedLosses
+from itrd_nlp.distillation.task_losses import ItemCounts
 from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.losses.ranking import (
     as_lists,
@@ -19,7 +19,7 @@ from itrd_nlp.losses.ranking import (
 
 
 @dataclass(frozen=True)
-class RankingLosses(CountedLosses):
+class RankingLosses(ItemCounts):
     """See `itrd_nlp.distillation.task_losses.TaskLosses`.
 
     The labels of a training batch are ``(Q, P)`` with `IGNORED` where a query has fewer passages. Those of an
@@ -65,14 +65,14 @@ class RankingLosses(CountedLosses):
         return list_kd_loss(ours, theirs, held, temperature=temperature)
 
     def task_count(self, labels: Tensor) -> Tensor:
-        """See `CountedLosses.task_count`: entries, or lists with a relevant entry."""
+        """See `ItemCounts.task_count`: entries, or lists with a relevant entry."""
         held = labels.ne(IGNORED)
         if labels.dim() == 1 or self.label_loss == "pointwise":
             return held.sum()
         return (held & (labels > 0)).any(dim=-1).sum()
 
     def kd_count(self, inputs: dict[str, Any]) -> Tensor:
-        """See `CountedLosses.kd_count`: lists, or pairs of entries of one list."""
+        """See `ItemCounts.kd_count`: lists, or pairs of entries of one list."""
         labels: Tensor = inputs["labels"]
         entries = labels.ne(IGNORED).sum(-1)
         if self.kd_loss == "margin_mse":

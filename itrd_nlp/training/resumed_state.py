@@ -1,4 +1,4 @@
-"""`TakingUpTrainer`: a resumed run goes on with the state of its checkpoint and with its own arguments."""
+"""`ResumedStateTrainer`: a resumed run goes on with the state of its checkpoint and with its own arguments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transformers.trainer_callback import ExportableState
 from itrd_nlp.training.streaming import StreamingTrainer
 
 
-class TakingUpTrainer(StreamingTrainer):
+class ResumedStateTrainer(StreamingTrainer):
     """`transformers.Trainer` whose resumed run does what an undisturbed one would have done.
 
     - It is logged, evaluated and saved as often as its own arguments say. transformers would heed those of the

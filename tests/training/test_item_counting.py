@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import Trainer
 
-from itrd_nlp.training.loss_counting import LossCountingTrainer
+from itrd_nlp.training.item_counting import ItemCountingTrainer
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def loss_of(monkeypatch):
             return torch.tensor(6.0, device=device), {}
 
         monkeypatch.setattr(Trainer, "compute_loss", mean)
-        trainer = LossCountingTrainer.__new__(LossCountingTrainer)
+        trainer = ItemCountingTrainer.__new__(ItemCountingTrainer)
         trainer.compute_loss_func = None
         trainer.args = SimpleNamespace(world_size=1, average_tokens_across_devices=True)
         labels = torch.tensor([[1, 2, -100]], device=device)

@@ -1,4 +1,4 @@
-"""`LossCountingTrainer`: micro-batches and processes have their share of a step by what their losses are means over."""
+"""`ItemCountingTrainer`: weighs the loss of each micro-batch by the number of items that it averages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SPANS = "start_positions"
 
 
 class CountedLoss(ABC):
-    """A ``compute_loss_func`` of `LossCountingTrainer`, whose micro-batches and processes share steps by items."""
+    """A ``compute_loss_func`` of `ItemCountingTrainer`, whose micro-batches and processes share steps by items."""
 
     @abstractmethod
     def __call__(
@@ -32,14 +32,14 @@ class CountedLoss(ABC):
 
     @abstractmethod
     def items(self, labels: Tensor) -> Tensor:
-        """Return what the mean of a micro-batch is over, a number on the device of the labels.
+        """Return the number of items that the loss averages, on the device of the labels.
 
         Args:
             labels: the entry ``labels`` of the micro-batch.
         """
 
 
-class LossCountingTrainer(ResumingTrainer):
+class ItemCountingTrainer(ResumingTrainer):
     """Weighs the model's own loss by its labels, and a `CountedLoss` by its items.
 
     Heads of transformers take the number of labels of a step and pass over it, so that transformers would multiply
@@ -81,7 +81,7 @@ class LossCountingTrainer(ResumingTrainer):
         return total.clamp(min=1)  # a step without labels has no loss
 
     def _items(self, batch: dict[str, Any]) -> Tensor | None:
-        """Return what the mean of a micro-batch is over. It is None where transformers counts."""
+        """Return the number of items that the loss of a micro-batch averages. It is None where transformers counts."""
         loss = self.compute_loss_func
         if isinstance(loss, CountedLoss):
             return loss.items(batch["labels"])
