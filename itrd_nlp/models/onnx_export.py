@@ -81,11 +81,7 @@ def export_onnx(
     require_packages(*PACKAGES)
     if opset not in OPSETS:
         raise UserError(f"opset is {opset}, but must be {OPSETS[0]} to {OPSETS[-1]}.")
-    if is_quantised(model):
-        raise UserError(
-            f"{type(model).__name__} is quantised already; export the model that it was made from."
-        )
-    folder, model = Path(folder), merged(model)
+    folder, model = Path(folder), _plain(model)
     reference = _reference(model)
     with aside(folder) as staged:
         _write_graph(reference, tokenizer, staged / FP32_NAME, opset)
@@ -183,6 +179,16 @@ class _Logits(nn.Module):
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         output = self.model(input_ids=input_ids, attention_mask=attention_mask, **types)
         return tuple(output[name] for name in LOGITS if name in output)
+
+
+def _plain(model: PreTrainedModel) -> PreTrainedModel:
+    """The model with its adapters merged. One whose weights the exporter cannot read is refused."""
+    if is_quantised(model):
+        raise UserError(
+            f"{type(model).__name__} is quantised already; export the model that it was made from."
+        )
+    plain: PreTrainedModel = merged(model)
+    return plain
 
 
 def _reference(model: PreTrainedModel) -> PreTrainedModel:
