@@ -94,7 +94,8 @@ def as_positions(states: Tensor, mask: Tensor | None, who: str, front: int = 0) 
             f"{who} has hidden states of the shape {tuple(states.shape)}, but they must be (B, L, d), (B, d) or "
             "(B, C, H, W)."
         )
-    states = states[:, front:]
+    if front:  # a slice of all positions is a new tensor, which the head does not read, so that it has no gradient
+        states = states[:, front:]
     if mask is None or states.shape[1] == mask.shape[1]:
         return states
     if states.shape[1] < mask.shape[1]:
