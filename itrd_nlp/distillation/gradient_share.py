@@ -38,8 +38,8 @@ class GradientShare(nn.Module):
 
     def forward(
         self,
-        answers: Sequence[Tensor],
-        hidden: Sequence[Tensor],
+        output_terms: Sequence[Tensor],
+        hidden_terms: Sequence[Tensor],
         state: Tensor,
         fade: float,
         *,
@@ -48,19 +48,20 @@ class GradientShare(nn.Module):
         """Return the scale, a scalar, after a measurement if one is asked for. It is 1 before the first measurement.
 
         Args:
-            answers: task loss and KD of the micro-batch, each with its weight.
-            hidden: the losses between hidden states, each with its weight.
-            state: the student's last hidden state ``(B, L, d)`` that one of ``hidden`` reads.
-            fade: the factor by which ``hidden`` fades. The scale does not make up for it.
+            output_terms: task loss and KD of the micro-batch, each with its weight.
+            hidden_terms: the losses between hidden states, each with its weight.
+            state: the student's last hidden state ``(B, L, d)`` that one of ``hidden_terms`` reads.
+            fade: the factor by which ``hidden_terms`` fade. The scale does not make up for it.
             measure: whether to measure. All processes must say the same.
 
         Raises:
             UserError: the losses do not depend on the state.
         """
-        if measure and answers and fade > 0:
-            norms = torch.stack([_squared_norm(losses, state) for losses in (answers, hidden)])
-            of_answers, of_hidden = sum_over_ranks(norms.detach()).sqrt()
-            measured = of_answers / of_hidden * fade * self.share / (1 - self.share)
+        if measure and output_terms and fade > 0:
+            kinds = (output_terms, hidden_terms)
+            norms = torch.stack([_squared_norm(losses, state) for losses in kinds])
+            output_norm, hidden_norm = sum_over_ranks(norms.detach()).sqrt()
+            measured = output_norm / hidden_norm * fade * self.share / (1 - self.share)
             known = measured.isfinite() & (measured > 0)
             mean = torch.where(self.scale > 0, (self.scale * measured).sqrt(), measured)
             self.scale.copy_(torch.where(known, mean, self.scale))

@@ -22,78 +22,6 @@ from itrd_nlp.models.adaptor import Adaptor
 from itrd_nlp.models.encode import encode, own_inputs, token_mask
 
 
-def span_task_loss(
-    start: Tensor, end: Tensor, start_positions: Tensor, end_positions: Tensor, mask: Tensor
-) -> Tensor:
-    """Average the cross entropies of an answer's start and end. The softmax leaves out padding.
-
-    The heads of transformers include padding in the softmax, so their loss depends on the padded length of the batch.
-    Rows with the position `IGNORED` have no label and do not count. A batch without labels has the loss 0.
-
-    Args:
-        start: logits of the start, ``(B, L)``.
-        end: logits of the end, ``(B, L)``.
-        start_positions: token index of each start, ``(B,)``.
-        end_positions: token index of each end, ``(B,)``.
-        mask: ``(B, L)``, bool or 0/1, true where a token is no padding.
-
-    Returns:
-        A scalar in float32.
-    """
-    padding = ~mask.bool()
-    labelled = start_positions.ne(IGNORED).sum().clamp(min=1)
-    sums = [
-        F.cross_entropy(
-            logits.float().masked_fill(padding, float("-inf")), positions, reduction="sum"
-        )
-        for logits, positions in ((start, start_positions), (end, end_positions))
-    ]
-    return torch.stack(sums).mean() / labelled
-
-
-def logit_kind(config: Any, labels: Tensor | None, logits: Mapping[str, Tensor]) -> LogitKind:
-    """Say what the logits of a head mean, as transformers decides it for the task loss.
-
-    Args:
-        config: configuration of the student.
-        labels: labels of the batch, if there are any. Several labels a row are floating-point numbers.
-        logits: logits of the head by name. Heads for choices and for words have others than ``num_labels`` says.
-
-    Returns:
-        ``values`` of a regression, ``labels`` of labels that may hold together, ``classes`` of all other heads.
-    """
-    single = "logits" in logits and logits["logits"].shape[-1] == 1
-    if config.problem_type == "regression" or (config.num_labels == 1 and single):
-        return "values"
-    several = labels is not None and labels.is_floating_point()
-    if config.problem_type == "multi_label_classification" or several:
-        return "labels"
-    return "classes"
-
-
-def mean_logits(
-    logits: Sequence[Tensor],
-    kind: LogitKind,
-    *,
-    temperature: float,
-    class_mask: Tensor | None = None,
-) -> Tensor:
-    """Return the logits that several teachers predict together.
-
-    Args:
-        logits: logits of each teacher, all of one shape.
-        kind: meaning of the logits, see `logit_kind`. Of values the mean is taken. Of labels and classes the mean of
-            the probabilities is taken.
-        temperature: temperature of the KD.
-        class_mask: see `mean_prediction`. Default: every class counts.
-    """
-    if kind == "values":
-        return torch.stack([one.detach().float() for one in logits]).mean(dim=0)
-    if kind == "labels":
-        return mean_bernoulli(logits, temperature=temperature)
-    return mean_prediction(logits, temperature=temperature, class_mask=class_mask)
-
-
 class DistillationModel(nn.Module):
     """A student and its objective.
 
@@ -182,16 +110,9 @@ class DistillationModel(nn.Module):
         mask = student.mask
         if mask is None and self.adaptor is None:
             mask = token_mask(self.student, inputs)
-        task_loss = None
-        if args.w_task > 0:
-            if losses is not None:
-                task_loss = None if labels is None else losses.task(student.logits, labels)
-            elif len(positions) == 2:  # one of them alone is a misnamed column
-                task_loss = self._span_loss(student.logits, positions, mask)
-            else:
-                task_loss = output.get("loss")
-            if task_loss is None:
-                raise self._no_task_loss(inputs)
+        task_loss = self._task_loss(output, student.logits, labels, positions, mask)
+        if task_loss is None and args.w_task > 0:
+            raise self._no_task_loss(inputs)
         kind = logit_kind(self.student.config, labels, student.logits)
         logit_loss = (
             None
@@ -203,6 +124,24 @@ class DistillationModel(nn.Module):
             replace(student, release=True), teacher_output, task_loss, mask, share, kind, logit_loss
         )
         return terms
+
+    def _task_loss(
+        self,
+        output: ModelOutput,
+        logits: dict[str, Tensor],
+        labels: Tensor | None,
+        positions: dict[str, Tensor],
+        mask: Tensor | None,
+    ) -> Tensor | None:
+        """Return the task loss: the task's own, that of a span without padding, or that of the student's head."""
+        if self.objective.args.w_task == 0:
+            return None
+        if self.losses is not None:
+            return None if labels is None else self.losses.task(logits, labels)
+        if len(positions) == 2:  # one of them alone is a misnamed column
+            return self._span_loss(logits, positions, mask)
+        loss: Tensor | None = output.get("loss")
+        return loss
 
     def _span_loss(
         self, logits: dict[str, Tensor], positions: dict[str, Tensor], mask: Tensor | None
@@ -235,3 +174,75 @@ class DistillationModel(nn.Module):
             loss = TaskLossFunction(self.losses)(evaluated, labels)
             return ModelOutput(loss=loss, **evaluated)
         return evaluated
+
+
+def span_task_loss(
+    start: Tensor, end: Tensor, start_positions: Tensor, end_positions: Tensor, mask: Tensor
+) -> Tensor:
+    """Average the cross entropies of an answer's start and end. The softmax leaves out padding.
+
+    The heads of transformers include padding in the softmax, so their loss depends on the padded length of the batch.
+    Rows with the position `IGNORED` have no label and do not count. A batch without labels has the loss 0.
+
+    Args:
+        start: logits of the start, ``(B, L)``.
+        end: logits of the end, ``(B, L)``.
+        start_positions: token index of each start, ``(B,)``.
+        end_positions: token index of each end, ``(B,)``.
+        mask: ``(B, L)``, bool or 0/1, true where a token is no padding.
+
+    Returns:
+        A scalar in float32.
+    """
+    padding = ~mask.bool()
+    labelled = start_positions.ne(IGNORED).sum().clamp(min=1)
+    sums = [
+        F.cross_entropy(
+            logits.float().masked_fill(padding, float("-inf")), positions, reduction="sum"
+        )
+        for logits, positions in ((start, start_positions), (end, end_positions))
+    ]
+    return torch.stack(sums).mean() / labelled
+
+
+def logit_kind(config: Any, labels: Tensor | None, logits: Mapping[str, Tensor]) -> LogitKind:
+    """Say what the logits of a head mean, as transformers decides it for the task loss.
+
+    Args:
+        config: configuration of the student.
+        labels: labels of the batch, if there are any. Several labels a row are floating-point numbers.
+        logits: logits of the head by name. Heads for choices and for words have others than ``num_labels`` says.
+
+    Returns:
+        ``values`` of a regression, ``labels`` of labels that may hold together, ``classes`` of all other heads.
+    """
+    single = "logits" in logits and logits["logits"].shape[-1] == 1
+    if config.problem_type == "regression" or (config.num_labels == 1 and single):
+        return "values"
+    several = labels is not None and labels.is_floating_point()
+    if config.problem_type == "multi_label_classification" or several:
+        return "labels"
+    return "classes"
+
+
+def mean_logits(
+    logits: Sequence[Tensor],
+    kind: LogitKind,
+    *,
+    temperature: float,
+    class_mask: Tensor | None = None,
+) -> Tensor:
+    """Return the logits that several teachers predict together.
+
+    Args:
+        logits: logits of each teacher, all of one shape.
+        kind: meaning of the logits, see `logit_kind`. Of values the mean is taken. Of labels and classes the mean of
+            the probabilities is taken.
+        temperature: temperature of the KD.
+        class_mask: see `mean_prediction`. Default: every class counts.
+    """
+    if kind == "values":
+        return torch.stack([one.detach().float() for one in logits]).mean(dim=0)
+    if kind == "labels":
+        return mean_bernoulli(logits, temperature=temperature)
+    return mean_prediction(logits, temperature=temperature, class_mask=class_mask)

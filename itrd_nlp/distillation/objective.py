@@ -60,13 +60,14 @@ class BatchShare:
     """The share of a micro-batch in its optimizer step, for each kind of term.
 
     The means over micro-batches of different sizes do not add up to the mean over all of them. Multiplied by their
-    shares they do. On one process without gradient accumulation all of them are 1.
+    shares they do. On one process without gradient accumulation the shares are 1, but for a warm start, which sets
+    those of the task loss and KD to 0.
 
     Attributes:
         task: share of the labels, for the task loss. Default: 1.
         logits: share of the rows, for KD. Default: 1.
         batch: one divided by the number of micro-batches, for terms that are statistics of a batch. Default: 1.
-        hidden: factor of the weights of all terms that read hidden states. It is 1 unless they fade. Default: 1.
+        fade: factor of the weights of all terms that read hidden states. It is 1 unless they fade. Default: 1.
         measure: whether to measure the gradients for ``hidden_share``. Default: false.
         tokens: share of the valid tokens, for KD where each token has logits. Default: 1.
     """
@@ -74,7 +75,7 @@ class BatchShare:
     task: Tensor | float = 1.0
     logits: Tensor | float = 1.0
     batch: float = 1.0
-    hidden: float = 1.0
+    fade: float = 1.0
     measure: bool = False
     tokens: Tensor | float = 1.0
 
@@ -159,8 +160,7 @@ class ITRDObjective(nn.Module):
             mask: ``(B, L)``, bool or 0/1, true where a token is no padding. None if all positions count, as those of
                 an image do.
             share: the share of this micro-batch in the optimizer step.
-            kind: the meaning of the logits, which decides how KD compares them. A span head has its own way. Default:
-                ``"classes"``.
+            kind: the meaning of the logits, by which KD compares all but those of a span head. Default: ``"classes"``.
             logit_loss: the KD of a task that has its own. Default: None, ``kind`` decides.
 
         Returns:
@@ -169,10 +169,10 @@ class ITRDObjective(nn.Module):
             single pairs, peers by their own names, such as ``patient_kd``, and ``hidden_scale`` with ``hidden_share``.
             Every value is multiplied by its share.
         """
-        args = self.args
+        args, fade = self.args, share.fade
         terms: dict[str, Tensor] = {}
-        of_answers: list[Tensor] = []
-        of_hidden: list[Tensor] = []
+        output_terms: list[Tensor] = []
+        hidden_terms: list[Tensor] = []
 
         def add(name: str, weight: float, value: Tensor, weighted: list[Tensor]) -> None:
             terms[name] = value.detach()
@@ -181,25 +181,26 @@ class ITRDObjective(nn.Module):
         if task_loss is not None:
             part = torch.as_tensor(share.task, device=task_loss.device)
             # The mean over no labels is NaN. A process without labels adds 0 while other processes have some.
-            add("task", args.w_task, torch.where(part > 0, task_loss.float() * part, 0), of_answers)
+            task = torch.where(part > 0, task_loss.float() * part, 0)
+            add("task", args.w_task, task, output_terms)
         if teacher is not None and args.w_kd > 0:
             kd = _logit_loss(student, teacher, mask, kind, args.temperature, logit_loss)
-            add("kd", args.w_kd, kd * _share_of_kd(share, student, logit_loss), of_answers)
+            add("kd", args.w_kd, kd * _share_of_kd(share, student, logit_loss), output_terms)
         if teacher is not None and self.pairs:
             for name, beta, values in self._layer_losses(student, teacher, mask):
                 values = values * share.batch
                 for pair, value in zip(self.pairs, values.detach(), strict=True):
                     terms[f"{name}_{pair}"] = value
                 value = values.sum() if args.layer_reduction == "sum" else values.mean()
-                add(name, beta * share.hidden, value, of_hidden)
+                add(name, beta * fade, value, hidden_terms)
             for name, weight, value in self._peer_losses(student, teacher, mask):
-                add(name, weight * share.hidden, value * share.batch, of_hidden)
-        if self.balance is not None and of_hidden:
+                add(name, weight * fade, value * share.batch, hidden_terms)
+        if self.balance is not None and hidden_terms:
             state = student.hidden_states[max(pair.student for pair in self.pairs)]
-            scale = self.balance(of_answers, of_hidden, state, share.hidden, measure=share.measure)
+            scale = self.balance(output_terms, hidden_terms, state, fade, measure=share.measure)
             terms["hidden_scale"] = scale * share.batch
-            of_hidden = [scale * value for value in of_hidden]
-        return {"loss": torch.stack([*of_answers, *of_hidden]).sum(), **terms}
+            hidden_terms = [scale * value for value in hidden_terms]
+        return {"loss": torch.stack([*output_terms, *hidden_terms]).sum(), **terms}
 
     def _peer_losses(
         self, student: EncoderOutput, teacher: EncoderOutput, mask: Tensor | None

@@ -201,7 +201,7 @@ class ITRDTrainer(StudentTrainer):
             # A number would be copied to the device, which waits for it.
             share = dataclasses.replace(share, task=share.task * 0, logits=0.0, tokens=0.0)
         if done > 1 - fade:
-            share = dataclasses.replace(share, hidden=(1 - done) / fade)
+            share = dataclasses.replace(share, fade=(1 - done) / fade)
         terms = model(teacher_output=teacher_output, share=share, **inputs)
         loss = terms.pop("loss")
         self._watch.add(terms, self.state.global_step + 1)

@@ -69,11 +69,11 @@ def test_without_it_nothing_is_scaled(run: Any) -> None:
 def test_a_fading_weight_fades_all_the_same(run: Any) -> None:
     settings = {"w_task": 0.0, "beta_mi": 0.0, "hidden_share": 0.5}
     _, whole, _ = run(BatchShare(measure=True), **settings)
-    _, faded, _ = run(BatchShare(measure=True, hidden=0.25), **settings)
+    _, faded, _ = run(BatchShare(measure=True, fade=0.25), **settings)
     torch.testing.assert_close(faded["hidden_scale"], whole["hidden_scale"])
     hidden = whole["loss"] - whole["kd"]
     torch.testing.assert_close(faded["loss"], faded["kd"] + 0.25 * hidden)
-    _, gone, _ = run(BatchShare(measure=True, hidden=0.0), **settings)
+    _, gone, _ = run(BatchShare(measure=True, fade=0.0), **settings)
     assert gone["hidden_scale"] == 1 and gone["loss"].isfinite()
 
 
