@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from huggingface_hub.constants import HF_HOME
 from pyarrow import compute, types
 from torch import nn
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+from itrd_nlp.distillation.cache_folder import cache_folder
 from itrd_nlp.distillation.teacher_cache import TeacherCache, read_speed
 from itrd_nlp.distillation.windows import as_read
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import read_text, write_text, writing
+from itrd_nlp.files import writing
 from itrd_nlp.losses.outputs import EncoderOutput
 from itrd_nlp.models.adaptor import Adaptor
 from itrd_nlp.models.early_exit import (
@@ -30,89 +27,16 @@ from itrd_nlp.models.early_exit import (
     holds_its_layers_in_a_list,
 )
 from itrd_nlp.models.encode import encode, own_inputs, reads_tokens, token_mask
-from itrd_nlp.models.low_bits import low_bit_weights
-from itrd_nlp.training.identity import weights_digest
 
 logger = logging.getLogger(__name__)
 
 PROBES = 3
 """Number of batches that ``teacher_cache: auto`` times before it decides. The first one warms up."""
 
-# Entries of a configuration that leave the outputs as they are: paths, versions, and the dtype, which the folder names.
-_NO_READING = (
-    *("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"),
-    *("base_model_name_or_path", "revision", "peft_version", "inference_mode"),
-    *("output_hidden_states", "output_attentions", "return_dict", "use_cache"),
-)
-
 
 def _config(model: nn.Module) -> Any:
     """The configuration of a model of transformers."""
     return model.config
-
-
-def cache_folder(model: nn.Module, args: ITRDTrainingArguments) -> Path:
-    """Return the folder in which the cache keeps the outputs of this teacher.
-
-    Teachers with different weights, dtypes, classes or configurations have different folders. Two embedders of equal
-    weights, for example, give other vectors where their pooling differs.
-
-    Args:
-        model: the teacher.
-        args: training arguments. ``teacher_cache_dir`` is the parent folder; by default it is
-            ``itrd_nlp/teacher_cache`` in ``HF_HOME``.
-    """
-    folder = Path(args.teacher_cache_dir or Path(HF_HOME) / "itrd_nlp" / "teacher_cache")
-    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    weights, reading = weights_digest(model), _reading_digest(model)
-    plain = folder / f"{weights}-{dtype}"
-    # Classes of this package and of PEFT differ from others of the same weights. Others seldom do.
-    if type(model).__module__.startswith("transformers.") and _is_free_for(plain, reading):
-        return plain
-    return folder / f"{weights}-{reading}-{dtype}"
-
-
-def _is_free_for(folder: Path, reading: str) -> bool:
-    """Return whether a folder without a reading in its name is that of this one. A new folder is from now on.
-
-    A file beside the folder names its reading. Earlier versions wrote none.
-    """
-    claim = folder.with_name(f"{folder.name}.reading")
-    try:
-        if claim.is_file():
-            return read_text(claim) == reading
-        if not folder.is_dir():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            write_text(claim, reading)
-    except (OSError, UserError):  # whoever opens the cache says it
-        return True
-    return True
-
-
-def _reading_digest(model: nn.Module) -> str:
-    """Return a digest of what a model does with its weights.
-
-    That is its class, its configuration, that of its adapters, and the bits in which it reads its weights.
-    """
-    config = getattr(model, "config", None)
-    known = {} if config is None else config.to_diff_dict()
-    parts = [
-        [kind.__qualname__ for kind in type(model).__mro__],
-        {name: value for name, value in known.items() if name not in _NO_READING},
-        {
-            name: {key: value for key, value in adapter.to_dict().items() if key not in _NO_READING}
-            for name, adapter in (getattr(model, "peft_config", None) or {}).items()
-        },
-    ]
-    few = {name: layer.bits for name, layer in low_bit_weights(model)}
-    parts += [few] if few else []  # an ordinary model has the digest that it always had
-    text = json.dumps(parts, sort_keys=True, default=_in_order)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def _in_order(value: Any) -> Any:
-    """Return a value that JSON does not know. A set of names has another order in each process."""
-    return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)
 
 
 def _chooses(model: nn.Module) -> bool:

@@ -56,7 +56,7 @@ class TeacherCache:
     zeros.
 
     Args:
-        folder: folder for this teacher alone, see `itrd_nlp.distillation.teacher.cache_folder`. It is made if it is
+        folder: folder for this teacher alone, see `itrd_nlp.distillation.cache_folder`. It is made if it is
             missing.
         max_bytes: largest size of the cache in bytes, whoever writes into it. A full cache stores no more windows, but
             still reads. Each process may exceed it by a batch.

@@ -14,7 +14,8 @@ from transformers import BertForSequenceClassification, BertForTokenClassificati
 from itrd_nlp.distillation import teacher as teacher_module
 from itrd_nlp.distillation import teacher_cache as cache_module
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
-from itrd_nlp.distillation.teacher import Teacher, cache_folder
+from itrd_nlp.distillation.cache_folder import cache_folder
+from itrd_nlp.distillation.teacher import Teacher
 from itrd_nlp.distillation.teacher_cache import TeacherCache, row_keys
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.embedder import embedder_class

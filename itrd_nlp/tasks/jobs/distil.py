@@ -10,7 +10,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
-from itrd_nlp.distillation.teacher import cache_folder
+from itrd_nlp.distillation.cache_folder import cache_folder
 from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments, TextBrewerTrainer
 from itrd_nlp.distillation.trainer import ITRDTrainer
 from itrd_nlp.errors import UserError
