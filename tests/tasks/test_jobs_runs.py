@@ -25,7 +25,8 @@ from itrd_nlp.models.lengths import longest_input
 from itrd_nlp.publish.model_card import model_card
 from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.tasks.jobs import runs
-from itrd_nlp.tasks.jobs.runs import check_lengths, check_run_folder, finished_run, public_name
+from itrd_nlp.tasks.jobs.run_folder import check_run_folder, finished_run
+from itrd_nlp.tasks.jobs.runs import check_lengths, public_name
 from itrd_nlp.tasks.task import Task, TaskData
 from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.record import RunRecord

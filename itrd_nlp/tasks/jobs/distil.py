@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
-from itrd_nlp.distillation.cache_folder import cache_folder
 from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments, TextBrewerTrainer
 from itrd_nlp.distillation.trainer import ITRDTrainer
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import write_json
 from itrd_nlp.models.loading import (
     check_same_vocabulary,
     fit_tokenizer,
@@ -27,35 +23,31 @@ from itrd_nlp.models.modes import moved
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.models.students import build_student
 from itrd_nlp.publish.licenses import license_of
-from itrd_nlp.publish.report.data import ANALYSIS_NAME, PREDICTIONS_NAME
-from itrd_nlp.tasks.jobs import evaluate as evaluation
 from itrd_nlp.tasks.jobs.arguments import StudentArguments
 from itrd_nlp.tasks.jobs.budget import within_budget
+from itrd_nlp.tasks.jobs.evaluate import scored
+from itrd_nlp.tasks.jobs.run_folder import check_run_folder
 from itrd_nlp.tasks.jobs.runs import (
     begin,
     check_best_metric,
     check_lengths,
-    check_run_folder,
-    finished_run,
     optional,
-    public_name,
-    push_finished,
     saving,
     show,
+    shown_if_finished,
     train,
     write_decoding,
     write_run,
 )
 from itrd_nlp.tasks.jobs.similarity import layers_alike
 from itrd_nlp.tasks.jobs.speed import milliseconds_per_question
-from itrd_nlp.tasks.task import Answers, Task, TaskData, read_answers
-from itrd_nlp.training.arguments import FineTuningArguments, output_folder
+from itrd_nlp.tasks.jobs.teacher_scores import judge_teacher
+from itrd_nlp.tasks.task import Answers, Task, TaskData
+from itrd_nlp.training.arguments import output_folder
 from itrd_nlp.training.identity import weights_digest
 from itrd_nlp.training.output_dir import check_output_dir
-from itrd_nlp.training.record import RESULTS_NAME, ModelRecord, RunRecord
+from itrd_nlp.training.record import ModelRecord, RunRecord
 from itrd_nlp.training.roles import chosen_arguments, objective_of
-
-logger = logging.getLogger(__name__)
 
 DistillationArguments = ITRDTrainingArguments | TextBrewerArguments
 
@@ -71,7 +63,6 @@ class _Prepared:
     """All that a distillation needs, loaded and checked."""
 
     trainer: ITRDTrainer | TextBrewerTrainer
-    student: PreTrainedModel
     teacher: PreTrainedModel
     data: TaskData
     taught: ModelRecord
@@ -115,12 +106,8 @@ def distil(
     check_best_metric(args, task)
     check_run_folder(args, [*models, *task.files])
     arguments = chosen_arguments((model_args, loading, task.args, args))
-    finished = finished_run(args, arguments)
+    finished = shown_if_finished(args, arguments, "student", task)
     if finished is not None:
-        folder = str(output_folder(args))
-        if args.process_index == 0:
-            show(finished, "student", f"Finished already: {folder}", task, folder)
-        push_finished(args, task)
         return finished
     check_output_dir(args)
     model_args, candidates = within_budget(task, model_args, loading, args)
@@ -128,15 +115,15 @@ def distil(
     licence = license_of(model_args.student or model_args.teacher)
     facts = {"license": licence, "arguments": arguments, "candidates": candidates}
     record = begin(args, task, prepared.data, facts | (started or {}))
-    record = train(prepared.trainer, record)
-    trainer, student = prepared.trainer, prepared.student
-    scores = evaluation.scored(task, trainer, student, prepared.data, trained=True)
+    trainer = prepared.trainer
+    record = train(trainer, record)
+    scores = scored(task, trainer, trainer.published_model, prepared.data, trained=True)
     record = record.changed(**scores.as_json())
     record.teacher = prepared.taught
     record.objective |= objective_of(task.args)
     _publish(task, prepared, record, loading)
     if args.push_to_hub:
-        prepared.trainer.push_to_hub()
+        trainer.push_to_hub()
     return record
 
 
@@ -160,7 +147,7 @@ def _prepare(
         check_lengths(model, data)
     if args.process_index == 0:
         task.warn(data)
-    taught, answers = _judge_teacher(task, model_args.teacher, teacher, data, args)
+    taught, answers = judge_teacher(task, model_args.teacher, teacher, data, args)
     before = None
     if args.process_index == 0:
         before = layers_alike(student, teacher, data, args.device, when="before")
@@ -172,7 +159,7 @@ def _prepare(
         page=task.page,
         **data.of_distiller(),
     )
-    return _Prepared(trainer, student, teacher, data, taught, answers, before)
+    return _Prepared(trainer, teacher, data, taught, answers, before)
 
 
 def _publish(task: Task, prepared: _Prepared, record: RunRecord, loading: LoadingArguments) -> None:
@@ -272,104 +259,3 @@ def load_more_teachers(
             )
         others.append(other)
     return others
-
-
-# ---- the teacher's scores ----
-
-
-def _judge_teacher(
-    task: Task, name: str, teacher: PreTrainedModel, data: TaskData, args: FineTuningArguments
-) -> tuple[ModelRecord, Answers]:
-    """The record of the teacher and its answers, from its own folder if that is about these weights and examples.
-
-    The files of earlier versions have no digests. They are believed where the signatures agree, with a warning.
-    """
-    weights = weights_digest(teacher)
-    known = RunRecord.read(name) or RunRecord()
-    if known.weights not in (None, weights):
-        if args.process_index == 0:
-            logger.warning(
-                "%s in %s is about other weights than those that lie there, so the teacher is evaluated anew.",
-                RESULTS_NAME,
-                name,
-            )
-        known = RunRecord()
-    path = Path(name) / ANALYSIS_NAME / PREDICTIONS_NAME
-    if _is_about(known, data, task) and path.is_file():
-        answers = read_answers(path)
-        if args.process_index == 0:
-            _warn_without_digests(known, Path(name))
-        _check_answers(task, answers, data, path)
-    else:
-        judged, answers = _kept_judgement(task, teacher, data, args)
-        known = known.changed(**judged.as_json() | {"data_digest": judged.data_digest})
-    kept = known.model_dump(include=set(ModelRecord.model_fields))
-    unknown = dict.fromkeys(("eval_seconds", "license", "ms_per_question"))
-    return ModelRecord(**kept | unknown | {"name": public_name(name), "weights": weights}), answers
-
-
-def _is_about(record: RunRecord, data: TaskData, task: Task) -> bool:
-    """Whether a model was judged on these examples by these metrics.
-
-    Of a record without a digest the signature alone is known.
-    """
-    if record.signature != data.signature or record.data_digest not in (None, data.digest):
-        return False
-    return all(name in record.scores for name in task.measures.headings)
-
-
-def _warn_without_digests(record: RunRecord, folder: Path) -> None:
-    if record.weights is None or record.data_digest is None:
-        logger.warning(
-            "%s has no digests of weights and data, as those of earlier versions have none; its scores are believed.",
-            folder / RESULTS_NAME,
-        )
-
-
-def _check_answers(task: Task, answers: Answers, data: TaskData, path: Path) -> None:
-    """Do with the teacher's answers what is done with them after the training.
-
-    Raises:
-        UserError: they are no answers of this task.
-    """
-    try:
-        task.breakdown(answers, data)
-        task.disagreements(answers, answers, data)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path}: an answer is none of the task {task.name} ({type(error).__name__}: {error}); delete the file to "
-            "let the teacher answer again."
-        ) from error
-
-
-def _kept_judgement(
-    task: Task, teacher: PreTrainedModel, data: TaskData, args: FineTuningArguments
-) -> tuple[RunRecord, Answers]:
-    """Scores and answers of the teacher, kept in the teacher cache for the other runs that share it.
-
-    Several processes evaluate a teacher together, so none may find what another does not: they leave the cache aside.
-    """
-    kept = None
-    itrd = args if isinstance(args, ITRDTrainingArguments) else None
-    if itrd is not None and itrd.teacher_cache != "off" and args.world_size == 1:
-        precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
-        kept = cache_folder(teacher, itrd) / f"answers-{data.signature}-{precision}"
-        try:
-            judged = RunRecord.read(kept)
-            if judged is not None and _is_about(judged, data, task):
-                answers = read_answers(kept / PREDICTIONS_NAME)
-                _warn_without_digests(judged, kept)
-                return judged, answers
-        except (OSError, UserError) as error:  # a cache may be lost, or be somebody else's
-            reason = error.strerror if isinstance(error, OSError) else None
-            sentence = f"{kept} cannot be read: {reason}." if reason else error
-            logger.warning("%s The teacher is evaluated again.", sentence)
-    judged = evaluation.judge(task, teacher, data, args)
-    answers = dict(data.judge.predictions)
-    if kept is not None:
-        judged.weights = weights_digest(teacher)
-        with optional(f"the teacher's answers in {kept}"):
-            kept.mkdir(parents=True, exist_ok=True)
-            write_json(kept / PREDICTIONS_NAME, answers)
-            judged.write(kept)  # last: it says that both are there
-    return judged, answers

@@ -13,17 +13,16 @@ from itrd_nlp.publish.hub_trainer import HubTrainer
 from itrd_nlp.publish.licenses import license_of
 from itrd_nlp.tasks.jobs.arguments import TeacherArguments
 from itrd_nlp.tasks.jobs.evaluate import scored
+from itrd_nlp.tasks.jobs.run_folder import check_run_folder
 from itrd_nlp.tasks.jobs.runs import (
     begin,
     check_best_metric,
     check_lengths,
-    check_run_folder,
-    finished_run,
     optional,
     public_name,
-    push_finished,
     saving,
     show,
+    shown_if_finished,
     train,
     write_decoding,
     write_run,
@@ -62,12 +61,8 @@ def fine_tune(
     check_best_metric(args, task)
     check_run_folder(args, [model_args.model_name_or_path, *task.files])
     arguments = chosen_arguments((model_args, loading, task.args, args))
-    finished = finished_run(args, arguments)
+    finished = shown_if_finished(args, arguments, "teacher", task)
     if finished is not None:
-        folder = str(output_folder(args))
-        if args.process_index == 0:
-            show(finished, "teacher", f"Finished already: {folder}", task, folder)
-        push_finished(args, task)
         return finished
     check_output_dir(args)
     trainer, data = _prepare(task, model_args, loading, args)

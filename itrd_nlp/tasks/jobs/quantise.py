@@ -27,13 +27,8 @@ from itrd_nlp.models.torchao_weights import (
     torchao_config,
 )
 from itrd_nlp.tasks.jobs.judging import Rows, check_judging, judge_forms, print_forms, too_lossy
-from itrd_nlp.tasks.jobs.runs import (
-    RUN_FILES,
-    check_lengths,
-    has_edited_card,
-    public_name,
-    write_card,
-)
+from itrd_nlp.tasks.jobs.run_folder import RUN_FILES, has_edited_card
+from itrd_nlp.tasks.jobs.runs import check_lengths, public_name, write_card
 from itrd_nlp.tasks.task import Task, TaskData
 from itrd_nlp.training.record import VERSION, ModelRecord, QuantisedRecord, RunRecord, counted
 from itrd_nlp.training.results import environment, size

@@ -222,7 +222,7 @@ def test_a_judgement_that_cannot_be_kept_does_not_end_the_run(
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     (teacher / "results.json").unlink()
-    monkeypatch.setattr("itrd_nlp.tasks.jobs.distil.write_json", full)
+    monkeypatch.setattr("itrd_nlp.tasks.jobs.teacher_scores.write_json", full)
     found = distilled(teacher_cache="on", teacher_cache_dir=str(tmp_path / "cache"))
     assert 0 <= found["f1"] <= 100
     assert any("the teacher's answers in" in message for message in caplog.messages)
