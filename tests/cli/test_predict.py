@@ -15,8 +15,10 @@ import pytest
 from itrd_nlp.cli import process
 from itrd_nlp.cli.commands.predict import main
 from itrd_nlp.errors import UserError
+from itrd_nlp.tasks.jobs.predict import answered
+from itrd_nlp.tasks.lines import Line
 from itrd_nlp.tasks.question_answering.pipeline import QuestionAnsweringPipeline, load_pipeline
-from itrd_nlp.tasks.question_answering.prediction import Question, predict, read_questions
+from itrd_nlp.tasks.question_answering.prediction import QuestionAnswerer, read_questions
 
 ROOT = Path(__file__).parents[2]
 WORDS = ["the", "river", "rhine", "flows", "past", "basel", "and", "bonn", "where", "what"]
@@ -307,7 +309,7 @@ def test_a_question_of_a_squad_file_that_is_too_long_is_named(
     source = tmp_path / "squad.json"
     source.write_text(json.dumps(squad({"id": "q1", "question": "where " * 60})))
     with pytest.raises(UserError, match=r"squad.json:q1: its 60 tokens leave room"):
-        list(predict(qa, read_questions(source)))
+        list(answered(read_questions(source), QuestionAnswerer(qa)))
 
 
 @pytest.mark.parametrize(("batch_size", "ahead"), [(1, 1), (4, 64)])
@@ -316,14 +318,16 @@ def test_no_more_than_16_batches_are_held_however_long_the_stream(
 ) -> None:
     read = written = 0
 
-    def lines() -> Iterator[Question]:
+    def lines() -> Iterator[Line]:
         nonlocal read
         for number in range(500):
             read += 1
             assert read - written <= ahead + 1
-            yield Question(f"{number}", {"id": number, **ROW})
+            yield Line(f"{number}", {"id": number, **ROW})
 
-    for written, record in enumerate(predict(qa, lines(), batch_size=batch_size), start=1):
+    for written, record in enumerate(
+        answered(lines(), QuestionAnswerer(qa, batch_size=batch_size)), start=1
+    ):
         assert record["id"] == written - 1
     assert read == written == 500
 
@@ -335,7 +339,7 @@ def test_a_file_is_read_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", Stdin)
     questions = read_questions("-")
     first = next(questions)
-    assert first == Question("stdin:1", ROW)
+    assert first == Line("stdin:1", ROW)
     assert Stdin.buffer.tell() < 200
 
 

@@ -139,7 +139,8 @@ def test_scores_of_questions_average_to_the_official_score() -> None:
         {"id": "missing", "answers": {"text": ["Rome"]}},
     ]
     answers = {"a": "Eiffel", "b": "1889", "c": "paris."}
-    f1, exact_match = question_scores(answers, rows)
+    scores = question_scores(answers, rows)
+    f1, exact_match = scores["f1"], scores["exact_match"]
     assert f1 == pytest.approx([2 / 3, 2 / 3, 1, 0])
     assert exact_match.tolist() == [0, 0, 1, 0]
     official = score(answers, {row["id"]: row["answers"]["text"] for row in rows})

@@ -40,12 +40,12 @@ from itrd_nlp.models.onnx_export import (
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks import task_of
 from itrd_nlp.tasks.jobs import export as export_job
-from itrd_nlp.tasks.question_answering import decode_spans
+from itrd_nlp.tasks.jobs.speed import model_logits
+from itrd_nlp.tasks.question_answering import QuestionAnsweringCollator, decode_spans
 from itrd_nlp.tasks.question_answering.arguments import DataArguments
-from itrd_nlp.tasks.question_answering.data import collator, load_evaluation_data
+from itrd_nlp.tasks.question_answering.data import load_evaluation_data
 from itrd_nlp.tasks.question_answering.onnx_model import OnnxQuestionAnsweringModel
 from itrd_nlp.tasks.question_answering.pipeline import load_pipeline
-from itrd_nlp.tasks.question_answering.speed import span_logits
 from itrd_nlp.tasks.question_answering.task import QuestionAnswering
 from itrd_nlp.tasks.trained import trained_lengths
 from itrd_nlp.training.record import RunRecord
@@ -105,7 +105,8 @@ def write_checkpoint(folder: Path, model: PreTrainedModel) -> Path:
     dev = folder / "dev.json"
     dev.write_text(json.dumps(content))
     data = load_evaluation_data(arguments(folder), tokenizer)
-    start, end, _ = span_logits({"": model}, data.features, collator(tokenizer))[""]
+    collator = QuestionAnsweringCollator(tokenizer)
+    start, end = model_logits({"": model}, data.features, collator)[""].values
     best = decode_spans(start, end, data.features, data.examples, n_best=1)
     for paragraph in paragraphs:
         (span,) = best[paragraph["qas"][0]["id"]]
@@ -425,12 +426,12 @@ def test_int8_is_smaller_and_answers_nearly_the_same(
         "fp32": OnnxQuestionAnsweringModel.from_pretrained(exported),
         "int8": OnnxQuestionAnsweringModel.from_pretrained(int8),
     }
-    logits = span_logits(models, data.features, collator(tokenizer))
-    fp32, eight_bits = (torch.tensor(logits[name].start).flatten() for name in models)
+    logits = model_logits(models, data.features, QuestionAnsweringCollator(tokenizer))
+    fp32, eight_bits = (torch.tensor(logits[name].values[0]).flatten() for name in models)
     assert torch.corrcoef(torch.stack([fp32, eight_bits]))[0, 1] > 0.99
     spans = [
         decode_spans(start, end, data.features, data.examples, n_best=1)
-        for start, end, _ in logits.values()
+        for start, end in (found.values for found in logits.values())
     ]
     same = [spans[0][i][0].text == spans[1][i][0].text for i in data.examples["id"]]
     assert sum(same) > 0.6 * len(same)  # random weights have many answers that are nearly as good

@@ -15,7 +15,8 @@ from itrd_nlp.tasks.jobs import evaluate as evaluation_job
 from itrd_nlp.tasks.jobs import fine_tune as fine_tuning
 from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
 from itrd_nlp.tasks.question_answering.arguments import DataArguments
-from itrd_nlp.tasks.question_answering.data import EvaluationData, collator
+from itrd_nlp.tasks.question_answering.collator import QuestionAnsweringCollator
+from itrd_nlp.tasks.question_answering.data import EvaluationData
 from itrd_nlp.tasks.question_answering.task import QuestionAnswering
 from itrd_nlp.tasks.task import TaskData
 from itrd_nlp.training.arguments import FineTuningArguments
@@ -58,7 +59,7 @@ def evaluate_model(
         evaluation=evaluation.features,
         judge=evaluation.metrics,
         signature=evaluation.signature,
-        collator=collator(tokenizer),
+        collator=QuestionAnsweringCollator(tokenizer),
         tokenizer=tokenizer,
         datasets={},
     )

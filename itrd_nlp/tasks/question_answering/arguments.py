@@ -8,7 +8,7 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.training.ranges import COUNT, COUNT_FROM_0, PROCESSES, SEED, Range, check_values
 from itrd_nlp.training.roles import Metadata
 
-SETTING = "null_score_diff_threshold"
+THRESHOLD_FIELD = "null_score_diff_threshold"
 """The field of ``config.json`` that holds the threshold of a model, so that every loader finds it."""
 NULL_THRESHOLD = Range(least=-10000, most=10000)
 """The allowed thresholds of no answer; logits are far smaller."""

@@ -20,7 +20,6 @@ from itrd_nlp.files import source_record
 from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.tasks.lines import NAMED
 from itrd_nlp.tasks.question_answering.arguments import DataArguments
-from itrd_nlp.tasks.question_answering.collator import QuestionAnsweringCollator
 from itrd_nlp.tasks.question_answering.evaluation import SquadMetrics
 from itrd_nlp.tasks.question_answering.features import (
     evaluation_features,
@@ -368,8 +367,3 @@ def data_record(
     counts = {"questions": questions} | ({"unanswerable": unanswerable} if unanswerable else {})
     about = {"subset": subset} | ({} if split is None else {"split": split})
     return source_record(str(source), **counts) | about
-
-
-def collator(tokenizer: PreTrainedTokenizerBase) -> QuestionAnsweringCollator:
-    """The collator that pads windows to a common multiple of 8."""
-    return QuestionAnsweringCollator(tokenizer, pad_to_multiple_of=8)

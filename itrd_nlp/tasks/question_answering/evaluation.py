@@ -11,8 +11,8 @@ from transformers import EvalPrediction
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.question_answering.decoding import best_answers
-from itrd_nlp.tasks.question_answering.no_answer import Answers, answers_and_differences
-from itrd_nlp.tasks.question_answering.read import read_json
+from itrd_nlp.tasks.question_answering.no_answer import ScoredAnswers, answers_and_differences
+from itrd_nlp.tasks.question_answering.read import read_json_and_digest
 from itrd_nlp.tasks.question_answering.scoring import Rules, rules_of, score, scores_by_answer
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def load_predictions(path: str | Path) -> dict[str, str]:
     Raises:
         UserError: the file is missing, not JSON, not such an object or has an id twice.
     """
-    content, _ = read_json(Path(path))
+    content, _ = read_json_and_digest(Path(path))
     if not isinstance(content, dict):
         raise UserError(f"{path}: the file must be one JSON object, question id to answer.")
     for identifier, text in content.items():
@@ -149,7 +149,7 @@ class SquadMetrics:
         result = evaluate_predictions(self.predictions, self.examples, self.rules)
         return {n: value for n, value in result.items() if n not in ("questions", "missing")}
 
-    def answers(self, logits: Any) -> Answers:
+    def answers(self, logits: Any) -> ScoredAnswers:
         """The best spans, and by how much no answer is ahead of each.
 
         Args:

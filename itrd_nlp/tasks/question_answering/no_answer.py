@@ -17,12 +17,12 @@ import numpy.typing as npt
 from datasets import Dataset
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.question_answering.arguments import NULL_THRESHOLD, SETTING
+from itrd_nlp.tasks.question_answering.arguments import NULL_THRESHOLD, THRESHOLD_FIELD
 from itrd_nlp.tasks.question_answering.decoding import best_spans
 from itrd_nlp.tasks.question_answering.scoring import Rules, best_scores
 
 
-class Answers(NamedTuple):
+class ScoredAnswers(NamedTuple):
     """The best span of each question, and by how much no answer is ahead of it.
 
     Attributes:
@@ -48,13 +48,13 @@ def threshold_of(config: Any) -> float | None:
     Raises:
         UserError: it is no number.
     """
-    value = getattr(config, SETTING, None)  # a field that most configurations lack
+    value = getattr(config, THRESHOLD_FIELD, None)  # a field that most configurations lack
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or value not in NULL_THRESHOLD:
         name = Path(str(getattr(config, "name_or_path", "") or "the model")).name
         raise UserError(
-            f"config.json of {name}: {SETTING} is {str(value)[:60]!r}, but must be a number {NULL_THRESHOLD}."
+            f"config.json of {name}: {THRESHOLD_FIELD} is {str(value)[:60]!r}, but must be a number {NULL_THRESHOLD}."
         )
     return float(value)
 
@@ -67,7 +67,7 @@ def answers_and_differences(
     *,
     cls_index: int = 0,
     max_answer_length: int = 30,
-) -> Answers:
+) -> ScoredAnswers:
     """Find the best span of each question, and compare it with no answer.
 
     Args:
@@ -92,11 +92,11 @@ def answers_and_differences(
         name = identifiers[example]
         texts[name] = contexts[example][start:end]
         differences[name] = null[name] - logit
-    return Answers(texts, differences)
+    return ScoredAnswers(texts, differences)
 
 
 def best_threshold(
-    answers: Answers, references: Mapping[str, Sequence[str]], rules: Rules
+    answers: ScoredAnswers, references: Mapping[str, Sequence[str]], rules: Rules
 ) -> float:
     """The threshold with the highest mean F1.
 
@@ -115,7 +115,8 @@ def best_threshold(
     differences = np.array([answers.differences[name] for name in names], dtype=np.float64)
     if not len(names) or not np.isfinite(differences).all():
         raise UserError(
-            f"{SETTING} cannot be found: the model scores no span of the questions held out for it by a finite number."
+            f"{THRESHOLD_FIELD} cannot be found: the model scores no span of the questions held out for it by a finite "
+            "number."
         )
     gains = [
         best_scores(answers.texts[name], references[name], rules)[1]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from itrd_nlp.models.onnx_model import OnnxModel, is_onnx_folder
-
-__all__ = ["OnnxQuestionAnsweringModel", "is_onnx_folder"]
+from itrd_nlp.models.onnx_model import OnnxModel
 
 
 class OnnxQuestionAnsweringModel(OnnxModel):

@@ -7,7 +7,7 @@ import json
 from itrd_nlp.publish.markdown import fence
 from itrd_nlp.publish.page import KnownData, TaskPage
 from itrd_nlp.tasks.offline_assets import ASSETS
-from itrd_nlp.tasks.question_answering.arguments import SETTING
+from itrd_nlp.tasks.question_answering.arguments import THRESHOLD_FIELD
 from itrd_nlp.training.record import RunRecord
 
 SQUAD = KnownData(
@@ -59,7 +59,7 @@ def use(name: str, record: RunRecord) -> str:
     """
     quoted = json.dumps(name)
     max_length = int(record.arguments.get("max_length", 384))
-    threshold = (record.decoding or {}).get(SETTING)
+    threshold = (record.decoding or {}).get(THRESHOLD_FIELD)
     about = "" if threshold is None else _about_threshold(threshold, record)
     plain = f"""\
 import torch
@@ -104,7 +104,7 @@ def _last_lines(threshold: float | None) -> str:
 scores = {scores}
 first, last = divmod(scores.argmax().item(), len(end))
 ahead = output.start_logits[0, 0] + output.end_logits[0, 0] - scores.max()  # of the best span: no answer
-threshold = model.config.{SETTING}  # {threshold:.6g}
+threshold = model.config.{THRESHOLD_FIELD}  # {threshold:.6g}
 print("" if ahead > threshold else {text})"""
 
 
@@ -116,7 +116,7 @@ def _about_threshold(threshold: float, record: RunRecord) -> str:
         how = f" It was found on {found.questions:,} questions of the training file that were set aside for it."
     return (
         f'The answer is "" where the score of no answer is more than {threshold:.6g} above that of the best span. This '
-        f"threshold stands in `config.json` as `{SETTING}`.{how}\n\n"
+        f"threshold stands in `config.json` as `{THRESHOLD_FIELD}`.{how}\n\n"
     )
 
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.jobs.predict import answered
 from itrd_nlp.tasks.lines import Line, Refuse, ending_of, read_lines, stop
 from itrd_nlp.tasks.question_answering.pipeline import QuestionAnsweringPipeline
-from itrd_nlp.tasks.question_answering.read import read_field, read_json
-
-Question = Line
-"""One question: where it stands, and a row with `question`, `context` and, if it has one, `id`."""
+from itrd_nlp.tasks.question_answering.read import read_field, read_json_and_digest
 
 
-def read_questions(source: str | Path, refuse: Refuse = stop) -> Iterator[Question]:
+def read_questions(source: str | Path, refuse: Refuse = stop) -> Iterator[Line]:
     """Read questions, with or without answers, which are not looked at.
 
     Args:
@@ -28,14 +24,14 @@ def read_questions(source: str | Path, refuse: Refuse = stop) -> Iterator[Questi
             of this form, when it is its turn. Default: it is raised.
 
     Returns:
-        The questions, in their order.
+        The questions, in their order: where each stands, and a row with `question`, `context` and, if it has one, `id`.
 
     Raises:
         UserError: the file cannot be read (at once).
     """
     path = Path(source)
     if ending_of(path) == ".json":
-        content, _ = read_json(path)
+        content, _ = read_json_and_digest(path)
         articles = read_field(content, "data", list, f"{path}: ")
         return _read_squad(articles, path, refuse)
     return read_lines(source, needs="question and context", refuse=refuse)
@@ -62,7 +58,15 @@ class QuestionAnswerer:
         self.qa.check({**line.row, "id": line.where}, **about_windows)
 
     def answer(self, lines: Iterator[Line]) -> Iterator[dict[str, Any]]:
-        """For each question `id` (if it has one), `question` and the answer, see `predict`."""
+        """Answer questions as they come.
+
+        Args:
+            lines: read no further than 16 batches ahead, and one by one with a batch size of 1.
+
+        Yields:
+            For each question `id` (if it has one), `question` and the answer: `answer`, `score`, `start` and `end`, or
+            with `top_k` above 1 a list `answers` of these.
+        """
         waiting: deque[dict[str, Any]] = deque()
 
         def inputs() -> Iterator[dict[str, Any]]:
@@ -76,29 +80,7 @@ class QuestionAnswerer:
             yield {**asked, **({"answers": answer} if isinstance(answer, list) else answer)}
 
 
-def predict(
-    qa: QuestionAnsweringPipeline, questions: Iterable[Question], **options: Any
-) -> Iterator[dict[str, Any]]:
-    """Answer questions as they come.
-
-    A question that cannot be answered is named in a warning and passed over. It is raised when all others are answered.
-
-    Args:
-        qa: the pipeline.
-        questions: read no further than 16 batches ahead, and one by one with a batch size of 1.
-        options: those of a call of the pipeline.
-
-    Yields:
-        For each question `id` (if it has one), `question` and the answer: `answer`, `score`,
-        `start` and `end`, or with `top_k` above 1 a list `answers` of these.
-
-    Raises:
-        UserError: a question could not be answered or read; the message says where it stands.
-    """
-    return answered(questions, QuestionAnswerer(qa, **options))
-
-
-def _read_squad(articles: list[Any], path: Path, refuse: Refuse) -> Iterator[Question]:
+def _read_squad(articles: list[Any], path: Path, refuse: Refuse) -> Iterator[Line]:
     for paragraph, at_paragraph in _paragraphs(articles, path, refuse):
         try:
             context = read_field(paragraph, "context", str, at_paragraph)
@@ -113,7 +95,7 @@ def _read_squad(articles: list[Any], path: Path, refuse: Refuse) -> Iterator[Que
             except UserError as error:
                 refuse(error)
                 continue
-            yield Question(f"{path}:{row['id']}", {**row, "context": context})
+            yield Line(f"{path}:{row['id']}", {**row, "context": context})
 
 
 def _paragraphs(articles: list[Any], path: Path, refuse: Refuse) -> Iterator[tuple[Any, str]]:

@@ -152,7 +152,7 @@ def _check_max_samples(max_samples: int | None) -> None:
         raise UserError(f"max_samples is {max_samples}, but must be at least 1.")
 
 
-def read_json(path: Path) -> tuple[Any, str]:
+def read_json_and_digest(path: Path) -> tuple[Any, str]:
     """Parse a JSON file.
 
     Returns:
@@ -193,7 +193,7 @@ def _schema(answers: bool) -> Features:
 
 
 def _read_file(path: Path, split: str, answers: bool) -> Dataset:
-    content, digest = read_json(path)
+    content, digest = read_json_and_digest(path)
     rows = list(_flatten(content, path, answers))
     if not rows:
         raise UserError(f"{path}: there is no question in the file.")

@@ -20,11 +20,15 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.models.options import Running
 from itrd_nlp.tasks.lines import Line, Refuse
 from itrd_nlp.tasks.question_answering.analysis import disagreements
-from itrd_nlp.tasks.question_answering.arguments import SETTING, AnswerArguments, DataArguments
+from itrd_nlp.tasks.question_answering.arguments import (
+    THRESHOLD_FIELD,
+    AnswerArguments,
+    DataArguments,
+)
 from itrd_nlp.tasks.question_answering.breakdown import breakdown
+from itrd_nlp.tasks.question_answering.collator import QuestionAnsweringCollator
 from itrd_nlp.tasks.question_answering.data import (
     EvaluationData,
-    collator,
     data_record,
     load_evaluation_data,
     load_training_data,
@@ -151,7 +155,7 @@ class QuestionAnswering(Task):
             evaluation=evaluation.features,
             judge=evaluation.metrics,
             signature=evaluation.signature,
-            collator=collator(tokenizer),
+            collator=QuestionAnsweringCollator(tokenizer),
             tokenizer=tokenizer,
             datasets={split: DataRecord(**record) for split, record in datasets.items()},
             train=train,
@@ -167,7 +171,7 @@ class QuestionAnswering(Task):
             if self._on_threshold is None:
                 logger.warning(
                     "Some questions are unanswerable, but the model has no %s in its config.json, so 0 is used.",
-                    SETTING,
+                    THRESHOLD_FIELD,
                 )
             return 0.0
         return own
@@ -200,8 +204,8 @@ class QuestionAnswering(Task):
         if found is None:
             return {}
         if trained:
-            setattr(config, SETTING, found)
-        return {SETTING: found}
+            setattr(config, THRESHOLD_FIELD, found)
+        return {THRESHOLD_FIELD: found}
 
     def warn(self, data: TaskData) -> None:
         """Say how many of the questions to be judged on are trained on."""
@@ -218,8 +222,7 @@ class QuestionAnswering(Task):
     def scores(cls, args: Any, answers: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         """See `Task.scores`: each the best over the true answers of a question."""
         examples = load_validation_examples(args)
-        f1, exact_match = question_scores(answers, examples, rules_of(examples, args.f1_unit))
-        return {"f1": f1, "exact_match": exact_match}
+        return question_scores(answers, examples, rules_of(examples, args.f1_unit))
 
     @classmethod
     def sources(cls, args: Any) -> NDArray[Any]:

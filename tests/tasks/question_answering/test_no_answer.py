@@ -24,7 +24,7 @@ from itrd_nlp.tasks.question_answering.breakdown import breakdown
 from itrd_nlp.tasks.question_answering.evaluation import SquadMetrics, evaluate_predictions
 from itrd_nlp.tasks.question_answering.features import evaluation_features, training_features
 from itrd_nlp.tasks.question_answering.no_answer import (
-    Answers,
+    ScoredAnswers,
     answers_and_differences,
     best_threshold,
     threshold_of,
@@ -203,8 +203,8 @@ def test_the_threshold_gives_the_best_f1_of_the_official_search(seed: int, ties:
     answers, predicted = drawn(seed)
     draw = random.Random(seed)
     ahead = {n: draw.randint(-3, 3) * 1.0 if ties else draw.uniform(-9, 9) for n in answers}
-    threshold = best_threshold(Answers(predicted, ahead), answers, SQUAD_2)
-    decided = Answers(predicted, ahead).at(threshold)
+    threshold = best_threshold(ScoredAnswers(predicted, ahead), answers, SQUAD_2)
+    decided = ScoredAnswers(predicted, ahead).at(threshold)
     found = official_evaluation(answers, decided)["f1"]
     # The official search scores a question above the threshold without a look at its true answers' words.
     plainly = {n: [t for t in texts if plain(t)] for n, texts in answers.items()}
@@ -213,17 +213,17 @@ def test_the_threshold_gives_the_best_f1_of_the_official_search(seed: int, ties:
 
 
 def test_of_equally_good_thresholds_the_one_nearest_to_0_is_taken() -> None:
-    answers = Answers({"1": "x", "2": "y"}, {"1": -5.0, "2": 7.0})
+    answers = ScoredAnswers({"1": "x", "2": "y"}, {"1": -5.0, "2": 7.0})
     assert best_threshold(answers, {"1": ["x"], "2": []}, SQUAD_2) == 1.0
     assert best_threshold(answers, {"1": ["x"], "2": ["y"]}, SQUAD_2) == 8.0  # none is empty
     assert best_threshold(answers, {"1": [], "2": []}, SQUAD_2) == -6.0  # all are
 
 
 def test_a_question_without_a_span_does_not_count_and_none_at_all_is_refused() -> None:
-    answers = Answers({"1": "", "2": "y"}, {"1": math.inf, "2": 3.0})
+    answers = ScoredAnswers({"1": "", "2": "y"}, {"1": math.inf, "2": 3.0})
     assert best_threshold(answers, {"1": ["x"], "2": ["y"]}, SQUAD_2) == 4.0
     with pytest.raises(UserError, match="cannot be found: the model scores no span"):
-        best_threshold(Answers({"1": ""}, {"1": math.inf}), {"1": []}, SQUAD_2)
+        best_threshold(ScoredAnswers({"1": ""}, {"1": math.inf}), {"1": []}, SQUAD_2)
 
 
 def test_the_threshold_of_a_configuration() -> None:

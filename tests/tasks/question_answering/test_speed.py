@@ -13,9 +13,8 @@ from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.jobs import speed as module
-from itrd_nlp.tasks.jobs.speed import milliseconds_per_question
+from itrd_nlp.tasks.jobs.speed import milliseconds_per_question, model_logits
 from itrd_nlp.tasks.question_answering import QuestionAnsweringCollator
-from itrd_nlp.tasks.question_answering.speed import span_logits
 
 
 class Clock:
@@ -88,9 +87,9 @@ def test_logits_are_those_of_each_window_alone(
         model.config.hidden_dropout_prob = 0.5
         model.bert.embeddings.dropout.p = 0.5
         model.train()  # with dropout: must be switched off
-    logits = span_logits(models, FEATURES, collator, batch_size=3)
+    logits = model_logits(models, FEATURES, collator, batch_size=3)
     for name, model in models.items():
-        start, end, _ = logits[name]
+        start, end = logits[name].values
         assert start.shape == end.shape == (len(FEATURES), 40)
         for i, row in enumerate(FEATURES):
             alone = {k: torch.tensor([row[k]]) for k in ("input_ids", "token_type_ids")}
@@ -106,7 +105,7 @@ def test_models_run_batch_by_batch_in_turn_and_only_their_time_counts(
     clock: Clock, collator: QuestionAnsweringCollator
 ) -> None:
     models = {"a": Ticking("a", clock, 1), "b": Ticking("b", clock, 3, slow=1)}
-    logits = span_logits(models, FEATURES, collator, batch_size=4)
+    logits = model_logits(models, FEATURES, collator, batch_size=4)
     batches = [("a", 4, 40), ("b", 4, 40), ("a", 3, 16), ("b", 3, 16)]
     assert clock.calls == [("a", 1, 8), ("b", 1, 8), *batches]  # after one window to warm up
     tokens = sum(FEATURES["length"])
@@ -194,6 +193,6 @@ def test_numbers_below_one_are_refused(
 
 def test_no_windows_are_refused(clock: Clock, collator: QuestionAnsweringCollator) -> None:
     nothing = FEATURES.select([])
-    for measure in (span_logits, milliseconds_per_question):
+    for measure in (model_logits, milliseconds_per_question):
         with pytest.raises(UserError, match="no window"):
             measure({"a": Ticking("a", clock, 1)}, nothing, collator)
