@@ -15,31 +15,34 @@ from itrd_nlp.models.onnx_model import OnnxModel, is_onnx_folder
 from itrd_nlp.models.options import Running
 
 
-def answering_network(model: str, head: type, running: Running) -> tuple[Any, Any]:
+def answering_network(
+    model: str, head: type, running: Running, *, onnx: type[OnnxModel] = OnnxModel
+) -> tuple[Any, Any]:
     """Load a model in evaluation mode, and its tokenizer.
 
     Args:
         model: folder, ONNX folder or model id.
         head: the class of transformers that loads it.
         running: how it is loaded and runs.
+        onnx: the class that loads an ONNX folder.
 
     Raises:
         UserError: the model or the device cannot be used, or the tokenizer is that of another model.
     """
-    network = _network(model, head, running)
+    network = _network(model, head, running, onnx)
     tokenizer = load_tokenizer(model, running.loading)
     fit_tokenizer(network, tokenizer, model)
     return network, tokenizer
 
 
-def _network(model: str, head: type, running: Running) -> Any:
+def _network(model: str, head: type, running: Running, onnx: type[OnnxModel]) -> Any:
     device, dtype = running.device, running.dtype
     if is_onnx_folder(model):
         if dtype != "float32" or device not in (None, "cpu"):
             raise UserError(
                 f"{model} is an ONNX folder, which runs on the CPU as it was exported; give neither dtype nor device."
             )
-        return OnnxModel.from_pretrained(model)
+        return onnx.from_pretrained(model)
     network: Any = load_model(model, role="model", args=running.loading, head=head)
     try:
         return network.to(device=device or _accelerator(), dtype=getattr(torch, dtype)).eval()

@@ -19,13 +19,10 @@ from transformers.pipelines.base import ChunkPipeline
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.lengths import most_tokens
-from itrd_nlp.models.loading import fit_tokenizer, load_model, load_tokenizer
-from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.models.options import LoadingArguments, Running
 from itrd_nlp.tasks.by_length import answer_by_length
-from itrd_nlp.tasks.question_answering.arguments import (
-    NULL_THRESHOLD,
-    DataArguments,
-)
+from itrd_nlp.tasks.network import answering_network
+from itrd_nlp.tasks.question_answering.arguments import NULL_THRESHOLD, DataArguments
 from itrd_nlp.tasks.question_answering.asked import check_count, checked_row, pairs, shown
 from itrd_nlp.tasks.question_answering.decoding import Span, decode_question, stacked
 from itrd_nlp.tasks.question_answering.features import (
@@ -35,6 +32,7 @@ from itrd_nlp.tasks.question_answering.features import (
     window_layout,
 )
 from itrd_nlp.tasks.question_answering.no_answer import threshold_of
+from itrd_nlp.tasks.question_answering.onnx_model import OnnxQuestionAnsweringModel
 from itrd_nlp.tasks.question_answering.window_sizes import WindowSizes
 from itrd_nlp.tasks.trained import trained_lengths
 
@@ -316,37 +314,18 @@ def load_pipeline(
     Example:
         >>> qa = load_pipeline("runs/my_student", batch_size=16)  # doctest: +SKIP
     """
-    from itrd_nlp.models.onnx_model import is_onnx_folder
-    from itrd_nlp.tasks.question_answering.onnx_model import OnnxQuestionAnsweringModel
-
     name = str(model)
     loading = loading or LoadingArguments()
-    if is_onnx_folder(name):
-        if dtype != "float32" or device not in (None, "cpu"):
-            raise UserError(
-                f"{name} is an ONNX folder, which runs on the CPU as it was exported; give neither"
-                " dtype nor device."
-            )
-        network: Any = OnnxQuestionAnsweringModel.from_pretrained(name)
-        device = "cpu"
-    else:
-        network = load_model(
-            name, role="model", args=loading, head=AutoModelForQuestionAnswering
-        ).to(getattr(torch, dtype))
-    tokenizer = load_tokenizer(name, loading)
-    fit_tokenizer(network, tokenizer, name)
+    network, tokenizer = answering_network(
+        name,
+        AutoModelForQuestionAnswering,
+        Running(loading, device, dtype),
+        onnx=OnnxQuestionAnsweringModel,
+    )
     trained = trained_lengths(name, DataArguments, loading.model_revision)
-    try:
-        return QuestionAnsweringPipeline(
-            network, tokenizer, device=device, trained=trained, **options
-        )
-    except UserError:
-        raise
-    except (AssertionError, RuntimeError, ValueError) as error:  # of torch and of transformers
-        if device is None:
-            raise
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise UserError(f"device {device!r} cannot be used: {reason}.") from error
+    return QuestionAnsweringPipeline(
+        network, tokenizer, device=network.device, trained=trained, **options
+    )
 
 
 @dataclass(frozen=True)
