@@ -69,8 +69,7 @@ class TaskData:
         tokenizer: the model's.
         datasets: split to the record of its data.
         train: features to train on; None where nothing is trained.
-        calibration: features of training examples that are set aside to decide how outputs are decoded, see
-            `Task.settle`; None where nothing is to be decided.
+        calibration: features that `Task.calibrate` reads, so that `digest` covers them; None where it reads none.
         preprocess_logits: as ``preprocess_logits_for_metrics`` of a trainer.
         losses: the task loss and the KD of a task that has its own; None: the head has a loss, and its logits say how
             KD compares them.
@@ -240,7 +239,7 @@ class Task(ABC):
         """Every metric of these data, `metrics` first: data may have some that others of the task do not have."""
         return self.measures.headings
 
-    def settle(
+    def calibrate(
         self, data: TaskData, config: Any, predict: Callable[[Dataset], Any], *, trained: bool
     ) -> dict[str, float]:
         """Decide how the outputs of a model are decoded, before it is judged.

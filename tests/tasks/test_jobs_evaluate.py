@@ -47,7 +47,7 @@ def test_a_threshold_that_was_found_for_a_teacher_is_not_left_to_its_student(
     """Else the student would be judged otherwise where the teacher's scores lie in a cache."""
     judge, seen = SimpleNamespace(threshold=0.0), []
 
-    def settle(data: Any, *_: Any, trained: bool) -> dict[str, float]:
+    def calibrate(data: Any, *_: Any, trained: bool) -> dict[str, float]:
         data.judge.threshold = 4.0
         return {"threshold": 4.0}
 
@@ -57,7 +57,7 @@ def test_a_threshold_that_was_found_for_a_teacher_is_not_left_to_its_student(
 
     page = SimpleNamespace(unit="questions")
     task: Any = SimpleNamespace(
-        settle=settle, name="question-answering", metrics_of=lambda _: {"f1": "F1"}, page=page
+        calibrate=calibrate, name="question-answering", metrics_of=lambda _: {"f1": "F1"}, page=page
     )
     data: Any = SimpleNamespace(judge=judge, evaluation=[], examples=[], signature="a", digest="b")
     trainer: Any = SimpleNamespace(evaluate=found)

@@ -102,7 +102,7 @@ def test_a_task_that_looks_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The jobs look at the scores that every task returns: those of a run, and those before a model is quantised."""
     task: Any = SimpleNamespace(
         metrics_of=lambda data: {"points": "Points"},
-        settle=lambda *arguments, **options: {},
+        calibrate=lambda *arguments, **options: {},
         page=SimpleNamespace(unit="rows", one="row"),
     )
     judge: Any = lambda outputs: {"points": NAN}  # noqa: E731

@@ -130,13 +130,13 @@ def scored(
         trainer: runs the model.
         model: the model.
         data: the examples.
-        trained: whether the trainer has just trained the model, see `Task.settle`.
+        trained: whether the trainer has just trained the model, see `Task.calibrate`.
 
     Raises:
         UserError: the judge refuses the outputs of the model, or a score is no finite number.
     """
     before = dict(vars(data.judge))
-    settings = task.settle(
+    settings = task.calibrate(
         data, model.config, lambda rows: trainer.predict(rows).predictions, trained=trained
     )
     told = {name: old for name, old in before.items() if vars(data.judge)[name] is not old}

@@ -187,7 +187,7 @@ def write_run(
 
 
 def write_decoding(folder: Path, record: RunRecord) -> None:
-    """Write the settings that `Task.settle` found for a saved model into its ``config.json``, where loaders look."""
+    """Write the settings that `Task.calibrate` found for a saved model into its ``config.json``, where loaders look."""
     path = folder / CONFIG_NAME
     if record.decoding is None or not path.is_file():
         return

@@ -180,10 +180,10 @@ class QuestionAnswering(Task):
         """See `Task.metrics_of`: also those of questions with and without an answer, where some have none."""
         return metrics_of(data.examples)
 
-    def settle(
+    def calibrate(
         self, data: TaskData, config: Any, predict: Callable[[Dataset], Any], *, trained: bool
     ) -> dict[str, float]:
-        """See `Task.settle`: the threshold above which no answer is likelier than the best span.
+        """See `Task.calibrate`: the threshold above which no answer is likelier than the best span.
 
         A given one holds for each model. Else a model that is trained here gets the best one on the questions that are
         set aside for it, and another model keeps its own.
