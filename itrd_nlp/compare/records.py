@@ -35,14 +35,37 @@ RECORDS_NAME = "results.jsonl"
 SCORES_NAME = "scores.npz"
 # Fields of a run's record that stand in the records of a comparison, too, beside its scores.
 RESULTS = (
-    *("task", "metrics", "questions", "rows", "signature", "layers", "parameters"),
-    *("megabytes_fp32", "steps", "precision", "layer_pairs", "datasets", "teacher", "environment"),
-    *("decoding", "perplexity"),
+    "task",
+    "metrics",
+    "questions",
+    "rows",
+    "signature",
+    "layers",
+    "parameters",
+    "megabytes_fp32",
+    "steps",
+    "precision",
+    "layer_pairs",
+    "datasets",
+    "teacher",
+    "environment",
+    "decoding",
+    "perplexity",
 )
 # A record must have these fields and its metrics for tables and figures.
 RECORD = {
-    *("stage", "name", "student", "method", "signature", "layers"),
-    *("parameters", "megabytes_fp32", "teacher", "train_seconds", "cost", "curves"),
+    "stage",
+    "name",
+    "student",
+    "method",
+    "signature",
+    "layers",
+    "parameters",
+    "megabytes_fp32",
+    "teacher",
+    "train_seconds",
+    "cost",
+    "curves",
 }
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]

@@ -125,7 +125,9 @@ class _Run:
         self.relayed = 0  # signals that the trainings have
         self.not_before = 0.0  # when the next training may be started
         self.progress = Progress(
-            *(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
             TextColumn("{task.description}", markup=False),
             console=console,
             disable=not console.is_terminal,

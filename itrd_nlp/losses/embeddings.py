@@ -72,7 +72,7 @@ def similarity_kd_loss(student: Tensor, teacher: Tensor, *, temperature: float =
     return kd_loss(ours, theirs, temperature=temperature, class_mask=others)
 
 
-def in_batch_loss(queries: Tensor, passages: Tensor, numbers: Tensor) -> Tensor:
+def in_batch_loss(queries: Tensor, passages: Tensor, passage_ids: Tensor) -> Tensor:
     """Compute the cross entropy of each query's own passage among all passages of the batch.
 
     This is ``MultipleNegativesRankingLoss`` of sentence-transformers (Henderson et al. 2017, section 4). A passage that
@@ -81,13 +81,13 @@ def in_batch_loss(queries: Tensor, passages: Tensor, numbers: Tensor) -> Tensor:
     Args:
         queries: ``(n, d)``, of length 1.
         passages: ``(n, d)``, of length 1.
-        numbers: ``(n,)``, equal for equal passages.
+        passage_ids: ``(n,)``, equal for equal passages.
 
     Returns:
         A scalar in nats, the mean over the queries.
     """
     own = torch.arange(len(queries), device=queries.device)
-    same = (numbers.unsqueeze(0) == numbers.unsqueeze(1)).fill_diagonal_(False)
+    same = (passage_ids.unsqueeze(0) == passage_ids.unsqueeze(1)).fill_diagonal_(False)
     scores = _similarities(queries, passages)
     return F.cross_entropy(scores.masked_fill(same, torch.finfo(scores.dtype).min), own)
 

@@ -9,6 +9,8 @@ from torch import Tensor
 
 IGNORED = -100
 """Rows with this label do not count in torch's cross entropy."""
+SPAN_LOGITS = ("start_logits", "end_logits")
+"""Names of the logits of a span head, one number a token each."""
 
 
 @dataclass

@@ -14,14 +14,14 @@ from itrd_nlp.losses._samples import shape
 from itrd_nlp.losses.logits import kd_loss
 
 
-def as_lists(scores: Tensor, held: Tensor) -> Tensor:
+def as_lists(scores: Tensor, mask: Tensor) -> Tensor:
     """Put the scores of single entries into the rows of their lists.
 
     It reads no number from a GPU, forward and backward, so that it need not wait for one.
 
     Args:
         scores: ``(N,)``, list after list.
-        held: ``(Q, P)``, bool, true where a list has an entry; ``N`` of them are true.
+        mask: ``(Q, P)``, bool, true where a list has an entry; ``N`` of them are true.
 
     Returns:
         ``(Q, P)``, 0 where a list has no entry.
@@ -29,19 +29,19 @@ def as_lists(scores: Tensor, held: Tensor) -> Tensor:
     Raises:
         UserError: the scores are not flat, or on a CPU there are more or fewer of them than entries.
     """
-    if scores.dim() != 1 or (held.device.type == "cpu" and len(scores) != int(held.sum())):
+    if scores.dim() != 1 or (mask.device.type == "cpu" and len(scores) != int(mask.sum())):
         raise UserError(
-            f"scores have the shape {shape(scores)}, but the lists {shape(held)} have {int(held.sum())} entries."
+            f"scores have the shape {shape(scores)}, but the lists {shape(mask)} have {int(mask.sum())} entries."
         )
     if len(scores) == 0:
-        return scores.new_zeros(held.shape)
+        return scores.new_zeros(mask.shape)
     # The gradient of masked_scatter would read how many entries there are. An entry's place is their number before it.
-    places = (held.flatten().cumsum(0) - 1).clamp(0, len(scores) - 1)
-    return torch.where(held, scores.index_select(0, places).view(held.shape), 0.0)
+    places = (mask.flatten().cumsum(0) - 1).clamp(0, len(scores) - 1)
+    return torch.where(mask, scores.index_select(0, places).view(mask.shape), 0.0)
 
 
 def list_kd_loss(
-    student: Tensor, teacher: Tensor, held: Tensor, *, temperature: float = 1.0
+    student: Tensor, teacher: Tensor, mask: Tensor, *, temperature: float = 1.0
 ) -> Tensor:
     """Compute ``T² KL(teacher || student)`` of the softmax over each list (ListNet, Cao et al. 2007, with top one).
 
@@ -50,7 +50,7 @@ def list_kd_loss(
     Args:
         student: scores ``(Q, P)``.
         teacher: scores ``(Q, P)``. They get no gradient.
-        held: ``(Q, P)``, bool, true where a list has an entry.
+        mask: ``(Q, P)``, bool, true where a list has an entry.
         temperature: ``T``, above 0. Default: 1.
 
     Returns:
@@ -63,10 +63,10 @@ def list_kd_loss(
         >>> list_kd_loss(torch.zeros(1, 2), torch.zeros(1, 2), torch.ones(1, 2).bool())
         tensor(0.)
     """
-    return kd_loss(student, teacher, temperature=temperature, class_mask=held)
+    return kd_loss(student, teacher, temperature=temperature, class_mask=mask)
 
 
-def margin_mse_loss(student: Tensor, teacher: Tensor, held: Tensor) -> Tensor:
+def margin_mse_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """Compute the mean of ``((s_i - s_j) - (t_i - t_j))²`` over all pairs of entries of one list.
 
     This is MarginMSE (Hofstätter et al. 2020, equation 2) over every pair, so that no entry needs a label.
@@ -74,7 +74,7 @@ def margin_mse_loss(student: Tensor, teacher: Tensor, held: Tensor) -> Tensor:
     Args:
         student: scores ``(Q, P)``.
         teacher: scores ``(Q, P)``. They get no gradient.
-        held: ``(Q, P)``, bool, true where a list has an entry.
+        mask: ``(Q, P)``, bool, true where a list has an entry.
 
     Returns:
         A scalar, the mean over the pairs of all lists. It is 0 if no list has two entries.
@@ -83,13 +83,13 @@ def margin_mse_loss(student: Tensor, teacher: Tensor, held: Tensor) -> Tensor:
         >>> margin_mse_loss(torch.tensor([[1.0, 0.0]]), torch.tensor([[3.0, 0.0]]), torch.ones(1, 2).bool())
         tensor(4.)
     """
-    difference = torch.where(held, (student - teacher.detach()).float(), 0.0)
-    pairs = (held.unsqueeze(2) & held.unsqueeze(1)).triu(1)
+    difference = torch.where(mask, (student - teacher.detach()).float(), 0.0)
+    pairs = (mask.unsqueeze(2) & mask.unsqueeze(1)).triu(1)
     margins = difference.unsqueeze(2) - difference.unsqueeze(1)
     return torch.where(pairs, margins.square(), 0.0).sum() / pairs.sum().clamp(min=1)
 
 
-def list_label_loss(scores: Tensor, labels: Tensor, held: Tensor) -> Tensor:
+def list_label_loss(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     """Compute the cross entropy of the softmax over each list with its labels, divided by their sum.
 
     It is the softmax cross entropy of Bruch et al. 2019, equation 3. A list whose labels are all 0 does not count.
@@ -97,15 +97,15 @@ def list_label_loss(scores: Tensor, labels: Tensor, held: Tensor) -> Tensor:
     Args:
         scores: ``(Q, P)``.
         labels: ``(Q, P)``, at least 0; the larger, the more relevant.
-        held: ``(Q, P)``, bool, true where a list has an entry.
+        mask: ``(Q, P)``, bool, true where a list has an entry.
 
     Returns:
         A scalar in nats, the mean over the lists that count. It is 0 if no list counts.
     """
-    labels = torch.where(held, labels.float(), 0.0)
+    labels = torch.where(mask, labels.float(), 0.0)
     total = labels.sum(dim=1)
-    log_p = torch.where(held, scores.float(), torch.finfo(torch.float32).min).log_softmax(dim=1)
-    losses = -(torch.where(held, labels * log_p, 0.0)).sum(dim=1) / total.clamp(min=1e-6)
+    log_p = torch.where(mask, scores.float(), torch.finfo(torch.float32).min).log_softmax(dim=1)
+    losses = -(torch.where(mask, labels * log_p, 0.0)).sum(dim=1) / total.clamp(min=1e-6)
     counts = ~(total <= 0)  # a label that is NaN counts, so that it stays visible
     return torch.where(counts, losses, 0.0).sum() / counts.sum().clamp(min=1)
 

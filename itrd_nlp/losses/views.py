@@ -1,4 +1,4 @@
-"""Views that turn hidden states ``(B, L, d)`` and a padding mask into samples for the two losses.
+"""Views that turn hidden states ``(B, L, d)`` and a padding mask into samples for the losses between hidden states.
 
 The paper defines its losses on ``n`` samples of ``d`` features. It does not define a sample of a transformer layer.
 This module offers three definitions, and ``docs/results.md`` compares them.
@@ -6,15 +6,12 @@ This module offers three definitions, and ``docs/results.md`` compares them.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor
 
 from itrd_nlp.errors import UserError
 
-View = Literal["tokens", "sequence", "pooled"]
-VIEWS: tuple[str, ...] = get_args(View)
+VIEWS = ("tokens", "sequence", "pooled")
 
 
 def to_samples(hidden: Tensor, mask: Tensor, view: str) -> tuple[Tensor, Tensor]:

@@ -13,12 +13,12 @@ from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils.generic import ModelOutput
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.losses.outputs import EncoderOutput
+from itrd_nlp.losses.outputs import SPAN_LOGITS, EncoderOutput
 from itrd_nlp.models.adaptor import Adaptor, Reading, as_positions
 from itrd_nlp.models.attention import attention_states, check_layout
 from itrd_nlp.models.peft_adapters import virtual_states
 
-LOGITS = ("logits", "start_logits", "end_logits")
+LOGITS = ("logits", *SPAN_LOGITS)
 """Names of the logits in the outputs of transformers' heads."""
 
 # Models with an encoder and a decoder name the states of both.

@@ -18,8 +18,12 @@ from itrd_nlp.models.peft_adapters import virtual_tokens
 
 # The tables of positions in BERT and its kin, in GPT-2, in BART and OPT, in GPT, in XLM-like decoders, in CANINE.
 _TABLES = (
-    *("position_embeddings", "wpe", "embed_positions"),
-    *("positions_embed", "position_embedding", "char_position_embeddings"),
+    "position_embeddings",
+    "wpe",
+    "embed_positions",
+    "positions_embed",
+    "position_embedding",
+    "char_position_embeddings",
 )
 # The fixed tables of sines in GPT-J and CTRL.
 _SINES = ("embed_positions", "pos_encoding")

@@ -70,6 +70,8 @@ def prepare_reading(
     if read < max_length:
         logger.warning(
             "max_length is %d, but the model takes %d tokens, so texts are cut after %d.",
-            *(max_length, most, read),
+            max_length,
+            most,
+            read,
         )
     return read

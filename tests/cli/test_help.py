@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from transformers import TrainingArguments
@@ -19,7 +18,8 @@ from itrd_nlp import __version__
 from itrd_nlp.cli import main as command
 from itrd_nlp.cli import parser
 from itrd_nlp.distillation import options
-from itrd_nlp.losses.views import View
+from itrd_nlp.losses.projection import INITS
+from itrd_nlp.losses.views import VIEWS
 from itrd_nlp.tasks import OPTIONS, TASKS, options_of, task_named
 
 ROOT = Path(__file__).parents[2]
@@ -127,8 +127,9 @@ def test_the_options_of_a_task_are_those_that_the_task_takes() -> None:
         assert options_of(name) == (task.arguments, task.answer_arguments)
 
 
-def test_the_views_are_those_of_the_losses() -> None:
-    assert get_args(View) == options.VIEWS
+def test_the_choices_of_options_are_those_of_the_losses() -> None:
+    assert VIEWS == options.VIEWS
+    assert INITS == options.PROJECTION_INITS
 
 
 @pytest.mark.parametrize("option", ["--version", "-V"])

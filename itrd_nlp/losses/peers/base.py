@@ -23,8 +23,16 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import AttentionStates, EncoderOutput, LayerPair
 
 RESERVED_NAMES = (
-    *("loss", "task", "kd", "corr", "mi", "hidden_scale"),
-    *("step", "epoch", "learning_rate", "grad_norm"),
+    "loss",
+    "task",
+    "kd",
+    "corr",
+    "mi",
+    "hidden_scale",
+    "step",
+    "epoch",
+    "learning_rate",
+    "grad_norm",
 )
 """Names that a row of the log has for the other terms of the objective, and for what a trainer logs."""
 

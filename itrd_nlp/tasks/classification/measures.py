@@ -26,8 +26,12 @@ from itrd_nlp.tasks.sums import Numbers, Sums, pearson, ranks, ratio, spearman_b
 
 KNOWN: dict[Kind, tuple[str, ...]] = {
     "label": (
-        *("accuracy", "f1", "matthews", "positive_f1"),
-        *("accuracy_matched", "accuracy_mismatched"),
+        "accuracy",
+        "f1",
+        "matthews",
+        "positive_f1",
+        "accuracy_matched",
+        "accuracy_mismatched",
     ),
     "labels": ("micro_f1", "macro_f1", "accuracy"),
     "value": ("spearman", "pearson"),

@@ -108,7 +108,9 @@ class Classification(Task):
     heads = ("ForSequenceClassification", "ForTokenClassification")
     reading = dict.fromkeys(
         (
-            *("text_column", "text_pair_column", "label_columns"),
+            "text_column",
+            "text_pair_column",
+            "label_columns",
             "problem_type",
             "metrics",
             "positive_label",

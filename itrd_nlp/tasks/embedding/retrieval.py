@@ -99,13 +99,16 @@ class Embedding(EmbeddingTask):
         if without:
             logger.warning(
                 "%d of %d queries in %s have no relevant passage and count 0 for every model.",
-                *(without, len(data.examples), self.args.validation_file),
+                without,
+                len(data.examples),
+                self.args.validation_file,
             )
         passages = len(corpus_of(data.examples))
         if passages <= max(KS):
             logger.warning(
                 "%s has %d passages alone, so that recall@10 finds all of them.",
-                *(self.args.validation_file, passages),
+                self.args.validation_file,
+                passages,
             )
 
     @classmethod

@@ -37,8 +37,11 @@ from itrd_nlp.training.targets import check_target_folder, check_writable
 
 WEIGHTS_NAME = "model.safetensors"
 _OF_EVALUATION = (
-    *("validation_file", "max_eval_samples", "evaluate_on_holdout"),
-    *("max_length", "doc_stride"),
+    "validation_file",
+    "max_eval_samples",
+    "evaluate_on_holdout",
+    "max_length",
+    "doc_stride",
 )
 BEFORE = "fp32"
 """The row of the model as it was."""

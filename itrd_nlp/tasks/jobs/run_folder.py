@@ -25,9 +25,21 @@ UNFINISHED = (
 """By this file the same command, given again after a kill, knows what it finds in the folder as its own."""
 
 RUN_FILES = (
-    *(CARD_NAME, RESULTS_NAME, REPORT_NAME, ANALYSIS_NAME, BUDGET_NAME, "checkpoint-*"),
-    *("config.json", "*.safetensors", "*.safetensors.index.json", "training_args.bin"),
-    *("tokenizer*", "vocab.*", "merges.txt", "*.model", "special_tokens_map.json"),
+    CARD_NAME,
+    RESULTS_NAME,
+    REPORT_NAME,
+    ANALYSIS_NAME,
+    BUDGET_NAME,
+    "checkpoint-*",
+    "config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "training_args.bin",
+    "tokenizer*",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+    "special_tokens_map.json",
     *(name.partition("/")[0] for name in SENTENCE_FILES),
     "added_tokens.json",
 )

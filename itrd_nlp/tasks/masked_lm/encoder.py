@@ -120,7 +120,8 @@ class Encoder(PlainTextTask):
         if empty:
             logger.warning(
                 "The tokenizer makes nothing of %d of %d texts, which count 0 for every model.",
-                *(empty, len(texts)),
+                empty,
+                len(texts),
             )
         train = None
         if training:

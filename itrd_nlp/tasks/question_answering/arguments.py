@@ -8,6 +8,10 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.training.ranges import COUNT, COUNT_FROM_0, PROCESSES, SEED, Range, check_values
 from itrd_nlp.training.roles import Metadata
 
+MAX_LENGTH, DOC_STRIDE = 384, 128
+"""Tokens of a window, and tokens that two windows have in common, where nobody asks for others."""
+MAX_ANSWER_LENGTH = 30
+"""Tokens of the longest answer, where nobody asks for another."""
 THRESHOLD_FIELD = "null_score_diff_threshold"
 """The field of ``config.json`` that holds the threshold of a model, so that every loader finds it."""
 NULL_THRESHOLD = Range(least=-10000, most=10000)
@@ -77,21 +81,21 @@ class DataArguments:
         metadata={"help": "Evaluate on the questions set aside, not on validation_file."},
     )
     max_length: int = field(
-        default=384,
+        default=MAX_LENGTH,
         metadata=Metadata(
             help="Tokens of a window: question, context and special tokens.",
             range=COUNT,
         ),
     )
     doc_stride: int = field(
-        default=128,
+        default=DOC_STRIDE,
         metadata=Metadata(
             help="Tokens that two windows of a context have in common.",
             range=COUNT_FROM_0,
         ),
     )
     max_answer_length: int = field(
-        default=30,
+        default=MAX_ANSWER_LENGTH,
         metadata=Metadata(
             help="Longest answer, in tokens.",
             range=COUNT,
@@ -166,7 +170,7 @@ class AnswerArguments:
         ),
     )
     max_answer_length: int = field(
-        default=30,
+        default=MAX_ANSWER_LENGTH,
         metadata=Metadata(
             help="Longest answer, in tokens.",
             range=COUNT,

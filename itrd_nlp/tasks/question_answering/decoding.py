@@ -15,6 +15,7 @@ import pyarrow as pa
 from datasets import Dataset
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.tasks.question_answering.arguments import MAX_ANSWER_LENGTH
 
 _CHUNK = 1024  # windows at a time: bounds the memory to some ten MB
 
@@ -61,7 +62,7 @@ def decode_spans(
     examples: Dataset,
     *,
     n_best: int = 20,
-    max_answer_length: int = 30,
+    max_answer_length: int = MAX_ANSWER_LENGTH,
 ) -> dict[str, list[Span]]:
     """Find the `n_best` spans of each question.
 
@@ -104,7 +105,7 @@ def best_answers(
     features: Dataset,
     examples: Dataset,
     *,
-    max_answer_length: int = 30,
+    max_answer_length: int = MAX_ANSWER_LENGTH,
 ) -> dict[str, str]:
     """Find the text of the best span of each question.
 
@@ -133,7 +134,7 @@ def decode_question(
     context: str,
     *,
     n_best: int = 1,
-    max_answer_length: int = 30,
+    max_answer_length: int = MAX_ANSWER_LENGTH,
     null_logit: float | None = None,
 ) -> list[Span]:
     """Find the `n_best` spans of one question, with their probabilities.

@@ -10,6 +10,7 @@ from datasets import Dataset
 from transformers import EvalPrediction
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.tasks.question_answering.arguments import MAX_ANSWER_LENGTH
 from itrd_nlp.tasks.question_answering.decoding import best_answers
 from itrd_nlp.tasks.question_answering.no_answer import ScoredAnswers, answers_and_differences
 from itrd_nlp.tasks.question_answering.read import read_json_and_digest
@@ -119,7 +120,7 @@ class SquadMetrics:
         examples: Dataset,
         features: Dataset,
         *,
-        max_answer_length: int = 30,
+        max_answer_length: int = MAX_ANSWER_LENGTH,
         rules: Rules | None = None,
         threshold: float | None = None,
         cls_index: int = 0,

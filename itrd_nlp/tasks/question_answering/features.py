@@ -19,7 +19,7 @@ from datasets import Dataset, Features, Value
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.question_answering.arguments import check_window_size
+from itrd_nlp.tasks.question_answering.arguments import DOC_STRIDE, MAX_LENGTH, check_window_size
 from itrd_nlp.tasks.question_answering.cache import in_cache
 from itrd_nlp.tasks.question_answering.characters import whole_characters
 
@@ -32,8 +32,8 @@ def training_features(
     examples: Dataset,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    max_length: int = 384,
-    doc_stride: int = 128,
+    max_length: int = MAX_LENGTH,
+    doc_stride: int = DOC_STRIDE,
     num_proc: int | None = None,
 ) -> Dataset:
     """Cut questions into windows to train on.
@@ -68,8 +68,8 @@ def evaluation_features(
     examples: Dataset,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    max_length: int = 384,
-    doc_stride: int = 128,
+    max_length: int = MAX_LENGTH,
+    doc_stride: int = DOC_STRIDE,
     num_proc: int | None = None,
     skip_long: bool = False,
 ) -> Dataset:
@@ -85,7 +85,11 @@ def evaluation_features(
         window comes first, which saves padding.
     """
     features = _cached_windows(
-        *(examples, tokenizer, max_length, doc_stride, num_proc),
+        examples,
+        tokenizer,
+        max_length,
+        doc_stride,
+        num_proc,
         characters=True,
         skip_long=skip_long,
     )

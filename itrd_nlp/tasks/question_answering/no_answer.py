@@ -17,7 +17,11 @@ import numpy.typing as npt
 from datasets import Dataset
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.question_answering.arguments import NULL_THRESHOLD, THRESHOLD_FIELD
+from itrd_nlp.tasks.question_answering.arguments import (
+    MAX_ANSWER_LENGTH,
+    NULL_THRESHOLD,
+    THRESHOLD_FIELD,
+)
 from itrd_nlp.tasks.question_answering.decoding import best_spans
 from itrd_nlp.tasks.question_answering.scoring import Rules, best_scores
 
@@ -66,7 +70,7 @@ def answers_and_differences(
     examples: Dataset,
     *,
     cls_index: int = 0,
-    max_answer_length: int = 30,
+    max_answer_length: int = MAX_ANSWER_LENGTH,
 ) -> ScoredAnswers:
     """Find the best span of each question, and compare it with no answer.
 

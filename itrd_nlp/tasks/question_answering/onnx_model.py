@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from itrd_nlp.losses.outputs import SPAN_LOGITS
 from itrd_nlp.models.onnx_model import OnnxModel
 
 
@@ -15,4 +16,4 @@ class OnnxQuestionAnsweringModel(OnnxModel):
         >>> model(**tokenizer(question, context, return_tensors="pt")).start_logits  # doctest: +SKIP
     """
 
-    outputs: ClassVar[tuple[str, ...]] = ("start_logits", "end_logits")
+    outputs: ClassVar[tuple[str, ...]] = SPAN_LOGITS

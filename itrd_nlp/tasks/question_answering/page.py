@@ -7,7 +7,7 @@ import json
 from itrd_nlp.publish.markdown import fence
 from itrd_nlp.publish.page import KnownData, TaskPage
 from itrd_nlp.tasks.offline_assets import ASSETS
-from itrd_nlp.tasks.question_answering.arguments import THRESHOLD_FIELD
+from itrd_nlp.tasks.question_answering.arguments import MAX_LENGTH, THRESHOLD_FIELD
 from itrd_nlp.training.record import RunRecord
 
 SQUAD = KnownData(
@@ -58,7 +58,7 @@ def use(name: str, record: RunRecord) -> str:
         record: of the run.
     """
     quoted = json.dumps(name)
-    max_length = int(record.arguments.get("max_length", 384))
+    max_length = int(record.arguments.get("max_length", MAX_LENGTH))
     threshold = (record.decoding or {}).get(THRESHOLD_FIELD)
     about = "" if threshold is None else _about_threshold(threshold, record)
     plain = f"""\

@@ -18,11 +18,16 @@ from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerBase
 from transformers.pipelines.base import ChunkPipeline
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.losses.outputs import SPAN_LOGITS
 from itrd_nlp.models.lengths import most_tokens
 from itrd_nlp.models.options import LoadingArguments, Running
 from itrd_nlp.tasks.by_length import answer_by_length
 from itrd_nlp.tasks.network import answering_network
-from itrd_nlp.tasks.question_answering.arguments import NULL_THRESHOLD, DataArguments
+from itrd_nlp.tasks.question_answering.arguments import (
+    MAX_ANSWER_LENGTH,
+    NULL_THRESHOLD,
+    DataArguments,
+)
 from itrd_nlp.tasks.question_answering.asked import check_count, checked_row, pairs, shown
 from itrd_nlp.tasks.question_answering.decoding import Span, decode_question, stacked
 from itrd_nlp.tasks.question_answering.features import (
@@ -245,14 +250,14 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         others = {name: model_inputs.pop(name) for name in ("part", "is_last")}
         output = self.model(**model_inputs)
         # Python and numpy have no bf16.
-        logits = {name: output[name].float() for name in ("start_logits", "end_logits")}
+        logits = {name: output[name].float() for name in SPAN_LOGITS}
         return {**logits, **others}
 
     def postprocess(  # type: ignore[override]
         self,
         outputs: list[dict[str, Any]],
         top_k: int = 1,
-        max_answer_len: int = 30,
+        max_answer_len: int = MAX_ANSWER_LENGTH,
         handle_impossible_answer: bool | None = None,
         null_score_diff_threshold: float | None = None,
     ) -> Answer | list[Answer]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.question_answering.arguments import check_window_size
-
-MAX_LENGTH, DOC_STRIDE = 384, 128
+from itrd_nlp.tasks.question_answering.arguments import (
+    DOC_STRIDE,
+    MAX_LENGTH,
+    check_window_size,
+)
 
 
 class WindowSizes:

@@ -40,10 +40,10 @@ class RankingLosses(ItemCounts):
         scores = logits["logits"].squeeze(-1)
         if labels.dim() == 1:
             return pair_label_loss(scores, labels.clamp(max=1))
-        held = labels.ne(IGNORED)
+        mask = labels.ne(IGNORED)
         if self.label_loss == "pointwise":
-            return pair_label_loss(scores, labels[held])
-        return list_label_loss(as_lists(scores.float(), held), labels, held)
+            return pair_label_loss(scores, labels[mask])
+        return list_label_loss(as_lists(scores.float(), mask), labels, mask)
 
     def kd(
         self,
@@ -54,22 +54,22 @@ class RankingLosses(ItemCounts):
         temperature: float,
     ) -> Tensor:
         """See `TaskLosses.kd`. Margins have no temperature."""
-        held = inputs["labels"].ne(IGNORED)
-        ours = as_lists(student["logits"].squeeze(-1).float(), held)
+        mask = inputs["labels"].ne(IGNORED)
+        ours = as_lists(student["logits"].squeeze(-1).float(), mask)
         if self.teacher_scores == "file":
             theirs = inputs["scores"].float()
         else:
-            theirs = as_lists(teacher["logits"].detach().squeeze(-1).float(), held)
+            theirs = as_lists(teacher["logits"].detach().squeeze(-1).float(), mask)
         if self.kd_loss == "margin_mse":
-            return margin_mse_loss(ours, theirs, held)
-        return list_kd_loss(ours, theirs, held, temperature=temperature)
+            return margin_mse_loss(ours, theirs, mask)
+        return list_kd_loss(ours, theirs, mask, temperature=temperature)
 
     def task_count(self, labels: Tensor) -> Tensor:
         """See `ItemCounts.task_count`: entries, or lists with a relevant entry."""
-        held = labels.ne(IGNORED)
+        mask = labels.ne(IGNORED)
         if labels.dim() == 1 or self.label_loss == "pointwise":
-            return held.sum()
-        return (held & (labels > 0)).any(dim=-1).sum()
+            return mask.sum()
+        return (mask & (labels > 0)).any(dim=-1).sum()
 
     def kd_count(self, inputs: dict[str, Any]) -> Tensor:
         """See `ItemCounts.kd_count`: lists, or pairs of entries of one list."""

@@ -215,7 +215,9 @@ class Reranking(Task):
         if alike:
             logger.warning(
                 "%d of %d queries in %s have passages of one label alone, so every model has the same score for them.",
-                *(alike, len(rows), self.args.validation_file),
+                alike,
+                len(rows),
+                self.args.validation_file,
             )
         if self.args.train_file is not None and data.train is not None:
             known = {row["query"] for row in self._train}
