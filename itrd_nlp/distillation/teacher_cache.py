@@ -29,7 +29,7 @@ from torch import Tensor
 
 from itrd_nlp.distillation.windows import KEY_BYTES, row_keys, valid_tokens
 from itrd_nlp.files import read_text, writing
-from itrd_nlp.losses.outputs import EncoderOutput
+from itrd_nlp.losses.outputs import SPAN_LOGITS, EncoderOutput
 from itrd_nlp.models.encode import LOGITS
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ _DTYPES = {
     for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 }
 # The logits of a span head, and those of all other heads.
-_HEADS = ([name for name in LOGITS if name != "logits"], ["logits"])
+_HEADS = ([*SPAN_LOGITS], ["logits"])
 
 
 class TeacherCache:
@@ -199,7 +199,7 @@ class _Stream:
         """
         name = self.folder.name
         kind = "window"
-        if name in ("start_logits", "end_logits"):
+        if name in SPAN_LOGITS:
             kind = "token"
         elif value.dim() == 3:
             kind = "vector"
@@ -233,7 +233,7 @@ class _Stream:
         """The descriptions that the records of this name may have."""
         if self.folder.name.startswith("hidden-"):
             return [("vector", torch.bfloat16)]
-        if self.folder.name in ("start_logits", "end_logits"):
+        if self.folder.name in SPAN_LOGITS:
             return [("token", dtype)]
         return [("vector", dtype), ("window", dtype)]
 

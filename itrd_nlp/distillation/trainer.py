@@ -32,7 +32,7 @@ from itrd_nlp.distillation.student_trainer import OBJECTIVE_WEIGHTS_NAME, Studen
 from itrd_nlp.distillation.task_losses import TaskLosses
 from itrd_nlp.distillation.teacher import Teacher
 from itrd_nlp.losses.correlation import mean_correlation
-from itrd_nlp.losses.outputs import EncoderOutput
+from itrd_nlp.losses.outputs import SPAN_LOGITS, EncoderOutput
 from itrd_nlp.models.adaptor import Adaptor
 from itrd_nlp.models.lengths import check_lengths
 from itrd_nlp.training.identity import weights_digest
@@ -320,7 +320,7 @@ def _together(
             [classes_last(one) for one in (value, *(other.logits[name] for other in others))],
             kind,
             temperature=temperature,
-            class_mask=None if name == "logits" else mask,
+            class_mask=mask if name in SPAN_LOGITS else None,
         )
         logits[name] = together.movedim(-1, 1) if value.dim() == 4 else together
     return dataclasses.replace(first, logits=logits)

@@ -8,7 +8,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-from itrd_nlp.losses.outputs import EncoderOutput
+from itrd_nlp.losses.outputs import SPAN_LOGITS, EncoderOutput
 
 KEY_BYTES = 16
 
@@ -29,7 +29,7 @@ def as_read(inputs: dict[str, Tensor], output: EncoderOutput) -> EncoderOutput:
     }
     logits = dict(output.logits)
     for name, value in logits.items():
-        if name != "logits":
+        if name in SPAN_LOGITS:
             logits[name] = value.masked_fill(padding, 0)
         elif value.dim() == 3:
             logits[name] = value.masked_fill(padding[..., None], 0)
