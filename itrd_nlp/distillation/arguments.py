@@ -113,7 +113,7 @@ class ITRDTrainingArguments(
             )
 
     def _check_processes(self) -> None:
-        """Refuse devices and processes that the losses cannot work with."""
+        """Refuse a sample size that leaves a process without samples."""
         if self.mi_gather and self.mi_view == "tokens" and self.mi_max_samples < self.world_size:
             raise UserError(
                 f"mi_max_samples is {self.mi_max_samples}, but mi_gather divides them between {self.world_size} "

@@ -83,10 +83,10 @@ class BatchShare:
 class ITRDObjective(nn.Module):
     """The weighted sum of task loss, logit KD, correlation, mutual information (paper, eq. 10) and peer losses.
 
-    The objective holds one projection ``d_s -> d_t`` for each layer pair. The correlation loss always reads the
-    projected student. The mutual information loss reads it only if the widths differ (paper, section 5). The losses of
-    other papers (``args.peer_losses``) hold their own projections and sum over the pairs themselves. They use the
-    statistics of one process.
+    The objective holds one projection ``d_s -> d_t`` for each layer pair, where a loss reads one. The correlation
+    loss always reads the projected student. The mutual information loss reads it only if the widths differ (paper,
+    section 5). The losses of other papers (``args.peer_losses``) hold their own projections and sum over the pairs
+    themselves. They use the statistics of one process.
 
     With several processes the correlation loss uses the statistics of all processes (``sync_statistics``). With
     ``mi_gather`` the mutual information loss uses the samples of all processes. Both losses then have the same value on

@@ -199,9 +199,8 @@ class TextBrewerTrainer(HubTrainer):
     def _watched(self, batches: Any) -> _Watched:
         """Return the student's adaptor, which logs as often as the arguments say."""
         args, accumulation = self.args, self.args.gradient_accumulation_steps
-        self.state.compute_steps(
-            args, self._steps(batches)
-        )  # a share of the steps becomes a number
+        # A share of the steps becomes a number.
+        self.state.compute_steps(args, self._steps(batches))
 
         def log(done: int, task: float) -> None:
             self.state.global_step = done // accumulation

@@ -124,9 +124,8 @@ def build_student(
     The student gets fp32 copies of the embeddings, the chosen layers and the head. The teacher does not change. A
     trainer casts its teacher, so build the students of several trainings before the first of them. The teacher's
     adapters are merged into the copies. Its configuration may ask for hidden states or attentions as outputs; the
-    student's does not, because that was said of the teacher. If you
-    want a narrower or an entirely different student, load or configure it yourself. `itrd_nlp.ITRDTrainer` accepts any
-    student whose logits have the teacher's shape.
+    student's does not, because that was said of the teacher. If you want a narrower or an entirely different student,
+    load or configure it yourself. `itrd_nlp.ITRDTrainer` accepts any student whose logits have the teacher's shape.
 
     Args:
         teacher: any encoder of transformers that holds its layers in one ``nn.ModuleList``, or whose layers are one
@@ -277,9 +276,8 @@ def _copied_state(
         UserError: a layer of the teacher has other parts than the place of the student that it is to take.
     """
     theirs, ours = rounded_state(teacher), student.state_dict()
-    if _shares_layers(
-        teacher
-    ):  # all layers are the same weights, so that any choice is the same student
+    # All layers are the same weights, so that any choice is the same student.
+    if _shares_layers(teacher):
         return {name: theirs[name].float() for name in ours}
     prefix = encoder_layers_name(teacher) + "."
     for place, layer in enumerate(layers):

@@ -149,7 +149,7 @@ class BaseTrainer(StoppingTrainer):
             self._sampler.set_epoch(kwargs["epoch"])
         if isinstance(self.data_collator, DrawsByEpoch):
             self.data_collator.begin_epoch(self.args.seed, kwargs["epoch"])
-        base: Any = super()  # this method and the next have no annotations there
+        base: Any = super()  # it has no annotations there
         base._run_epoch(*args, **kwargs)
 
     def _get_dataloader(self, *args: Any, is_training: bool = False, **kwargs: Any) -> Any:

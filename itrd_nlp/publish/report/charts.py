@@ -172,9 +172,8 @@ def heat_map(
                 axes.add_patch(
                     Rectangle((j - 0.5, i - 0.5), 1, 1, color=COLOURS["heat"], alpha=value, lw=0)
                 )
-                dark = (
-                    value > 0.67
-                )  # where both have the same contrast, in the light and the dark mode
+                # There both colours have the same contrast, in the light and the dark mode.
+                dark = value > 0.67
                 text = f"{value:.2f}".removeprefix("0") if value < 0.995 else "1.0"
                 colour = COLOURS["on-heat" if dark else "ink"]
                 axes.text(j, i, text, ha="center", va="center", fontsize=9, color=colour)

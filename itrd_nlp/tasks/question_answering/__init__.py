@@ -1,4 +1,4 @@
-"""The SQuAD 1.1 task: read, cut into windows, decode spans, score. The names are loaded on first use."""
+"""Extractive question answering on SQuAD 1.1, 2.0 and data of their form. The names are loaded on first use."""
 
 from __future__ import annotations
 
