@@ -53,7 +53,7 @@ ROW = re.compile(r"^\| (?!the sentence|---)(.+?) \| .+ \|$", re.MULTILINE)
 MET = (
     *("cli/configs", "cli/jobs", "cli/local_paths", "cli/parser"),
     *("training/arguments", "training/checkpoints", "training/identity", "training/output_dir"),
-    *("training/ranges", "training/resuming", "training/secrets", "training/targets"),
+    *("training/ranges", "training/resuming", "training/secrets", "training/output_paths"),
     *("training/trainer", "training/yaml_files", "files"),
     *("models/adaptor", "models/anatomy", "models/encode", "models/fast_attention"),
     *("models/lengths", "models/loading", "models/onnx_export", "models/onnx_model"),

@@ -29,10 +29,10 @@ from itrd_nlp.tasks import DEFAULT_TASK, TASKS, options_of, task_named, task_of
 from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
 from itrd_nlp.tasks.trained import trained_lengths
 from itrd_nlp.training.options import TrainingOptions
+from itrd_nlp.training.output_paths import check_target_file
 from itrd_nlp.training.ranges import BATCH
 from itrd_nlp.training.record import RunRecord
 from itrd_nlp.training.roles import Metadata, given_names
-from itrd_nlp.training.targets import check_target_file
 from itrd_nlp.training.yaml_files import read_config
 
 if TYPE_CHECKING:

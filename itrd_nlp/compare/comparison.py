@@ -34,8 +34,8 @@ from itrd_nlp.compare.tables import all_columns, summarise, write_tables
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import open_file, writing
 from itrd_nlp.models.loading import check_model_folder
+from itrd_nlp.training.output_paths import check_target_folder
 from itrd_nlp.training.record import recorded_metrics
-from itrd_nlp.training.targets import check_target_folder
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from typing import IO
 from tqdm import tqdm
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.training.targets import check_target_folder
+from itrd_nlp.training.output_paths import check_target_folder
 
 _CHUNK = 1 << 20
 _PARTIAL = ".partial"

@@ -14,7 +14,7 @@ import pytest
 
 from itrd_nlp.cli import jobs, process
 from itrd_nlp.errors import TrainingInterrupted, UserError
-from itrd_nlp.training.targets import check_target_file
+from itrd_nlp.training.output_paths import check_target_file
 
 ROOT = Path(__file__).parents[2]
 MAIN = "import sys; from itrd_nlp.cli import process; process.run(lambda: {body})"

@@ -46,7 +46,7 @@ def main() -> None:
     from itrd_nlp.files import write_json, writing
     from itrd_nlp.tasks.question_answering import read_squad
     from itrd_nlp.tasks.question_answering.augmentation import ask_in_vain, squad_json
-    from itrd_nlp.training.targets import check_writable
+    from itrd_nlp.training.output_paths import check_writable
 
     folder = Path(args.output_dir)
     check_writable(folder, option="output_dir")

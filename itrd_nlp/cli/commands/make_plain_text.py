@@ -44,7 +44,7 @@ def main() -> None:
     from itrd_nlp.tasks.masked_lm.from_squad import text_rows
     from itrd_nlp.tasks.question_answering import read_squad
     from itrd_nlp.tasks.reranking.from_squad import articles
-    from itrd_nlp.training.targets import check_target_file, holds_rows, made_folder
+    from itrd_nlp.training.output_paths import check_target_file, holds_rows, made_folder
 
     folder = made_folder(args.output_dir, option="output_dir")
     files = [

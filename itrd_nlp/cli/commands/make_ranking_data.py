@@ -52,7 +52,7 @@ def main() -> None:
     from itrd_nlp.tasks.lines import write_rows
     from itrd_nlp.tasks.question_answering import read_squad
     from itrd_nlp.tasks.reranking.from_squad import articles, ranking_rows
-    from itrd_nlp.training.targets import check_target_file, holds_rows, made_folder
+    from itrd_nlp.training.output_paths import check_target_file, holds_rows, made_folder
 
     folder = made_folder(args.output_dir, option="output_dir")
     sources: tuple[tuple[Literal["train", "validation"], str, str], ...] = (

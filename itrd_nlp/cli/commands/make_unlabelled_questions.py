@@ -51,7 +51,7 @@ def main() -> None:
     from itrd_nlp.files import write_json
     from itrd_nlp.tasks.question_answering import read_squad
     from itrd_nlp.tasks.question_answering.augmentation import ask_elsewhere, squad_json
-    from itrd_nlp.training.targets import check_writable
+    from itrd_nlp.training.output_paths import check_writable
 
     path = Path(args.output_file)
     if os.path.lexists(path):  # a link that leads nowhere, too

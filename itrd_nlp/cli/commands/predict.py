@@ -26,9 +26,9 @@ from itrd_nlp.cli.parser import answer_help, parse
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks import options_of
+from itrd_nlp.training.output_paths import check_target_file
 from itrd_nlp.training.ranges import BATCH
 from itrd_nlp.training.roles import Metadata
-from itrd_nlp.training.targets import check_target_file
 
 
 @dataclass

@@ -22,9 +22,9 @@ from itrd_nlp.cli.process import command_line
 from itrd_nlp.files import open_file
 from itrd_nlp.tasks.offline_assets import ASSETS, fetch
 from itrd_nlp.training.children import finished
+from itrd_nlp.training.output_paths import check_writable
 from itrd_nlp.training.ranges import COUNT
 from itrd_nlp.training.roles import Metadata
-from itrd_nlp.training.targets import check_writable
 
 ASSETS_DIR, OUTPUT_DIR = "assets", "runs/quickstart"
 SAMPLES = {"max_train_samples": 2000, "max_eval_samples": 1000}

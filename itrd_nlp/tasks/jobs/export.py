@@ -27,8 +27,8 @@ from itrd_nlp.tasks.jobs.runs import check_lengths
 from itrd_nlp.tasks.jobs.speed import AnyModel
 from itrd_nlp.tasks.task import Task, TaskData
 from itrd_nlp.tasks.trained import record_of
+from itrd_nlp.training.output_paths import check_target_file, check_target_folder, check_writable
 from itrd_nlp.training.results import environment, size
-from itrd_nlp.training.targets import check_target_file, check_target_folder, check_writable
 
 EXPORT_NAME = "export.json"
 FP32_FOLDER = "onnx"

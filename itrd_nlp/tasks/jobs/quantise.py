@@ -30,10 +30,10 @@ from itrd_nlp.tasks.jobs.judging import Rows, check_judging, judge_forms, print_
 from itrd_nlp.tasks.jobs.run_folder import RUN_FILES, has_edited_card
 from itrd_nlp.tasks.jobs.runs import check_lengths, public_name, write_card
 from itrd_nlp.tasks.task import Task, TaskData
+from itrd_nlp.training.output_paths import check_target_folder, check_writable
 from itrd_nlp.training.record import VERSION, ModelRecord, QuantisedRecord, RunRecord, counted
 from itrd_nlp.training.results import environment, size
 from itrd_nlp.training.roles import chosen_arguments
-from itrd_nlp.training.targets import check_target_folder, check_writable
 
 WEIGHTS_NAME = "model.safetensors"
 _OF_EVALUATION = (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from itrd_nlp.publish import report
 from itrd_nlp.tasks import task_of
-from itrd_nlp.training.targets import check_target_file
+from itrd_nlp.training.output_paths import check_target_file
 
 
 def write_report(folder: str | Path) -> Path:

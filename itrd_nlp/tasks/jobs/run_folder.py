@@ -15,9 +15,9 @@ from itrd_nlp.publish.report import REPORT_NAME
 from itrd_nlp.publish.report.data import ANALYSIS_NAME
 from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.checkpoints import MANIFEST_NAME, checkpoints
+from itrd_nlp.training.output_paths import Source, check_target_folder, check_writable
 from itrd_nlp.training.record import BUDGET_NAME, RESULTS_NAME, UNFINISHED_NAME, RunRecord
 from itrd_nlp.training.roles import same_anywhere
-from itrd_nlp.training.targets import Source, check_target_folder, check_writable
 
 UNFINISHED = (
     "A training of itrd_nlp writes into this folder. It removes this file when it is finished."

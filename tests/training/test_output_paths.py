@@ -9,7 +9,7 @@ import pytest
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import replacing
-from itrd_nlp.training.targets import check_target_file, check_target_folder, holds_rows
+from itrd_nlp.training.output_paths import check_target_file, check_target_folder, holds_rows
 
 WRITTEN = ("README.md", "config.json", "*.safetensors", "checkpoint-*")
 
