@@ -55,7 +55,7 @@ class Access:
 def access_of(
     student: Adaptor | None,
     teacher: Adaptor | None,
-    of_trainer: Mapping[str, Any],
+    trainer_kwargs: Mapping[str, Any],
     losses: TaskLosses | None = None,
 ) -> Access:
     """Return how the models are read, by the arguments of a trainer.
@@ -63,13 +63,13 @@ def access_of(
     Args:
         student: the user's function for the student.
         teacher: the user's function for the teachers.
-        of_trainer: arguments of `transformers.Trainer`, of which data, collator and tokenizer are read.
+        trainer_kwargs: arguments of `transformers.Trainer`, of which data, collator and tokenizer are read.
         losses: the task's own losses. Default: None.
     """
-    rows, tokenizer = of_trainer.get("train_dataset"), of_trainer.get("processing_class")
+    rows, tokenizer = trainer_kwargs.get("train_dataset"), trainer_kwargs.get("processing_class")
     example = None
     if rows is not None:
-        example = partial(first_rows, rows, of_trainer.get("data_collator"), tokenizer)
+        example = partial(first_rows, rows, trainer_kwargs.get("data_collator"), tokenizer)
     known = isinstance(tokenizer, PreTrainedTokenizerBase)
     return Access(student, teacher, example, tokenizer if known else None, losses)
 
@@ -257,7 +257,7 @@ def check_compatible(
     if not isinstance(config, PreTrainedConfig):
         return
     if reads_tokens(student) and reads_tokens(teacher):
-        _check_rows(student.config, config, tokenizer)
+        _check_vocabulary_sizes(student.config, config, tokenizer)
     ours, theirs = student.config.num_labels, config.num_labels
     if ours != theirs:
         raise UserError(
@@ -287,7 +287,7 @@ def _refuse_writers(model: nn.Module) -> None:
         )
 
 
-def _check_rows(
+def _check_vocabulary_sizes(
     student: PreTrainedConfig, teacher: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase | None
 ) -> None:
     """Refuse embeddings of different numbers of tokens.

@@ -34,7 +34,7 @@ from itrd_nlp.distillation.teacher import Teacher
 from itrd_nlp.losses.correlation import mean_correlation
 from itrd_nlp.losses.outputs import SPAN_LOGITS, EncoderOutput
 from itrd_nlp.models.adaptor import Adaptor
-from itrd_nlp.models.lengths import check_lengths
+from itrd_nlp.models.lengths import check_datasets
 from itrd_nlp.training.identity import weights_digest
 from itrd_nlp.training.progress import Progress
 from itrd_nlp.training.record import ModelRecord, RunRecord
@@ -104,7 +104,7 @@ class ITRDTrainer(StudentTrainer):
         self.args, self.teacher, self.more_teachers = args, teacher, list(more_teachers)
         self.teacher_adaptor = teacher_adaptor
         self._access = access_of(student_adaptor, teacher_adaptor, kwargs, losses)
-        check_lengths((model, teacher, *more_teachers), kwargs)
+        check_datasets((model, teacher, *more_teachers), kwargs)
         wrapped = None if model is None else self._build_model(model)
         if model is not None and not args.needs_teacher:  # a trial of a search may need one
             self.teacher = None

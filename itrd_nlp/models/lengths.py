@@ -33,12 +33,19 @@ def longest_input(model: nn.Module) -> int | None:
     """Return the number of tokens for which a model has positions.
 
     Args:
-        model: any model of transformers.
+        model: any model of transformers, or an `OnnxModel`. The graph of the latter has no names, so its architecture
+            is built again without its weights.
 
     Returns:
         The number, or None if the model has no table of positions and takes any length. A prompt that PEFT has learned
-        takes positions from the tokens.
+        takes positions from the tokens. An exported model takes no more tokens than its configuration names, even if
+        its architecture has no table of positions.
     """
+    if isinstance(model, OnnxModel):
+        with torch.device("meta"):  # no memory
+            body: nn.Module = AutoModel.from_config(model.config)
+        stated: int | None = getattr(model.config, "max_position_embeddings", None)
+        return longest_input(body) or stated
     elsewhere = _other_parts(model)
     numbers = []  # LED has other numbers in encoder and decoder, and both read the text
     for name, module in model.named_modules():
@@ -83,38 +90,19 @@ def _other_parts(model: nn.Module) -> tuple[str, ...]:
     )
 
 
-def most_tokens(model: nn.Module) -> int | None:
-    """Return the number of tokens for which a model has positions, also of one that was exported.
-
-    Args:
-        model: a model of transformers, or an `OnnxModel`. The graph of the latter has no names, so its architecture is
-            built again without its weights.
-
-    Returns:
-        See `longest_input`. An exported model takes no more tokens than its configuration names, even if its
-        architecture has no table of positions.
-    """
-    if not isinstance(model, OnnxModel):
-        return longest_input(model)
-    with torch.device("meta"):  # no memory
-        body: nn.Module = AutoModel.from_config(model.config)
-    stated: int | None = getattr(model.config, "max_position_embeddings", None)
-    return longest_input(body) or stated
-
-
-def check_lengths(models: Iterable[nn.Module | None], of_trainer: Mapping[str, Any]) -> None:
+def check_datasets(models: Iterable[nn.Module | None], trainer_kwargs: Mapping[str, Any]) -> None:
     """Refuse data of a trainer with rows that are longer than a model takes.
 
     Args:
         models: students and teachers; None stands for one that there is not.
-        of_trainer: arguments of `transformers.Trainer`, of which ``train_dataset`` and ``eval_dataset`` are read.
+        trainer_kwargs: arguments of `transformers.Trainer`, of which ``train_dataset`` and ``eval_dataset`` are read.
 
     Raises:
         UserError: see `check_rows`.
     """
     given = [model for model in models if model is not None]
     for name in ("train_dataset", "eval_dataset"):
-        data = of_trainer.get(name)
+        data = trainer_kwargs.get(name)
         for rows in data.values() if isinstance(data, dict) else [data]:
             check_rows(given, rows)
 

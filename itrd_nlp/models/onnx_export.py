@@ -152,7 +152,7 @@ def logit_difference(model: PreTrainedModel, folder: str | Path) -> float:
     """
     exported = OnnxModel.from_pretrained(folder)
     names = {value.name for value in exported.session.get_inputs()}
-    who, longest = type(model).__name__, min(512, _longest_input(model))
+    who, longest = type(model).__name__, min(512, _longest_exported(model))
     difference = torch.tensor(0.0)
     for batch, length in ((1, 1), (1, longest), (2, 8), (3, longest // 2), (5, longest // 3)):
         inputs = _random_inputs(model, names, batch, length)
@@ -222,7 +222,7 @@ def _write_graph(
     outputs = [name for name in LOGITS if name in found]
     axes = {
         0: torch.export.Dim("batch", min=1),
-        1: torch.export.Dim("length", min=1, max=_longest_input(model)),
+        1: torch.export.Dim("length", min=1, max=_longest_exported(model)),
     }
     try:
         with quiet():
@@ -293,7 +293,7 @@ def _random_inputs(
     return {name: inputs[name] for name in INPUT_NAMES if name in names}
 
 
-def _longest_input(model: PreTrainedModel) -> int:
+def _longest_exported(model: PreTrainedModel) -> int:
     """Tokens that the model takes, or for which it was configured where it takes any number."""
     return longest_input(model) or getattr(model.config, "max_position_embeddings", None) or 512
 

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.lengths import most_tokens
+from itrd_nlp.models.lengths import longest_input
 from itrd_nlp.models.onnx_model import OnnxModel
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def prepare_reading(
             "need; set one, such as tokenizer.pad_token = tokenizer.eos_token, and save it by save_pretrained."
         )
     tokenizer.padding_side = "right"
-    most = most_tokens(model)
+    most = longest_input(model)
     padded = -(-max_length // PADDED_TO) * PADDED_TO
     if most is None or padded <= most:
         return max_length

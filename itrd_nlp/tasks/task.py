@@ -106,12 +106,12 @@ class TaskData:
                     digest.update(numbers.to_numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    def of_trainer(self) -> dict[str, Any]:
+    def trainer_kwargs(self) -> dict[str, Any]:
         """The arguments of a `transformers.Trainer` that follow from the data."""
         own = {"compute_loss_func": TaskLossFunction(self.losses)} if self.losses else {}
         return self._shared() | own
 
-    def of_distiller(self) -> dict[str, Any]:
+    def distiller_kwargs(self) -> dict[str, Any]:
         """The arguments of a trainer with a teacher that follow from the data."""
         return self._shared() | ({"losses": self.losses} if self.losses else {})
 

@@ -262,7 +262,7 @@ def test_a_model_is_judged_without_a_hub_also_where_the_run_is_pushed(
     args = FineTuningArguments(
         str(tmp_path / "out"), push_to_hub=True, hub_model_id="me/it", report_to="none"
     )
-    data = SimpleNamespace(of_trainer=lambda: {"data_collator": collate})
+    data = SimpleNamespace(trainer_kwargs=lambda: {"data_collator": collate})
     evaluation.judge(None, student, data, args)
     assert [one.push_to_hub for one in made] == [False]
     assert args.push_to_hub

@@ -31,7 +31,7 @@ def test_the_scores_of_a_teacher_do_not_reach_the_trackers_of_its_student(
     args = FineTuningArguments(
         str(tmp_path), report_to="tensorboard", push_to_hub=True, use_cpu=True
     )
-    data: Any = SimpleNamespace(of_trainer=dict)
+    data: Any = SimpleNamespace(trainer_kwargs=dict)
     task: Any = None
     model: Any = nn.Linear(1, 1)
     with pytest.raises(Seen):

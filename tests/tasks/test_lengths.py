@@ -28,7 +28,7 @@ from transformers import (
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.anatomy import layers_of
-from itrd_nlp.models.lengths import longest_input, most_tokens
+from itrd_nlp.models.lengths import longest_input
 from itrd_nlp.models.onnx_model import OnnxModel
 from itrd_nlp.models.options import LoadingArguments, Running
 from itrd_nlp.tasks.embedding.arguments import EncodedArguments
@@ -121,7 +121,7 @@ def test_an_exported_model_reads_as_much_as_the_one_that_was_exported(
     model: PreTrainedModel,
 ) -> None:
     session: Any = SimpleNamespace(get_inputs=list, get_outputs=list)
-    assert most_tokens(OnnxModel(session, model.config)) == longest_input(model)
+    assert longest_input(OnnxModel(session, model.config)) == longest_input(model)
 
 
 def test_a_tokenizer_without_a_padding_token_is_refused() -> None:

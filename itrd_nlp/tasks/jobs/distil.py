@@ -157,7 +157,7 @@ def _prepare(
         args=args,
         more_teachers=more,
         page=task.page,
-        **data.of_distiller(),
+        **data.distiller_kwargs(),
     )
     return _Prepared(trainer, teacher, data, taught, answers, before)
 

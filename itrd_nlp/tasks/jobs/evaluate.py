@@ -72,7 +72,7 @@ def judge(
         data: the examples.
         args: batch size, precision and device.
     """
-    arguments = data.of_trainer() | {"train_dataset": None}
+    arguments = data.trainer_kwargs() | {"train_dataset": None}
     args = copy.copy(args)
     args.push_to_hub = False  # a trainer would create the repository
     args.report_to = []  # a tracker would take these scores for those of the training

@@ -100,7 +100,7 @@ def _prepare(
     check_lengths(model, data)
     if args.process_index == 0:
         task.warn(data)
-    return HubTrainer(model=model, args=args, page=task.page, **data.of_trainer()), data
+    return HubTrainer(model=model, args=args, page=task.page, **data.trainer_kwargs()), data
 
 
 def _publish(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.lengths import most_tokens
+from itrd_nlp.models.lengths import longest_input
 from itrd_nlp.models.masked_lm import AutoModelForMaskedLM
 from itrd_nlp.models.options import Running
 from itrd_nlp.tasks.by_length import answer_by_length, in_batches, length_of_line
@@ -53,7 +53,7 @@ class MaskFiller:
         self.network, self.tokenizer = answering_network(model, AutoModelForMaskedLM, running)
         check_mask(self.tokenizer)
         self.batch_size, self.top_k = running.batch_size, options.top_k
-        positions = (most_tokens(self.network) or MOST) // PADDED_TO * PADDED_TO
+        positions = (longest_input(self.network) or MOST) // PADDED_TO * PADDED_TO
         most = options.max_length or min(MOST, positions)
         self.longest = prepare_reading(most, self.network, self.tokenizer)
 

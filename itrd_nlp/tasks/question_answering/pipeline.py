@@ -19,7 +19,7 @@ from transformers.pipelines.base import ChunkPipeline
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import SPAN_LOGITS
-from itrd_nlp.models.lengths import most_tokens
+from itrd_nlp.models.lengths import longest_input
 from itrd_nlp.models.options import LoadingArguments, Running
 from itrd_nlp.tasks.by_length import answer_by_length
 from itrd_nlp.tasks.network import answering_network
@@ -113,7 +113,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
     ) -> None:
         check_count("batch_size", batch_size)
         self.layout = window_layout(tokenizer)
-        self.windows = WindowSizes(most_tokens(model), trained)
+        self.windows = WindowSizes(longest_input(model), trained)
         self.threshold = threshold_of(model.config)
         parts: dict[str, Any] = {"model": model.eval(), "tokenizer": tokenizer, "device": device}
         super().__init__(

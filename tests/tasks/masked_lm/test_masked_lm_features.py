@@ -141,7 +141,7 @@ def test_a_batch_of_one_row_is_masked_anew_in_every_epoch_and_for_every_seed(
             **workers,
         )
         data = task.load(tokenizer, model)
-        trainer = Watching(model=model, args=args, **data.of_trainer())
+        trainer = Watching(model=model, args=args, **data.trainer_kwargs())
         trainer.train(str(tmp_path / f"{seed}" / "checkpoint-3") if resumed else None)
         return list(vars(trainer)["seen"])
 

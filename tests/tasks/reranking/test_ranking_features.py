@@ -153,7 +153,7 @@ def terms_of(task: Reranking, models: Any, tokenizer: Any, folder: Path, **weigh
         str(folder / "out"), report_to="none", use_cpu=True, save_strategy="no", max_steps=1,
         per_device_train_batch_size=2, disable_tqdm=True, logging_steps=1, **given | weights,
     )  # fmt: skip
-    trainer = ITRDTrainer(student, teacher, args, **data.of_distiller())
+    trainer = ITRDTrainer(student, teacher, args, **data.distiller_kwargs())
     trainer.train()
     return trainer.state.log_history[0]
 
@@ -235,7 +235,7 @@ def test_micro_batches_of_a_training_without_a_teacher_give_the_step_of_all_quer
             disable_tqdm=True, logging_steps=1, max_grad_norm=1e9,
         )  # fmt: skip
         data = task_of(tmp_path, rows, label_loss=label_loss).load(tokenizer, model)
-        run = BaseTrainer(model=model, args=args, **data.of_trainer())
+        run = BaseTrainer(model=model, args=args, **data.trainer_kwargs())
         if micro_batches == 1:
             mean = float(run.loss_of_a_step(next(iter(run.get_train_dataloader()))))
         run.train()
@@ -286,6 +286,6 @@ def test_another_loss_makes_another_run(models: Any, tokenizer: Any, tmp_path: P
         data = task_of(tmp_path, kd_loss=loss).load(tokenizer, models[0])
         teacher, student = copy.deepcopy(models)
         args = ITRDTrainingArguments(str(tmp_path / "out"), report_to="none", use_cpu=True)
-        trainer = ITRDTrainer(student, teacher, args, **data.of_distiller())
+        trainer = ITRDTrainer(student, teacher, args, **data.distiller_kwargs())
         found.append(trainer.identity())
     assert {name for name in found[0] if found[0][name] != found[1][name]} == {"losses"}
