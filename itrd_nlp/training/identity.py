@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,6 +21,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import read_json, write_text
+from itrd_nlp.training.generators import same_generators
 
 IDENTITY_NAME = "identity.json"
 VERSION = 2
@@ -54,7 +53,7 @@ def data_digest(dataset: Any) -> str:
                 for part in _leaves(table[name].combine_chunks()):
                     digest.update(part)
         return digest.hexdigest()[:16]
-    with _same_generators() as drawn:
+    with same_generators() as drawn:
         rows = digest.copy()
         for i in range(len(dataset)):
             rows.update(_row(dataset[i], default=_plain))
@@ -65,32 +64,11 @@ def data_digest(dataset: Any) -> str:
     return (digest if random_rows else rows).hexdigest()[:16]
 
 
-@contextmanager
-def _same_generators() -> Iterator[Callable[[], bool]]:
-    """Give the generators of Python, NumPy and torch back as they were.
-
-    Yields:
-        A function that tells whether anybody has drawn from one of them.
-    """
-
-    def states() -> list[Any]:
-        kind, keys, *rest = np.random.get_state(legacy=True)
-        return [random.getstate(), kind, np.asarray(keys).tobytes(), rest]
-
-    before, of_numpy, of_torch = states(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield lambda: states() != before or not torch.equal(torch.get_rng_state(), of_torch)
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(of_numpy)
-        torch.set_rng_state(of_torch)
-
-
 def sampled_digest(dataset: Any) -> str:
     """Return the digest of version 1: of the length of a map-style data set, and of up to 256 rows spread over it."""
     total = len(dataset)
     digest = hashlib.sha256(str(total).encode())
-    with _same_generators():
+    with same_generators():
         for i in range(min(total, SAMPLED_ROWS)):
             row = dataset[i * total // min(total, SAMPLED_ROWS)]
             digest.update(_row(row, default=str))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+
+from itrd_nlp.training.generators import same_generators
 
 
 def unused_parameters(model: nn.Module, loss: Callable[[], Tensor]) -> list[str]:
@@ -24,7 +23,7 @@ def unused_parameters(model: nn.Module, loss: Callable[[], Tensor]) -> list[str]
     """
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     try:
-        with _same_random_numbers():
+        with same_generators(), torch.random.fork_rng():
             loss().backward()
         return [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     finally:
@@ -40,14 +39,3 @@ def drops_layers(config: Any) -> bool:
         "layerdrop" in name and isinstance(value, int | float) and value > 0
         for name, value in config.to_dict().items()
     )
-
-
-@contextmanager
-def _same_random_numbers() -> Iterator[None]:
-    states = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
