@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,10 +12,10 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from itrd_nlp.distillation.objective import BatchShare, ITRDObjective, LogitKind
+from itrd_nlp.distillation.logit_kd import problem_type_of
+from itrd_nlp.distillation.objective import BatchShare, ITRDObjective
 from itrd_nlp.distillation.task_losses import TaskLosses, TaskLossFunction
 from itrd_nlp.errors import UserError
-from itrd_nlp.losses.logits import mean_bernoulli, mean_prediction
 from itrd_nlp.losses.outputs import IGNORED, EncoderOutput
 from itrd_nlp.models.adaptor import Adaptor
 from itrd_nlp.models.encode import encode, own_inputs, token_mask
@@ -113,7 +112,7 @@ class DistillationModel(nn.Module):
         task_loss = self._task_loss(output, student.logits, labels, positions, mask)
         if task_loss is None and args.w_task > 0:
             raise self._no_task_loss(inputs)
-        kind = logit_kind(self.student.config, labels, student.logits)
+        problem_type = problem_type_of(self.student.config, labels, student.logits)
         logit_loss = (
             None
             if losses is None
@@ -121,7 +120,13 @@ class DistillationModel(nn.Module):
         )
         del output  # it holds the hidden states, too
         terms: dict[str, Tensor] = self.objective(
-            replace(student, release=True), teacher_output, task_loss, mask, share, kind, logit_loss
+            replace(student, release=True),
+            teacher_output,
+            task_loss,
+            mask,
+            share,
+            problem_type,
+            logit_loss,
         )
         return terms
 
@@ -203,46 +208,3 @@ def span_task_loss(
         for logits, positions in ((start, start_positions), (end, end_positions))
     ]
     return torch.stack(sums).mean() / labelled
-
-
-def logit_kind(config: Any, labels: Tensor | None, logits: Mapping[str, Tensor]) -> LogitKind:
-    """Say what the logits of a head mean, as transformers decides it for the task loss.
-
-    Args:
-        config: configuration of the student.
-        labels: labels of the batch, if there are any. Several labels a row are floating-point numbers.
-        logits: logits of the head by name. Heads for choices and for words have others than ``num_labels`` says.
-
-    Returns:
-        ``values`` of a regression, ``labels`` of labels that may hold together, ``classes`` of all other heads.
-    """
-    single = "logits" in logits and logits["logits"].shape[-1] == 1
-    if config.problem_type == "regression" or (config.num_labels == 1 and single):
-        return "values"
-    several = labels is not None and labels.is_floating_point()
-    if config.problem_type == "multi_label_classification" or several:
-        return "labels"
-    return "classes"
-
-
-def mean_logits(
-    logits: Sequence[Tensor],
-    kind: LogitKind,
-    *,
-    temperature: float,
-    class_mask: Tensor | None = None,
-) -> Tensor:
-    """Return the logits that several teachers predict together.
-
-    Args:
-        logits: logits of each teacher, all of one shape.
-        kind: meaning of the logits, see `logit_kind`. Of values the mean is taken. Of labels and classes the mean of
-            the probabilities is taken.
-        temperature: temperature of the KD.
-        class_mask: see `mean_prediction`. Default: every class counts.
-    """
-    if kind == "values":
-        return torch.stack([one.detach().float() for one in logits]).mean(dim=0)
-    if kind == "labels":
-        return mean_bernoulli(logits, temperature=temperature)
-    return mean_prediction(logits, temperature=temperature, class_mask=class_mask)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from itrd_nlp.distillation.distributed import (
     world_size,
 )
 from itrd_nlp.distillation.gradient_share import GradientShare
+from itrd_nlp.distillation.logit_kd import LogitLoss, ProblemType, are_of_tokens, logit_kd_loss
 from itrd_nlp.distillation.samples import (
     Samples,
     Views,
@@ -34,25 +34,14 @@ from itrd_nlp.distillation.samples import (
     unless_all,
     zeros_unless,
 )
-from itrd_nlp.errors import UserError
 from itrd_nlp.losses import (
-    bernoulli_kd_loss,
     correlation_loss,
-    kd_loss,
     make_projection,
     mutual_information_loss,
-    span_kd_loss,
-    value_kd_loss,
 )
 from itrd_nlp.losses.outputs import EncoderOutput, LayerPair
 from itrd_nlp.losses.peers import Sizes, term_name
 from itrd_nlp.losses.views import draw_samples, to_samples
-
-LogitKind = Literal["classes", "labels", "values"]
-"""The meaning of logits: one of several classes, labels that may hold together, or numbers."""
-
-LogitLoss = Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor]
-"""The KD of a task's own, of the logits of student and teacher."""
 
 
 @dataclass
@@ -135,7 +124,7 @@ class ITRDObjective(nn.Module):
         )
         sizes = Sizes(*common_width(self.widths, args), student_heads, teacher_heads)
         views = ((args.beta_corr, args.corr_view), (args.beta_mi, args.mi_view))
-        self._pooled = all(view == "pooled" for beta, view in views if beta > 0)
+        self._views_in_use = list(dict.fromkeys(view for beta, view in views if beta > 0))
         peers = args.peers
         self.peers = nn.ModuleDict({term_name(peer): peer(sizes, self.pairs) for peer in peers})
         self.peer_weights = {term_name(peer): weight for peer, weight in peers.items()}
@@ -148,7 +137,7 @@ class ITRDObjective(nn.Module):
         task_loss: Tensor | None,
         mask: Tensor | None,
         share: BatchShare,
-        kind: LogitKind = "classes",
+        problem_type: ProblemType = "single_label_classification",
         logit_loss: LogitLoss | None = None,
     ) -> dict[str, Tensor]:
         """Compute every term that has a weight.
@@ -160,8 +149,8 @@ class ITRDObjective(nn.Module):
             mask: ``(B, L)``, bool or 0/1, true where a token is no padding. None if all positions count, as those of
                 an image do.
             share: the share of this micro-batch in the optimizer step.
-            kind: the meaning of the logits, by which KD compares all but those of a span head. Default: ``"classes"``.
-            logit_loss: the KD of a task that has its own. Default: None, ``kind`` decides.
+            problem_type: the meaning of the logits, see `problem_type_of`. Those of a span are known by their names.
+            logit_loss: the KD of a task that has its own. Default: None, ``problem_type`` decides.
 
         Returns:
             Scalars by name. ``loss`` is the weighted total with its gradient. The terms are detached and have no
@@ -184,7 +173,7 @@ class ITRDObjective(nn.Module):
             task = torch.where(part > 0, task_loss.float() * part, 0)
             add("task", args.w_task, task, output_terms)
         if teacher is not None and args.w_kd > 0:
-            kd = _logit_loss(student, teacher, mask, kind, args.temperature, logit_loss)
+            kd = logit_kd_loss(student, teacher, mask, problem_type, args.temperature, logit_loss)
             add("kd", args.w_kd, kd * _share_of_kd(share, student, logit_loss), output_terms)
         if teacher is not None and self.pairs:
             for name, beta, values in self._layer_losses(student, teacher, mask):
@@ -217,61 +206,69 @@ class ITRDObjective(nn.Module):
         args = self.args
         # Peers and the share of the gradient read the states once more.
         release = student.release and not self.peers and self.balance is None
-        for_corr: list[Samples] = []
-        for_mi: list[Samples] = []
-        drawn: dict[int, Tensor | None] = {}
-        for i, (pair, widths) in enumerate(zip(self.pairs, self.widths, strict=True)):
-            ours, theirs = student.hidden_states[pair.student], teacher.hidden_states[pair.teacher]
-            check_width(pair, (ours, theirs), widths)
-            mask_s, mask_t = masks_of_pair(ours, theirs, mask, teacher.mask, pooled=self._pooled)
-            length = mask_s.shape[1]
-            if length not in drawn:  # the layers of one length share their draw
-                drawn[length] = self._draw(mask_s)
-            z_s = self._views(ours, mask_s, drawn[length])
-            z_t = self._views(theirs, mask_t, drawn[length])
-            projected = self._projected(i, z_s, ours, mask_s)
-            if args.beta_corr > 0:
-                rows = args.corr_max_samples if args.corr_view == "tokens" else None
-                for_corr.append(first_samples(projected, z_t, args.corr_view, rows))
-            if args.beta_mi > 0:
-                rows = self._mi_rows() if args.mi_view == "tokens" else None
-                embedded = z_s if ours.shape[-1] == theirs.shape[-1] else projected
-                for_mi.append(first_samples(embedded, z_t, args.mi_view, rows))
+        read: list[tuple[Samples | None, Samples | None]] = []
+        drawn: dict[int, Tensor | None] = {}  # by length: the layers of one length share their draw
+        for i, pair in enumerate(self.pairs):
+            read.append(self._samples_of_pair(i, student, teacher, mask, drawn))
             if release and all(pair.student != later.student for later in self.pairs[i + 1 :]):
                 del student.hidden_states[pair.student]
-        del ours, z_s  # the last ones
-        if args.beta_corr > 0:
-            exchanged = args.sync_statistics and world_size() > 1
-            values = alike_together(self._correlation, for_corr, exchanged=exchanged)
+        for_corr = [corr for corr, _ in read if corr is not None]
+        for_mi = [mi for _, mi in read if mi is not None]
+        if for_corr:
+            values = alike_together(self._correlation, for_corr, exchanged=args.sync_statistics)
             yield "corr", args.beta_corr, values
-        if args.beta_mi > 0:
-            exchanged = args.mi_gather and world_size() > 1
-            values = alike_together(self._mutual_information, for_mi, exchanged=exchanged)
+        if for_mi:
+            values = alike_together(self._mutual_information, for_mi, exchanged=args.mi_gather)
             yield "mi", args.beta_mi, values
+
+    def _samples_of_pair(
+        self,
+        index: int,
+        student: EncoderOutput,
+        teacher: EncoderOutput,
+        mask: Tensor | None,
+        drawn: dict[int, Tensor | None],
+    ) -> tuple[Samples | None, Samples | None]:
+        """Return what the correlation and the MI loss read of a layer pair; None for a loss without weight."""
+        args, pair = self.args, self.pairs[index]
+        corr = mi = None
+        ours, theirs = student.hidden_states[pair.student], teacher.hidden_states[pair.teacher]
+        check_width(pair, (ours, theirs), self.widths[index])
+        pooled = set(self._views_in_use) <= {"pooled"}
+        mask_s, mask_t = masks_of_pair(ours, theirs, mask, teacher.mask, pooled=pooled)
+        length = mask_s.shape[1]
+        if length not in drawn:
+            drawn[length] = self._draw(mask_s)
+        z_s = self._views(ours, mask_s, drawn[length])
+        z_t = self._views(theirs, mask_t, drawn[length])
+        projected = self._projected(index, z_s, ours, mask_s)
+        if args.beta_corr > 0:
+            corr = first_samples(projected, z_t, args.corr_view, args.corr_max_samples)
+        if args.beta_mi > 0:
+            embedded = z_s if ours.shape[-1] == theirs.shape[-1] else projected
+            mi = first_samples(embedded, z_t, args.mi_view, self._mi_rows())
+        return corr, mi
 
     def _draw(self, mask: Tensor) -> Tensor | None:
         """Draw the tokens that the losses read, valid tokens first. None means that they read all tokens or none."""
         args = self.args
-        most = [0]
-        if args.beta_corr > 0 and args.corr_view == "tokens":
-            most.append(args.corr_max_samples)
-        if args.beta_mi > 0 and args.mi_view == "tokens":
-            most.append(self._mi_rows())
-        tokens = mask.numel()
-        if max(most) == 0 or min(most[1:]) >= tokens:
+        reads = (
+            (args.beta_corr, args.corr_view, args.corr_max_samples),
+            (args.beta_mi, args.mi_view, self._mi_rows()),
+        )
+        most = [rows for beta, view, rows in reads if beta > 0 and view == "tokens"]
+        if not most or min(most) >= mask.numel():
             return None
         return draw_samples(mask.flatten(), max(most))
 
     def _views(self, hidden: Tensor, mask: Tensor, drawn: Tensor | None) -> Views:
         """Return the samples of a layer in each view that has a weight. The view of tokens holds the drawn ones."""
-        args = self.args
         views: Views = {}
-        for beta, view in ((args.beta_corr, args.corr_view), (args.beta_mi, args.mi_view)):
-            if beta > 0 and view not in views:
-                if view == "tokens" and drawn is not None:
-                    views[view] = take(hidden, drawn), mask.bool().flatten()[drawn]
-                else:
-                    views[view] = to_samples(hidden, mask, view)
+        for view in self._views_in_use:
+            if view == "tokens" and drawn is not None:
+                views[view] = take(hidden, drawn), mask.bool().flatten()[drawn]
+            else:
+                views[view] = to_samples(hidden, mask, view)
         return views
 
     def _projected(self, index: int, views: Views, hidden: Tensor, mask: Tensor) -> Views:
@@ -327,59 +324,4 @@ class ITRDObjective(nn.Module):
 def _share_of_kd(
     share: BatchShare, student: EncoderOutput, own: LogitLoss | None
 ) -> Tensor | float:
-    return share.tokens if own is None and _are_of_tokens(student) else share.logits
-
-
-def _are_of_tokens(output: EncoderOutput) -> bool:
-    """Return whether each token has logits ``(B, L, C)`` of its own."""
-    return "logits" in output.logits and output.logits["logits"].dim() == 3
-
-
-def classes_last(logits: Tensor) -> Tensor:
-    """Return logits with their classes in the last dimension, as `kd_loss` reads them.
-
-    Args:
-        logits: any, or those of the pixels of an image, ``(B, C, H, W)``, as the heads of transformers return them.
-    """
-    return logits.movedim(1, -1) if logits.dim() == 4 else logits
-
-
-def _logit_loss(
-    student: EncoderOutput,
-    teacher: EncoderOutput,
-    mask: Tensor | None,
-    kind: LogitKind,
-    temperature: float,
-    own: LogitLoss | None,
-) -> Tensor:
-    """Return the KD loss of the logits: the task's own, else by what they mean."""
-    if own is not None:
-        return own(student.logits, teacher.logits)
-    if not student.logits:
-        raise UserError(
-            "the student returns no logits, which w_kd compares with those of the teacher; set w_kd to 0, or give "
-            "models with heads."
-        )
-    for name, value in student.logits.items():
-        other = teacher.logits.get(name)
-        if other is None or other.shape != value.shape:
-            found = "none" if other is None else str(tuple(other.shape))
-            raise UserError(
-                f"{name} of the student have the shape {tuple(value.shape)} and of the teacher {found}, so that KD "
-                "cannot compare them; give models with heads of one kind, or set w_kd to 0."
-            )
-    if "start_logits" in student.logits:
-        return span_kd_loss(
-            student.logits["start_logits"],
-            student.logits["end_logits"],
-            teacher.logits["start_logits"],
-            teacher.logits["end_logits"],
-            temperature=temperature,
-            mask=mask,
-        )
-    logits, target = (classes_last(one.logits["logits"]) for one in (student, teacher))
-    rows = mask if _are_of_tokens(student) else None
-    if kind == "values":
-        return value_kd_loss(logits, target, sample_mask=rows)
-    loss = bernoulli_kd_loss if kind == "labels" else kd_loss
-    return loss(logits, target, temperature=temperature, sample_mask=rows)
+    return share.tokens if own is None and are_of_tokens(student) else share.logits

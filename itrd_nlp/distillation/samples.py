@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
+from itrd_nlp.distillation.distributed import world_size
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import EncoderOutput, LayerPair
 from itrd_nlp.models.adaptor import full_mask
@@ -141,11 +142,11 @@ def alike_together(
     Args:
         loss: function of samples of one shape.
         pairs: samples of the layer pairs.
-        exchanged: whether the loss exchanges statistics or samples between processes.
+        exchanged: whether the loss exchanges statistics or samples where there are several processes.
     """
     shapes = {(pair.student.shape, pair.teacher.shape) for pair in pairs}
     on_cpu = pairs[0].student.device.type == "cpu"
-    if len(shapes) <= 1 and (exchanged or not on_cpu):
+    if len(shapes) <= 1 and (not on_cpu or (exchanged and world_size() > 1)):
         return loss(pairs)
     return torch.cat([loss([pair]) for pair in pairs])
 
@@ -174,13 +175,13 @@ def take(hidden: Tensor, drawn: Tensor) -> Tensor:
     return taken
 
 
-def first_samples(student: Views, teacher: Views, view: str, rows: int | None) -> Samples:
-    """Return what a loss reads of a layer pair: the first ``rows`` samples of a view, or all if ``rows`` is None.
+def first_samples(student: Views, teacher: Views, view: str, rows: int) -> Samples:
+    """Return what a loss reads of a layer pair: the first ``rows`` samples of the tokens, or all of another view.
 
     Rows that are not all rows are copied, so that the others are freed.
     """
     valid = student[view][1]
-    if rows is None or rows >= len(valid):
+    if view != "tokens" or rows >= len(valid):
         return Samples(student[view][0], teacher[view][0], valid)
     return Samples(student[view][0][:rows].clone(), teacher[view][0][:rows].clone(), valid[:rows])
 

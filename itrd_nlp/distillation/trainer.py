@@ -18,8 +18,9 @@ from itrd_nlp.distillation.arguments import (
 )
 from itrd_nlp.distillation.compatibility import Access, access_of, plan
 from itrd_nlp.distillation.gradient_share import EVERY
-from itrd_nlp.distillation.model import DistillationModel, logit_kind, mean_logits
-from itrd_nlp.distillation.objective import ITRDObjective, LogitKind, classes_last
+from itrd_nlp.distillation.logit_kd import ProblemType, classes_last, mean_logits, problem_type_of
+from itrd_nlp.distillation.model import DistillationModel
+from itrd_nlp.distillation.objective import ITRDObjective
 from itrd_nlp.distillation.preparing import (
     build_distillation_model,
     check_optimizer,
@@ -214,9 +215,9 @@ class ITRDTrainer(StudentTrainer):
         labels = inputs.get("labels")
         inputs = {name: value for name, value in inputs.items() if name not in self.label_names}
         outputs = [run(inputs) for run in self._run_teachers]
-        kind = logit_kind(self.student.config, labels, outputs[0].logits)
+        problem_type = problem_type_of(self.student.config, labels, outputs[0].logits)
         mask = inputs.get("attention_mask")
-        return _together(outputs, kind, mask, temperature=self.args.temperature)
+        return _together(outputs, problem_type, mask, temperature=self.args.temperature)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the mean of every term since the last log, by one transfer from the device for all of them.
@@ -308,7 +309,11 @@ def _correlations(means: dict[str, float], objective: ITRDObjective) -> dict[str
 
 
 def _together(
-    outputs: Sequence[EncoderOutput], kind: LogitKind, mask: Tensor | None, *, temperature: float
+    outputs: Sequence[EncoderOutput],
+    problem_type: ProblemType,
+    mask: Tensor | None,
+    *,
+    temperature: float,
 ) -> EncoderOutput:
     """Return the output of the first teacher, with the logits that all teachers predict together."""
     first, *others = outputs
@@ -318,7 +323,7 @@ def _together(
     for name, value in first.logits.items():
         together = mean_logits(
             [classes_last(one) for one in (value, *(other.logits[name] for other in others))],
-            kind,
+            problem_type,
             temperature=temperature,
             class_mask=mask if name in SPAN_LOGITS else None,
         )

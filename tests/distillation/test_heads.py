@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
-from itrd_nlp.distillation.model import mean_logits
+from itrd_nlp.distillation.logit_kd import mean_logits
 from itrd_nlp.distillation.trainer import ITRDTrainer
 from itrd_nlp.errors import UserError
 
@@ -184,11 +184,11 @@ def test_several_teachers_predict_the_mean_of_what_their_logits_mean() -> None:
     torch.manual_seed(0)
     logits = [torch.randn(4, 3, dtype=torch.float64) for _ in range(3)]
     stacked = torch.stack(logits)
-    values = mean_logits(logits, "values", temperature=2.0)
+    values = mean_logits(logits, "regression", temperature=2.0)
     torch.testing.assert_close(values.double(), stacked.mean(0), rtol=1e-6, atol=1e-6)
-    labels = mean_logits(logits, "labels", temperature=2.0)
+    labels = mean_logits(logits, "multi_label_classification", temperature=2.0)
     torch.testing.assert_close((labels / 2).sigmoid(), (stacked / 2).sigmoid().mean(0))
-    classes = mean_logits(logits, "classes", temperature=2.0)
+    classes = mean_logits(logits, "single_label_classification", temperature=2.0)
     torch.testing.assert_close((classes / 2).softmax(-1), (stacked / 2).softmax(-1).mean(0))
 
 

@@ -155,15 +155,15 @@ def test_teacher_and_student_learn_and_their_records_have_the_metrics_of_the_kin
 def test_the_head_says_what_it_is_for_and_kd_reads_it(kind):
     from transformers import AutoConfig
 
-    from itrd_nlp.distillation.model import logit_kind
+    from itrd_nlp.distillation.logit_kd import problem_type_of
 
     config = AutoConfig.from_pretrained(f"{kind}-student")
     expected = {"several": "multi_label_classification", "numbers": "regression", "entities": None}
     assert config.problem_type == expected[kind]
     labels = {"several": ["basel", "bonn"], "numbers": ["value"], "entities": ["B-CITY", "O"]}
     assert list(config.id2label.values()) == labels[kind]
-    kinds = {"several": "labels", "numbers": "values", "entities": "classes"}
-    assert logit_kind(config, None, {}) == (kinds[kind] if kind != "numbers" else "values")
+    read = problem_type_of(config, None, {})
+    assert read == (expected[kind] or "single_label_classification")
 
 
 def test_evaluate_gives_the_scores_of_the_training_and_of_the_answers(kind, tmp_path):
