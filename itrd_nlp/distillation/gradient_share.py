@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from itrd_nlp.distillation.distributed import sum_over_ranks
 from itrd_nlp.errors import UserError
 
-EVERY = 20
+MEASURE_EVERY = 20
 """Optimizer steps from one measurement to the next. A measurement runs the backward pass of the head twice more."""
 
 

@@ -16,7 +16,7 @@ from itrd_nlp.distillation.model import DistillationModel
 from itrd_nlp.distillation.objective import ITRDObjective
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.encode import input_names
-from itrd_nlp.models.low_bits import read_all_bits, train_in_few_bits
+from itrd_nlp.models.low_bits import prepare_qat, remove_qat
 from itrd_nlp.models.peft_adapters import check_adapters, has_adapters
 from itrd_nlp.models.placing import put_on
 from itrd_nlp.models.quantised import is_quantised
@@ -139,12 +139,12 @@ def prepare_student(student: PreTrainedModel, args: ITRDTrainingArguments) -> No
         )
         student.float()
     if args.weight_bits > 0:
-        train_in_few_bits(student, args.weight_bits)
+        prepare_qat(student, args.weight_bits)
     else:
-        read_all_bits(student)  # an earlier trainer may have had it in few bits
+        remove_qat(student)  # an earlier trainer may have had it in few bits
 
 
-def frozen(teacher: nn.Module, args: ITRDTrainingArguments) -> nn.Module:
+def freeze_teacher(teacher: nn.Module, args: ITRDTrainingArguments) -> nn.Module:
     """Freeze a teacher, and put it in evaluation mode, on the device and into the dtype of the arguments.
 
     A quantised teacher keeps its dtypes.

@@ -16,7 +16,7 @@ from torch import nn
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.cache_folder import cache_folder
 from itrd_nlp.distillation.teacher_cache import TeacherCache, read_speed
-from itrd_nlp.distillation.windows import as_read
+from itrd_nlp.distillation.windows import as_cached
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import writing
 from itrd_nlp.losses.outputs import EncoderOutput
@@ -150,7 +150,7 @@ class Teacher:
             self._decide(output, started)
         if self.cache is not None:
             self.cache.write(windows, output)
-        return as_read(windows, output) if self.rounds else output
+        return as_cached(windows, output) if self.rounds else output
 
     def _why_no_cache(self) -> str | None:
         """Say why a cache cannot keep the outputs of this teacher. None: it can."""

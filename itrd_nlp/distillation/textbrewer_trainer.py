@@ -25,7 +25,7 @@ from itrd_nlp.distillation.layer_map import layer_pairs
 from itrd_nlp.distillation.textbrewer_options import TextBrewerOptions
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import LayerPair
-from itrd_nlp.models.modes import moved
+from itrd_nlp.models.modes import move_to
 from itrd_nlp.models.placing import put_on
 from itrd_nlp.publish.hub_trainer import HubTrainer
 from itrd_nlp.training.arguments import FineTuningArguments
@@ -34,12 +34,22 @@ from itrd_nlp.training.record import RunRecord
 METHOD = "TextBrewer"
 
 _WITHOUT_EFFECT: dict[str, Any] = {
-    **{"eval_strategy": "no", "eval_on_start": False, "load_best_model_at_end": False},
-    **{"logging_first_step": False, "debug": [], "auto_find_batch_size": False},
-    **{"neftune_noise_alpha": None, "label_smoothing_factor": 0.0},
-    **{"activation_checkpointing": False, "gradient_checkpointing": False},
-    **{"torch_compile": False, "use_liger_kernel": False, "liger_kernel_config": None},
-    **{"average_tokens_across_devices": True, "deepspeed": None, "parallelism_config": None},
+    "eval_strategy": "no",
+    "eval_on_start": False,
+    "load_best_model_at_end": False,
+    "logging_first_step": False,
+    "debug": [],
+    "auto_find_batch_size": False,
+    "neftune_noise_alpha": None,
+    "label_smoothing_factor": 0.0,
+    "activation_checkpointing": False,
+    "gradient_checkpointing": False,
+    "torch_compile": False,
+    "use_liger_kernel": False,
+    "liger_kernel_config": None,
+    "average_tokens_across_devices": True,
+    "deepspeed": None,
+    "parallelism_config": None,
     "torch_empty_cache_steps": None,
 }
 """Arguments that only the loop of transformers reads, and the values that ask for nothing."""
@@ -174,7 +184,7 @@ class TextBrewerTrainer(HubTrainer):
         Raises:
             UserError: `output_dir` is in use, or holds checkpoints of an earlier run.
         """
-        with self.occupied(None):
+        with self.hold_folder(None):
             batches = self.get_train_dataloader()
             watched = self._watched(batches)
             steps = self._steps(batches)
@@ -221,7 +231,7 @@ class TextBrewerTrainer(HubTrainer):
         from textbrewer import DistillationConfig, GeneralDistiller, TrainingConfig
 
         args = self.args
-        student = moved(self.published_model, args.device).train()
+        student = move_to(self.published_model, args.device).train()
         return GeneralDistiller(
             train_config=TrainingConfig(
                 output_dir=str(Path(folder) / "models"),

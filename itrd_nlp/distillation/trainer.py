@@ -17,7 +17,7 @@ from itrd_nlp.distillation.arguments import (
     scalar_objective,
 )
 from itrd_nlp.distillation.compatibility import Access, access_of, plan
-from itrd_nlp.distillation.gradient_share import EVERY
+from itrd_nlp.distillation.gradient_share import MEASURE_EVERY
 from itrd_nlp.distillation.logit_kd import ProblemType, classes_last, mean_logits, problem_type_of
 from itrd_nlp.distillation.model import DistillationModel
 from itrd_nlp.distillation.objective import ITRDObjective
@@ -25,7 +25,7 @@ from itrd_nlp.distillation.preparing import (
     build_distillation_model,
     check_optimizer,
     checked_arguments,
-    frozen,
+    freeze_teacher,
     inputs_of,
 )
 from itrd_nlp.distillation.step import StepTotals, TermWatch, counts_of
@@ -112,8 +112,8 @@ class ITRDTrainer(StudentTrainer):
         super().__init__(model=wrapped, args=args, **kwargs)
         check_optimizer(self.optimizer, self._distillation_model().objective)
         self.loss_is_scaled_for_ga = True  # BatchShare scales it
-        self.teacher = None if self.teacher is None else frozen(self.teacher, args)
-        self.more_teachers = [frozen(other, args) for other in more_teachers]
+        self.teacher = None if self.teacher is None else freeze_teacher(self.teacher, args)
+        self.more_teachers = [freeze_teacher(other, args) for other in more_teachers]
         self._run_teachers: list[Teacher] = []
         self._watch = TermWatch()
 
@@ -196,7 +196,9 @@ class ITRDTrainer(StudentTrainer):
         if not isinstance(num_items_in_batch, StepTotals):
             return super().compute_loss(model, inputs, return_outputs, None)
         teacher_output = self._teacher_output(inputs) if self._run_teachers else None
-        share = num_items_in_batch.share(inputs, measure=self.state.global_step % EVERY == 0)
+        share = num_items_in_batch.share(
+            inputs, measure=self.state.global_step % MEASURE_EVERY == 0
+        )
         done, fade = self.state.global_step / self.state.max_steps, self.args.fade_ratio
         if done < self.args.warm_start_ratio:
             # A number would be copied to the device, which waits for it.

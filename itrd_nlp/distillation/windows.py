@@ -13,7 +13,7 @@ from itrd_nlp.losses.outputs import SPAN_LOGITS, EncoderOutput
 KEY_BYTES = 16
 
 
-def as_read(inputs: dict[str, Tensor], output: EncoderOutput) -> EncoderOutput:
+def as_cached(inputs: dict[str, Tensor], output: EncoderOutput) -> EncoderOutput:
     """Return a fresh output as the cache would give it back: rounded, and with zeros in the place of padding.
 
     So a run learns the same from windows that it computes and from windows that it reads.

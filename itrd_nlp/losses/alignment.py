@@ -58,8 +58,8 @@ def alignment_loss(
     student, teacher, valid = as_groups(student, teacher, mask, same_width=False)
     dtype = statistics_dtype(student, teacher)
     with torch.autocast(student.device.type, enabled=False):
-        z_s, counts = _unit_rows(student, valid, dtype, centre)
-        z_t, _ = _unit_rows(teacher, valid, dtype, centre)
+        z_s, counts = _centred_unit_rows(student, valid, dtype, centre)
+        z_t, _ = _centred_unit_rows(teacher, valid, dtype, centre)
         inner = _inner_product(z_s, z_t)
         known = ~(inner <= 0) & (counts > 1)  # NaN is known, so that it stays visible
         of_s, of_t, inner = (
@@ -69,7 +69,7 @@ def alignment_loss(
     return over_groups(of_s + of_t - 2 * inner, known.to(dtype), per_group=per_group)
 
 
-def _unit_rows(
+def _centred_unit_rows(
     x: Tensor, valid: Tensor | None, dtype: torch.dtype, centre: bool
 ) -> tuple[Tensor, Tensor]:
     """Centre the features, scale the rows to length 1 and count them ``(g,)``. Rows that do not count become zeros."""

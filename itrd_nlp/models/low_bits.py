@@ -1,4 +1,4 @@
-"""Train a model whose repeated layers have weights of few bits."""
+"""Quantisation-aware training (QAT): train a model whose repeated layers read their weights in few bits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from itrd_nlp.errors import UserError
 
 
-def in_few_bits(weight: Tensor, bits: int) -> Tensor:
+def fake_quantise(weight: Tensor, bits: int) -> Tensor:
     """Round weights to the values that ``bits`` bits can tell apart, output by output.
 
     With one bit a row ``w`` becomes ``mean|w| sign(w)`` (Rastegari et al., "XNOR-Net", 2016). With more bits it becomes
@@ -45,7 +45,7 @@ def row_steps(weight: Tensor, bits: int) -> Tensor | None:
     largest = weight.abs().amax(1, keepdim=True)
     for few in range(1, bits + 1):
         # The last digit may differ, because a checkpoint may have been rounded more than once.
-        if bool(((in_few_bits(weight, few) - weight).abs() <= 1e-5 * largest).all()):
+        if bool(((fake_quantise(weight, few) - weight).abs() <= 1e-5 * largest).all()):
             step = largest / (1 if few == 1 else 2 ** (few - 1) - 1)
             return torch.where(step > 0, step, 1)
     return None
@@ -80,7 +80,7 @@ class LowBitLinear(nn.Linear):
     bits: int
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, in_few_bits(self.weight, self.bits), self.bias)
+        return F.linear(x, fake_quantise(self.weight, self.bits), self.bias)
 
 
 class LowBitConv2d(nn.Conv2d):
@@ -89,7 +89,7 @@ class LowBitConv2d(nn.Conv2d):
     bits: int
 
     def forward(self, x: Tensor) -> Tensor:
-        convolved: Tensor = self._conv_forward(x, in_few_bits(self.weight, self.bits), self.bias)
+        convolved: Tensor = self._conv_forward(x, fake_quantise(self.weight, self.bits), self.bias)
         return convolved
 
 
@@ -102,7 +102,7 @@ _OF_FEW_BITS: dict[type[nn.Module], type[nn.Module]] = {
 _WHOLE: dict[type[nn.Module], type[nn.Module]] = {few: whole for whole, few in _OF_FEW_BITS.items()}
 
 
-def train_in_few_bits(model: nn.Module, bits: int) -> None:
+def prepare_qat(model: nn.Module, bits: int) -> None:
     """Let the linear layers and convolutions of a model's repeated layers read their weights in few bits.
 
     Repeated layers are those in a `torch.nn.ModuleList`, as transformers keeps the layers of an encoder and the stages
@@ -133,8 +133,8 @@ def train_in_few_bits(model: nn.Module, bits: int) -> None:
         )
 
 
-def read_all_bits(model: nn.Module) -> None:
-    """Let the layers of a model read their weights as they are, the contrary of `train_in_few_bits`.
+def remove_qat(model: nn.Module) -> None:
+    """Let the layers of a model read their weights as they are, the contrary of `prepare_qat`.
 
     Args:
         model: changed in place.
@@ -155,7 +155,7 @@ def low_bit_weights(model: nn.Module) -> Iterator[tuple[str, LowBitLinear | LowB
 def rounded_state(model: nn.Module) -> dict[str, Tensor]:
     """Return the state of a model with the weights that its layers read. An ordinary model then computes the same."""
     rounded = {
-        name: in_few_bits(layer.weight.detach(), layer.bits)
+        name: fake_quantise(layer.weight.detach(), layer.bits)
         for name, layer in low_bit_weights(model)
     }
     return {**model.state_dict(), **rounded}

@@ -21,10 +21,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def moved(
+def move_to(
     model: nn.Module, device: torch.device | str, dtype: torch.dtype | None = None
 ) -> nn.Module:
-    """A model after its move to a device, and to a dtype where one is given. It is the same object.
+    """Move a model to a device, and to a dtype where one is given, and return it.
 
     transformers wraps `nn.Module.to` so that type checkers do not know its arguments any more.
     """

@@ -25,8 +25,13 @@ _OF_FIRST = ".relative_attention_bias."
 
 # Lists of the numbers of some layers, counted from 0: in Zamba2, Qwen2-MoE, Llama 4, Bamba, LFM2, Molmo2 and Mllama.
 _NUMBERS = (
-    *("hybrid_layer_ids", "mlp_only_layers", "moe_layers", "attn_layer_indices", "full_attn_idxs"),
-    *("rope_scaling_layers", "cross_attention_layers"),
+    "hybrid_layer_ids",
+    "mlp_only_layers",
+    "moe_layers",
+    "attn_layer_indices",
+    "full_attn_idxs",
+    "rope_scaling_layers",
+    "cross_attention_layers",
 )
 
 # Lists about something else, whose length may be the number of layers by chance: of tokens, the kinds of relative

@@ -10,7 +10,7 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals that ask to stop."""
 
 
-def finished(command: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
+def run_child(command: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
     """Run a command and pass signals on to it: the first one asks it to save and leave, the next one ends it.
 
     Args:

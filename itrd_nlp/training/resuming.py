@@ -184,7 +184,7 @@ class ResumingTrainer(FreshModelTrainer):
             resume_from_checkpoint = self.args.resume_from_checkpoint
         self.prepare(trial)
         folder = Path(self._get_output_dir(trial))
-        with self.occupied(resume_from_checkpoint, folder) as checkpoint:
+        with self.hold_folder(resume_from_checkpoint, folder) as checkpoint:
             if checkpoint is not None:
                 logger.info("Resuming from %s.", checkpoint)
             taken = None if checkpoint is None else str(checkpoint)
@@ -197,7 +197,7 @@ class ResumingTrainer(FreshModelTrainer):
             return output
 
     @contextlib.contextmanager
-    def occupied(
+    def hold_folder(
         self, wanted: str | bool | None, folder: Path | None = None
     ) -> Iterator[Path | None]:
         """Hold the folder of one training, and measure its time.

@@ -35,10 +35,16 @@ from itrd_nlp.training.unused_parameters import drops_layers, unused_parameters
 logger = logging.getLogger(__name__)
 
 STATES = (
-    *("hidden_states", "encoder_hidden_states", "decoder_hidden_states"),
-    *("attentions", "encoder_attentions", "decoder_attentions", "cross_attentions"),
+    "hidden_states",
+    "encoder_hidden_states",
+    "decoder_hidden_states",
+    "attentions",
+    "encoder_attentions",
+    "decoder_attentions",
+    "cross_attentions",
     # The configurations of most decoders name them; those with a part for images, such as Gemma 3, do not.
-    *("encoder_last_hidden_state", "past_key_values"),
+    "encoder_last_hidden_state",
+    "past_key_values",
 )
 """Names of outputs that are no predictions."""
 

@@ -17,7 +17,7 @@ from itrd_nlp.cli.commands.quickstart import SAMPLES
 from itrd_nlp.cli.configs import packaged_configs
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.offline_assets import ASSETS
-from itrd_nlp.training.children import finished
+from itrd_nlp.training.children import run_child
 
 
 @pytest.fixture
@@ -25,13 +25,13 @@ def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The words of the commands that it calls, in an empty folder in which all assets are there already."""
     calls: list[list[str]] = []
 
-    def finished(command: list[str], environment: dict[str, str]) -> int:
+    def run_child(command: list[str], environment: dict[str, str]) -> int:
         assert environment["ACCELERATE_USE_CPU"] == "true"
         calls.append(list(command)[4:])
         return 0
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(quickstart, "finished", finished)
+    monkeypatch.setattr(quickstart, "run_child", run_child)
     monkeypatch.setattr(quickstart, "fetch", lambda asset, folder: False)
     return calls
 
@@ -124,7 +124,7 @@ def test_it_ends_with_the_code_of_the_command_that_failed_and_says_how_to_go_on(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(quickstart, "finished", lambda *_: code)
+    monkeypatch.setattr(quickstart, "run_child", lambda *_: code)
     with pytest.raises(SystemExit) as stop:
         call(monkeypatch, "--max_eval_samples", "9")
     assert stop.value.code == own
@@ -144,8 +144,8 @@ time.sleep(60)
 """
 PARENT = """
 import sys
-from itrd_nlp.training.children import finished
-print(finished([sys.executable, "-c", sys.argv[1]]), flush=True)
+from itrd_nlp.training.children import run_child
+print(run_child([sys.executable, "-c", sys.argv[1]]), flush=True)
 """
 
 
@@ -174,8 +174,8 @@ def test_the_first_signal_asks_the_training_to_leave_and_the_second_one_ends_it(
 
 
 def test_a_signal_of_the_terminal_does_not_reach_the_training_by_itself() -> None:
-    code = "import os, sys; from itrd_nlp.training.children import finished; "
-    code += "finished([sys.executable, '-c', 'import os; print(os.getsid(0))'], os.environ)"
+    code = "import os, sys; from itrd_nlp.training.children import run_child; "
+    code += "run_child([sys.executable, '-c', 'import os; print(os.getsid(0))'], os.environ)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(out.stdout) != os.getsid(0)
 
@@ -190,4 +190,4 @@ def test_a_signal_that_comes_before_the_process_is_passed_on(
         return start(*args, **options)
 
     monkeypatch.setattr(subprocess, "Popen", popen)
-    assert finished([sys.executable, "-c", "import time; time.sleep(60)"]) == -signal.SIGTERM
+    assert run_child([sys.executable, "-c", "import time; time.sleep(60)"]) == -signal.SIGTERM

@@ -10,7 +10,7 @@ from transformers import AutoModelForQuestionAnswering
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.distillation.student_trainer import LEARNED_WEIGHTS_NAME
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.low_bits import in_few_bits, low_bit_weights
+from itrd_nlp.models.low_bits import fake_quantise, low_bit_weights
 
 
 @pytest.mark.parametrize("bits", [1, 4])
@@ -28,7 +28,7 @@ def test_the_saved_student_is_an_ordinary_model_that_computes_the_same(
     assert saved.keys() == student.state_dict().keys()
     for name, layer in low_bit_weights(student):
         assert not torch.equal(layer.weight, before[name])  # it learned
-        assert torch.equal(saved[name], in_few_bits(layer.weight.detach(), bits))
+        assert torch.equal(saved[name], fake_quantise(layer.weight.detach(), bits))
         assert all(len(row.unique()) <= 2**bits for row in saved[name])
     assert not (tmp_path / "student" / LEARNED_WEIGHTS_NAME).exists()
     assert trainer.known_record().arguments["weight_bits"] == bits

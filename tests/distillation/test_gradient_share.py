@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
-from itrd_nlp.distillation.gradient_share import EVERY, GradientShare
+from itrd_nlp.distillation.gradient_share import MEASURE_EVERY, GradientShare
 from itrd_nlp.distillation.objective import BatchShare, ITRDObjective
 from itrd_nlp.distillation.trainer import ITRDTrainer
 from itrd_nlp.errors import UserError
@@ -155,7 +155,7 @@ def test_a_run_measures_now_and_then_and_resumes_to_the_bit(
     run = {
         "hidden_share": 0.3,
         "num_train_epochs": 20,
-        "max_steps": EVERY + 4,
+        "max_steps": MEASURE_EVERY + 4,
         "save_strategy": "steps",
         "save_steps": 10,
         "logging_steps": 1,
@@ -163,7 +163,7 @@ def test_a_run_measures_now_and_then_and_resumes_to_the_bit(
     whole = make_trainer(make_bert(2, seed=2), **run)
     whole.train()
     scales = [log["hidden_scale"] for log in whole.state.log_history if "hidden_scale" in log]
-    assert len(set(scales[:EVERY])) == 1 and len(set(scales[EVERY:])) == 1
+    assert len(set(scales[:MEASURE_EVERY])) == 1 and len(set(scales[MEASURE_EVERY:])) == 1
     assert scales[0] != scales[-1]
     expected = {name: p.clone() for name, p in whole.model.state_dict().items()}
     del whole

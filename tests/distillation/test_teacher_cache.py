@@ -20,7 +20,7 @@ from itrd_nlp.distillation.teacher_cache import TeacherCache, row_keys
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.embedder import embedder_class
 from itrd_nlp.models.encode import encode
-from itrd_nlp.models.low_bits import read_all_bits, train_in_few_bits
+from itrd_nlp.models.low_bits import prepare_qat, remove_qat
 
 LABELS = ("start_positions", "end_positions")
 LAYERS = [2, 4]
@@ -480,11 +480,11 @@ def test_another_scale_of_an_adapter_has_another_cache(make_bert, arguments):
 def test_a_teacher_in_few_bits_has_another_cache(teacher, arguments):
     """It reads the weights that its state holds in another way."""
     whole = cache_folder(teacher, arguments())
-    train_in_few_bits(teacher, 2)
+    prepare_qat(teacher, 2)
     two = cache_folder(teacher, arguments())
-    train_in_few_bits(teacher, 4)
+    prepare_qat(teacher, 4)
     assert len({whole, two, cache_folder(teacher, arguments())}) == 3
-    read_all_bits(teacher)
+    remove_qat(teacher)
     assert cache_folder(teacher, arguments()) == whole
 
 

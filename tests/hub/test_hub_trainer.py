@@ -257,7 +257,7 @@ def test_a_model_is_judged_without_a_hub_also_where_the_run_is_pushed(
             super().__init__(**kwargs)
 
     monkeypatch.setattr(evaluation, "BaseTrainer", Judge)
-    monkeypatch.setattr(evaluation, "scored", lambda *_: None)
+    monkeypatch.setattr(evaluation, "evaluate_trainer", lambda *_: None)
     monkeypatch.setattr(HfApi, "create_repo", None)
     args = FineTuningArguments(
         str(tmp_path / "out"), push_to_hub=True, hub_model_id="me/it", report_to="none"

@@ -11,11 +11,11 @@ from transformers import ResNetConfig, ResNetForImageClassification
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.low_bits import (
-    in_few_bits,
+    fake_quantise,
     low_bit_weights,
     megabytes,
+    prepare_qat,
     rounded_state,
-    train_in_few_bits,
 )
 from itrd_nlp.models.students import build_student
 
@@ -34,28 +34,28 @@ def by_definition(row: list[float], bits: int) -> list[float]:
 def test_each_output_is_rounded_by_the_definition(bits, shape):
     weight = torch.randn(shape, dtype=torch.float64)
     expected = [by_definition(row.flatten().tolist(), bits) for row in weight]
-    found = in_few_bits(weight, bits)
+    found = fake_quantise(weight, bits)
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64).view(shape))
     assert all(len(row.unique()) <= 2**bits for row in found)
-    torch.testing.assert_close(in_few_bits(found, bits), found)
+    torch.testing.assert_close(fake_quantise(found, bits), found)
 
 
 @pytest.mark.parametrize("bits", [1, 4])
 def test_the_gradient_passes_straight_through(bits):
     weight = torch.randn(3, 4, requires_grad=True)
     factors = torch.randn(3, 4)
-    (factors * in_few_bits(weight, bits)).sum().backward()
+    (factors * fake_quantise(weight, bits)).sum().backward()
     assert torch.equal(weight.grad, factors)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 8])
 def test_a_row_of_zeros_stays_one(bits):
-    assert torch.equal(in_few_bits(torch.zeros(2, 3), bits), torch.zeros(2, 3))
+    assert torch.equal(fake_quantise(torch.zeros(2, 3), bits), torch.zeros(2, 3))
 
 
 def test_layers_of_an_encoder_have_few_bits_and_embeddings_and_head_do_not(make_bert):
     model = make_bert(2, seed=0)
-    train_in_few_bits(model, 2)
+    prepare_qat(model, 2)
     names = {name for name, _ in low_bit_weights(model)}
     expected = {
         f"{name}.weight"
@@ -71,7 +71,7 @@ def test_convolutions_of_stages_have_few_bits_and_the_first_one_does_not():
         embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic", num_channels=1
     )
     model = ResNetForImageClassification(config)
-    train_in_few_bits(model, 1)
+    prepare_qat(model, 1)
     names = {name for name, _ in low_bit_weights(model)}
     assert names
     assert all(".stages." in name for name in names)
@@ -87,7 +87,7 @@ def test_an_ordinary_model_with_the_rounded_state_computes_the_same(make_bert, s
     model = make_bert(2, seed=0).eval()
     before = copy.deepcopy(model)
     names = list(model.state_dict())
-    train_in_few_bits(model, 3)
+    prepare_qat(model, 3)
     assert list(model.state_dict()) == names
     found = model(**span_batch).start_logits
     assert not torch.allclose(found, before(**span_batch).start_logits)
@@ -97,7 +97,7 @@ def test_an_ordinary_model_with_the_rounded_state_computes_the_same(make_bert, s
 
 def test_a_student_of_a_model_in_few_bits_starts_from_what_it_reads(make_bert, span_batch):
     model = make_bert(2, seed=0).eval()
-    train_in_few_bits(model, 1)
+    prepare_qat(model, 1)
     student = build_student(model, 2).eval()
     assert next(low_bit_weights(student), None) is None
     assert torch.equal(student(**span_batch).start_logits, model(**span_batch).start_logits)
@@ -106,11 +106,11 @@ def test_a_student_of_a_model_in_few_bits_starts_from_what_it_reads(make_bert, s
 def test_the_size_counts_the_bits_of_each_weight():
     model = nn.Sequential(nn.Linear(8, 4), nn.ModuleList([nn.Linear(16, 10)]))
     assert megabytes(model) == pytest.approx(4 * (8 * 4 + 4 + 16 * 10 + 10) / 1e6)
-    train_in_few_bits(model, 3)
+    prepare_qat(model, 3)
     # 160 weights of 3 bits, 10 scales, and 46 other numbers
     assert megabytes(model) == pytest.approx((160 * 3 / 8 + 4 * 10 + 4 * 46) / 1e6)
 
 
 def test_a_model_without_repeated_layers_is_refused():
     with pytest.raises(UserError, match="weight_bits is 4, but Linear has no linear layer or"):
-        train_in_few_bits(nn.Linear(2, 2), 4)
+        prepare_qat(nn.Linear(2, 2), 4)

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.low_bits import train_in_few_bits
+from itrd_nlp.models.low_bits import prepare_qat
 from itrd_nlp.models.onnx_export import _random_inputs, export_onnx
 from itrd_nlp.models.onnx_model import OnnxModel
 
@@ -112,7 +112,7 @@ def test_a_model_in_few_bits_is_exported_as_it_computes(make_config: Any, tmp_pa
     inputs = batch((9, 4))
     with torch.no_grad():
         whole = model(**inputs).logits
-        train_in_few_bits(model, 1)
+        prepare_qat(model, 1)
         expected = model(**inputs).logits
     assert (expected - whole).abs().max() > 0.01
     export_onnx(model, tokenizer(), tmp_path / "onnx")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from itrd_nlp.distillation.preparing import frozen
+from itrd_nlp.distillation.preparing import freeze_teacher
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.placing import put_on
 
@@ -33,7 +33,7 @@ def test_a_quantised_teacher_goes_along_and_keeps_its_dtypes(make_bert: Any) -> 
     model = make_bert(2, seed=0)
     torchao.quantize_(model, torchao.Int8WeightOnlyConfig())
     before = {type(p) for p in model.parameters()}
-    moved = frozen(model, arguments())
+    moved = freeze_teacher(model, arguments())
     assert places(moved) == {META}
     assert {type(p) for p in moved.parameters()} == before
     assert {p.dtype for p in moved.parameters()} == {torch.float32}
@@ -41,7 +41,7 @@ def test_a_quantised_teacher_goes_along_and_keeps_its_dtypes(make_bert: Any) -> 
 
 
 def test_a_teacher_of_whole_weights_is_cast_too(make_bert: Any) -> None:
-    moved = frozen(make_bert(2, seed=0), arguments())
+    moved = freeze_teacher(make_bert(2, seed=0), arguments())
     assert places(moved) == {META}
     assert {p.dtype for p in moved.parameters()} == {torch.bfloat16}
 
@@ -75,9 +75,9 @@ def test_a_teacher_that_accelerate_has_spread_is_refused(
         model.hf_device_map = spread
     sentence = rf"lies on cpu and {other} by its device_map.* load it without device_map"
     with pytest.raises(UserError, match=sentence):
-        frozen(model, arguments(torch.device("cpu")))
+        freeze_teacher(model, arguments(torch.device("cpu")))
 
 
 def test_a_teacher_that_accelerate_has_put_on_one_device_is_fine(make_bert: Any) -> None:
     model = accelerate.dispatch_model(make_bert(2, seed=0), {"": "cpu"}, force_hooks=True)
-    assert frozen(model, arguments(torch.device("cpu"))) is model
+    assert freeze_teacher(model, arguments(torch.device("cpu"))) is model

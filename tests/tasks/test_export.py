@@ -30,7 +30,7 @@ from transformers import (
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models import onnx_export as export
-from itrd_nlp.models.low_bits import rounded_state, train_in_few_bits
+from itrd_nlp.models.low_bits import prepare_qat, rounded_state
 from itrd_nlp.models.onnx_export import (
     export_onnx,
     logit_difference,
@@ -515,7 +515,7 @@ def test_int4_has_the_values_that_a_training_in_few_bits_saw(
 ) -> None:
     """The weights of the graph are replaced, because the exporter takes seconds and changes none."""
     model = make_model()
-    train_in_few_bits(model, bits)
+    prepare_qat(model, bits)
     trained = list(rounded_state(model).values())
     graph = onnx.load(exported / "model.onnx")
     plain = {t.name: torch.tensor(onnx.numpy_helper.to_array(t)) for t in graph.graph.initializer}

@@ -64,6 +64,6 @@ def test_a_threshold_that_was_found_for_a_teacher_is_not_left_to_its_student(
     model = BertModel(
         BertConfig(vocab_size=4, hidden_size=2, num_attention_heads=1, num_hidden_layers=1)
     )
-    record = evaluate.scored(task, trainer, model, data, trained=trained)
+    record = evaluate.evaluate_trainer(task, trainer, model, data, trained=trained)
     assert (seen, judge.threshold) == ([4.0], afterwards)
     assert record.decoding == {"threshold": 4.0}

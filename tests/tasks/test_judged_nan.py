@@ -22,7 +22,7 @@ from itrd_nlp.tasks.classification.judge import (
     several_answers,
 )
 from itrd_nlp.tasks.jobs import judging
-from itrd_nlp.tasks.jobs.evaluate import scored
+from itrd_nlp.tasks.jobs.evaluate import evaluate_trainer
 from itrd_nlp.tasks.masked_lm.analysis import MaskedJudge
 from itrd_nlp.tasks.masked_lm.features import Masks
 from itrd_nlp.tasks.masked_lm.likeness import LikenessJudge
@@ -112,7 +112,7 @@ def test_a_task_that_looks_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer: Any = SimpleNamespace(evaluate=lambda rows: {"eval_points": NAN, "eval_runtime": 1.0})
     sentence = "^the score points of the model is nan, but must be a finite number"
     with pytest.raises(UserError, match=sentence):
-        scored(task, trainer, SimpleNamespace(config=None), data)  # type: ignore[arg-type]
+        evaluate_trainer(task, trainer, SimpleNamespace(config=None), data)  # type: ignore[arg-type]
     data.judge = judge
     data.judge.predictions = {}
     logits = {"fp32": ((np.zeros(1),), 1.0)}

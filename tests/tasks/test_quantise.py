@@ -30,7 +30,7 @@ from itrd_nlp import load_pipeline
 from itrd_nlp.cli.main import subcommands
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.embedder import write_sentence_files
-from itrd_nlp.models.low_bits import rounded_state, train_in_few_bits
+from itrd_nlp.models.low_bits import prepare_qat, rounded_state
 from itrd_nlp.models.torchao_weights import keep_trained_weights, torchao_config
 from itrd_nlp.training.record import RunRecord
 
@@ -298,7 +298,7 @@ def test_weights_that_were_trained_in_few_bits_are_the_same_in_torchao(
     bits: int, weights: str, most: int, tmp_path: Path
 ) -> None:
     model = make_model("question-answering")
-    train_in_few_bits(model, bits)
+    prepare_qat(model, bits)
     state = rounded_state(model)
     plain = make_model("question-answering")
     plain.load_state_dict(state)
@@ -320,7 +320,7 @@ def test_weights_that_were_trained_in_few_bits_are_the_same_in_torchao(
 def test_torchao_alone_would_give_other_values() -> None:
     """Its scale for 4 bits is a row's largest weight over 7.5, so the training's 7 steps do not fit."""
     model = make_model("question-answering")
-    train_in_few_bits(model, 4)
+    prepare_qat(model, 4)
     name = "bert.encoder.layer.0.output.dense.weight"
     state = rounded_state(model)[name]
     from torchao.quantization import IntxUnpackedToInt8Tensor

@@ -21,7 +21,7 @@ from itrd_nlp.cli.parser import parse
 from itrd_nlp.cli.process import command_line
 from itrd_nlp.files import open_file
 from itrd_nlp.tasks.offline_assets import ASSETS, fetch
-from itrd_nlp.training.children import finished
+from itrd_nlp.training.children import run_child
 from itrd_nlp.training.output_paths import check_writable
 from itrd_nlp.training.ranges import COUNT
 from itrd_nlp.training.roles import Metadata
@@ -149,7 +149,7 @@ def _step(title: str, words: Sequence[str], folder: str) -> None:
     print(f"\n{title}: itrd-nlp {shlex.join(words)}", flush=True)
     # -P: a file of this folder must not take the place of a library.
     command = [sys.executable, "-P", "-m", "itrd_nlp", *words]
-    code = finished(command, {**os.environ, "ACCELERATE_USE_CPU": "true"})
+    code = run_child(command, {**os.environ, "ACCELERATE_USE_CPU": "true"})
     if code == 0:
         return
     if code < 0:

@@ -19,13 +19,13 @@ from itrd_nlp.models.loading import (
     load_model_and_tokenizer,
     load_tokenizer,
 )
-from itrd_nlp.models.modes import moved
+from itrd_nlp.models.modes import move_to
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.models.students import build_student
 from itrd_nlp.publish.licenses import license_of
 from itrd_nlp.tasks.jobs.arguments import StudentArguments
 from itrd_nlp.tasks.jobs.budget import within_budget
-from itrd_nlp.tasks.jobs.evaluate import scored
+from itrd_nlp.tasks.jobs.evaluate import evaluate_trainer
 from itrd_nlp.tasks.jobs.run_folder import check_run_folder
 from itrd_nlp.tasks.jobs.runs import (
     begin,
@@ -117,7 +117,7 @@ def distil(
     record = begin(args, task, prepared.data, facts | (started or {}))
     trainer = prepared.trainer
     record = train(trainer, record)
-    scores = scored(task, trainer, trainer.published_model, prepared.data, trained=True)
+    scores = evaluate_trainer(task, trainer, trainer.published_model, prepared.data, trained=True)
     record = record.changed(**scores.as_json())
     record.teacher = prepared.taught
     record.objective |= objective_of(task.args)
@@ -176,8 +176,8 @@ def _publish(task: Task, prepared: _Prepared, record: RunRecord, loading: Loadin
         # The saved model, not the one in the trainer, which may be wrapped or sharded.
         saved = load_model(str(folder), role="model", args=loading, head=task.head)
         record.weights = weights_digest(saved)
-        moved(saved, args.device)
-        moved(teacher, args.device, saved.dtype)
+        move_to(saved, args.device)
+        move_to(teacher, args.device, saved.dtype)
         speed = milliseconds_per_question(
             {"teacher": teacher, "student": saved}, data.evaluation, data.collator
         )

@@ -77,7 +77,7 @@ def judge(
     args.push_to_hub = False  # a trainer would create the repository
     args.report_to = []  # a tracker would take these scores for those of the training
     trainer = answering_trainer(model, args, **arguments)
-    record = scored(task, trainer, model, data)
+    record = evaluate_trainer(task, trainer, model, data)
     # accelerate has put an autocast with fp32 outputs around this model's forward, which would stay there: a teacher
     # would hand on hidden states of twice the size. (Its own unwrap_model strips the decorators of transformers, too.)
     for name in ("forward", "_original_forward"):
@@ -115,7 +115,7 @@ def _answering(model: PreTrainedModel) -> Iterator[None]:
             vars(model)["is_quantized"] = quantised
 
 
-def scored(
+def evaluate_trainer(
     task: Task,
     trainer: Trainer,
     model: PreTrainedModel,
@@ -123,7 +123,7 @@ def scored(
     *,
     trained: bool = False,
 ) -> RunRecord:
-    """The scores of the model in a trainer.
+    """Return the record of the scores of the model in a trainer.
 
     Args:
         task: the task.

@@ -12,7 +12,7 @@ from itrd_nlp.models.tokenizing import with_words_apart
 from itrd_nlp.publish.hub_trainer import HubTrainer
 from itrd_nlp.publish.licenses import license_of
 from itrd_nlp.tasks.jobs.arguments import TeacherArguments
-from itrd_nlp.tasks.jobs.evaluate import scored
+from itrd_nlp.tasks.jobs.evaluate import evaluate_trainer
 from itrd_nlp.tasks.jobs.run_folder import check_run_folder
 from itrd_nlp.tasks.jobs.runs import (
     begin,
@@ -70,7 +70,7 @@ def fine_tune(
     facts = {"base_model": public_name(name), "license": license_of(name), "arguments": arguments}
     record = begin(args, task, data, facts | (started or {}))
     record = train(trainer, record)
-    scores = scored(task, trainer, trainer.published_model, data, trained=True)
+    scores = evaluate_trainer(task, trainer, trainer.published_model, data, trained=True)
     record = record.changed(**scores.as_json())
     _publish(task, trainer, data, record, loading)
     if args.push_to_hub:
