@@ -70,6 +70,11 @@ def check_mask(x: Tensor, mask: Tensor) -> None:
         )
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return ``x`` in float32, or in float64 if it is float64."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def statistics_dtype(student: Tensor, teacher: Tensor) -> torch.dtype:
     """Return float32, or float64 if one of the inputs is float64."""
     return torch.promote_types(torch.promote_types(student.dtype, teacher.dtype), torch.float32)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.losses._samples import shape
+from itrd_nlp.losses._samples import at_least_float32, shape
 from itrd_nlp.losses.logits import kd_loss
 
 SCALE = 20.0
@@ -108,8 +108,7 @@ def cosine_label_loss(first: Tensor, second: Tensor, labels: Tensor) -> Tensor:
 
 def _similarities(first: Tensor, second: Tensor) -> Tensor:
     with torch.autocast(first.device.type, enabled=False):
-        first, second = (z if z.dtype == torch.float64 else z.float() for z in (first, second))
-        return SCALE * first @ second.T
+        return SCALE * at_least_float32(first) @ at_least_float32(second).T
 
 
 def _check_width(student: Tensor, teacher: Tensor) -> None:

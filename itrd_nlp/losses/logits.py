@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.losses._samples import shape
+from itrd_nlp.losses._samples import at_least_float32, shape
 
 
 def kd_loss(
@@ -52,7 +52,8 @@ def kd_loss(
         >>> student, teacher = torch.randn(32, 3, requires_grad=True), torch.randn(32, 3)
         >>> kd_loss(student, teacher, temperature=2.0).backward()
     """
-    _checked(student_logits, teacher_logits, temperature)
+    _check_temperature(temperature)
+    _check_shapes(student_logits, teacher_logits)
     if isinstance(num_items, int) and num_items < 1:
         raise UserError(f"num_items is {num_items}; it must be at least 1.")
     kept = _kept(student_logits, class_mask, sample_mask)
@@ -93,8 +94,10 @@ def bernoulli_kd_loss(
         >>> bernoulli_kd_loss(torch.zeros(2, 3), torch.zeros(2, 3), temperature=2.0)
         tensor(0.)
     """
-    student, teacher = _checked(student_logits, teacher_logits, temperature)
-    student, teacher = student / temperature, teacher.detach() / temperature
+    _check_temperature(temperature)
+    _check_shapes(student_logits, teacher_logits)
+    student = at_least_float32(student_logits) / temperature
+    teacher = at_least_float32(teacher_logits.detach()) / temperature
     p = teacher.sigmoid()
     yes = p * (logsigmoid(teacher) - logsigmoid(student))
     no = (1 - p) * (logsigmoid(-teacher) - logsigmoid(-student))
@@ -121,8 +124,9 @@ def value_kd_loss(
         >>> value_kd_loss(torch.tensor([[1.0]]), torch.tensor([[3.0]]))
         tensor(4.)
     """
-    student, teacher = _checked(student_logits, teacher_logits, 1.0)
-    return _mean_over_rows((student - teacher.detach()).square(), sample_mask)
+    _check_shapes(student_logits, teacher_logits)
+    difference = at_least_float32(student_logits) - at_least_float32(teacher_logits.detach())
+    return _mean_over_rows(difference.square(), sample_mask)
 
 
 def span_kd_loss(
@@ -206,25 +210,30 @@ def mean_bernoulli(logits: Sequence[Tensor], *, temperature: float = 1.0) -> Ten
     Returns:
         Logits ``(..., C)`` in float32, or in float64 for float64 inputs. They carry no gradient.
     """
-    scaled = torch.stack([_float(one.detach()) / temperature for one in logits])
+    scaled = torch.stack([at_least_float32(one.detach()) / temperature for one in logits])
     log_yes = logsigmoid(scaled).logsumexp(dim=0)
     log_no = logsigmoid(-scaled).logsumexp(dim=0)
     return temperature * (log_yes - log_no)
 
 
-def _checked(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Both logits in float32 or float64, after a check of temperature and shapes."""
+def _check_temperature(temperature: float) -> None:
     if not (temperature > 0 and math.isfinite(temperature)):
         raise UserError(f"temperature is {temperature}; it must be a number above 0.")
+
+
+def _check_shapes(student: Tensor, teacher: Tensor) -> None:
     if student.ndim < 1 or student.shape != teacher.shape:
         raise UserError(
             f"student logits {shape(student)} and teacher logits {shape(teacher)} must have one shape."
         )
-    return _float(student), _float(teacher)
 
 
-def _float(logits: Tensor) -> Tensor:
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+def _check_sample_mask(logits: Tensor, sample_mask: Tensor) -> None:
+    rows = logits.shape[:-1]
+    if sample_mask.shape != rows:
+        raise UserError(
+            f"sample_mask has shape {shape(sample_mask)}; logits {shape(logits)} need {tuple(rows)}."
+        )
 
 
 def _mean_over_rows(values: Tensor, sample_mask: Tensor | None) -> Tensor:
@@ -232,10 +241,7 @@ def _mean_over_rows(values: Tensor, sample_mask: Tensor | None) -> Tensor:
     rows = values.mean(dim=-1)
     if sample_mask is None:
         return rows.sum() / max(1, rows.numel())
-    if sample_mask.shape != rows.shape:
-        raise UserError(
-            f"sample_mask has shape {shape(sample_mask)}; logits {shape(values)} need {tuple(rows.shape)}."
-        )
+    _check_sample_mask(values, sample_mask)
     mask = sample_mask.bool()
     return torch.where(mask, rows, 0).sum() / mask.sum().clamp(min=1)
 
@@ -251,18 +257,14 @@ def _kept(logits: Tensor, class_mask: Tensor | None, sample_mask: Tensor | None)
                 f"class_mask has shape {shape(class_mask)}; it must broadcast to {shape(logits)}."
             ) from None
     if sample_mask is not None:
-        if sample_mask.shape != logits.shape[:-1]:
-            raise UserError(
-                f"sample_mask has shape {shape(sample_mask)}; logits {shape(logits)} need "
-                f"{tuple(logits.shape[:-1])}."
-            )
+        _check_sample_mask(logits, sample_mask)
         rows = sample_mask.bool().unsqueeze(-1)
         kept = rows if kept is None else kept & rows
     return kept
 
 
 def _log_softmax(logits: Tensor, temperature: float, kept: Tensor | None) -> Tensor:
-    scaled = _float(logits) / temperature
+    scaled = at_least_float32(logits) / temperature
     if kept is not None:
         # The lowest finite number instead of -inf, because 0 * (-inf - -inf) is NaN, in the loss
         # and in its gradient.

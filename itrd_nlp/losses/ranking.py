@@ -1,6 +1,7 @@
 """Losses between the scores of ranked lists: of the passages of a query, for example.
 
 All of them take scores as lists of one length ``(Q, P)`` and a mask of the entries that lists really have.
+They are computed in float32, or in float64 for float64 scores.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.losses._samples import shape
+from itrd_nlp.losses._samples import at_least_float32, shape
 from itrd_nlp.losses.logits import kd_loss
 
 
@@ -83,7 +84,7 @@ def margin_mse_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
         >>> margin_mse_loss(torch.tensor([[1.0, 0.0]]), torch.tensor([[3.0, 0.0]]), torch.ones(1, 2).bool())
         tensor(4.)
     """
-    difference = torch.where(mask, (student - teacher.detach()).float(), 0.0)
+    difference = torch.where(mask, at_least_float32(student - teacher.detach()), 0.0)
     pairs = (mask.unsqueeze(2) & mask.unsqueeze(1)).triu(1)
     margins = difference.unsqueeze(2) - difference.unsqueeze(1)
     return torch.where(pairs, margins.square(), 0.0).sum() / pairs.sum().clamp(min=1)
@@ -102,9 +103,10 @@ def list_label_loss(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     Returns:
         A scalar in nats, the mean over the lists that count. It is 0 if no list counts.
     """
-    labels = torch.where(mask, labels.float(), 0.0)
+    scores = at_least_float32(scores)
+    labels = torch.where(mask, labels.to(scores.dtype), 0.0)
     total = labels.sum(dim=1)
-    log_p = torch.where(mask, scores.float(), torch.finfo(torch.float32).min).log_softmax(dim=1)
+    log_p = torch.where(mask, scores, torch.finfo(scores.dtype).min).log_softmax(dim=1)
     losses = -(torch.where(mask, labels * log_p, 0.0)).sum(dim=1) / total.clamp(min=1e-6)
     counts = ~(total <= 0)  # a label that is NaN counts, so that it stays visible
     return torch.where(counts, losses, 0.0).sum() / counts.sum().clamp(min=1)
@@ -120,4 +122,5 @@ def pair_label_loss(scores: Tensor, labels: Tensor) -> Tensor:
     Returns:
         A scalar in nats, the mean over the entries.
     """
-    return F.binary_cross_entropy_with_logits(scores.float(), labels.float())
+    scores = at_least_float32(scores)
+    return F.binary_cross_entropy_with_logits(scores, labels.to(scores.dtype))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.losses._samples import check_mask, shape
+from itrd_nlp.losses._samples import at_least_float32, check_mask, shape
 
 
 def gram_matrix(z: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -37,7 +37,7 @@ def gram_matrix(z: Tensor, mask: Tensor | None = None) -> Tensor:
     if mask is not None:
         check_mask(z, mask)
         z = torch.where(mask.bool().unsqueeze(-1), z, 0)
-    z = torch.nn.functional.normalize(z.to(torch.promote_types(z.dtype, torch.float32)), dim=-1)
+    z = torch.nn.functional.normalize(at_least_float32(z), dim=-1)
     with torch.autocast(z.device.type, enabled=False):
         return _unit_trace(z @ z.mT)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.losses._samples import at_least_float32
 
 VIEWS = ("tokens", "sequence", "pooled")
 
@@ -37,9 +38,8 @@ def to_samples(hidden: Tensor, mask: Tensor, view: str) -> tuple[Tensor, Tensor]
     if view == "sequence":
         return hidden, mask
     if view == "pooled":
-        # At least float32, because a sum of up to 512 tokens in bf16 would lose the mean.
-        at_least = torch.promote_types(hidden.dtype, torch.float32)
-        kept = torch.where(mask.unsqueeze(-1), hidden.to(at_least), 0.0)
+        # A sum of up to 512 tokens in bf16 would lose the mean.
+        kept = torch.where(mask.unsqueeze(-1), at_least_float32(hidden), 0.0)
         count = mask.sum(dim=1, keepdim=True)
         return kept.sum(dim=1) / count.clamp(min=1), count.squeeze(1) > 0
     raise UserError(f"view is {view!r}, but must be one of {', '.join(VIEWS)}.")

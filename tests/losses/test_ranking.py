@@ -158,6 +158,25 @@ def test_the_pair_loss_is_the_binary_cross_entropy() -> None:
 
 
 @pytest.mark.parametrize("loss", [list_kd_loss, margin_mse_loss, list_label_loss])
+def test_scores_in_float64_are_not_rounded(loss: Any) -> None:
+    scores = as_lists(STUDENT.double(), HELD).requires_grad_()
+    others = as_lists(LABELS.double(), HELD)
+    assert loss(scores, others, HELD).dtype == torch.float64
+    assert torch.autograd.gradcheck(lambda x: loss(x, others, HELD), (scores,))
+
+
+def test_the_pair_loss_of_float64_is_not_rounded() -> None:
+    scores, labels = STUDENT.double().requires_grad_(), LABELS.double().clamp(max=1)
+    assert torch.autograd.gradcheck(lambda x: pair_label_loss(x, labels), (scores,))
+
+
+@pytest.mark.parametrize("loss", [list_kd_loss, margin_mse_loss, list_label_loss])
+def test_scores_in_bfloat16_have_a_loss_in_float32(loss: Any) -> None:
+    scores = as_lists(STUDENT.bfloat16(), HELD)
+    assert loss(scores, as_lists(LABELS, HELD), HELD).dtype == torch.float32
+
+
+@pytest.mark.parametrize("loss", [list_kd_loss, margin_mse_loss, list_label_loss])
 def test_what_no_list_has_changes_neither_loss_nor_gradient(loss: Any) -> None:
     found = []
     for filler in (0.0, 1e4):

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.losses._samples import at_least_float32
 from itrd_nlp.losses.outputs import AttentionStates, EncoderOutput, LayerPair
 
 RESERVED_NAMES = (
@@ -152,8 +153,7 @@ class PeerLoss(nn.Module):
         def clean(x: Tensor) -> Tensor:
             x = x.detach() if detach else x
             # torch.where makes a new tensor. Autograd cannot save the tensors of a teacher under inference_mode.
-            x = torch.where(mask.unsqueeze(-1), x, 0)
-            return x.to(torch.promote_types(x.dtype, torch.float32))
+            return at_least_float32(torch.where(mask.unsqueeze(-1), x, 0))
 
         attention = output.attention.get(layer) if self.needs_attention else None
         if attention is not None:
