@@ -233,10 +233,8 @@ ALLOWED = {
     # The loss of two logits a token, which is named by what the head of transformers returns.
     "losses/outputs.py": {"start_logits", "end_logits"},
     "models/adaptor.py": {"start_logits", "end_logits"},
-    "models/encode.py": {"start_logits", "end_logits"},
     "distillation/model.py": {"start_logits", "end_logits"},
-    "distillation/objective.py": {"start_logits", "end_logits"},
-    "distillation/teacher_cache.py": {"start_logits", "end_logits"},
+    "distillation/logit_kd.py": {"start_logits", "end_logits"},
     # results.json of version 1 did not name its scores.
     "training/record.py": {"exact_match", "accuracy"},
     # The name of a field in analysis/disagreements.json, which earlier runs have left.
