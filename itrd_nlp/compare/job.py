@@ -11,6 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from itrd_nlp.training.children import wait_for
+
 STARTED = "--- started"
 """Begins the line in the log of a training that counts its starts."""
 
@@ -57,7 +59,7 @@ class Job:
             )
         if self._received is not None:  # before there was a process
             self._tell()
-        code = self._process.wait()
+        code = wait_for(self._process)
         if self._received == signal.SIGTERM and code != 0:
             time.sleep(RENEWAL_SECONDS)
         return code
@@ -85,8 +87,8 @@ class Job:
 def _wait_in_handler(process: subprocess.Popen[bytes]) -> None:
     """Wait for a process inside of a handler of signals.
 
-    The handler has interrupted `Popen.wait`, which holds a lock until the process has ended. A second `Popen.wait`
-    would wait for this lock for ever. So the process is looked at from outside, and left for the first one to take.
+    The handler may have interrupted `Popen.poll` while it holds a lock, and a second `Popen.poll` would then know
+    nothing. So the process is looked at from outside, and left for the first one to take.
     """
     flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
     while process.returncode is None:

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals that ask to stop."""
+
+
+def wait_for(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a process and return its exit code. A signal is handled within a tenth of a second.
+
+    `Popen.wait` blocks in the system. A signal that comes just before would be handled when the process has ended.
+    """
+    while (code := process.poll()) is None:
+        time.sleep(0.1)
+    return code
 
 
 def run_child(command: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
@@ -43,7 +54,7 @@ def run_child(command: Sequence[str], environment: Mapping[str, str] | None = No
         # A session of its own: a Ctrl-C of the terminal reaches this process alone, which passes it on.
         process = subprocess.Popen(command, env=environment, start_new_session=True)
         pass_on()  # what came before there was a process
-        return process.wait()
+        return wait_for(process)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
