@@ -21,11 +21,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def move_to(
-    model: nn.Module, device: torch.device | str, dtype: torch.dtype | None = None
-) -> nn.Module:
-    """Move a model to a device, and to a dtype where one is given, and return it.
+def move_to(model: nn.Module, device: torch.device | str) -> nn.Module:
+    """Move a model to a device, and return it.
 
     transformers wraps `nn.Module.to` so that type checkers do not know its arguments any more.
     """
-    return model.to(device=device, dtype=dtype)
+    return model.to(device=device)

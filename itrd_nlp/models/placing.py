@@ -10,6 +10,15 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.models.quantised import is_packed, is_quantised
 
 
+def keeps_dtype(model: nn.Module) -> bool:
+    """Return whether transformers refuses to cast a model, because of the library that has quantised it."""
+    return getattr(model, "quantization_method", None) in (
+        QuantizationMethod.BITS_AND_BYTES,
+        QuantizationMethod.GPTQ,
+        QuantizationMethod.QUARK,
+    )
+
+
 def put_on(model: nn.Module, device: torch.device, dtype: torch.dtype | None = None) -> nn.Module:
     """Put a model on a device, and into a dtype.
 
@@ -28,7 +37,7 @@ def put_on(model: nn.Module, device: torch.device, dtype: torch.dtype | None = N
             model was quantised for a CPU and the device is another one.
     """
     places = sorted({str(place) for place in getattr(model, "hf_device_map", {}).values()})
-    if not is_quantised(model):
+    if not (is_quantised(model) or keeps_dtype(model)):
         if len(places) > 1:
             raise UserError(
                 f"{type(model).__name__} lies on {' and '.join(places)} by its device_map, but a training needs it on "

@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.utils.quantization_config import QuantizationMethod
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.loading import fit_tokenizer, load_model, load_tokenizer
 from itrd_nlp.models.onnx_model import OnnxModel, is_onnx_folder
 from itrd_nlp.models.options import Running
+from itrd_nlp.models.placing import keeps_dtype
 
 
 def answering_network(
@@ -44,8 +46,17 @@ def _network(model: str, head: type, running: Running, onnx: type[OnnxModel]) ->
             )
         return onnx.from_pretrained(model)
     network: Any = load_model(model, role="model", args=running.loading, head=head)
+    cast = {"dtype": getattr(torch, dtype)}
+    if keeps_dtype(network):
+        if dtype != "float32":
+            method = QuantizationMethod(network.quantization_method).value
+            raise UserError(
+                f"{model} is quantised by {method}, which computes in the dtype of its loading; "
+                "leave dtype out."
+            )
+        cast = {}
     try:
-        return network.to(device=device or _accelerator(), dtype=getattr(torch, dtype)).eval()
+        return network.to(device=device or _accelerator(), **cast).eval()
     except (AssertionError, RuntimeError) as error:  # of torch
         if device is None:
             raise

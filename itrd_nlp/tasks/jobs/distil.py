@@ -21,6 +21,7 @@ from itrd_nlp.models.loading import (
 )
 from itrd_nlp.models.modes import move_to
 from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.models.placing import put_on
 from itrd_nlp.models.students import build_student
 from itrd_nlp.publish.licenses import license_of
 from itrd_nlp.tasks.jobs.arguments import StudentArguments
@@ -177,7 +178,7 @@ def _publish(task: Task, prepared: _Prepared, record: RunRecord, loading: Loadin
         saved = load_model(str(folder), role="model", args=loading, head=task.head)
         record.weights = weights_digest(saved)
         move_to(saved, args.device)
-        move_to(teacher, args.device, saved.dtype)
+        put_on(teacher, args.device, saved.dtype)
         speed = milliseconds_per_question(
             {"teacher": teacher, "student": saved}, data.evaluation, data.collator
         )

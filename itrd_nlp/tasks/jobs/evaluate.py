@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, Trainer
 from itrd_nlp.models.anatomy import layers_of
 from itrd_nlp.models.loading import load_model_and_tokenizer
 from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.models.placing import keeps_dtype
 from itrd_nlp.tasks.answers import check_scores
 from itrd_nlp.tasks.jobs.runs import check_lengths
 from itrd_nlp.tasks.task import Answers, Task, TaskData
@@ -49,7 +50,8 @@ def evaluate(
         UserError: the model or the data cannot be used.
     """
     model, tokenizer = load_model_and_tokenizer(name, role="model", args=loading, head=task.head)
-    model.to(getattr(torch, dtype))
+    if not keeps_dtype(model):
+        model.to(getattr(torch, dtype))
     with tempfile.TemporaryDirectory() as scratch:  # a trainer makes its output folder at once
         args = FineTuningArguments(
             output_dir=scratch, per_device_eval_batch_size=batch_size, bf16=bf16, report_to="none"

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.modes import move_to
+from itrd_nlp.models.placing import put_on
 from itrd_nlp.models.similarity import layer_similarity, similarity_bytes
 from itrd_nlp.tasks.jobs.runs import optional
 from itrd_nlp.tasks.task import TaskData
@@ -46,7 +46,7 @@ def layers_alike(
                 f"its sums would take {gigabytes:.1f} GB of memory, but at most {LARGEST_GB:g} GB are spent on them."
             )
         for model in (student, teacher):
-            move_to(model, device)
+            put_on(model, torch.device(device))
         return layer_similarity(student, teacher, _batches(data))
     return None
 
