@@ -63,6 +63,7 @@ MET = (
     *("distillation/teacher", "losses/peers/base"),
     *(
         "tasks/lines",
+        "tasks/jobs/run_folder",
         "tasks/lengths",
         "tasks/demo",
         "tasks/jobs/runs",

@@ -90,7 +90,8 @@ def _section(head: str, outcomes: dict[str, dict[str, str]]) -> str:
     lines = [f"## {head.capitalize()}", ""]
     for step in (step for step in STEPS if step not in steps):
         kinds = dict.fromkeys(_kind(found[step]) for found in tried.values())
-        lines += [f"The step `{step}` is refused for every model: {' Or: '.join(kinds)}", ""]
+        lines += [f"The step `{step}` is refused for every model, with one of these sentences:", ""]
+        lines += [*(f"- {kind}" for kind in kinds), ""]
     whole = [name for name, found in tried.items() if all(found.get(s, OK) == OK for s in steps)]
     what = "All steps work" if steps == list(STEPS) else "All other steps work"
     lines += [f"{what} for {len(whole)} of {len(outcomes)}:"]
