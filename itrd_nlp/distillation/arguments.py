@@ -61,7 +61,7 @@ class ITRDTrainingArguments(
         super().__post_init__()
         if self.needs_hidden_states:
             refuse_reentrant(self)
-        self._check_processes()
+        self._check_sample_size()
         self._warn_of_accumulation()
 
     def _check_combinations(self) -> None:
@@ -112,7 +112,7 @@ class ITRDTrainingArguments(
                 "read; set it to off or auto."
             )
 
-    def _check_processes(self) -> None:
+    def _check_sample_size(self) -> None:
         """Refuse a sample size that leaves a process without samples."""
         if self.mi_gather and self.mi_view == "tokens" and self.mi_max_samples < self.world_size:
             raise UserError(

@@ -139,6 +139,7 @@ class Teacher:
                     self.layers,
                     attention=self.needs_attention,
                     adaptor=self.adaptor,
+                    reads_logits=self.needs_logits,
                 )
         # KD saves the teacher's probabilities for its backward pass, but autograd refuses to save
         # inference tensors. Logits that nobody asks for take no room in the cache.

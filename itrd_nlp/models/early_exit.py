@@ -87,7 +87,7 @@ def early_exit_fails(model: nn.Module, inputs: dict[str, Any], layers: Sequence[
     Returns:
         The reason why this model must run to its end, None where both ways agree.
     """
-    whole = encode(model, inputs, layers)[1].hidden_states
+    whole = encode(model, inputs, layers, reads_logits=False)[1].hidden_states
     try:
         early = hidden_states_up_to(model, inputs, layers)
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:

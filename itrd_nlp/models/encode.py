@@ -98,6 +98,7 @@ def encode(
     *,
     attention: bool = False,
     adaptor: Adaptor | None = None,
+    reads_logits: bool = True,
 ) -> tuple[ModelOutput, EncoderOutput]:
     """Run a model and keep its logits and the hidden states of the given layers.
 
@@ -109,6 +110,7 @@ def encode(
         attention: keep the queries, keys and values of these layers, too. Default: false.
         adaptor: the user's function that reads the model. Default: None, for the models of transformers. A model with
             an encoder and a decoder then has the hidden states of its encoder.
+        reads_logits: whether the logits are read. Else they may be those of no token. Default: true.
 
     Returns:
         The model's own output, and the part of it that the objective reads.
@@ -125,10 +127,14 @@ def encode(
         output = model(**own_inputs(model, inputs), output_hidden_states=asked, return_dict=True)
     logits = {name: output[name] for name in LOGITS if name in output}
     front = virtual_states(model)
-    if front and any(name != "logits" or value.dim() > 2 for name, value in logits.items()):
+    if (
+        front
+        and reads_logits
+        and any(name != "logits" or value.dim() > 2 for name, value in logits.items())
+    ):
         raise UserError(
             f"{type(model).__name__} has logits of each token and {front} more of the prompt in front of them, which "
-            "are those of no token; take adapters in its layers, such as LoRA."
+            "are those of no token; take adapters in its layers, such as LoRA, or as a teacher set w_kd to 0."
         )
     found = next((output[name] for name in _STATES if output.get(name) is not None), ())
     mask = _mask_of_states(model, inputs, found) if asked else None

@@ -281,7 +281,7 @@ def _random_inputs(
     ends = (length - torch.arange(batch)).clamp(min=1)
     shape = (batch, length)
     ids = torch.randint(vocabulary_size(model.config) or 128, shape, generator=generator)
-    end = model.config.eos_token_id
+    end = getattr(model.config, "eos_token_id", None)  # that of MobileBERT has no such field
     if model.config.is_encoder_decoder and isinstance(end, int):
         ids[ids == end] = end - 1 if end else 1
         ids[torch.arange(batch), ends - 1] = end

@@ -36,8 +36,8 @@ def put_on(model: nn.Module, device: torch.device, dtype: torch.dtype | None = N
         UserError: accelerate has spread a model of whole weights over several devices, or over memory and disk; or the
             model was quantised for a CPU and the device is another one.
     """
-    places = sorted({str(place) for place in getattr(model, "hf_device_map", {}).values()})
-    if not (is_quantised(model) or keeps_dtype(model)):
+    places = sorted({_name(place) for place in getattr(model, "hf_device_map", {}).values()})
+    if not is_quantised(model):
         if len(places) > 1:
             raise UserError(
                 f"{type(model).__name__} lies on {' and '.join(places)} by its device_map, but a training needs it on "
@@ -55,3 +55,11 @@ def put_on(model: nn.Module, device: torch.device, dtype: torch.dtype | None = N
             f"device is {device.type}; set use_cpu, or quantise it by another library."
         )
     return model.to(device)
+
+
+def _name(place: int | str | torch.device) -> str:
+    """One name for each place of a device map, which may spell it in several ways."""
+    if place == "disk":
+        return "disk"
+    device = torch.device(f"cuda:{place}" if isinstance(place, int) else place)
+    return str(device) if device.index else device.type

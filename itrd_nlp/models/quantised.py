@@ -10,8 +10,11 @@ def is_quantised(model: nn.Module) -> bool:
     """Return whether a model holds weights of fewer bits than floating-point numbers have.
 
     Such a weight is a tensor of integers (bitsandbytes), a tensor around others (torchao), or packed into an object
-    that is no tensor (dynamic quantisation of torch).
+    that is no tensor (dynamic quantisation of torch). GPTQ, Quark and others keep theirs in buffers, so the mark of
+    transformers counts, too.
     """
+    if getattr(model, "quantization_method", None) is not None:
+        return True
     if any(
         not p.is_floating_point() or is_traceable_wrapper_subclass(p) for p in model.parameters()
     ):

@@ -26,6 +26,8 @@ TOGETHER_SECONDS = 1.0
 class StopOnSignal(TrainerCallback):
     """On SIGTERM or SIGINT, save a checkpoint after the step that runs and raise `TrainingInterrupted`.
 
+    After the last step of an epoch the run goes on with what follows the epoch, and saves and leaves then.
+
     A second signal ends the process at once, but for the same SIGTERM once more, see `TOGETHER_SECONDS`. Several
     processes agree in every tenth step, in the last step and after the training, so all of them save the same
     checkpoint. A signal that comes after the last step, such as in its evaluation, stops the run when the training is
@@ -90,7 +92,7 @@ class StopOnSignal(TrainerCallback):
     def whole_checkpoint(self, args: TrainingArguments) -> Iterator[None]:
         """Let the last checkpoint before the run stops hold all that it goes on from, also with ``save_only_model``."""
         model_alone = args.save_only_model
-        args.save_only_model = model_alone and not self.saving
+        args.save_only_model = model_alone and not (self.stopping or self.saving)
         try:
             yield
         finally:
@@ -115,9 +117,11 @@ class StopOnSignal(TrainerCallback):
         agree = args.world_size == 1 or step % self.agree_every == 0 or step >= state.max_steps
         if agree and self._agreed(args):
             self.stopping = True
-        # A run that is resumed from the last step of an epoch would pass over what follows at the end of the epoch.
-        if self.stopping and state.epoch % 1 != 0:
-            self.saving = control.should_save = True
+        if self.stopping:
+            control.should_save = True
+            # A run that is resumed from the last step of an epoch would pass over what follows at the end of the epoch.
+            # So the run goes on until then, and replaces this checkpoint.
+            self.saving = state.epoch % 1 != 0
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **__: Any

@@ -188,7 +188,10 @@ def test_answers_that_are_not_those_of_the_results_are_refused(copy: Path) -> No
     (cell / "analysis" / "predictions.json").write_text(json.dumps(right))
     code, _, err = run(*FLAGS)
     assert code == 2
-    assert "the answers have exact_match 100.000 on the validation questions, but results.json says" in err
+    assert (
+        "the answers have exact_match 100.000 on the validation questions, but results.json says"
+        in err
+    )
 
 
 @pytest.mark.parametrize(

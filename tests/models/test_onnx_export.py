@@ -12,6 +12,8 @@ from transformers import (
     BartForSequenceClassification,
     BertForSequenceClassification,
     BertTokenizerFast,
+    MobileBertConfig,
+    MobileBertForSequenceClassification,
     NystromformerConfig,
     NystromformerForSequenceClassification,
     PreTrainedModel,
@@ -171,3 +173,21 @@ def test_weights_that_are_not_those_of_its_class_are_refused(
             change(BertForSequenceClassification(make_config(1))), tokenizer(), tmp_path / "onnx"
         )
     assert not (tmp_path / "onnx").exists()
+
+
+def test_a_model_whose_configuration_names_no_end_of_a_text_is_exported(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "embedding_size": 16}
+    config = MobileBertConfig(
+        **sizes,
+        vocab_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        true_hidden_size=16,
+        intra_bottleneck_size=16,
+        num_feedforward_networks=1,
+    )
+    assert "eos_token_id" not in config.to_dict()
+    model = MobileBertForSequenceClassification(config).eval()
+    export_onnx(model, tokenizer(), tmp_path / "onnx")
+    found = OnnxModel.from_pretrained(str(tmp_path / "onnx"))(**batch((7, 4))).logits
+    torch.testing.assert_close(found, model(**batch((7, 4))).logits, atol=1e-4, rtol=0)

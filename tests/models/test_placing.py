@@ -49,9 +49,6 @@ def test_a_teacher_of_whole_weights_is_cast_too(make_bert: Any) -> None:
 def test_a_teacher_that_bitsandbytes_has_placed_stays(make_bert: Any) -> None:
     model = make_bert(1, seed=0)
     model.quantization_method = "bitsandbytes"
-    model.classifier = nn.ParameterList(
-        [nn.Parameter(torch.ones(2, dtype=torch.int8), requires_grad=False)]
-    )
     assert places(put_on(model, META)) == {torch.device("cpu")}
 
 
@@ -81,3 +78,20 @@ def test_a_teacher_that_accelerate_has_spread_is_refused(
 def test_a_teacher_that_accelerate_has_put_on_one_device_is_fine(make_bert: Any) -> None:
     model = accelerate.dispatch_model(make_bert(2, seed=0), {"": "cpu"}, force_hooks=True)
     assert freeze_teacher(model, arguments(torch.device("cpu"))) is model
+
+
+@pytest.mark.parametrize("method", ["gptq", "quark", "bitsandbytes", "awq"])
+def test_a_dtype_for_a_teacher_whose_library_keeps_its_own_is_refused(
+    make_bert: Any, method: str
+) -> None:
+    """Some hold their weights in buffers, which no parameter shows."""
+    model = make_bert(1, seed=0)
+    model.quantization_method = method
+    with pytest.raises(UserError, match=r"teacher_dtype is .*, but the teacher is quantised"):
+        freeze_teacher(model, arguments(teacher_dtype="float16"))
+
+
+def test_a_device_map_that_spells_one_device_twice_names_one(make_bert: Any) -> None:
+    model = make_bert(1, seed=0)
+    model.hf_device_map = {"bert": "cpu", "classifier": torch.device("cpu", 0)}
+    assert places(put_on(model, META)) == {META}

@@ -96,6 +96,8 @@ def test_logits_of_a_prompt_are_refused(make_config: Any, head: Any, task: str, 
         return
     with pytest.raises(UserError, match="has logits of each token and 3 more of the prompt"):
         encode(model, tokens(8), [])
+    _, read = encode(model, tokens(8), [2], reads_logits=False)  # a teacher without KD
+    assert read.hidden_states[2].shape[1] == 8
 
 
 @kinds

@@ -79,18 +79,28 @@ def test_trackers_that_are_there_are_taken(tracker: Any, tmp_path: Path) -> None
     FineTuningArguments(output_dir=str(tmp_path), report_to=tracker)
 
 
+@pytest.mark.parametrize("kind", [FineTuningArguments, ITRDTrainingArguments])
 def test_batches_of_one_process_for_all_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """accelerate joins them, and fails at the first two that are padded to different lengths."""
     dispatching = {"accelerator_config": {"dispatch_batches": True}}
-    FineTuningArguments(output_dir=str(tmp_path), **dispatching)  # one process alone may
+    kind(output_dir=str(tmp_path), **dispatching)  # one process alone may
     monkeypatch.setattr(FineTuningArguments, "world_size", property(lambda self: 2))
     with pytest.raises(UserError, match="sets dispatch_batches to true, but one process can send"):
-        FineTuningArguments(output_dir=str(tmp_path), **dispatching)
-    FineTuningArguments(output_dir=str(tmp_path))
+        kind(output_dir=str(tmp_path), **dispatching)
+    kind(output_dir=str(tmp_path))
 
 
+def test_no_arguments_take_a_check_of_their_base_away() -> None:
+    """A method of the same name would, without a word."""
+    for kind in KINDS:
+        base, *_ = kind.__bases__
+        for name in (name for name in vars(kind) if name.startswith("_check")):
+            assert not hasattr(base, name), f"{kind.__name__}.{name}"
+
+
+@pytest.mark.parametrize("kind", [FineTuningArguments, ITRDTrainingArguments])
 @pytest.mark.parametrize(
     ("refused", "allowed", "sentence"),
     [
@@ -107,17 +117,18 @@ def test_batches_of_one_process_for_all_are_refused(
     ],
 )
 def test_processes_that_would_wait_for_each_other_are_refused(
+    kind: type,
     refused: dict[str, Any],
     allowed: dict[str, Any],
     sentence: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    FineTuningArguments(str(tmp_path), **refused)  # one process alone may
+    kind(str(tmp_path), **refused)  # one process alone may
     monkeypatch.setattr(FineTuningArguments, "world_size", property(lambda self: 2))
     with pytest.raises(UserError, match=sentence):
-        FineTuningArguments(str(tmp_path), **refused)
-    FineTuningArguments(str(tmp_path), **(refused | allowed))
+        kind(str(tmp_path), **refused)
+    kind(str(tmp_path), **(refused | allowed))
 
 
 @pytest.mark.parametrize("kind", KINDS)

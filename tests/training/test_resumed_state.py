@@ -150,3 +150,20 @@ def test_a_signal_in_the_last_step_of_an_epoch_waits_for_the_end_of_the_epoch(ma
     resumed = make_trainer(**at_the_end)
     resumed.train(resume_from_checkpoint=True)
     assert steps_with(resumed, "eval_loss") == steps_with(resumed, "loss") == [3, 6]
+
+
+def test_the_evaluation_of_an_epoch_does_not_keep_a_signal_from_its_checkpoint(
+    make_trainer, tmp_path
+) -> None:
+    """A cluster may kill the run in the evaluation."""
+    seen = []
+
+    class Looks(TrainerCallback):
+        def on_prediction_step(self, *_, **__):
+            seen.append(any(tmp_path.rglob("checkpoint-3")))
+
+    quiet = {"eval_strategy": "epoch", "save_strategy": "no", "max_steps": 6}
+    with pytest.raises(TrainingInterrupted):
+        make_trainer(terminate(3), Looks(), **quiet).train()
+    assert seen
+    assert all(seen)
