@@ -226,7 +226,7 @@ def check_apart(student: nn.Module, teacher: nn.Module | None) -> None:
 
 
 def _places(parameter: nn.Parameter) -> set[int]:
-    """What two parameters of the same weights have in common: the object, or the memory behind it.
+    """Return numbers that two parameters of the same weights share: of the object, or of the memory behind it.
 
     ``load_state_dict`` with ``assign`` makes new parameters that have the old memory.
     """

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 STAGING_NAME = ".incomplete-checkpoint"
 MODEL_ALONE = "holds the model alone (save_only_model), so no run can go on from it"
-"""What is wrong with a checkpoint for which `holds_training` is false."""
+"""The reason against a checkpoint for which `holds_training` is false."""
 
 
 @contextlib.contextmanager

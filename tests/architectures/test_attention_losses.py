@@ -1,4 +1,4 @@
-"""What `docs/models.md` says of losses that read queries, keys and values, against tiny models of each architecture."""
+"""Losses that read queries, keys and values take the models that `docs/models.md` names, and refuse the others."""
 
 from __future__ import annotations
 
