@@ -34,9 +34,9 @@ _NUMBERS = (
     "cross_attention_layers",
 )
 
-# Lists about something else, whose length may be the number of layers by chance: of tokens, the kinds of relative
-# positions in DeBERTa, height and width of images, the convolutions below and behind the layers for sound, scales of
-# the parts of each layer, the layers that predict several tokens, and the features of time series.
+# Lists about something else, whose length may be the number of layers by chance. In the order of the rows: tokens;
+# positions, such as the kinds of relative ones in DeBERTa; images; convolutions and samplings for sound; scales of the
+# parts of each layer; layers that predict several tokens, and the features of time series.
 _OF_OTHER_THINGS = (
     *("_*", "*architectures", "*token_id", "*token_ids", "*suppress_tokens", "lang*"),
     *("pos_att_type", "axial_pos_*", "relative_bias_args", "type_vocab_sizes"),

@@ -50,7 +50,7 @@ def launcher(request: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalPro
 
 
 def seen(training: Started) -> str:
-    """What a real process of a training finds in its environment."""
+    """Return the GPUs that a real process of a training finds in its environment."""
     log = training.cell.folder / "train.log"
     while len(lines := log.read_text().splitlines()) < 2:
         assert training.code() is None

@@ -1,4 +1,4 @@
-"""What is exported computes what the model computes, whatever a head reads and in however many bits."""
+"""An exported graph computes the same as its model, whatever the head reads and however many bits the weights have."""
 
 from __future__ import annotations
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Callable
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,10 @@ from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.checkpoints import checkpoints
 from itrd_nlp.training.trainer import BaseTrainer
 
+sys.path.insert(0, str(Path(__file__).parent))  # test folders are no packages
+
+from interruptions import Killed, kill, terminate
+
 # The untrained model has the largest loss, so that no later evaluation is better.
 WORSE = {
     "eval_strategy": "steps",
@@ -27,32 +29,6 @@ WORSE = {
     "greater_is_better": True,
     "load_best_model_at_end": True,
 }
-
-
-class Killed(Exception):
-    pass
-
-
-class Before(TrainerCallback):
-    """Does something before a step."""
-
-    def __init__(self, step: int, act: Callable[[], None]) -> None:
-        self.step, self.act = step, act
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step + 1 == self.step:
-            self.act()
-
-
-def kill(step: int) -> Before:
-    def die() -> None:
-        raise Killed
-
-    return Before(step, die)
-
-
-def terminate(step: int) -> Before:
-    return Before(step, lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Callable
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +18,9 @@ from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.checkpoints import checkpoints
 from itrd_nlp.training.trainer import BaseTrainer
 
+sys.path.insert(0, str(Path(__file__).parent))  # test folders are no packages
 
-class At(TrainerCallback):
-    """Does something before a step, once."""
-
-    def __init__(self, step: int, act: Callable[[], None]) -> None:
-        self.step, self.act = step, act
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step + 1 == self.step:
-            self.act()
-
-
-class Killed(Exception):
-    pass
-
-
-def die() -> None:
-    raise Killed
-
-
-def terminate() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
+from interruptions import Killed, kill, send_sigterm, terminate
 
 
 @pytest.fixture(params=["fine-tuning", "distillation"])
@@ -79,7 +58,7 @@ def assert_same_weights(ours: Any, expected: Any) -> None:
 def test_no_run_goes_on_from_the_model_alone(make_trainer) -> None:
     """It would begin its schedule and its optimizer anew, in the middle of the training."""
     with pytest.raises(Killed):
-        make_trainer(At(5, die)).train()
+        make_trainer(kill(5)).train()
     alone = r"holds the model alone \(save_only_model\), so no run can go on from it"
     with pytest.raises(UserError, match=f"no checkpoint that is whole .*checkpoint-4: it {alone}"):
         make_trainer().train(resume_from_checkpoint=True)
@@ -93,7 +72,7 @@ def test_the_checkpoint_of_a_signal_is_whole(make_trainer, step) -> None:
     """Step 4 has a checkpoint of its own, and step 6 is the last."""
     undisturbed = make_trainer(folder="undisturbed")
     undisturbed.train()
-    stopped = make_trainer(At(step, terminate))
+    stopped = make_trainer(terminate(step))
     with pytest.raises(TrainingInterrupted) as stop:
         stopped.train()
     assert Path(stop.value.checkpoint).name == f"checkpoint-{step}"
@@ -108,7 +87,7 @@ def test_a_signal_after_the_model_of_the_last_step_was_saved_saves_the_rest(make
     class AfterSaving(TrainerCallback):
         def on_save(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
             if state.global_step == 6:
-                terminate()
+                send_sigterm()
 
     with pytest.raises(TrainingInterrupted) as stop:
         make_trainer(AfterSaving()).train()
@@ -120,9 +99,9 @@ def test_a_signal_after_the_model_of_the_last_step_was_saved_saves_the_rest(make
 
 def test_newer_checkpoints_with_the_model_alone_are_passed_over(make_trainer, caplog) -> None:
     with pytest.raises(TrainingInterrupted):
-        make_trainer(At(3, terminate)).train()
+        make_trainer(terminate(3)).train()
     with pytest.raises(Killed):
-        make_trainer(At(6, die)).train(resume_from_checkpoint=True)
+        make_trainer(kill(6)).train(resume_from_checkpoint=True)
     resumed = make_trainer()
     folder = Path(resumed.args.output_dir)
     assert [path.name for path in checkpoints(folder)][:2] == ["checkpoint-4", "checkpoint-3"]
