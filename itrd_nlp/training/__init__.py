@@ -6,6 +6,7 @@ before it:
 - `transformers.Trainer`
 - `StreamingTrainer`: data sets that are read row by row and have no length
 - `ResumedStateTrainer`: a resumed run goes on as an undisturbed one
+- `EpochEndTrainer`: a resumed run makes up for the end of an epoch
 - `FreshModelTrainer`: the model of a function is known before the training
 - `ResumingTrainer`: a checkpoint belongs to one run
 - `ItemCountingTrainer`: micro-batches count by what their losses average

@@ -24,6 +24,7 @@ from itrd_nlp.files import replace_folder, writing
 from itrd_nlp.training.arguments import output_folder
 from itrd_nlp.training.checkpoints import STAGING_NAME, own_names, rotate_checkpoints, seal
 from itrd_nlp.training.epochs import DrawsByEpoch
+from itrd_nlp.training.generators import same_generators
 from itrd_nlp.training.identity import write_identity
 from itrd_nlp.training.log_lines import with_readable_lines
 from itrd_nlp.training.sampler import LengthGroupedSampler
@@ -67,7 +68,7 @@ class BaseTrainer(StoppingTrainer):
     - With fp16 the log counts the steps that the gradient scaler skipped, as `skipped_steps`.
     - Several processes find out before the first step whether it leaves parameters without a gradient, and tell DDP.
     - An evaluation gathers predictions, and no hidden states or attentions that a configuration asks for. It leaves the
-      weights as they were, also with ``bf16_full_eval`` and ``fp16_full_eval``.
+      weights and the generators of random numbers as they were, also with ``bf16_full_eval`` and ``fp16_full_eval``.
     - The model's own loss counts by its labels, and a `CountedLoss` by its items, however many micro-batches and
       processes share a step.
     """
@@ -220,8 +221,11 @@ class BaseTrainer(StoppingTrainer):
         return loss
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """See `transformers.Trainer.evaluation_loop`. Weights that it rounds are put back."""
-        with _kept_weights(self.network):
+        """See `transformers.Trainer.evaluation_loop`. Weights that it rounds are put back.
+
+        The generators of random numbers are put back, too: the iterator of a data loader draws from that of torch.
+        """
+        with _kept_weights(self.network), same_generators():
             return super().evaluation_loop(*args, **kwargs)
 
     def prediction_step(

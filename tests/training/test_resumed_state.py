@@ -33,7 +33,9 @@ WORSE = {
 
 @pytest.fixture
 def make_trainer(tmp_path, make_bert, make_rows, collate):
-    def make_trainer(*callbacks: TrainerCallback, folder: str = "run", **kwargs: Any) -> Any:
+    def make_trainer(
+        *callbacks: TrainerCallback, folder: str = "run", dropout: float = 0.0, **kwargs: Any
+    ) -> Any:
         defaults = {
             "output_dir": str(tmp_path / folder),
             "per_device_train_batch_size": 4,
@@ -44,7 +46,7 @@ def make_trainer(tmp_path, make_bert, make_rows, collate):
             "disable_tqdm": True,
         }
         return BaseTrainer(
-            model=make_bert(2, seed=1),
+            model=make_bert(2, seed=1, hidden_dropout_prob=dropout),
             args=FineTuningArguments(**(defaults | kwargs)),
             train_dataset=datasets.Dataset.from_list(make_rows(12)),
             eval_dataset=datasets.Dataset.from_list(make_rows(4, seed=3)),
@@ -57,6 +59,17 @@ def make_trainer(tmp_path, make_bert, make_rows, collate):
 
 def steps_with(trainer: Any, name: str) -> list[int]:
     return [row["step"] for row in trainer.state.log_history if name in row]
+
+
+def rows_without_times(trainer: Any) -> list[dict[str, Any]]:
+    return [
+        {
+            name: value
+            for name, value in row.items()
+            if "runtime" not in name and "per_second" not in name
+        }
+        for row in trainer.state.log_history
+    ]
 
 
 def assert_same_weights(ours: Any, expected: Any) -> None:
@@ -143,3 +156,55 @@ def test_the_evaluation_of_an_epoch_does_not_keep_a_signal_from_its_checkpoint(
         make_trainer(terminate(3), Looks(), **quiet).train()
     assert seen
     assert all(seen)
+
+
+AFTER_THE_STEP = {"eval_strategy": "epoch", "logging_strategy": "epoch", "save_strategy": "steps"}
+
+
+@pytest.mark.parametrize("step", [5, 7])
+def test_a_checkpoint_of_the_last_step_of_an_epoch_does_not_pass_over_its_end(
+    make_trainer, step
+) -> None:
+    """Three steps are an epoch. The checkpoint of step 3 or 6 is older than the log and the evaluation of its epoch."""
+    undisturbed = make_trainer(folder="undisturbed", **AFTER_THE_STEP)
+    undisturbed.train()
+    with pytest.raises(Killed):
+        make_trainer(kill(step), **AFTER_THE_STEP).train()
+    resumed = make_trainer(**AFTER_THE_STEP)
+    resumed.train(resume_from_checkpoint=True)
+    found, expected = (rows_without_times(trainer) for trainer in (resumed, undisturbed))
+    assert [row["step"] for row in found if "eval_loss" in row] == [3, 6, 8]
+    assert found == expected
+    assert_same_weights(resumed, undisturbed)
+
+
+def test_the_evaluation_of_the_last_epoch_is_made_up_for(make_trainer) -> None:
+    class DiesInTheLastEvaluation(TrainerCallback):
+        def on_prediction_step(self, args, state, *_, **__):
+            if state.global_step == 6:
+                raise Killed
+
+    settings = AFTER_THE_STEP | {"max_steps": 6}
+    with pytest.raises(Killed):
+        make_trainer(DiesInTheLastEvaluation(), **settings).train()
+    resumed = make_trainer(**settings)
+    resumed.train(resume_from_checkpoint=True)
+    assert steps_with(resumed, "loss") == steps_with(resumed, "eval_loss") == [3, 6]
+
+
+def test_the_end_of_an_epoch_that_its_checkpoint_holds_is_not_repeated(make_trainer) -> None:
+    settings = AFTER_THE_STEP | {"save_strategy": "epoch"}
+    with pytest.raises(Killed):
+        make_trainer(kill(5), **settings).train()
+    resumed = make_trainer(**settings)
+    resumed.train(resume_from_checkpoint=True)
+    assert steps_with(resumed, "loss") == steps_with(resumed, "eval_loss") == [3, 6, 8]
+
+
+def test_an_evaluation_changes_no_bit_of_the_training(make_trainer) -> None:
+    """Its data loader draws from the generator that the dropout draws from, too."""
+    watched = make_trainer(folder="watched", eval_strategy="steps", eval_steps=1, dropout=0.3)
+    watched.train()
+    alone = make_trainer(folder="alone", dropout=0.3)
+    alone.train()
+    assert_same_weights(watched, alone)
