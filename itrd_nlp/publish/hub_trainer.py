@@ -11,10 +11,10 @@ from typing import Any
 
 from huggingface_hub import HfApi
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.trainer_utils import HubStrategy
+from transformers.trainer_utils import HubStrategy, TrainOutput
 from transformers.utils.hub import PushInProgress
 
-from itrd_nlp.errors import UserError
+from itrd_nlp.errors import UserError, first_line
 from itrd_nlp.files import write_text
 from itrd_nlp.publish.hub import PushReport, check_revision, hub_api, open_repo, push_files
 from itrd_nlp.publish.hub_files import HubFile, card_text, model_files
@@ -22,7 +22,7 @@ from itrd_nlp.publish.licenses import CARD_NAME
 from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.publish.privacy import keep_tokens_out
 from itrd_nlp.training.arguments import output_folder
-from itrd_nlp.training.record import VERSION, RunRecord
+from itrd_nlp.training.record import RESULTS_NAME, VERSION, RunRecord
 from itrd_nlp.training.results import environment, size
 from itrd_nlp.training.trainer import BaseTrainer
 
@@ -43,11 +43,17 @@ class HubTrainer(BaseTrainer):
     # transformers assigns None to both first, so that a type checker believes that they stay so.
     hub_model_id: Any
     push_in_progress: Any
+    _earlier: tuple[int, int] | None = None
 
     def __init__(self, *args: Any, page: TaskPage | None = None, **kwargs: Any) -> None:
         self.page = page
         super().__init__(*args, **kwargs)
         keep_tokens_out(self.args)
+
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """See `BaseTrainer.train`. A results.json that is there before it is about another model."""
+        self._earlier = _written(output_folder(self.args) / RESULTS_NAME)
+        return super().train(*args, **kwargs)
 
     @property
     def published_model(self) -> PreTrainedModel:
@@ -121,7 +127,7 @@ class HubTrainer(BaseTrainer):
             blocking: wait for the upload.
             token: default: ``args.hub_token``, else that of ``hf auth login``.
             revision: branch, created where it is missing; default: ``args.hub_revision``, else ``main``.
-            private: create the repository so; default: ``args.hub_private_repo``.
+            private: create the repository so; default: ``args.hub_private_repo``. A public one is refused.
             license: for the card, an identifier of the Hub.
 
         Returns:
@@ -130,10 +136,11 @@ class HubTrainer(BaseTrainer):
         Raises:
             UserError: the Hub refused, or could not be reached.
         """
+        check_revision(revision)
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        if self.hub_model_id is None:
-            self.init_hf_repo(token, private)
         self._finish_current_push()  # it reads the files that are written next
+        if self.hub_model_id is None or private:
+            self.init_hf_repo(token, private)
         self.save_model(_internal_call=True)
         if not self.is_world_process_zero():
             return None
@@ -170,8 +177,8 @@ class HubTrainer(BaseTrainer):
                     shutil.copy(path, target)
             self.create_model_card()
             files = self._files(str(output_folder(self.args)))
-        except UserError as error:
-            logger.warning("The model of step %d is not pushed: %s", step, error)
+        except Exception as error:  # no push is worth the training
+            logger.warning("The model of step %d is not pushed: %s", step, first_line(error))
             return
         api = self._hub()
         job = api.run_as_future(self._push_step, api, files, step)
@@ -187,8 +194,8 @@ class HubTrainer(BaseTrainer):
                 revision=self.args.hub_revision,
                 commit_message=f"Training in progress, step {step}",
             )
-        except UserError as error:
-            logger.warning("The model of step %d is not pushed: %s", step, error)
+        except Exception as error:  # it would be lost in the future, which nobody asks
+            logger.warning("The model of step %d is not pushed: %s", step, first_line(error))
 
     def _hub(self, token: str | None = None) -> HfApi:
         return hub_api(token if token is not None else self.args.hub_token)
@@ -206,7 +213,18 @@ class HubTrainer(BaseTrainer):
 
     def _record(self) -> RunRecord:
         # A results.json that an earlier training has left in the folder is not about this model.
-        recorded = RunRecord.read(output_folder(self.args))
+        folder = output_folder(self.args)
+        if _written(folder / RESULTS_NAME) == self._earlier:
+            return self.known_record()
+        recorded = RunRecord.read(folder)
         if recorded is not None and recorded.steps == self.state.global_step:
             return recorded
         return self.known_record()
+
+
+def _written(path: Path) -> tuple[int, int] | None:
+    """What another writing of a file changes. None where there is no file."""
+    if not path.is_file():
+        return None
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns

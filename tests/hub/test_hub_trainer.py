@@ -116,6 +116,27 @@ def test_results_of_this_training_are_pushed_and_those_of_another_are_not(
     assert [result.metric_value for result in card.data.eval_results] == [48.0, 62.0]
 
 
+def test_the_scores_that_an_earlier_training_left_are_not_pushed(as_default_hub, make_trainer):
+    """Not even those of a training of as many steps."""
+    trainer = make_trainer(hub_strategy="end")
+    path = Path(trainer.args.output_dir) / "results.json"
+    path.write_text(json.dumps({"exact_match": 88.0, "f1": 99.0, "steps": 2}))
+    trainer.train()
+    trainer.push_to_hub()
+    assert set(files(as_default_hub)) == MODEL
+    assert ModelCard(files(as_default_hub)["README.md"].decode()).data.eval_results is None
+
+
+def test_a_push_in_private_never_reaches_an_open_repository_that_is_public(
+    as_default_hub, make_trainer
+):
+    trainer = make_trainer(hub_strategy="end")
+    with pytest.raises(UserError, match=r"user/student exists and is public, but is to be private"):
+        trainer.push_to_hub(private=True)
+    assert files(as_default_hub) == {}
+    assert trainer.push_to_hub().changed
+
+
 def test_each_save_pushes_the_student_and_never_a_checkpoint(as_default_hub, make_trainer):
     trainer = make_trainer(
         hub_strategy="every_save", hub_always_push=True, save_strategy="steps", save_steps=1
@@ -141,6 +162,21 @@ def test_a_push_that_fails_in_mid_training_is_a_warning(
     assert trainer.state.global_step == 2
     assert "The model of step 1 is not pushed: 127.0.0.1 has a problem" in caplog.text
     assert len(as_default_hub.repos[REPO].commits()) == 1
+
+
+@pytest.mark.parametrize("fails", ["push_files", "shutil.copy"])
+def test_whatever_fails_in_a_push_in_mid_training_is_a_warning(
+    as_default_hub, make_trainer, caplog, monkeypatch, fails
+):
+    def failing(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    trainer = make_trainer(save_strategy="steps", save_steps=1, hub_always_push=True)
+    monkeypatch.setattr(f"itrd_nlp.publish.hub_trainer.{fails}", failing)
+    with caplog.at_level(logging.WARNING):
+        trainer.train()
+    assert trainer.state.global_step == 2
+    assert "The model of step 1 is not pushed: [Errno 28] No space left on device." in caplog.text
 
 
 def test_a_push_at_the_end_that_fails_is_one_sentence_and_the_model_is_saved(

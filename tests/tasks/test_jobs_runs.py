@@ -236,6 +236,10 @@ def test_the_card_of_an_earlier_run_does_not_stand_beside_other_weights(write, m
     monkeypatch.setattr(runs, "model_card", None)
     write()
     assert not card.exists()
+
+
+def test_a_card_that_was_edited_during_the_run_stays(write):
+    card = write() / "README.md"
     card.write_text("my own words")
     write()
     assert card.read_text() == "my own words"

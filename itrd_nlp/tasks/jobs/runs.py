@@ -14,7 +14,7 @@ from transformers.utils import CONFIG_NAME
 
 from itrd_nlp.distillation.arguments import fill_in_objective
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import read_json, write_json, write_text, writing
+from itrd_nlp.files import read_json, read_text, write_json, write_text, writing
 from itrd_nlp.models.lengths import check_rows
 from itrd_nlp.publish.hub import push_model
 from itrd_nlp.publish.hub_files import check_model
@@ -195,11 +195,15 @@ def write_decoding(folder: Path, record: RunRecord) -> None:
 
 
 def write_card(folder: Path, record: RunRecord, task: Task) -> None:
-    """Write the card of a run. Where that fails, a warning says so, and the card of an earlier run does not stay."""
+    """Write the card of a run, unless somebody has edited it while the run went on.
+
+    Where that fails, a warning says so, and the card of an earlier run does not stay.
+    """
     path = folder / CARD_NAME
     with optional(f"{path} (itrd-nlp push-to-hub makes one from {RESULTS_NAME})"):
-        before = path.read_text(encoding="utf-8") if path.is_file() else None
-        if before is not None and is_generated(before):
+        if path.is_file():
+            if not is_generated(read_text(path)):
+                return
             path.unlink()
         write_text(path, str(model_card(record, folder, page=task.page)))
 
