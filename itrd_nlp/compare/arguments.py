@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from itrd_nlp.compare.tables import COLUMNS
+from itrd_nlp.compare.tables import COLUMNS, TEACHER
 from itrd_nlp.distillation.options import TEACHER_CACHES
 from itrd_nlp.errors import UserError
 from itrd_nlp.training.ranges import COUNT, COUNT_FROM_0, SEED, Range, check_values
@@ -149,6 +149,10 @@ class CompareArguments:
         if twice:
             raise UserError(
                 f"{min(twice)!r} is in methods and in textbrewer, but must be in one of them."
+            )
+        if TEACHER in self.all_methods:
+            raise UserError(
+                f"{TEACHER!r} names a method, but the tables give that name to the row of the teacher; choose another."
             )
         for name in (*self.methods, *self.textbrewer, *self.students):
             if not re.fullmatch(r"\w[\w.+-]*", name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -110,7 +111,7 @@ class _ClusterTraining(Started):
 def _parameters(submit: SubmitArguments) -> dict[str, Any]:
     """The options as submitit names them."""
     given = {
-        "timeout_min": round(60 * submit.slurm_hours),
+        "timeout_min": math.ceil(60 * submit.slurm_hours),  # 0 would be no limit
         "cpus_per_task": submit.slurm_cpus,
         "gpus_per_node": submit.slurm_gpus or None,
         "slurm_partition": submit.slurm_partition,

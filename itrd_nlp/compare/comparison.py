@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,14 +83,14 @@ def compare(
     """
     folder = Path(args.output_dir)
     if args.tables_only:
-        _check_folder(folder, setting, {})
+        _check_folder(folder)
         table = _publish(folder, args, setting, *read_records(folder))
         if table is None:
             raise UserError(f"{folder / RECORDS_NAME} has tries of a search alone, and no table.")
         return Outcome(table)
     plan = Plan(args, setting)
-    _check_folder(folder, setting, plan.base)
     tries = plan.search()
+    _check_folder(folder, [*tries, *plan.cells(plan.nothing_chosen())])
     check_inputs(setting, tries or _after(plan, tries))
     with _locked(folder) as lock:
         launcher = _launcher(submit or SubmitArguments(), program, folder, lock)
@@ -127,7 +127,7 @@ def _launcher(submit: SubmitArguments, program: Sequence[str], folder: Path, loc
     return Cluster(submit, program, folder)
 
 
-def _check_folder(folder: Path, setting: Setting, base: Mapping[str, Any]) -> None:
+def _check_folder(folder: Path, cells: Sequence[Cell] = ()) -> None:
     """Refuse a folder that is an input of the comparison, or that holds files of somebody else.
 
     Each training checks its own folder in the same way.
@@ -140,7 +140,7 @@ def _check_folder(folder: Path, setting: Setting, base: Mapping[str, Any]) -> No
         option="output_dir",
         written=(RECORDS_NAME, SCORES_NAME, "table.*", *figures),
         ours=lambda path: any((path / name).exists() for name in (LOCK_NAME, "cells", SCORES_NAME)),
-        inputs=[v for k, v in base.items() if k in ("teacher", "student") or k.endswith("_file")],
+        inputs=list(dict.fromkeys(name for cell in cells for name in _inputs(cell))),
     )
 
 
@@ -180,6 +180,12 @@ def _models(cell: Cell) -> Iterator[tuple[str, str]]:
         yield "teacher", str(name)
 
 
+def _inputs(cell: Cell) -> Iterator[Any]:
+    """The names of the models and the files that a training reads."""
+    yield from (name for _, name in _models(cell))
+    yield from (value for key, value in cell.config.items() if key.endswith("_file"))
+
+
 def choose(plan: Plan, tries: Sequence[Cell]) -> Choice:
     """The arguments with the best main metric on the held-out questions; of equal ones the first.
 
@@ -193,12 +199,13 @@ def choose(plan: Plan, tries: Sequence[Cell]) -> Choice:
         groups.setdefault((cell.student, cell.method), []).append(cell)
     for key, group in groups.items():
         results = [cell.results() for cell in group]
-        metric = plan.setting.task.main_metric
-        finished = [result.scores[metric] for result in results if result is not None]
+        finished = [result for result in results if result is not None]
         if len(finished) < len(group):
             del choice[key]
         else:
-            choice[key] = plan.args.search[key[1]][finished.index(max(finished))]
+            metric = plan.setting.measures(group[0].config).main
+            scores = [result.scores[metric] for result in finished]
+            choice[key] = plan.args.search[key[1]][scores.index(max(scores))]
     return choice
 
 

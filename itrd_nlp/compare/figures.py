@@ -1,4 +1,4 @@
-"""F1 against training cost, F1 against depth, and learning curves, each as SVG and PNG."""
+"""The main metric against training cost and against depth, and learning curves, each as SVG and PNG."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def write_figures(
 ) -> list[Path]:
     """Write the figures that these records can fill.
 
-    `f1_cost`: where a time is known. `f1_depth`: where students differ in depth. `curves`: where a training logged its
-    task loss or F1 on the way.
+    They are named after the main metric, such as `f1`. `f1_cost`: where a time is known. `f1_depth`: where students
+    differ in depth. `curves`: where a training logged its task loss or its main metric on the way.
 
     Args:
         folder: where to.
@@ -68,8 +68,10 @@ def write_figures(
 
 
 def score_against_cost(rows: Sequence[Row]) -> Figure | None:
-    """F1 over the seconds of a training step, or of the whole training where steps were not measured (cf. figure 2 of
-    the paper, which has images a second)."""
+    """The main metric over the seconds of a training step, or of the whole training where steps were not measured.
+
+    Figure 2 of the paper is like it, but has images a second.
+    """
     measured = all(row.cost is not None for row in rows)
     found = [(row, row.cost if measured else row.seconds) for row in rows]
     points = [(row, x) for row, x in found if x is not None]
@@ -92,7 +94,11 @@ def score_against_cost(rows: Sequence[Row]) -> Figure | None:
 
 
 def score_against_depth(rows: Sequence[Row]) -> Figure | None:
-    """F1 over the layers of the student, a line a method; None where all students are equally deep."""
+    """The main metric over the layers of the student, a line for each method.
+
+    Returns:
+        None where all students are equally deep.
+    """
     students = [row for row in rows if row.method != TEACHER]
     if len({row.layers for row in students}) < 2:
         return None
@@ -105,8 +111,8 @@ def score_against_depth(rows: Sequence[Row]) -> Figure | None:
             _point(axes, row.layers, row, {"color": colour, "marker": "o"})
     teachers = {(row.layers, row.main) for row in rows if row.method == TEACHER}
     if len(teachers) == 1:
-        ((layers, f1),) = teachers
-        axes.axhline(f1, color="#60646c", linestyle="--", label=f"teacher ({layers} layers)")
+        ((layers, score),) = teachers
+        axes.axhline(score, color="#60646c", linestyle="--", label=f"teacher ({layers} layers)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("layers of the student")
     axes.set_ylabel(f"{rows[0].heading} (%)")
@@ -114,14 +120,20 @@ def score_against_depth(rows: Sequence[Row]) -> Figure | None:
     return figure
 
 
-def learning_curves(
-    records: Sequence[Mapping[str, Any]], main: str = "eval_f1", heading: str = "F1"
-) -> Figure | None:
-    """F1 over the optimizer steps, or the task loss where F1 was not measured on the way: the total is no measure, as
-    methods differ in its terms. A panel a student, a thin line a seed."""
-    # Every training has one F1, that of its end.
-    curve = main if any(len(record["curves"][main]) > 1 for record in records) else "task"
-    drawn = [record for record in records if len(record["curves"][curve]) > 1]
+def learning_curves(records: Sequence[Mapping[str, Any]], main: str, heading: str) -> Figure | None:
+    """A curve of each training over the optimizer steps: a panel for each student, a thin line for each seed.
+
+    It shows the main metric, or the task loss where that metric was not measured on the way. The total loss would be no
+    measure, because methods differ in its terms.
+
+    Args:
+        records: as `collect` returns them.
+        main: name of the curve of the main metric, such as ``eval_f1``.
+        heading: heading of the main metric.
+    """
+    # Every training has one value of it, that of its end.
+    curve = main if any(len(_curve(record, main)) > 1 for record in records) else "task"
+    drawn = [record for record in records if len(_curve(record, curve)) > 1]
     if not drawn:
         return None
     students = list(dict.fromkeys(record["student"] for record in drawn))
@@ -142,6 +154,12 @@ def learning_curves(
     panels[0].set_ylabel(f"{heading} (%)" if curve == main else "task loss")
     figure.legend(labels.values(), labels.keys(), loc="outside right upper")
     return figure
+
+
+def _curve(record: Mapping[str, Any], name: str) -> list[tuple[int, float]]:
+    """Step and value of each log. There is none of a training that did not log the value."""
+    found: list[tuple[int, float]] = record["curves"].get(name, [])
+    return found
 
 
 def _point(axes: Any, x: float, row: Row, look: Mapping[str, Any]) -> None:

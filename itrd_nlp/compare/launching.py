@@ -174,6 +174,9 @@ def last_words(log: Path) -> str:
         return ""
     text = log.read_text(encoding="utf-8", errors="replace")
     _, _, last = text.rpartition(STARTED)
-    lines = [line for line in last.splitlines()[STARTED in text :] if line]  # without its time
+    lines = last.splitlines()
+    if STARTED in text:
+        lines = lines[1:]  # the first one is the time of the start
+    lines = [line for line in lines if line]
     errors = [line for line in lines if line.startswith("error: ")]
     return (errors or lines or [""])[-1]

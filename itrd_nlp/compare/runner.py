@@ -154,9 +154,12 @@ class _Run:
             self.waiting.popleft()
 
     def relay(self, signals: Sequence[int]) -> None:
-        """Pass a new signal on: the first one asks to stop, the next one ends."""
+        """Pass a new signal on: the first one asks to stop, the next one ends.
+
+        Two may have come since the last call. The second one is then passed on by the next call.
+        """
         if len(signals) > self.relayed:
-            self.relayed = len(signals)
+            self.relayed += 1
             for training in self.running:
                 training.end(signal.SIGTERM if self.relayed == 1 else signal.SIGKILL)
 
@@ -177,7 +180,7 @@ class _Run:
             outcome = self._outcome(training, code, stopped)
             self._print(
                 f"[{self.done}/{self.total}] {training.cell.stage}/{training.cell.name}: {outcome}, "
-                f"{training.seconds:.0f} s{self._left()}"
+                f"{training.seconds:.0f} s{self._time_left()}"
             )
         if not self.seconds and self.waiting:
             _refuse_alike(self.failures, len(self.waiting))
@@ -201,7 +204,7 @@ class _Run:
     def show(self) -> None:
         """Bring the bar up to date."""
         names = ", ".join(training.cell.name for training in self.running)
-        self.progress.update(self.bar, completed=self.done, description=names + self._left())
+        self.progress.update(self.bar, completed=self.done, description=names + self._time_left())
 
     def leave(self) -> None:
         """End what still runs, which is so after an error of this process alone."""
@@ -210,9 +213,9 @@ class _Run:
         while any(training.code() is None for training in self.running):
             time.sleep(POLL_SECONDS)
 
-    def _left(self) -> str:
+    def _time_left(self) -> str:
         running = [training.seconds for training in self.running]
-        return _left(time_left(self.seconds, running, len(self.waiting), self.jobs))
+        return _shown(time_left(self.seconds, running, len(self.waiting), self.jobs))
 
 
 def _refuse_alike(failures: Sequence[Failure], waiting: int) -> None:
@@ -275,7 +278,7 @@ def _caught() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _left(seconds: float | None) -> str:
+def _shown(seconds: float | None) -> str:
     if seconds is None:
         return ""
     hours, minutes = divmod(round(seconds / 60), 60)

@@ -144,7 +144,7 @@ class Setting:
 
     @cached_property
     def recipe(self) -> frozenset[str]:
-        """The same of TextBrewer."""
+        """The arguments that a method of TextBrewer may choose."""
         if self.textbrewer is None:
             return frozenset()
         return names_of(self.textbrewer.groups[-1], Role.OBJECTIVE)

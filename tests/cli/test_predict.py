@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -366,3 +368,15 @@ def test_a_pipe_is_answered_line_by_line_before_it_ends(model: Path) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+def test_answers_that_nobody_reads_end_the_command_as_the_signal_would(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as nobody:
+        monkeypatch.setattr(sys, "stdout", nobody)
+        code, _, err = run("--question", "where", "--context", CONTEXT)
+    assert code == 128 + signal.SIGPIPE
+    assert "rror" not in err

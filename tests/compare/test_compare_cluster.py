@@ -129,6 +129,13 @@ def test_a_job_that_an_earlier_comparison_left_behind_is_waited_for_and_none_is_
     assert job.code() == 0
 
 
+def test_a_short_time_is_no_missing_limit(slurm: Path, tmp_path: Path) -> None:
+    """SLURM reads 0 minutes as no limit."""
+    launcher = Cluster(SubmitArguments("slurm", slurm_hours=0.001), program(), tmp_path)
+    run_cells([cell(tmp_path)], launcher=launcher, jobs=1, console=Console(quiet=True))
+    assert "#SBATCH --time=1" in (slurm / "script-1").read_text().splitlines()
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -75,14 +75,20 @@ def test_a_learning_curve_is_the_f1_where_it_was_measured_and_else_the_task_loss
     make_outcome: Any,
 ) -> None:
     records, _ = make_outcome(METHODS)
-    axes = learning_curves(records).axes[0]
+    axes = learning_curves(records, "eval_f1", "F1").axes[0]
     assert axes.get_ylabel() == "task loss"
     assert len(axes.lines) == 4  # a line for each seed of each method
     assert list(axes.lines[0].get_xdata()) == [25, 50, 75]
     records[1]["curves"]["eval_f1"] = [[50, 40.0], [75, 45.0]]
-    axes = learning_curves(records).axes[0]
+    axes = learning_curves(records, "eval_f1", "F1").axes[0]
     assert axes.get_ylabel() == "F1 (%)"
     assert [list(line.get_ydata()) for line in axes.lines] == [[40.0, 45.0]]
+
+
+def test_a_training_without_a_curve_has_no_line(make_outcome: Any) -> None:
+    records, _ = make_outcome(METHODS)
+    records[0]["curves"] = {}
+    assert len(learning_curves(records, "eval_f1", "F1").axes[0].lines) == 3
 
 
 def test_a_method_has_the_same_colour_in_every_figure(make_outcome: Any) -> None:
@@ -90,7 +96,9 @@ def test_a_method_has_the_same_colour_in_every_figure(make_outcome: Any) -> None
     records[0]["curves"] = records[2]["curves"] = {"task": [], "eval_f1": []}  # of kd
     rows = summarise(records, scores, reference="kd")[1:]
     cost = score_against_cost(rows).axes[0]
-    (colour,) = {line.get_color() for line in learning_curves(records).axes[0].lines}
+    (colour,) = {
+        line.get_color() for line in learning_curves(records, "eval_f1", "F1").axes[0].lines
+    }
     (corr,) = (bars for bars in cost.containers if bars.get_label() == "corr")
     assert colour == corr.lines[0].get_color()
 
@@ -99,4 +107,4 @@ def test_nothing_logged_is_no_figure(make_outcome: Any) -> None:
     records, _ = make_outcome(METHODS)
     for record in records:
         record["curves"] = {"task": [], "eval_f1": []}
-    assert learning_curves(records) is None
+    assert learning_curves(records, "eval_f1", "F1") is None

@@ -157,6 +157,7 @@ BAD = [
     ({"methods": {"kd": {"beta_corr": -1}}}, "student/kd: beta_corr is -1.0"),
     ({"methods": {"kd": 1}}, "methods is .* but must be dict"),
     ({"methods": {}}, "methods is empty"),
+    ({"methods": {"kd": {}, "teacher": {}}}, "'teacher' names a method, but the tables give"),
     ({"methods": {"itrd": {}}}, "reference is 'kd', but must be one of the methods itrd"),
     ({"methods": {"kd": {}, "../up": {}}}, "'../up' names a method"),
     ({"students": {"T1": {"seed": 1}}}, "student T1 sets seed, but the comparison sets that"),
@@ -255,6 +256,17 @@ def test_a_search_is_judged_on_questions_held_out_of_train_never_on_dev(make: An
     assert {c.config["holdout_questions"] for c in [*search, *cells, *costs]} == {6}
     assert search[1].overrides == METHODS["kd"] | {"temperature": 4}
     assert {cell.config["seed"] for cell in search} == {0}
+
+
+def test_a_model_of_a_student_is_no_folder_for_the_results(make: Any, workplace: Path) -> None:
+    before = sorted(path.name for path in (workplace / "teacher").iterdir())
+    students = {"T1": {"teacher": "teacher"}}
+    args = make(students=students, output_dir="teacher", base="other.yaml")
+    base = yaml.safe_load((workplace / "base.yaml").read_text()) | {"teacher": "elsewhere"}
+    (workplace / "other.yaml").write_text(yaml.safe_dump(base))
+    with pytest.raises(UserError, match="output_dir teacher is the folder of"):
+        comparison.compare(args, [], SETTING, Console(quiet=True))
+    assert sorted(path.name for path in (workplace / "teacher").iterdir()) == before
 
 
 def test_the_best_try_is_chosen_and_none_while_one_is_missing(make: Any) -> None:
@@ -407,6 +419,40 @@ def test_a_job_that_a_scheduler_refuses_is_submitted_later_and_ends_no_other(
     (cells[0].folder / "results.json").unlink()
     with pytest.raises(NotNow, match="student/kd/seed0 could not be submitted"):
         run_cells(cells, launcher=launcher, jobs=4, console=Console(quiet=True))
+
+
+class Told(Started):
+    """Ends when it was told to by two signals."""
+
+    def __init__(self, cell: Any) -> None:
+        super().__init__(cell)
+        self.signals: list[Any] = []
+
+    def code(self) -> int | None:
+        return 1 if len(self.signals) == 2 else None
+
+    def end(self, number: Any) -> None:
+        self.signals.append(number)
+
+
+def test_of_two_signals_at_the_same_time_the_first_lets_a_training_save(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal that is closed sends SIGHUP beside the SIGTERM of a cluster."""
+    monkeypatch.setattr(runner, "POLL_SECONDS", 0.01)
+    plan = Plan(make(), SETTING)
+    cell = plan.cells(plan.nothing_chosen())[0]
+    training = Told(cell)
+
+    class Starts(Launcher):
+        def start(self, cell: Any, jobs: int) -> Started:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGHUP)
+            return training
+
+    with pytest.raises(Stopped):
+        run_cells([cell], launcher=Starts(), jobs=1, console=Console(quiet=True))
+    assert training.signals == [signal.SIGTERM, signal.SIGKILL]
 
 
 def test_a_token_of_the_base_is_in_no_file_and_reaches_the_training(

@@ -13,7 +13,6 @@ grow with the number of lines.
 import contextlib
 import io
 import json
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -129,10 +128,7 @@ def _writing(output: str) -> Iterator[IO[str]]:
     if output == "-":
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")
-        try:
-            yield sys.stdout
-        except BrokenPipeError:  # such as `| head`, which has what it wants
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        yield sys.stdout
         return
     path = Path(output)
     with writing(path), replacing(path) as file:
