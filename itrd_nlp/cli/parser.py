@@ -1,11 +1,10 @@
-"""Command lines of the scripts: dataclasses from a YAML file and flags, errors as one sentence.
+"""Command lines of the commands: dataclasses from a YAML file and flags, errors as one sentence.
 
 def main() -> None:
-    (args,) = cli.parse([FetchArguments], description=__doc__)
+    (args,) = parse([FetchArguments], description=__doc__)
     ...
 
-if __name__ == "__main__":
-    cli.run(main)
+itrd_nlp.cli.process.run(main)
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ import types
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter
-from transformers.hf_argparser import HfArgumentParser
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from transformers.hf_argparser import HfArgumentParser, string_to_bool
 
 from itrd_nlp.cli.configs import find_base, find_config
 from itrd_nlp.errors import UserError, did_you_mean
@@ -75,6 +74,7 @@ def parse(
     namespace, unknown = parser.parse_known_args(arguments, argparse.Namespace(**values))
     if unknown:
         parser.refuse(unknown[0])
+    parser.read_nulls(namespace)
     built = tuple(_build(dataclass_type, namespace) for dataclass_type in dataclass_types)
     keep_tokens_out(*built)
     return built
@@ -111,7 +111,10 @@ def _build(dataclass_type: type, namespace: argparse.Namespace) -> Any:
     fields = dataclasses.fields(dataclass_type)
     for f in fields:
         if f.init and f.default != "" and getattr(namespace, f.name) == "":
-            raise UserError(f"{f.name} is empty, but must be a text, or left out.")
+            required = f.default is f.default_factory is dataclasses.MISSING
+            raise UserError(
+                f"{f.name} is empty, but must be a text{'' if required else ', or left out'}."
+            )
     try:
         built = dataclass_type(**{f.name: getattr(namespace, f.name) for f in fields if f.init})
     except UserError:
@@ -162,9 +165,14 @@ class _Parser(HfArgumentParser):
                 continue
             members = _members(self.hints[action.dest])
             action.metavar = "BOOL" if bool in members else _METAVARS.get(action.type)
-            if bool in members and action.nargs is None:  # as a flag, too, whatever its default
-                action.nargs, action.const = "?", True
-            if type(None) in members and action.nargs != "+":
+            if bool in members and action.nargs in (
+                None,
+                "?",
+            ):  # as a flag, too, whatever its default
+                action.nargs, action.const, action.type = "?", True, _true_or_false
+            if str not in members and any(get_origin(member) is dict for member in members):
+                action.type = _of_files_alone
+            if type(None) in members:
                 action.type = _or_null(action.type)
 
     def read(self, file: str) -> dict[str, Any]:
@@ -187,6 +195,18 @@ class _Parser(HfArgumentParser):
             values["base"] = find_base(values["base"], file)
         return values
 
+    def read_nulls(self, namespace: argparse.Namespace) -> None:
+        """Take ``null`` for None where an option takes several values, each of which was converted by itself."""
+        for action in self._actions:
+            found = getattr(namespace, action.dest, None)
+            if action.nargs != "+" or found is None or None not in found:
+                continue
+            if len(found) > 1:
+                raise UserError(
+                    f"--{action.dest} has null among other values, but must have it alone."
+                )
+            setattr(namespace, action.dest, None)
+
     def refuse(self, argument: str) -> NoReturn:
         """Complain about an argument that is no option."""
         if not argument.startswith("-"):
@@ -201,7 +221,7 @@ class _Parser(HfArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         # argparse names both spellings, --field_name/--field-name; one is enough.
-        raise UserError(re.sub(r"(--\w+)/--[\w-]+", r"\1", message) + ".")
+        raise UserError(re.sub(r"(--\w+)/--[\w-]+", r"\1", message).rstrip(".") + ".")
 
     def format_help(self, *, whole: bool = False) -> str:
         """What the command does, its options by the class that declares them, and its examples.
@@ -298,6 +318,17 @@ def _or_null(convert: Any) -> Callable[[str], Any]:
     return converted
 
 
+def _true_or_false(text: str) -> bool:
+    try:
+        return bool(string_to_bool(text))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text!r} must be true or false") from None
+
+
+def _of_files_alone(_: str) -> NoReturn:
+    raise argparse.ArgumentTypeError("it is a mapping, which only a YAML file can give")
+
+
 def _suggestion(name: str, names: Iterable[str], *, prefix: str = "") -> str:
     return did_you_mean(name, names, "; --help lists them.", most=3, prefix=prefix)
 
@@ -318,10 +349,30 @@ def _convert(file: str, key: str, value: Any, hint: Any, choices: Iterable[Any] 
         if only_numbers and isinstance(value, bool):  # pydantic would read true as 1
             raise ValueError
         return TypeAdapter(hint, config=_PYDANTIC).validate_python(value)
-    except ValueError:  # pydantic's ValidationError is one, too
-        expected = " or ".join("null" if m is type(None) else _type_name(m) for m in members)
-        raise UserError(f"{file}: {key} is {shown}, but must be {expected}.") from None
+    except ValidationError as error:
+        raise UserError(f"{file}: {_wrong_entry(key, value, hint, error)}.") from None
+    except ValueError:
+        raise UserError(f"{file}: {key} is {shown}, but must be {_type_name(hint)}.") from None
+
+
+def _wrong_entry(key: str, value: Any, hint: Any, error: ValidationError) -> str:
+    """Name the entry of a mapping that is wrong, such as ``methods.kd``, or else the whole value."""
+    name, found, expected = key, value, hint
+    for part in error.errors()[0]["loc"]:
+        if get_origin(expected) is not dict or not isinstance(found, dict) or part not in found:
+            break
+        name, found, expected = f"{name}.{part}", found[part], get_args(expected)[1]
+    shown = "null" if found is None else MASK if is_secret_name(name) else repr(found)
+    return f"{name} is {shown}, but must be {_type_name(expected)}"
 
 
 def _type_name(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
+    return " or ".join(_member_name(member) for member in _members(hint))
+
+
+def _member_name(member: Any) -> str:
+    if member is type(None):
+        return "null"
+    if get_origin(member) is dict:
+        return "a mapping"
+    return member.__name__ if isinstance(member, type) and not get_args(member) else str(member)

@@ -37,6 +37,7 @@ class ModelArguments:
         default="tokens", metadata={"help": "Of it.", "choices": ["tokens", "pooled"]}
     )
     options: dict[str, Any] | None = field(default=None, metadata={"help": "Any options."})
+    methods: dict[str, dict[str, Any]] = field(default_factory=dict, metadata={"help": "Of each."})
 
 
 @dataclass
@@ -101,6 +102,11 @@ def test_null_on_the_command_line_wins_over_a_number_in_the_file(write: Write) -
     assert data.name is None
 
 
+def test_null_on_the_command_line_is_none_for_a_list_that_may_be_none(write: Write) -> None:
+    model, _ = parse(write("model: m\nwidths: [1, 2]\n"), "--widths", "null")
+    assert model.widths is None
+
+
 @pytest.mark.parametrize(
     ("line", "value"),
     [
@@ -151,7 +157,9 @@ def test_yaml_values_become_the_type_of_their_field(write: Write, line: str, val
         ("view: tokenz", "view is 'tokenz', but must be one of tokens, pooled"),
         ("mode: maybe", "mode is 'maybe', but must be one of no, yes"),
         ("widths: [1, wide]", "widths is [1, 'wide'], but must be list[int] or null"),
-        ("options: [1]", "options is [1], but must be dict[str, typing.Any] or null"),
+        ("options: [1]", "options is [1], but must be a mapping or null"),
+        ("methods: {kd:, itrd: {}}", "methods.kd is null, but must be a mapping"),
+        ("methods: kd", "methods is 'kd', but must be a mapping"),
     ],
 )
 def test_a_wrong_type_names_file_field_value_and_what_is_allowed(
@@ -209,6 +217,17 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         (["--samples", "some"], "argument --samples: invalid int value: 'some'."),
         (["--samples"], "argument --samples: expected one argument."),
         (["--view", "x"], "argument --view: invalid choice: 'x' (choose from"),
+        (["--shuffle", "maybe"], "argument --shuffle: 'maybe' must be true or false."),
+        (
+            ["--methods", "kd"],
+            "argument --methods: it is a mapping, which only a YAML file can give.",
+        ),
+        (
+            ["--widths", "1", "null"],
+            "--widths has null among other values, but must have it alone.",
+        ),
+        (["--model", ""], "model is empty, but must be a text."),
+        (["--view", ""], "argument --view: invalid choice: '' (choose from"),
     ],
 )
 def test_a_wrong_flag_is_one_sentence(argv: list[str], expected: str) -> None:

@@ -155,7 +155,7 @@ BAD = [
     ({"methods": {"kd": {"beta_cor": 0}}}, "method kd sets 'beta_cor'.*did you mean beta_corr"),
     ({"methods": {"kd": {"beta_corr": "much"}}}, "student/kd: beta_corr is 'much', but must be"),
     ({"methods": {"kd": {"beta_corr": -1}}}, "student/kd: beta_corr is -1.0"),
-    ({"methods": {"kd": 1}}, "methods is .* but must be dict"),
+    ({"methods": {"kd": 1}}, "methods.kd is 1, but must be a mapping"),
     ({"methods": {}}, "methods is empty"),
     ({"methods": {"kd": {}, "teacher": {}}}, "'teacher' names a method, but the tables give"),
     ({"methods": {"itrd": {}}}, "reference is 'kd', but must be one of the methods itrd"),
