@@ -10,7 +10,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.progress import track
@@ -39,8 +39,7 @@ def take_turns(module: str, workers: Mapping[str, Sequence[str]], rounds: int) -
         UserError: a process failed. The message contains the end of its error output.
     """
     runs: Runs = {name: [] for name in workers}
-    for turn in track(range(rounds * len(workers)), description="measuring"):
-        name = list(workers)[turn % len(workers)]
+    for name in _turns(workers, rounds):
         runs[name].append(_run(module, name, workers[name]))
     return runs
 
@@ -67,8 +66,7 @@ def take_turns_without_the_failed(
     """
     runs: Runs = {name: [] for name in workers}
     failed: list[str] = []
-    for turn in track(range(rounds * len(workers)), description="measuring"):
-        name = list(workers)[turn % len(workers)]
+    for name in _turns(workers, rounds):
         if name in failed:
             continue
         try:
@@ -79,6 +77,11 @@ def take_turns_without_the_failed(
             continue
         after_each({name: found for name, found in runs.items() if found})
     return failed
+
+
+def _turns(workers: Iterable[str], rounds: int) -> Iterator[str]:
+    """Yield the name of each worker, once in each round."""
+    yield from track([*workers] * rounds, description="measuring")
 
 
 def _run(module: str, name: str, arguments: Sequence[str]) -> Figures:

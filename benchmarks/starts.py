@@ -34,17 +34,26 @@ def compared(folders: Sequence[Path], method: str, reference: str) -> dict[str, 
         reference: the student that differences are taken to.
 
     Raises:
-        UserError: there is no such student, or a student has other seeds than the reference.
+        UserError: there is no such student, a student has other seeds than the reference, two folders have the same
+            seed, or they do not have the same examples.
     """
     runs: dict[str, dict[int, tuple[Record, NDArray[np.float64], Scores]]] = {}
     for folder in folders:
         records, scores = read_records(folder)
         for record in records:
             if record["stage"] == "cells" and record["method"] == method:
+                seeds = runs.setdefault(record["student"], {})
+                if record["seed"] in seeds:
+                    raise UserError(
+                        f"{folder} has the seed {record['seed']} of {record['student']}, which another folder has, too."
+                    )
                 main = scores[f"{record['name']}/{main_of(record)}"].astype(np.float64)
-                runs.setdefault(record["student"], {})[record["seed"]] = (record, main, scores)
+                seeds[record["seed"]] = (record, main, scores)
     if reference not in runs:
         raise UserError(f"reference is {reference!r}, but must be one of {', '.join(runs)}.")
+    everything = [record for by_seed in runs.values() for record, _, _ in by_seed.values()]
+    if len({record["signature"] for record in everything}) > 1:
+        raise UserError("the folders have scores of different examples, so they are no pairs.")
     found: dict[str, Any] = {}
     for student, by_seed in runs.items():
         if by_seed.keys() != runs[reference].keys():

@@ -1,4 +1,4 @@
-"""Make two classification data sets of SQuAD 1.1, as JSON lines."""
+"""Make three classification data sets of SQuAD 1.1, as JSON lines."""
 
 from itrd_nlp.cli.main import run_command
 

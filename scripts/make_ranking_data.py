@@ -1,4 +1,4 @@
-"""Make queries with passages of SQuAD 1.1, as JSON lines."""
+"""Make queries with passages, and pairs of questions, of SQuAD 1.1, as JSON lines."""
 
 from itrd_nlp.cli.main import run_command
 

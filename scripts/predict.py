@@ -1,4 +1,4 @@
-"""Answer questions about texts with a trained model."""
+"""Answer questions about texts, or label texts, with a trained model."""
 
 from itrd_nlp.cli.main import run_command
 

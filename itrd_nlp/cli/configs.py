@@ -46,9 +46,21 @@ def find_config(argument: str) -> str:
 
 
 def find_base(base: str, file: str) -> str:
-    """The config that a comparison shares: named from the current folder or, if not there, from that of its file."""
+    """The config that the trainings of a comparison share.
+
+    Args:
+        base: its path from the current folder or from that of the comparison, or the name of a config of the package.
+        file: the file of the comparison. It is empty where the command line alone describes it.
+
+    Returns:
+        The path of the first one that is there, or ``base`` itself where none is.
+    """
     beside = Path(os.path.normpath(Path(file).parent / base))
-    return str(_shortest(beside)) if not os.path.isfile(base) and beside.is_file() else base
+    if os.path.isfile(base):
+        return base
+    if beside.is_file():
+        return str(_shortest(beside))
+    return str(packaged_configs().get(base, base))
 
 
 def summary(path: Path) -> str:

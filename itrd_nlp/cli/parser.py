@@ -69,12 +69,16 @@ def parse(
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = _Parser(dataclass_types, description)
     values: dict[str, Any] = {}
+    file = ""
     if arguments and not arguments[0].startswith("-"):
-        values = parser.read(find_config(arguments.pop(0)))
+        file = find_config(arguments.pop(0))
+        values = parser.read(file)
     namespace, unknown = parser.parse_known_args(arguments, argparse.Namespace(**values))
     if unknown:
         parser.refuse(unknown[0])
     parser.read_nulls(namespace)
+    if "base" in parser.hints:
+        namespace.base = find_base(namespace.base, file)
     built = tuple(_build(dataclass_type, namespace) for dataclass_type in dataclass_types)
     keep_tokens_out(*built)
     return built
@@ -191,8 +195,6 @@ class _Parser(HfArgumentParser):
                 )
             values[key] = _convert(where, key, value, self.hints[key], actions[key].choices)
             actions[key].required = False
-        if "base" in values:
-            values["base"] = find_base(values["base"], file)
         return values
 
     def read_nulls(self, namespace: argparse.Namespace) -> None:

@@ -56,7 +56,7 @@ def run(main: Callable[[], object]) -> None:
     Exit codes:
 
     - 2: a `UserError`, or a file or folder that cannot be read or written (missing, no permission, disk full).
-    - 1: the loss of a training is no number.
+    - 1: the loss of a training is no number; or a training of a comparison failed, and a line names it.
     - 128 + the number of a signal: the signal stopped a training, and the sentence says how to resume; or nobody reads
       the output any more.
 

@@ -109,7 +109,7 @@ class Plan:
         self.setting = setting
         if not Path(args.base).is_file():
             raise UserError(
-                f"base {args.base} does not exist, but must be a config of {setting.itrd.command}."
+                f"base {args.base} does not exist, but must be a config of `itrd-nlp {setting.itrd.command}`."
             )
         self.base = self._read_base()
         setting.check_search(args.search)

@@ -63,3 +63,12 @@ def test_what_cannot_be_compared_is_named(folders: list[Path]) -> None:
     write_records(folders[1], [r for r in records if r["student"] != "last"], scores)
     with pytest.raises(UserError, match="last has other seeds than random"):
         compared(folders, "kd", "random")
+
+
+def test_folders_that_are_no_pairs_are_refused(folders: list[Path]) -> None:
+    with pytest.raises(UserError, match="has the seed 0 of first, which another folder has, too"):
+        compared([folders[0], folders[0]], "kd", "random")
+    records, scores = read_records(folders[1])
+    write_records(folders[1], [r | {"signature": "another"} for r in records], scores)
+    with pytest.raises(UserError, match="scores of different examples"):
+        compared(folders, "kd", "random")

@@ -19,11 +19,3 @@ def test_the_page_shows_the_recorded_seconds() -> None:
     known = {name: f"{value:.2f}" for name, value in (seconds | first).items()}
     assert len(shown) == 5
     assert shown.items() <= known.items()
-
-
-def test_no_help_takes_as_long_as_an_import_of_torch_and_transformers() -> None:
-    """Of the record: a time measured here would say more about the other work of this machine."""
-    seconds = json.loads((ROOT / "benchmarks" / "startup.json").read_text())["cpu_seconds"]
-    helps = [value for name, value in seconds.items() if name.endswith("--help")]
-    assert len(helps) == 8
-    assert max(helps) < 1.5

@@ -45,7 +45,7 @@ def test_a_length_of_the_command_line_comes_first(
     assert lengths(tmp_path, *words, monkeypatch=monkeypatch) == (own, 64)
 
 
-@pytest.mark.parametrize("content", [{}, {"task": "sentence-embedding", **LENGTHS}])
+@pytest.mark.parametrize("content", [{}, {"task": "embedding", **LENGTHS}])
 def test_a_record_without_lengths_or_of_another_task_says_nothing(
     content: dict[str, Any], tmp_path: Path, monkeypatch: Any
 ) -> None:

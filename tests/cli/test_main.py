@@ -39,6 +39,10 @@ def test_every_file_of_the_commands_is_a_subcommand_and_has_a_script() -> None:
     assert names <= set(command.subcommands())
 
 
+def _first_line(path: Path) -> str:
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_names_its_command_and_does_nothing_else(path: Path) -> None:
     summary, imported, call = ast.parse(path.read_text(encoding="utf-8")).body
@@ -46,7 +50,16 @@ def test_a_script_names_its_command_and_does_nothing_else(path: Path) -> None:
     names = {file: name for name, file in command.subcommands().items()}
     assert ast.unparse(call) == f"run_command({names[ran]!r})"
     assert ast.unparse(imported) == "from itrd_nlp.cli.main import run_command"
-    assert isinstance(summary, ast.Expr)
+    assert ast.unparse(summary) == ast.unparse(ast.Expr(ast.Constant(_first_line(ran))))
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.stem)
+def test_the_first_example_of_a_command_needs_no_clone(path: Path) -> None:
+    """Who installed the package by pip has no folder scripts/."""
+    names = {file: name for name, file in command.subcommands().items()}
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    examples = [line.strip() for line in text.splitlines() if line.startswith("    ")]
+    assert examples[0].startswith(f"itrd-nlp {names[path]}")
 
 
 def test_python_m_is_the_same_command() -> None:
@@ -58,7 +71,7 @@ def test_python_m_is_the_same_command() -> None:
 def test_every_command_has_a_main_and_a_first_line_that_fits_the_list(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert "main" in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-    summary = (ast.get_docstring(tree) or "").partition("\n")[0]
+    summary = _first_line(path)
     assert summary.endswith(".")
     assert len(summary) <= 110
 

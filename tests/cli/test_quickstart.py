@@ -53,6 +53,13 @@ def test_it_calls_the_two_commands_of_the_configs_and_adds_no_option(
         assert ASSETS[name].licence in out
 
 
+def test_no_time_is_promised_for_other_sizes(
+    called: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(monkeypatch, "--max_train_samples", "80000")
+    assert "minutes" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["quickstart_teacher", "quickstart"])
 def test_the_values_that_need_no_option_are_those_of_the_configs(name: str) -> None:
     content = yaml.safe_load(packaged_configs()[name].read_text())
@@ -90,6 +97,7 @@ def test_a_checkpoint_of_an_earlier_call_is_taken_up(
     ("options", "sentence"),
     [
         (("--train_file", "none.json"), "none.json does not exist."),
+        (("--model_name_or_path", "file"), "model_name_or_path file is no folder, but must be"),
         (
             ("--output_dir", "/sys/itrd/runs"),
             "output_dir /sys/itrd/runs cannot be written: /sys does not let you write (",

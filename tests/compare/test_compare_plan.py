@@ -568,6 +568,11 @@ def test_a_finished_training_needs_its_teacher_no_more(make: Any) -> None:
         check_inputs(SETTING, cells)
 
 
+def test_the_base_may_be_a_config_of_the_package(make: Any) -> None:
+    for args in (make(base="minilm_t3"), make("--base", "minilm_t3")):
+        assert Path(args.base).samefile(CONFIGS / "minilm" / "minilm_t3.yaml")
+
+
 def test_the_base_may_have_a_base_of_its_own(make: Any, tmp_path: Path) -> None:
     inherited = os.path.relpath(Path("base.yaml").absolute(), tmp_path)
     (tmp_path / "longer.yaml").write_text(f"base: {inherited}\nnum_train_epochs: 7\n")

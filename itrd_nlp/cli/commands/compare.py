@@ -1,11 +1,12 @@
 """Train several methods under one budget and compare them: tables, intervals, figures.
 
-    python scripts/compare.py configs/compare/minilm_subset.yaml [--jobs 2] [--output_dir DIR]
+    itrd-nlp compare minilm_subset [--jobs 2] [--output_dir DIR]
     itrd-nlp compare minilm_subset --submit slurm --slurm_partition gpu --slurm_gpus 1 --jobs 20
 
-The YAML names a config of train_squad.py, which all share, from the current folder or from its own, and what each
-method changes of the objective. What is finished is skipped, what was interrupted is taken up again: after a stop, give
-the same command. `--tables_only` makes tables and figures of results.jsonl and scores.npz alone.
+The YAML names a config of a distillation, which all share, and what each method changes of the objective. The config is
+named from the current folder, from that of the YAML, or as a config of the package. What is finished is skipped, and
+what was interrupted is taken up again. After a stop, give the same command. `--tables_only` makes tables and figures of
+results.jsonl and scores.npz alone.
 """
 
 import sys

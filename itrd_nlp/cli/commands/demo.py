@@ -1,8 +1,8 @@
 """Open a page that answers questions about your own text, teacher and student side by side.
 
     itrd-nlp demo runs/my_student
-    python scripts/demo.py --model runs/my_student --teacher runs/my_teacher --port 7861
-    python scripts/demo.py --push_space USER/NAME --student_repo USER/STUDENT --teacher_repo USER/TEACHER
+    itrd-nlp demo --model runs/my_student --teacher runs/my_teacher --port 7861
+    itrd-nlp demo --push_space USER/NAME --student_repo USER/STUDENT --teacher_repo USER/TEACHER
 
 The teacher is the one in the student's results.json, if it is still there. With --push_space nothing runs here: the
 page is uploaded as a Space that loads its models from the Hub. It needs the extra: pip install itrd_nlp[demo].

@@ -1,5 +1,6 @@
 """Distil a classifier of texts or tokens into a shallower student, by ITRD and logit KD.
 
+    itrd-nlp distil-classifier sentences_t3 --teacher runs/my_classifier --output_dir runs/my_student
     accelerate launch scripts/distil_classifier.py configs/classification/sentences_t3.yaml [--beta_corr 4 ...]
 
 The YAML and its base hold the whole experiment; a flag after it wins. Writes the student, its tokenizer and

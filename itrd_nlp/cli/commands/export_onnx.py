@@ -1,6 +1,6 @@
 """Export a model to ONNX, int8 and int4, and compare all with torch on the same examples.
 
-    python scripts/export_onnx.py --model runs/my_student --validation_file assets/squad/dev-v1.1.json
+    itrd-nlp export-onnx --model runs/my_student --validation_file assets/squad/dev-v1.1.json
 
 Writes the folders onnx and onnx_int8, with --int4 true onnx_int4, and the file export.json into output_dir, and prints
 EM, F1 and speed of all. A quantized model that loses more than max_f1_drop points of F1 is removed, and the exit code
@@ -38,7 +38,7 @@ class ExportArguments:
     max_f1_drop: float = field(
         default=1.0,
         metadata=Metadata(
-            help="Largest loss of int8 and of int4 in points of F1 (of a classifier: accuracy).",
+            help="Largest loss of int8 and of int4, in points of the main metric.",
             range=Range(least=0),
         ),
     )

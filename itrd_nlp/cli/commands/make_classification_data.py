@@ -1,10 +1,10 @@
 """Make three classification data sets of SQuAD 1.1, as JSON lines.
 
-    python scripts/make_classification_data.py --output_dir assets/classification
+    itrd-nlp make-classification-data --output_dir assets/classification
 
 sentences-{train,dev}.jsonl: does the sentence hold the answer to the question? punctuation-{train,dev}.jsonl: which
-mark follows a word? names-{train,dev}.jsonl: which words are a name? All in the form that train_classifier.py and
-distil_classifier.py read.
+mark follows a word? names-{train,dev}.jsonl: which words are a name? All in the form that train-classifier and
+distil-classifier read.
 """
 
 import itertools

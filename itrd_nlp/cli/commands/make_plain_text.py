@@ -1,6 +1,6 @@
 """Make plain text of the paragraphs of SQuAD 1.1, as JSON lines.
 
-    python scripts/make_plain_text.py --output_dir assets/plain_text
+    itrd-nlp make-plain-text --output_dir assets/plain_text
 
 text-{train,dev}.jsonl: a paragraph and its article. The tasks masked-lm and encoder read both files. Both come from
 SQuAD's training file, so that a model which has read them is still judged on questions about unknown text. Articles of
@@ -34,7 +34,9 @@ class MakeArguments:
     )
     max_samples: int | None = field(
         default=None,
-        metadata=Metadata(help="Most paragraphs of each file. Default: all.", range=COUNT),
+        metadata=Metadata(
+            help="Largest number of paragraphs in each file. Default: all.", range=COUNT
+        ),
     )
 
 

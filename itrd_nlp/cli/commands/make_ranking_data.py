@@ -1,6 +1,6 @@
 """Make queries with passages, and pairs of questions, of SQuAD 1.1, as JSON lines.
 
-    python scripts/make_ranking_data.py --output_dir assets/ranking
+    itrd-nlp make-ranking-data --output_dir assets/ranking
 
 ranking-{train,dev}.jsonl: a question, its own paragraph, which has the label 1, and other paragraphs of its article.
 The tasks reranking and embedding read both files.

@@ -1,8 +1,8 @@
 """Ask the questions of SQuAD about other contexts of their article: more to distil on, without answers.
 
-    python scripts/make_unlabelled_questions.py --output_file assets/elsewhere.json --per_question 3
+    itrd-nlp make-unlabelled-questions --output_file assets/elsewhere.json --per_question 3
 
-The file is for unlabelled_file of train_squad.py, where the teacher alone says what is right.
+The file is for unlabelled_file of train-squad, where the teacher alone says what is right.
 """
 
 import os

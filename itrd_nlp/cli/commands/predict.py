@@ -1,8 +1,8 @@
 """Answer questions about texts, or label texts, with a trained model.
 
-    python scripts/predict.py --model runs/my_student --question "Who?" --context "It was Ada."
-    python scripts/predict.py --model runs/my_student --input assets/squad/dev-v1.1.json --output answers.jsonl
-    produce_questions | python scripts/predict.py --model runs/my_student --input - | consume_answers
+    itrd-nlp predict --model runs/my_student --question "Who?" --context "It was Ada."
+    itrd-nlp predict --model runs/my_student --input assets/squad/dev-v1.1.json --output answers.jsonl
+    produce_questions | itrd-nlp predict --model runs/my_student --input - | consume_answers
 
 Input is SQuAD's format if its name ends in .json, else JSON lines such as {"question": "Who?", "context": "It was
 Ada."}, with or without an id. For each question one JSON object is written in a line: id, question, answer, score

@@ -1,7 +1,7 @@
 """Push a student, or a fine-tuned teacher, to the Hugging Face Hub.
 
-    python scripts/push_to_hub.py --model runs/squad_minilm_t3 --repo_id USER/NAME [--private] [--revision BRANCH]
-    python scripts/push_to_hub.py --model runs/squad_minilm_t3 --repo_id USER/NAME --dry_run
+    itrd-nlp push-to-hub --model runs/squad_minilm_t3 --repo_id USER/NAME [--private] [--revision BRANCH]
+    itrd-nlp push-to-hub --model runs/squad_minilm_t3 --repo_id USER/NAME --dry_run
 
 The model must load and have its metrics in results.json. Configuration, weights, tokenizer, model card and
 results.json are pushed, in one commit, and nothing else of the folder. The account is that of `hf auth login` or of

@@ -1,6 +1,6 @@
 """Take a fine-tuned or distilled model to int8 or int4 weights by torchao, and judge it before and after.
 
-    python scripts/quantise.py --model runs/my_student --weights int8 --validation_file assets/squad/dev-v1.1.json \\
+    itrd-nlp quantise --model runs/my_student --weights int8 --validation_file assets/squad/dev-v1.1.json \\
         --output_dir runs/my_student_int8
 
 Writes a folder that transformers, evaluate, predict and push-to-hub read where torchao is installed, with the scores in
@@ -43,9 +43,7 @@ class QuantiseArguments:
     )
     max_f1_drop: float = field(
         default=1.0,
-        metadata=Metadata(
-            help="Largest loss in points of F1 (of a classifier: accuracy).", range=Range(least=0)
-        ),
+        metadata=Metadata(help="Largest loss in points of the main metric.", range=Range(least=0)),
     )
     batch_size: int = field(default=32, metadata=Metadata(help="Windows in a batch.", range=BATCH))
 

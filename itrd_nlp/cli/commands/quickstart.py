@@ -64,10 +64,11 @@ class QuickstartArguments:
 def main() -> None:
     (args,) = parse([QuickstartArguments], description=__doc__)
     _check(args)
-    print(
-        "The quickstart takes 3 minutes on two CPU cores with bf16, 10 minutes on two older ones.",
-        flush=True,
-    )
+    if _usual(args):
+        print(
+            "The quickstart takes 3 minutes on two CPU cores with bf16, 10 minutes on two older ones.",
+            flush=True,
+        )
     _fetch(args)
     teacher, student = (os.path.join(args.output_dir, name) for name in ("teacher", "student"))
     data = _data_options(args)
@@ -83,8 +84,19 @@ def main() -> None:
     _step("3/3 Distil the student", ["train-squad", "quickstart", *data, *own], student)
 
 
+def _usual(args: QuickstartArguments) -> bool:
+    """Whether model and sizes are those whose time is known."""
+    return args.model_name_or_path is None and all(
+        getattr(args, name) == usual for name, usual in SAMPLES.items()
+    )
+
+
 def _check(args: QuickstartArguments) -> None:
     """Refuse what a later step would refuse, before 160 MB are fetched."""
+    from itrd_nlp.models.loading import check_model_folder  # imports torch, which --help need not
+
+    if args.model_name_or_path is not None:
+        check_model_folder(args.model_name_or_path, "model_name_or_path")
     for file in (args.train_file, args.validation_file):
         if file is not None:
             open_file(file).close()
@@ -104,9 +116,10 @@ def _needed(args: QuickstartArguments) -> list[str]:
 
 
 def _fetch(args: QuickstartArguments) -> None:
+    print("\n1/3 Fetch what is missing", flush=True)
     for name in _needed(args):
         folder = Path(args.assets_dir) / name
-        print(f"\n1/3 Fetch {ASSETS[name].licence}", flush=True)
+        print(ASSETS[name].licence, flush=True)
         state = "fetched" if fetch(ASSETS[name], folder) else "already there"
         print(f"{folder}: {state}.", flush=True)
 

@@ -1,6 +1,6 @@
 """Write report.html: how much the student of a run kept of its teacher, its training, and their disagreements.
 
-    python scripts/report.py runs/my_student
+    itrd-nlp report runs/my_student
 
 The command reads the folder of the run alone: results.json and the files of analysis/. A run itself writes its report
 at its end.

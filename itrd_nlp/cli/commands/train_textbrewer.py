@@ -1,8 +1,8 @@
-"""Distil on SQuAD 1.1 by TextBrewer's own distiller, losses and recipe, to compare with train_squad.py.
+"""Distil on SQuAD 1.1 by TextBrewer's own distiller, losses and recipe, to compare with train-squad.
 
-    python scripts/train_textbrewer.py configs/minilm/textbrewer_minilm_t3_subset.yaml [--temperature 4 ...]
+    itrd-nlp train-textbrewer textbrewer_minilm_t3_subset [--temperature 4 ...]
 
-Data, batches, optimizer and schedule are given as for train_squad.py, and so are the results. One process; a run that
+Data, batches, optimizer and schedule are given as for train-squad, and so are the results. One process; a run that
 is interrupted starts anew.
 """
 
