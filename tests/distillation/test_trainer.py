@@ -391,6 +391,25 @@ def test_a_resumed_run_ends_where_an_undisturbed_one_does(make_trainer, student,
         assert torch.equal(value, projections[name]), name
 
 
+def test_the_terms_of_an_epoch_are_logged_by_a_run_that_goes_on_from_its_last_step(
+    make_trainer, student, make_rows
+):
+    common = {"save_strategy": "steps", "save_steps": 1, "logging_strategy": "epoch"}
+    start = weights(student)
+    whole = make_trainer(make_rows(16), num_train_epochs=2, max_steps=-1, **common)
+    whole.train()
+    last = whole.state.max_steps // 2
+    student.load_state_dict(start)
+    again = make_trainer(make_rows(16), num_train_epochs=2, max_steps=-1, **common)
+    again.train(resume_from_checkpoint=f"{again.args.output_dir}/checkpoint-{last}")
+    found, expected = (
+        next(row for row in trainer.state.log_history if row["step"] == last)
+        for trainer in (again, whole)
+    )
+    assert "corr" in expected
+    assert found == expected
+
+
 @pytest.mark.parametrize("save_only_model", [False, True])
 def test_the_best_checkpoint_is_what_remains(make_trainer, student, make_rows, save_only_model):
     trainer = make_trainer(
