@@ -181,30 +181,32 @@ def push_files(
     with hub_errors():
         if revision is not None:
             patiently(lambda: api.create_branch(repo_id, branch=branch, exist_ok=True))
-        head = patiently(lambda: api.model_info(repo_id, revision=branch)).sha
-        listed = patiently(
-            lambda: list(api.list_repo_tree(repo_id, revision=branch, recursive=True))
-        )
-        remote = {entry.path: entry for entry in listed if isinstance(entry, RepoFile)}
-        operations: list[Any] = [
-            CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file.content)
-            for file in files
-            if not file.is_same(remote.get(file.name))
-        ]
-        stale = _stale(set(remote), {file.name for file in files})
-        operations += [CommitOperationDelete(path_in_repo=name) for name in stale]
-        if not operations:
-            return _report(api, repo_id, revision, files, commit=head, changed=False)
-        commit = patiently(
-            lambda: api.create_commit(
-                repo_id,
-                operations,
-                commit_message=commit_message,
-                revision=branch,
-                parent_commit=head,
-            )
-        )
-    return _report(api, repo_id, revision, files, commit=commit.oid, changed=True)
+        before = patiently(lambda: api.model_info(repo_id, revision=branch)).sha
+        # Each try looks again at what is there: an answer that is lost may be that to a commit.
+        commit = patiently(lambda: _commit(api, repo_id, files, branch, commit_message))
+    return _report(api, repo_id, revision, files, commit=commit, changed=commit != before)
+
+
+def _commit(
+    api: HfApi, repo_id: str, files: list[HubFile], branch: str, message: str
+) -> str | None:
+    """Make the commit, where one is needed. Return the newest commit of the branch."""
+    head = api.model_info(repo_id, revision=branch).sha
+    listed = api.list_repo_tree(repo_id, revision=branch, recursive=True)
+    remote = {entry.path: entry for entry in listed if isinstance(entry, RepoFile)}
+    operations: list[Any] = [
+        CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file.content)
+        for file in files
+        if not file.is_same(remote.get(file.name))
+    ]
+    stale = _stale(set(remote), {file.name for file in files})
+    operations += [CommitOperationDelete(path_in_repo=name) for name in stale]
+    if not operations:
+        return head
+    commit = api.create_commit(
+        repo_id, operations, commit_message=message, revision=branch, parent_commit=head
+    )
+    return commit.oid
 
 
 def _stale(remote: set[str], pushed: set[str]) -> list[str]:

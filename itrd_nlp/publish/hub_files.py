@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import is_plain_name, parse_json, read_json, read_text
+from itrd_nlp.files import is_plain_name, read_bytes, read_json, read_text
 from itrd_nlp.models.embedder import SENTENCE_FILES
 from itrd_nlp.models.loading import fit_tokenizer, load_model, load_tokenizer
 from itrd_nlp.models.options import LoadingArguments
@@ -41,6 +41,13 @@ TOKENIZER_FILES = (
 )
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 """How the images of a model are read, where it reads images."""
+_CONFIGURATIONS = (
+    CONFIG_NAME,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    *PROCESSOR_FILES,
+    *SENTENCE_FILES,
+)
 LARGEST_TEXT = 10_000_000
 """Bytes. A larger file is pushed without a search for tokens, as weights are."""
 
@@ -196,12 +203,12 @@ def model_files(
         UserError: there are no weights in safetensors, or the card is not valid.
     """
     folder = Path(folder)
-    names = [*TOKENIZER_FILES, *PROCESSOR_FILES]
+    names = [*TOKENIZER_FILES, *PROCESSOR_FILES, *SENTENCE_FILES]
     if tokenizer is not None:
         names += [name for name in tokenizer.vocab_files_names.values() if name not in names]
-    present = [folder / name for name in names if (folder / name).is_file()]
-    files = [_public(path) for path in (folder / CONFIG_NAME, *_weights(folder), *present)]
-    files += [HubFile(name, folder / name) for name in SENTENCE_FILES if (folder / name).is_file()]
+    weights = [path.name for path in _weights(folder)]
+    present = [name for name in names if (folder / name).is_file()]
+    files = [_public(folder, name) for name in (CONFIG_NAME, *weights, *present)]
     card = card_text(folder, record, page=page, repo_id=repo_id, license=license)
     files.append(HubFile(CARD_NAME, card.encode()))
     if record.scores:
@@ -237,29 +244,19 @@ def _weights(folder: Path) -> list[Path]:
     return [index, *(folder / name for name in shards)]
 
 
-def _public(path: Path) -> HubFile:
+def _public(folder: Path, name: str) -> HubFile:
     """A file as it is; a configuration without folders, and a text without the tokens that are in use."""
+    path = folder / name
     if path.suffix == ".safetensors" or path.stat().st_size > LARGEST_TEXT:
-        return HubFile(path.name, path)
-    before = path.read_bytes()
-    content = before
-    if path.name in (CONFIG_NAME, "tokenizer_config.json"):
-        values = _parsed(path, before)
-        if public_file(values) != values:
-            content = (json.dumps(public_file(values), indent=2) + "\n").encode()
+        return HubFile(name, path)
+    before = content = read_bytes(path)
+    if name in _CONFIGURATIONS:
+        values = read_json(path)
+        public = public_file(values)
+        if public != values:
+            content = (json.dumps(public, indent=2) + "\n").encode()
     content = without_tokens_in_use(content)
-    return HubFile(path.name, path if content == before else content)
-
-
-def _parsed(path: Path, content: bytes) -> dict[str, Any]:
-    """A configuration as an object."""
-    try:
-        values = parse_json(content)
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: {error}.") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path} is no JSON object.")
-    return values
+    return HubFile(name, path if content == before else content)
 
 
 def card_text(

@@ -1,4 +1,4 @@
-"""The license of a model: read from the card of its teacher, and written as the Hub spells it.
+"""The license of a model: read from the card of the model that it comes from, and written as the Hub spells it.
 
 A license is read before a training of hours and written after it. So nothing here refuses what somebody else's card
 says.
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import yaml
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
+from transformers.utils import cached_file
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import read_text
@@ -49,20 +50,24 @@ class License(NamedTuple):
     name: str | None = None
 
 
-def license_of(folder: str | Path) -> str | None:
-    """The license that the card in the folder of a model names.
+def license_of(model: str | Path, revision: str | None = None) -> str | None:
+    """The license that the card of a model names.
 
     Args:
-        folder: of the model.
+        model: folder or model id.
+        revision: branch, tag or commit of a model id. Default: its main branch.
 
     Returns:
         The license as an identifier of the Hub where it is one, else as the card has it. Several licenses are one text,
-        separated by commas. None where the card is missing, cannot be read or names no license.
+        separated by commas. None where the card is missing, cannot be read or fetched, or names no license.
     """
+    path: str | Path | None = Path(model) / CARD_NAME
     try:
-        block = REGEX_YAML_BLOCK.search(read_text(Path(folder) / CARD_NAME))
+        if not Path(model).exists():
+            path = cached_file(str(model), CARD_NAME, revision=revision)
+        block = REGEX_YAML_BLOCK.search(read_text(path)) if path is not None else None
         metadata = parse_yaml(block[2]) if block else None
-    except (UserError, yaml.YAMLError):
+    except (OSError, ValueError, yaml.YAMLError):  # no training ends for want of a card
         return None
     if not isinstance(metadata, dict):
         return None

@@ -277,7 +277,9 @@ def public_text(text: str) -> str:
         text = pattern.sub(lambda match: match["before"] + last_part(match["path"]), text)
     user = os.path.basename(os.path.expanduser("~"))
     if user:
-        below = rf"[^\s'\"`=,;]*/{re.escape(user)}/[^\s'\"`,;]*"
+        user, end = re.escape(user), r"[^\s'\"`,;]"
+        # A path that begins with the name has three parts or more; of two parts it may be an id of the Hub.
+        below = rf"[^\s'\"`=,;]*/{user}/{end}*|(?<![\w./-]){user}/{end}+/{end}+"
         text = re.sub(below, lambda match: last_part(match[0]), text)
     host = platform.node()
     if len(host) > 2 and host != "localhost":
@@ -365,13 +367,13 @@ def _public_item(key: str, item: Any) -> Any:
     return public_value(item)
 
 
-def public_file(content: Mapping[str, Any]) -> dict[str, Any]:
+def public_file(content: Any) -> Any:
     """The configuration of a model or tokenizer without the folders that older libraries note in it, at any depth."""
-    return {
-        key: public_file(value) if isinstance(value, Mapping) else value
-        for key, value in content.items()
-        if key not in PATH_KEYS
-    }
+    if isinstance(content, Mapping):
+        return {k: public_file(value) for k, value in content.items() if k not in PATH_KEYS}
+    if isinstance(content, list):
+        return [public_file(item) for item in content]
+    return content
 
 
 def last_part(path: str) -> str:

@@ -16,6 +16,7 @@ import pytest
 import torch
 from huggingface_hub import HfApi, ModelCard
 from safetensors.torch import load_file, save_file
+from server import Hub
 from transformers import AutoModelForQuestionAnswering, BertTokenizerFast
 
 from itrd_nlp.errors import UserError
@@ -206,6 +207,22 @@ def test_folders_that_older_libraries_noted_are_taken_out(hub, push, student_fol
         assert b"/home" not in content
         assert json.loads(content)
     assert b"/home" in (student_folder / "config.json").read_bytes()
+
+
+def test_every_configuration_is_pushed_without_tokens_and_folders(
+    hub, push, student_folder, monkeypatch
+):
+    monkeypatch.setenv("HF_TOKEN", "ordinary-words-of-mine")
+    names = ["modules.json", "1_Pooling/config.json", "special_tokens_map.json"]
+    names += ["preprocessor_config.json", "processor_config.json"]
+    (student_folder / "1_Pooling").mkdir()
+    noted = {"_name_or_path": "/home/ann/t", "note": "by ordinary-words-of-mine"}
+    for name in names:
+        (student_folder / name).write_text(json.dumps({"parts": [noted]}))
+    push()
+    for name in names:
+        content = json.loads(hub.repos[REPO].files()[name])
+        assert content == {"parts": [{"note": "by ***"}]}, name
 
 
 def test_an_edited_card_is_pushed_as_it_is(hub, push, student_folder):
@@ -564,20 +581,40 @@ def test_a_commit_of_somebody_else_in_between_is_not_overwritten(hub, push, monk
     assert "x.txt" in hub.repos[REPO].files()
 
 
-def test_a_lost_answer_does_not_make_a_second_commit(hub, push, monkeypatch):
+def test_a_lost_answer_does_not_make_a_second_commit(hub, push, monkeypatch, sleeps):
     """The commit was made, and the connection broke before the answer came."""
     commit = HfApi.create_commit
 
     def lost(self: HfApi, *args: Any, **kwargs: Any) -> Any:
         commit(self, *args, **kwargs)
+        monkeypatch.setattr(HfApi, "create_commit", commit)
         raise ConnectionError("the answer is lost")
 
     monkeypatch.setattr(HfApi, "create_commit", lost)
-    with pytest.raises(UserError, match=r"the connection to the Hub failed"):
-        push()
-    monkeypatch.setattr(HfApi, "create_commit", commit)
-    assert not push().changed
+    report = push()
+    assert report.changed and report.commit == hub.repos[REPO].branches["main"].oid
     assert len(hub.repos[REPO].commits()) == 1
+
+
+@pytest.mark.parametrize("status", [503, "reset"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "POST /api/repos/create",
+        "GET /api/models/",
+        "POST .*/branch/",
+        "GET .*/tree/",
+        "POST /api/validate-yaml",
+        "POST .*/preupload/",
+        "POST .*/objects/batch",
+        "PUT storage/",
+        "POST .*/commit/",
+    ],
+)
+def test_a_request_is_repeated_after_a_fault_that_passes(hub, push, sleeps, pattern, status):
+    hub.fail(pattern, status)
+    assert push(revision="v1").changed
+    assert len(hub.repos[REPO].commits("v1")) == 1
 
 
 def test_no_network_and_no_server(student_folder, hub, sleeps):
@@ -603,6 +640,42 @@ def test_other_errors_pass_through():
     for error in (KeyError("x"), RuntimeError("of torch"), FileNotFoundError(2, "gone", "f")):
         with pytest.raises(type(error)), hub_errors():
             raise error
+
+
+@pytest.mark.parametrize("answer", ["{}", "[]", '"ok"', "5", "<html>"])
+@pytest.mark.parametrize(
+    "ask", [lambda api: api.create_repo(REPO), lambda api: api.model_info(REPO)]
+)
+def test_an_answer_of_another_shape_is_one_sentence(hub, answer, ask, monkeypatch):
+    usual = Hub.answer
+    monkeypatch.setattr(Hub, "answer", lambda handler, *_: usual(handler, answer.encode()))
+    with (
+        pytest.raises(UserError, match=r"^127.0.0.1 answered with something that is no JSON of a"),
+        hub_errors(),
+    ):
+        ask(hub.api)
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        ("client error (403 Forbidden)", "the Hub does not let you do this (403)"),
+        ("client error (401 Unauthorized)", "the Hub does not know you (401)"),
+        ("client error (429 Too Many Requests)", "the Hub allows no more requests for now (429)"),
+        ("server error (503 Service Unavailable)", "the Hub has a problem of its own (503)"),
+    ],
+)
+def test_a_refusal_that_xet_calls_a_network_error_is_a_refusal(status, says):
+    with pytest.raises(UserError, match=re.escape(says)), hub_errors():
+        raise ConnectionError(f"Request error: HTTP status {status}, domain: http://h/a/xet-token")
+
+
+def test_of_a_url_in_an_error_the_host_alone_is_shown():
+    with (
+        pytest.raises(UserError, match=r"failed \(no route to https://h:8443 again\); check"),
+        hub_errors(),
+    ):
+        raise ConnectionError("no route to https://me:secret@h:8443/a/b?signature=c again")
 
 
 def test_the_token_is_in_no_log_and_no_link(hub, push, sleeps, caplog):

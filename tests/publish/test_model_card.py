@@ -258,6 +258,20 @@ def test_the_license_of_another_model_is_read_from_its_card(tmp_path: Path) -> N
         assert license_of(tmp_path) == expected
 
 
+def test_the_license_of_a_model_of_the_hub_is_read_from_its_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetched(name: str, file: str, revision: str | None) -> str:
+        if revision == "gone":
+            raise OSError("no network")
+        return str(tmp_path / f"{name}-{revision}-{file}".replace("/", "-"))
+
+    (tmp_path / "ada-model-v1-README.md").write_text("---\nlicense: mit\n---\n")
+    monkeypatch.setattr("itrd_nlp.publish.licenses.cached_file", fetched)
+    assert license_of("ada/model", "v1") == "mit"
+    assert license_of("ada/model", "gone") is None
+
+
 @pytest.mark.parametrize(
     ("recorded", "identifier", "name"),
     [

@@ -161,9 +161,11 @@ def test_a_path_upwards_keeps_no_name_of_a_folder() -> None:
 def test_the_configuration_of_a_model_loses_the_folders_that_libraries_note() -> None:
     noted = {"_name_or_path": "/home/ann/t", "special_tokens_map_file": "/home/ann/s.json"}
     content = {"hidden_size": 64, "mask_token": "[MASK]"}
-    assert public_file({**content, **noted, "text": {**content, **noted}}) == {
+    within = {**content, **noted}
+    assert public_file({**within, "text": within, "parts": [within, [within]]}) == {
         **content,
         "text": content,
+        "parts": [content, [content]],
     }
 
 
@@ -199,6 +201,25 @@ def test_the_name_of_this_host_is_masked(
     host: str, text: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("platform.node", lambda: host)
+    assert public_text(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ada/runs/teacher", "teacher"),
+        ("--teacher=ada/runs/teacher --seed 1", "--teacher=teacher --seed 1"),
+        ("work/ada/runs", "runs"),
+        ("ada/model", "ada/model"),  # it may be an id of the Hub
+        ("ada/model/", "ada/model/"),
+        ("runs/ada", "runs/ada"),
+        ("canada/runs/teacher and my-ada/runs/x", "canada/runs/teacher and my-ada/runs/x"),
+    ],
+)
+def test_folders_below_the_name_of_the_user_are_taken_out(
+    text: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
     assert public_text(text) == expected
 
 

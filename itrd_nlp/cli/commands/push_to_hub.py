@@ -30,7 +30,8 @@ class PushArguments:
     license: str | None = field(
         default=None,
         metadata={
-            "help": "License for the model card, such as apache-2.0. Default: the license of the teacher's card."
+            "help": "License for the model card, such as apache-2.0. Default: that in the card of the model whose "
+            "weights the training began with, such as the teacher."
         },
     )
     dry_run: bool = field(

@@ -113,7 +113,7 @@ def distil(
     check_output_dir(args)
     model_args, candidates = within_budget(task, model_args, loading, args)
     prepared = _prepare(task, model_args, loading, args)
-    licence = license_of(model_args.student or model_args.teacher)
+    licence = license_of(model_args.student or model_args.teacher, loading.model_revision)
     facts = {"license": licence, "arguments": arguments, "candidates": candidates}
     record = begin(args, task, prepared.data, facts | (started or {}))
     trainer = prepared.trainer
