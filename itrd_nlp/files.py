@@ -1,6 +1,6 @@
 """Files that are whole or not there, and a sentence where one cannot be read or written.
 
-`replacing` and `replace_folder` write aside and rename. `writing` turns a full disk into one sentence. `seal` notes
+`replacing` and `replacing_folder` write aside and rename. `writing` turns a full disk into one sentence. `seal` notes
 what a finished folder holds, and `damage` says whether it still holds that. `read_text` and `read_json` are the one way
 to read a file that somebody else may have written: they do not wait for a pipe, and every defect of the file is one
 sentence. No text that `write_text` writes holds what `keep_out` was told.
@@ -9,6 +9,7 @@ sentence. No text that `write_text` writes holds what `keep_out` was told.
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ from typing import IO, Any, BinaryIO
 
 from safetensors import SafetensorError
 
-from itrd_nlp.errors import UserError
+from itrd_nlp.errors import UserError, first_line
 
 # The words with which torch.save reports a full disk: a RuntimeError of its zip writer, or of C++ streams.
 _TORCH_WRITER = ("PytorchStreamWriter", "inline_container", "iostream")
@@ -81,7 +82,7 @@ def writing(path: Path, then: str = "") -> Iterator[None]:
         elif isinstance(error, RuntimeError):
             raise
         else:
-            reason = str(error).splitlines()[0].rstrip(".")
+            reason = first_line(error).rstrip(".")
         raise UserError(f"{path} cannot be written: {reason}. {then}".strip()) from error
 
 
@@ -134,6 +135,48 @@ def replace_folder(staged: Path, final: Path) -> None:
     staged.rename(final)
     to_disk(final.parent)
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(folder: Path, what: str, own: Iterable[str]) -> Iterator[Path]:
+    """Make a fresh folder that takes the place of `folder` at the end, or is removed after an exception.
+
+    Where the body removes it, `folder` stays as it was.
+
+    Args:
+        folder: the folder to make or to replace. Where it is a link, that is the folder to which it leads.
+        what: what it holds, such as ``an export``, for the message.
+        own: patterns of the names that may go with an earlier `folder`. All else would be lost.
+
+    Raises:
+        UserError: `folder` is the current folder or holds it, is a file, or holds something else, before the body or
+            after it; or writing failed.
+    """
+    own = tuple(own)
+    target = Path(os.path.realpath(folder))  # the disk of a link may be another one
+    _check_own(folder, what, own)
+    staged = target.with_name(f".incomplete-{target.name}")
+    with writing(folder, "Nothing there has changed."):
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(parents=True)
+        try:
+            yield staged
+            if staged.exists():
+                _check_own(folder, what, own)
+                replace_folder(staged, target)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+
+def _check_own(folder: Path, what: str, own: Sequence[str]) -> None:
+    check_replaceable(folder)
+    if folder.is_file():
+        raise UserError(f"{folder} is a file, but must be a folder.")
+    for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
+        if not any(fnmatch.fnmatch(name, pattern) for pattern in own):
+            raise UserError(
+                f"{folder} holds {name}, which is no part of {what}; name another folder."
+            )
 
 
 def check_replaceable(folder: Path, name: str = "") -> None:
@@ -201,7 +244,7 @@ def damage(folder: Path) -> str | None:
         path = folder / name
         if not is_inside(name):
             return f"its {MANIFEST_NAME} names {name!r}, which is no file in it"
-        if not path.is_file():
+        if not os.path.isfile(path):  # nor a name that is too long for the disk
             return f"{name} is missing"
         if path.stat().st_size != size:
             return f"{name} has {path.stat().st_size} bytes, not {size}"

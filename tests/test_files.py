@@ -13,6 +13,7 @@ import yaml
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import (
+    damage,
     is_inside,
     is_plain_name,
     open_file,
@@ -21,6 +22,9 @@ from itrd_nlp.files import (
     read_json,
     read_text,
     replace_folder,
+    replacing_folder,
+    seal,
+    writing,
 )
 from itrd_nlp.training.yaml_files import parse_yaml, read_yaml
 
@@ -158,3 +162,58 @@ def test_a_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path: Path) -
     assert link.readlink() == behind
     assert os.listdir(behind) == ["staged"]
     assert sorted(os.listdir(tmp_path)) == ["behind", "link"]
+
+
+def test_an_error_without_words_is_a_sentence_all_the_same(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UserError, match=r"x cannot be written: TimeoutError\.$"),
+        writing(tmp_path / "x"),
+    ):
+        raise TimeoutError
+
+
+def test_a_manifest_may_name_what_no_disk_can_hold(tmp_path: Path) -> None:
+    seal(tmp_path)
+    assert damage(tmp_path) is None
+    name = "a" * 300
+    (tmp_path / "manifest.json").write_text(f'{{"{name}": {{"size": 1, "sha256": "x"}}}}')
+    assert damage(tmp_path) == f"{name} is missing"
+
+
+def test_a_folder_is_replaced_when_its_new_content_is_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    for text in ("first", "second"):
+        with replacing_folder(folder, "a test", ["*.txt"]) as staged:
+            (staged / f"{text}.txt").touch()
+            assert not (folder / f"{text}.txt").exists()
+    assert os.listdir(folder) == ["second.txt"]
+    with pytest.raises(KeyError), replacing_folder(folder, "a test", ["*.txt"]):
+        raise KeyError
+    with replacing_folder(folder, "a test", ["*.txt"]) as staged:
+        staged.rmdir()  # what the body does not want
+    assert os.listdir(tmp_path) == ["folder"] and os.listdir(folder) == ["second.txt"]
+
+
+def test_a_folder_with_something_else_is_not_replaced(tmp_path: Path) -> None:
+    folder, done = tmp_path / "folder", []
+    sentence = r"folder holds mine, which is no part of a test; name another folder\."
+    with pytest.raises(UserError, match=sentence), replacing_folder(folder, "a test", []):
+        folder.mkdir()
+        (folder / "mine").touch()  # meanwhile
+    with pytest.raises(UserError, match=sentence), replacing_folder(folder, "a test", []):
+        done.append("work")
+    assert not done and os.listdir(tmp_path) == ["folder"]
+
+
+def test_a_fresh_folder_takes_the_place_of_the_one_behind_a_link(tmp_path: Path) -> None:
+    behind, link = tmp_path / "disk" / "onnx", tmp_path / "here" / "onnx"
+    behind.mkdir(parents=True)
+    link.parent.mkdir()
+    link.symlink_to(Path("..") / "disk" / "onnx")
+    for content in ("first", "second"):
+        with replacing_folder(link, "a test", ["model.onnx"]) as staged:
+            (staged / "model.onnx").write_text(content)
+        assert link.is_symlink()
+        assert (behind / "model.onnx").read_text() == content
+    for folder in (behind.parent, link.parent):
+        assert os.listdir(folder) == ["onnx"]

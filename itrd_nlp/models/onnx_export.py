@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import fnmatch
 import inspect
-import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +15,33 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import CONFIG_NAME
 
 from itrd_nlp.errors import UserError, first_line
-from itrd_nlp.files import check_replaceable, replace_folder, write_json, writing
+from itrd_nlp.files import replacing_folder, write_json
 from itrd_nlp.models.encode import LOGITS
 from itrd_nlp.models.lengths import longest_input
 from itrd_nlp.models.low_bits import rounded_state
 from itrd_nlp.models.onnx_model import (
     FP32_NAME,
+    GRAPHS,
     INPUT_NAMES,
     OnnxModel,
     require_packages,
 )
-from itrd_nlp.models.onnx_record import RECORD_NAME
+from itrd_nlp.models.onnx_record import OPSET, OPSETS, RECORD_NAME
 from itrd_nlp.models.onnx_weights import quiet, write_quantized
 from itrd_nlp.models.peft_adapters import merged
-from itrd_nlp.models.quantised import is_quantised
-from itrd_nlp.models.tokenizing import vocabulary_size
+from itrd_nlp.models.quantised import refuse_quantised
+from itrd_nlp.models.tokenizing import TOKENIZER_PATTERNS, vocabulary_size
 
-OPSET = 20  # the first one with Gelu
-OPSETS = range(18, 24)  # what torch's exporter writes
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _LARGEST_GRAPH = 2_000_000_000  # bytes that fit into one protobuf file
+
+
+def export_files(form: str) -> tuple[str, ...]:
+    """Patterns of the names in the folder of an exported form, whichever tokenizer its model had."""
+    return (GRAPHS[form], CONFIG_NAME, RECORD_NAME, *TOKENIZER_PATTERNS)
 
 
 def export_onnx(
@@ -71,8 +73,8 @@ def export_onnx(
         The largest difference of logits.
 
     Raises:
-        UserError: a package of the extra is missing; torch cannot export the model, or it is quantised; the logits
-            differ by more; the folder holds something else.
+        UserError: a package of the extra is missing; torch cannot export the model, or it is quantised or has no head;
+            the logits differ by more; the folder holds something else.
 
     Example:
         >>> export_onnx(model, tokenizer, "runs/my_student/onnx")  # doctest: +SKIP
@@ -81,9 +83,9 @@ def export_onnx(
     require_packages(*PACKAGES)
     if opset not in OPSETS:
         raise UserError(f"opset is {opset}, but must be {OPSETS[0]} to {OPSETS[-1]}.")
-    folder, model = Path(folder), _plain(model)
-    reference = _reference(model)
-    with aside(folder) as staged:
+    with replacing_folder(Path(folder), "an export", export_files("fp32")) as staged:
+        model = _plain(model)
+        reference = _reference(model)
         _write_graph(reference, tokenizer, staged / FP32_NAME, opset)
         model.config.save_pretrained(staged)
         tokenizer.save_pretrained(staged)
@@ -113,11 +115,10 @@ def quantize_int8(folder: str | Path, out: str | Path) -> None:
         out: where the quantized model goes; it appears when it is whole.
 
     Raises:
-        UserError: a package of the extra is missing, ``folder`` holds no model.onnx, or ``out`` holds something else.
+        UserError: a package of the extra is missing, ``folder`` holds no model.onnx, or ``out`` lies in ``folder`` or
+            holds something else.
     """
-    require_packages(*PACKAGES)
-    with aside(Path(out)) as staged:
-        write_quantized(Path(folder), staged, "int8")
+    _quantize(Path(folder), Path(out), "int8")
 
 
 def quantize_int4(folder: str | Path, out: str | Path) -> None:
@@ -133,11 +134,20 @@ def quantize_int4(folder: str | Path, out: str | Path) -> None:
         out: where the quantized model goes; it appears when it is whole.
 
     Raises:
-        UserError: a package of the extra is missing, ``folder`` holds no model.onnx, or ``out`` holds something else.
+        UserError: a package of the extra is missing, ``folder`` holds no model.onnx, or ``out`` lies in ``folder`` or
+            holds something else.
     """
+    _quantize(Path(folder), Path(out), "int4")
+
+
+def _quantize(folder: Path, out: Path, form: str) -> None:
     require_packages(*PACKAGES)
-    with aside(Path(out)) as staged:
-        write_quantized(Path(folder), staged, "int4")
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"out {out} is {folder} or lies in it, but must be a folder elsewhere, such as beside it."
+        )
+    with replacing_folder(out, "an export", export_files(form)) as staged:
+        write_quantized(folder, staged, form)
 
 
 def logit_difference(model: PreTrainedModel, folder: str | Path) -> float:
@@ -183,10 +193,7 @@ class _Logits(nn.Module):
 
 def _plain(model: PreTrainedModel) -> PreTrainedModel:
     """The model with its adapters merged. One whose weights the exporter cannot read is refused."""
-    if is_quantised(model):
-        raise UserError(
-            f"{type(model).__name__} is quantised already; export the model that it was made from."
-        )
+    refuse_quantised(model, type(model).__name__)
     plain: PreTrainedModel = merged(model)
     return plain
 
@@ -220,6 +227,8 @@ def _write_graph(
     inputs = _random_inputs(model, set(names), 2, 8)
     found = _outputs(model, inputs, type(model).__name__)
     outputs = [name for name in LOGITS if name in found]
+    if not outputs:
+        raise UserError(f"{type(model).__name__} returns no logits, so it has no head to export.")
     axes = {
         0: torch.export.Dim("batch", min=1),
         1: torch.export.Dim("length", min=1, max=_longest_exported(model)),
@@ -290,51 +299,11 @@ def _random_inputs(
         "attention_mask": (torch.arange(length) < ends[:, None]).long(),
         "token_type_ids": (torch.arange(length) >= length // 3).long().repeat(batch, 1),
     }
+    if getattr(model.config, "type_vocab_size", 2) < 2:  # a RoBERTa has one type
+        inputs["token_type_ids"].zero_()
     return {name: inputs[name] for name in INPUT_NAMES if name in names}
 
 
 def _longest_exported(model: PreTrainedModel) -> int:
     """Tokens that the model takes, or for which it was configured where it takes any number."""
     return longest_input(model) or getattr(model.config, "max_position_embeddings", None) or 512
-
-
-@contextlib.contextmanager
-def aside(folder: Path, *, also: Sequence[str] = ()) -> Iterator[Path]:
-    """A fresh folder that takes the place of `folder` at the end, or is removed after an exception.
-
-    Where the body removes it, `folder` stays as it was.
-
-    Args:
-        folder: the folder to make or to replace. Where it is a link, that is the folder to which it leads.
-        also: patterns of further names in an earlier `folder` that may go with it.
-
-    Raises:
-        UserError: `folder` is the current folder or holds it (before the body), is a file, or holds what this export
-            does not write, so that replacing it would lose something; or writing failed.
-    """
-    check_replaceable(folder)
-    target = Path(os.path.realpath(folder))  # the disk of a link may be another one
-    staged = target.with_name(f".incomplete-{target.name}")
-    with writing(folder, "Nothing there has changed."):
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir(parents=True)
-        try:
-            yield staged
-            if not staged.exists():
-                return
-            if folder.is_file():
-                raise UserError(f"{folder} is a file, but must be a folder.")
-            written = {path.name for path in staged.iterdir()} | {RECORD_NAME}
-            before = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-            others = sorted(
-                name
-                for name in before - written
-                if not any(fnmatch.fnmatch(name, pattern) for pattern in also)
-            )
-            if others:
-                raise UserError(
-                    f"{folder} holds {others[0]}, which is no part of an export; name another folder."
-                )
-            replace_folder(staged, target)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)

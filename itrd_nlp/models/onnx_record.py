@@ -1,4 +1,4 @@
-"""The results.json beside an exported graph. No import here loads torch."""
+"""What is known of an exported graph without torch: its opsets, and the results.json beside it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import read_json, write_json
 
+OPSET = 20  # the first one with Gelu
+OPSETS = range(18, 24)  # what torch's exporter writes
 RECORD_NAME = "results.json"
 """It goes along with an export, so that the report and the card know the model. A quantized one has other scores."""
 LENGTHS = ("max_length", "doc_stride")

@@ -45,7 +45,7 @@ def write_quantized(folder: Path, staged: Path, form: str) -> None:
         else:
             _write_int4(folder / FP32_NAME, staged / GRAPHS[form])
     for path in folder.iterdir():
-        if path.name not in (FP32_NAME, RECORD_NAME):
+        if path.is_file() and path.name not in (FP32_NAME, RECORD_NAME):
             shutil.copy(path, staged)
     write_unmeasured(folder, staged)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from itrd_nlp.errors import UserError
+
 
 def is_quantised(model: nn.Module) -> bool:
     """Return whether a model holds weights of fewer bits than floating-point numbers have.
@@ -20,6 +22,16 @@ def is_quantised(model: nn.Module) -> bool:
     ):
         return True
     return is_packed(model)
+
+
+def refuse_quantised(model: nn.Module, name: str) -> None:
+    """Refuse to export a model that is quantised, whose weights no exporter reads.
+
+    Raises:
+        UserError: it is.
+    """
+    if is_quantised(model):
+        raise UserError(f"{name} is quantised already; export the model that it was made from.")
 
 
 def is_packed(model: nn.Module) -> bool:

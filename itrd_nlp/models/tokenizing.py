@@ -15,6 +15,12 @@ from itrd_nlp.models.options import LoadingArguments
 
 logger = logging.getLogger(__name__)
 
+TOKENIZER_PATTERNS = (
+    *("tokenizer*", "vocab.*", "entity_vocab.json", "merges.txt", "bpe.codes", "*.model", "*.spm"),
+    *("special_tokens_map.json", "added_tokens.json", "chat_template*"),
+)
+"""Patterns of the names of the files that a tokenizer of transformers writes."""
+
 
 def load_tokenizer(name: str, args: LoadingArguments) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a model.

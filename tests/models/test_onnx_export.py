@@ -11,19 +11,22 @@ from transformers import (
     BartConfig,
     BartForSequenceClassification,
     BertForSequenceClassification,
+    BertModel,
     BertTokenizerFast,
     MobileBertConfig,
     MobileBertForSequenceClassification,
     NystromformerConfig,
     NystromformerForSequenceClassification,
     PreTrainedModel,
+    RobertaConfig,
+    RobertaForSequenceClassification,
     T5Config,
     T5ForSequenceClassification,
 )
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.low_bits import prepare_qat
-from itrd_nlp.models.onnx_export import _random_inputs, export_onnx
+from itrd_nlp.models.onnx_export import _random_inputs, export_onnx, quantize_int8
 from itrd_nlp.models.onnx_model import OnnxModel
 
 END = 3
@@ -191,3 +194,49 @@ def test_a_model_whose_configuration_names_no_end_of_a_text_is_exported(tmp_path
     export_onnx(model, tokenizer(), tmp_path / "onnx")
     found = OnnxModel.from_pretrained(str(tmp_path / "onnx"))(**batch((7, 4))).logits
     torch.testing.assert_close(found, model(**batch((7, 4))).logits, atol=1e-4, rtol=0)
+
+
+def test_a_model_of_one_token_type_is_exported_with_a_tokenizer_of_two(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = RobertaConfig(
+        vocab_size=64, **sizes, intermediate_size=16, type_vocab_size=1, pad_token_id=0
+    )
+    model = RobertaForSequenceClassification(config).eval()
+    export_onnx(model, tokenizer(), tmp_path / "onnx")
+    found = OnnxModel.from_pretrained(tmp_path / "onnx")(**batch((7, 4))).logits
+    torch.testing.assert_close(found, model(**batch((7, 4))).logits, atol=1e-4, rtol=0)
+
+
+def test_a_model_without_a_head_is_not_exported(make_config: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^BertModel returns no logits, so it has no head to exp"):
+        export_onnx(BertModel(make_config(1)).eval(), tokenizer(), tmp_path / "onnx")
+    assert not (tmp_path / "onnx").exists()
+
+
+def test_a_folder_of_something_else_is_refused_before_the_model_is_read(tmp_path: Path) -> None:
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx" / "thesis.tex").touch()
+    with pytest.raises(UserError, match=r"onnx holds thesis\.tex, which is no part of an export"):
+        export_onnx(None, tokenizer(), tmp_path / "onnx")  # type: ignore[arg-type]
+
+
+def test_an_export_replaces_one_of_another_tokenizer_and_is_quantized_beside_it(
+    make_config: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "onnx"
+    folder.mkdir()
+    for name in ("model.onnx", "spiece.model", "merges.txt", "vocab.txt", "chat_template.jinja"):
+        (folder / name).touch()
+    export_onnx(BertForSequenceClassification(make_config(1)).eval(), tokenizer(), folder)
+    kept = {"model.onnx", "config.json", "tokenizer.json", "tokenizer_config.json"}
+    assert {path.name for path in folder.iterdir()} == kept
+    (folder / "notes").mkdir()
+    quantize_int8(folder, tmp_path / "int8")
+    assert {path.name for path in (tmp_path / "int8").iterdir()} == {
+        *(kept - {"model.onnx"}),
+        "model_int8.onnx",
+    }
+    for inside in (folder, folder / "int8"):
+        with pytest.raises(UserError, match=r"^out .* is .*onnx or lies in it, but must be a fold"):
+            quantize_int8(folder, inside)

@@ -329,20 +329,6 @@ def test_a_folder_with_something_else_in_it_is_not_replaced(
         export_onnx(model, make_tokenizer(), tmp_path / "file")
 
 
-def test_a_link_stays_and_the_folder_behind_it_is_replaced(tmp_path: Path) -> None:
-    behind, link = tmp_path / "disk" / "onnx", tmp_path / "here" / "onnx"
-    behind.mkdir(parents=True)
-    link.parent.mkdir()
-    link.symlink_to(Path("..") / "disk" / "onnx")
-    for content in ("first", "second"):
-        with export.aside(link) as staged:
-            (staged / "model.onnx").write_text(content)
-        assert link.is_symlink()
-        assert contents(behind) == {"model.onnx": content.encode()}
-    for folder in (behind.parent, link.parent):
-        assert os.listdir(folder) == ["onnx"]
-
-
 def test_the_current_folder_and_those_above_it_are_not_replaced(
     model: PreTrainedModel, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

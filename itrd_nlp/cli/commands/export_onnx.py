@@ -3,8 +3,8 @@
     itrd-nlp export-onnx --model runs/my_student --validation_file assets/squad/dev-v1.1.json
 
 Writes the folders onnx and onnx_int8, with --int4 true onnx_int4, and the file export.json into output_dir, and prints
-EM, F1 and speed of all. A quantized model that loses more than max_f1_drop points of F1 is removed, and the exit code
-is 2; the fp32 export stays.
+the task's scores and the speed of all. A quantized model that loses more than max_f1_drop points is not kept, and the
+exit code is 2. One made before stays, and so does the fp32 export.
 """
 
 import sys
@@ -14,6 +14,7 @@ from itrd_nlp.cli.jobs import JUDGED_MODEL, TaskArguments, as_trained, asked_nam
 from itrd_nlp.cli.local_paths import arguments_of, check_local_paths
 from itrd_nlp.cli.parser import answer_help, parse
 from itrd_nlp.cli.process import command_line
+from itrd_nlp.models.onnx_record import OPSET, OPSETS
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.tasks import options_of
 from itrd_nlp.training.ranges import BATCH, Range
@@ -43,10 +44,10 @@ class ExportArguments:
         ),
     )
     opset: int = field(
-        default=20,
+        default=OPSET,
         metadata=Metadata(
-            help="Version of the ONNX operators, 18 to 23.",
-            range=Range(least=18, most=23, whole=True),
+            help=f"Version of the ONNX operators, {OPSETS[0]} to {OPSETS[-1]}.",
+            range=Range(least=OPSETS[0], most=OPSETS[-1], whole=True),
         ),
     )
     batch_size: int = field(default=32, metadata=Metadata(help="Windows in a batch.", range=BATCH))

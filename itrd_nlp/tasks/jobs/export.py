@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from importlib.metadata import version
 from pathlib import Path
@@ -14,14 +13,14 @@ from rich.console import Console
 from transformers import PreTrainedModel
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import check_replaceable, write_json, writing
+from itrd_nlp.files import check_replaceable, read_json, replacing_folder, write_json, writing
 from itrd_nlp.models.loading import load_model_and_tokenizer
-from itrd_nlp.models.onnx_export import OPSET, PACKAGES, aside, export_onnx
+from itrd_nlp.models.onnx_export import PACKAGES, export_files, export_onnx
 from itrd_nlp.models.onnx_model import GRAPHS, OnnxModel, require_packages
-from itrd_nlp.models.onnx_record import RECORD_NAME, unmeasured
+from itrd_nlp.models.onnx_record import OPSET, RECORD_NAME, unmeasured
 from itrd_nlp.models.onnx_weights import write_quantized
 from itrd_nlp.models.options import LoadingArguments
-from itrd_nlp.models.quantised import is_quantised
+from itrd_nlp.models.quantised import refuse_quantised
 from itrd_nlp.tasks.jobs.judging import Rows, check_judging, judge_forms, print_forms, too_lossy
 from itrd_nlp.tasks.jobs.runs import check_lengths
 from itrd_nlp.tasks.jobs.speed import AnyModel
@@ -75,14 +74,18 @@ def export(
     forms = [form for form, asked in (("int8", int8), ("int4", int4)) if asked]
     output = _checked_output(name, output_dir, max_f1_drop, batch_size, task.files)
     model, tokenizer = load_model_and_tokenizer(name, role="model", args=loading, head=task.head)
-    _check_plain(model, name)
+    refuse_quantised(model, f"model {name}")
     data = task.load(tokenizer, model, training=False)
     check_lengths(model, data)
     plain, known = output / FP32_FOLDER, _known(name, loading)
     with contextlib.ExitStack() as stack:
+        folders = {form: output / FOLDERS[form] for form in forms}
+        staged = {
+            form: stack.enter_context(replacing_folder(folder, "an export", export_files(form)))
+            for form, folder in folders.items()
+        }
         with Console().status("Exporting"):
             difference = export_onnx(model, tokenizer, plain, opset=opset, record=known)
-        staged = {form: stack.enter_context(aside(output / FOLDERS[form])) for form in forms}
         for form, folder in staged.items():
             with Console().status("Quantizing"):
                 write_quantized(plain, folder, form)
@@ -142,14 +145,6 @@ def _refused(
     return refused
 
 
-def _check_plain(model: PreTrainedModel, name: str) -> None:
-    """Refuse a model that is quantised already, whose weights the exporter cannot read."""
-    if is_quantised(model):
-        raise UserError(
-            f"model {name} is quantised already; export the model that it was made from."
-        )
-
-
 def _checked_output(
     name: str, output_dir: str | None, max_f1_drop: float, batch_size: int, files: list[str]
 ) -> Path:
@@ -188,8 +183,8 @@ def _check_targets(output: Path, inputs: list[str]) -> None:
 def _is_record(path: Path) -> bool:
     """Whether a file is an export.json that this job has written."""
     try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
+        content = read_json(path)
+    except UserError:
         return False
     return isinstance(content, dict) and {"models", "opset", "int8_refused"} <= content.keys()
 

@@ -67,8 +67,8 @@ def fine_tune(
     check_output_dir(args)
     trainer, data = _prepare(task, model_args, loading, args)
     name = model_args.model_name_or_path
-    facts = {"base_model": public_name(name), "arguments": arguments}
-    facts["license"] = license_of(name, loading.model_revision)
+    licence = license_of(name, loading.model_revision)
+    facts = {"base_model": public_name(name), "license": licence, "arguments": arguments}
     record = begin(args, task, data, facts | (started or {}))
     record = train(trainer, record)
     scores = evaluate_trainer(task, trainer, trainer.published_model, data, trained=True)

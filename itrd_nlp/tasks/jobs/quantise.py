@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import check_replaceable
+from itrd_nlp.files import check_replaceable, replacing_folder
 from itrd_nlp.models.anatomy import layers_of
 from itrd_nlp.models.embedder import SENTENCE_FILES
 from itrd_nlp.models.loading import fit_tokenizer, load_model, load_tokenizer
-from itrd_nlp.models.onnx_export import aside
 from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.models.torchao_weights import (
     BITS,
@@ -35,7 +35,6 @@ from itrd_nlp.training.record import VERSION, ModelRecord, QuantisedRecord, RunR
 from itrd_nlp.training.results import environment, size
 from itrd_nlp.training.roles import chosen_arguments
 
-WEIGHTS_NAME = "model.safetensors"
 _OF_EVALUATION = (
     "validation_file",
     "max_eval_samples",
@@ -86,7 +85,7 @@ def quantise(
     torchao_config(model, weights)  # refuses what cannot be quantised before the data are read
     data = task.load(tokenizer, model, training=False)
     check_lengths(model, data)
-    with aside(folder, also=RUN_FILES) as staged:
+    with replacing_folder(folder, "a quantised model", RUN_FILES) as staged:
         with Console().status("Quantising"):
             small, kept = quantised_model(
                 model, weights, lambda config: load(name, quantization_config=config)
@@ -94,7 +93,7 @@ def quantise(
             small.save_pretrained(staged)
             _save_the_rest(tokenizer, Path(name), staged)
         models = {BEFORE: model, weights: load(str(staged))}
-        stored = round((staged / WEIGHTS_NAME).stat().st_size / 1e6, 1)
+        stored = round((staged / SAFE_WEIGHTS_NAME).stat().st_size / 1e6, 1)
         sizes = {BEFORE: size(model)["megabytes_fp32"], weights: stored}
         rows = judge_forms(task, models, sizes, data, batch_size=batch_size)
         print_forms(rows, f"{torch.get_num_threads()} threads", task, data)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from itrd_nlp.errors import UserError
+from itrd_nlp.files import read_text
 from itrd_nlp.publish import report
 from itrd_nlp.tasks import task_of
 from itrd_nlp.training.output_paths import check_target_file
@@ -24,4 +26,7 @@ def write_report(folder: str | Path) -> Path:
 
 
 def _is_report(path: Path) -> bool:
-    return 'class="kicker"' in path.read_text(encoding="utf-8", errors="replace")
+    try:
+        return 'class="kicker"' in read_text(path)
+    except UserError:
+        return False

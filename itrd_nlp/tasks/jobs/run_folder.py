@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from itrd_nlp.errors import UserError
+from itrd_nlp.files import read_text
 from itrd_nlp.models.embedder import SENTENCE_FILES
+from itrd_nlp.models.tokenizing import TOKENIZER_PATTERNS
 from itrd_nlp.publish.licenses import CARD_NAME
 from itrd_nlp.publish.model_card import is_generated
 from itrd_nlp.publish.report import REPORT_NAME
@@ -35,13 +37,8 @@ RUN_FILES = (
     "*.safetensors",
     "*.safetensors.index.json",
     "training_args.bin",
-    "tokenizer*",
-    "vocab.*",
-    "merges.txt",
-    "*.model",
-    "special_tokens_map.json",
+    *TOKENIZER_PATTERNS,
     *(name.partition("/")[0] for name in SENTENCE_FILES),
-    "added_tokens.json",
 )
 """Names of what a run writes into its folder: transformers writes the models and the tokenizers."""
 
@@ -119,7 +116,10 @@ def _is_run(folder: Path) -> bool:
 def _has_card_of_a_run(folder: Path) -> bool:
     """Whether a folder has a card that this package has written and nobody has edited since."""
     card = folder / CARD_NAME
-    return card.is_file() and is_generated(card.read_text("utf-8", "replace"))
+    try:
+        return card.is_file() and is_generated(read_text(card))
+    except UserError:
+        return False
 
 
 def has_edited_card(folder: Path) -> bool:
