@@ -163,12 +163,10 @@ def decode_question(
     Raises:
         UserError: a logit inside the context is NaN.
     """
-    window, first, last, logit = _best_of_windows(
-        start_logits, end_logits, char_end > char_start, n_best, max_answer_length
+    spans = _best_of_windows(
+        start_logits, end_logits, char_start, char_end, n_best, max_answer_length
     )
-    question = np.zeros(len(window), dtype=np.int64)
-    spans = Candidates(question, char_start[window, first], char_end[window, last], logit)
-    best = _merge(spans, n_best)
+    best = _merge(spans._replace(example=np.zeros_like(spans.example)), n_best)
     candidates = list(zip(best.start.tolist(), best.end.tolist(), best.logit.tolist(), strict=True))
     total = _log_total(start_logits, end_logits, char_start, char_end, max_answer_length)
     if null_logit is not None:
@@ -268,18 +266,15 @@ def best_spans(
         chunk = table.slice(begin, _CHUNK)
         char_start, char_end = _padded(chunk["char_start"]), _padded(chunk["char_end"])
         width = char_start.shape[1]
-        window, first, last, logit = _best_of_windows(
+        spans = _best_of_windows(
             start_logits[rows, :width],
             end_logits[rows, :width],
-            char_end > char_start,
+            char_start,
+            char_end,
             n_best,
             max_answer_length,
         )
-        parts.append(
-            Candidates(
-                example[rows][window], char_start[window, first], char_end[window, last], logit
-            )
-        )
+        parts.append(spans._replace(example=example[rows][spans.example]))
     if not parts:
         empty = np.zeros(0, dtype=np.int64)
         return Candidates(empty, empty, empty, empty.astype(np.float32))
@@ -299,6 +294,32 @@ def _padded(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
 
 
 def _best_of_windows(
+    start_logits: npt.NDArray[np.floating[Any]],
+    end_logits: npt.NDArray[np.floating[Any]],
+    char_start: npt.NDArray[np.integer[Any]],
+    char_end: npt.NDArray[np.integer[Any]],
+    n_best: int,
+    max_answer_length: int,
+) -> Candidates:
+    """The n best spans per window, and perhaps some more. The ``example`` of a span is its window.
+
+    Several tokens may stand for the same characters, such as those of an emoji. So more spans of tokens are asked for
+    until each window has n spans of different characters, or has no more.
+    """
+    count, asked = len(start_logits), n_best
+    while True:
+        window, first, last, logit = _best_of_tokens(
+            start_logits, end_logits, char_end > char_start, asked, max_answer_length
+        )
+        spans = Candidates(window, char_start[window, first], char_end[window, last], logit)
+        different = np.unique(np.stack(spans[:3]), axis=1)[0]
+        enough = np.bincount(different, minlength=count) >= n_best
+        if (enough | (np.bincount(window, minlength=count) < asked)).all():
+            return spans
+        asked *= 2
+
+
+def _best_of_tokens(
     start: npt.NDArray[np.floating[Any]],
     end: npt.NDArray[np.floating[Any]],
     in_context: npt.NDArray[np.bool_],

@@ -128,6 +128,20 @@ def test_a_span_of_two_windows_counts_once_with_its_higher_score() -> None:
     assert sum(s.score for s in spans) == pytest.approx(1.0)
 
 
+def test_tokens_of_the_same_characters_hide_no_other_span() -> None:
+    """Four tokens are the bytes of one emoji. Their ten spans are one, and the other two spans come behind it."""
+    examples = Dataset.from_list([{"id": "q", "context": "😀x"}])
+    characters = {"char_start": [-1, 0, 0, 0, 0, 1], "char_end": [-1, 1, 1, 1, 1, 2]}
+    features = Dataset.from_list([{"example_id": "q", **characters, "length": 6}])
+    start = np.array([[0, 9, 9, 9, 9, 1.0]])
+    end = np.array([[0, 9, 9, 9, 9, 2.0]])
+    found = decode_spans(start, end, features, examples, n_best=3)["q"]
+    assert [(span.text, span.logit) for span in found] == [("😀", 18), ("😀x", 11), ("x", 3)]
+    arrays = [np.array([characters[name]]) for name in ("char_start", "char_end")]
+    best = decoding.decode_question(start, end, *arrays, "😀x", n_best=3)
+    assert [span.text for span in best] == ["😀", "😀x", "x"]
+
+
 def test_equal_scores_are_ordered_by_position() -> None:
     start, _, features, examples = make(3)
     zeros = np.zeros_like(start)
