@@ -24,7 +24,7 @@ from itrd_nlp.tasks.question_answering.cache import in_cache
 from itrd_nlp.tasks.question_answering.characters import whole_characters
 
 # Part of the key of the cache: raise it whenever the functions below compute something else.
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 _OF_TOKENS = ("input_ids", "offset_mapping")
 
 
@@ -374,8 +374,10 @@ def _answer_tokens(window: Window, answers: dict[str, list[Any]], absent: int) -
     """First and last token of the first answer; `absent` twice if it is not all in the window."""
     if not answers["text"] or not len(window.char_start):
         return absent, absent
-    start = answers["answer_start"][0]
-    end = start + len(answers["text"][0])
+    # Tokens have no white space at their ends, see `whole_characters`, so an answer is compared without its own.
+    text = answers["text"][0]
+    start = answers["answer_start"][0] + len(text) - len(text.lstrip())
+    end = start + len(text.strip())
     if start < window.char_start[0] or end > window.char_end[-1]:
         return absent, absent
     # The tokens that overlap the answer: they end after its start and begin before its end.

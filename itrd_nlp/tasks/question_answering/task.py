@@ -17,6 +17,7 @@ from transformers import (
 
 from itrd_nlp.distillation.textbrewer_trainer import TextBrewerArguments
 from itrd_nlp.errors import UserError
+from itrd_nlp.models.lengths import longest_input
 from itrd_nlp.models.options import Running
 from itrd_nlp.tasks.lines import Line, Refuse
 from itrd_nlp.tasks.question_answering.analysis import disagreements
@@ -155,7 +156,7 @@ class QuestionAnswering(Task):
             evaluation=evaluation.features,
             judge=evaluation.metrics,
             signature=evaluation.signature,
-            collator=QuestionAnsweringCollator(tokenizer),
+            collator=QuestionAnsweringCollator(tokenizer, most=longest_input(model)),
             tokenizer=tokenizer,
             datasets={split: DataRecord(**record) for split, record in datasets.items()},
             train=train,

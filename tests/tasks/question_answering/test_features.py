@@ -18,7 +18,7 @@ import pytest
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerBase
+from transformers import BertConfig, BertForQuestionAnswering, PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.question_answering import (
@@ -28,6 +28,8 @@ from itrd_nlp.tasks.question_answering import (
     read_squad,
     training_features,
 )
+from itrd_nlp.tasks.question_answering.arguments import DataArguments
+from itrd_nlp.tasks.question_answering.task import QuestionAnswering
 
 
 @pytest.fixture
@@ -90,6 +92,25 @@ def test_answer_positions_lead_back_to_the_answer(
         else:
             assert last == 0
     assert found == set(rows)
+
+
+@pytest.mark.parametrize(
+    ("context", "answer"),
+    [("it lies in paris ", "paris "), (" paris a", " paris"), ("\u3000paris\n", "\u3000paris\n")],
+)
+def test_white_space_around_an_answer_is_no_part_of_it(
+    context: str, answer: str, bert_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    rows = {
+        "id": "q",
+        "question": "where",
+        "context": context,
+        "answers": {"text": [answer], "answer_start": [context.index(answer)]},
+    }
+    (window,) = evaluation_features(Dataset.from_list([rows]), bert_tokenizer)
+    first, last = window["start_positions"], window["end_positions"]
+    assert first > 0
+    assert context[window["char_start"][first] : window["char_end"][last]] == "paris"
 
 
 def test_windows_cover_every_context_token_and_overlap_by_doc_stride(
@@ -371,6 +392,27 @@ def test_a_batch_is_padded_to_a_multiple_of_its_longest_window(
     assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
     alone = QuestionAnsweringCollator(bert_tokenizer, pad_to_multiple_of=1)(rows)
     assert alone["input_ids"].shape == (2, 5)
+
+
+@pytest.mark.parametrize(("most", "padded"), [(None, 8), (8, 8), (6, 6), (5, 5)])
+def test_padding_makes_no_batch_longer_than_the_model_takes(
+    most: int | None, padded: int, bert_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    collator = QuestionAnsweringCollator(bert_tokenizer, most=most)
+    assert collator([{"input_ids": [2, 9, 9, 9, 3]}])["input_ids"].shape == (1, padded)
+
+
+def test_windows_as_long_as_the_positions_of_a_model_are_read(
+    write_squad: Callable[..., Path], bert_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    path = write_squad()
+    args = DataArguments(validation_file=str(path), max_length=60, doc_stride=10)
+    shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = BertConfig(**shape, intermediate_size=8, max_position_embeddings=60)
+    model = BertForQuestionAnswering(config)
+    data = QuestionAnswering(args).load(bert_tokenizer, model, training=False)
+    batch = data.collator([data.evaluation[0]])
+    assert model(**batch).start_logits.shape == (1, 60)
 
 
 def test_a_batch_is_what_the_tokenizer_would_pad(
