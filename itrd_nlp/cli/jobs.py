@@ -24,10 +24,10 @@ from itrd_nlp.distillation.options import (
 )
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json, writing
-from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.models.options import DTYPES, LoadingArguments
 from itrd_nlp.tasks import DEFAULT_TASK, TASKS, options_of, task_named, task_of
 from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
-from itrd_nlp.tasks.trained import trained_lengths
+from itrd_nlp.tasks.trained import lengths_to_read, trained_lengths
 from itrd_nlp.training.options import TrainingOptions
 from itrd_nlp.training.output_paths import check_target_file
 from itrd_nlp.training.ranges import BATCH
@@ -80,7 +80,7 @@ class EvaluationArguments:
         default="float32",
         metadata={
             "help": "Cast the weights. In a bf16 training the teacher runs in bfloat16.",
-            "choices": ["float32", "bfloat16", "float16"],
+            "choices": DTYPES,
         },
     )
 
@@ -138,8 +138,8 @@ def as_trained(data_args: Any, model: str | None, revision: str | None = None) -
         UserError: the results.json of a folder cannot be read, or its lengths make no sense beside those given.
     """
     known = {} if model is None else trained_lengths(model, type(data_args), revision)
-    taken = {n: value for n, value in known.items() if _value_of(n, sys.argv[1:]) is None}
-    return replace(data_args, **taken)
+    given = {n: getattr(data_args, n) for n in known if _value_of(n, sys.argv[1:]) is not None}
+    return replace(data_args, **lengths_to_read(known, given))
 
 
 def fine_tune_command(description: str | None, task: str | None = None) -> None:

@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from itrd_nlp.errors import UserError
+
 WEIGHTS = ("int8", "int4")
 """Forms that the weights of a trained model can be quantised to."""
+
+DTYPES = ("float32", "bfloat16", "float16")
+"""Names of torch's to which the weights of a model can be cast."""
+
+
+def check_dtype(name: str) -> None:
+    """Refuse a name that is none of `DTYPES`.
+
+    Raises:
+        UserError: names them.
+    """
+    if name not in DTYPES:
+        raise UserError(f"dtype is {name!r}, but must be one of {', '.join(DTYPES)}.")
 
 
 @dataclass
@@ -31,11 +46,17 @@ class Running:
     Attributes:
         loading: how it is loaded.
         device: where it runs. Default: the first accelerator, else the CPU.
-        dtype: of the weights, a name of torch's.
+        dtype: of the weights, one of `DTYPES`.
         batch_size: number of examples at a time.
+
+    Raises:
+        UserError: there is no such dtype.
     """
 
     loading: LoadingArguments
     device: str | None = None
     dtype: str = "float32"
     batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        check_dtype(self.dtype)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.onnx_record import LENGTHS
 from itrd_nlp.tasks import DEFAULT_TASK, TASKS, options_of
+from itrd_nlp.tasks.question_answering.window_sizes import WindowSizes
 from itrd_nlp.training.record import RESULTS_NAME, UNFINISHED_NAME, RunRecord
 from itrd_nlp.training.roles import default_of
 
@@ -42,6 +44,21 @@ def trained_lengths(model: str, arguments: type, revision: str | None = None) ->
     defaults = {f.name: default_of(f) for f in fields(arguments) if f.name in LENGTHS}
     given = {n: v for n, v in record.arguments.items() if n in defaults and isinstance(v, int)}
     return defaults | given
+
+
+def lengths_to_read(trained: Mapping[str, int], given: Mapping[str, int]) -> dict[str, int]:
+    """The lengths at which a model reads texts: those given, else those of its training.
+
+    Args:
+        trained: what `trained_lengths` returned.
+        given: some of the same names.
+
+    Raises:
+        UserError: the lengths make no sense together.
+    """
+    if "doc_stride" not in trained:
+        return {**trained, **given}
+    return dict(zip(LENGTHS, WindowSizes(None, trained).of(**given), strict=True))
 
 
 def record_of(model: str, revision: str | None = None) -> RunRecord | None:

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from itrd_nlp.cli.jobs import as_trained
+from itrd_nlp.cli.parser import parse
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.question_answering.arguments import DataArguments
+from itrd_nlp.tasks.question_answering.window_sizes import WindowSizes
+from itrd_nlp.tasks.trained import trained_lengths
 
 
 def data() -> DataArguments:
@@ -19,7 +22,8 @@ def data() -> DataArguments:
 
 def lengths(folder: str | Path, *words: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
     monkeypatch.setattr("sys.argv", ["itrd-nlp", *words])
-    args = as_trained(data(), str(folder))
+    (given,) = parse([DataArguments])
+    args = as_trained(given, str(folder))
     return args.max_length, args.doc_stride
 
 
@@ -41,8 +45,19 @@ def test_a_length_of_the_command_line_comes_first(
     words: tuple[str, ...], tmp_path: Path, monkeypatch: Any
 ) -> None:
     record(tmp_path, **LENGTHS)
-    own = data().max_length  # `parse` has put the given value there
-    assert lengths(tmp_path, *words, monkeypatch=monkeypatch) == (own, 64)
+    assert lengths(tmp_path, *words, monkeypatch=monkeypatch) == (300, 64)
+
+
+@pytest.mark.parametrize("max_length", [200, 256, 300])
+def test_evaluate_and_predict_cut_the_same_windows(
+    max_length: int, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Also where the stride of the training, 250, makes no sense in the windows asked for."""
+    record(tmp_path, arguments={"max_length": 256, "doc_stride": 250})
+    trained = trained_lengths(str(tmp_path), DataArguments)
+    predicted = WindowSizes(512, trained).of(max_length=max_length)
+    words = ("--max_length", str(max_length))
+    assert lengths(tmp_path, *words, monkeypatch=monkeypatch) == predicted
 
 
 @pytest.mark.parametrize("content", [{}, {"task": "embedding", **LENGTHS}])

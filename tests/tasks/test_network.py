@@ -13,6 +13,7 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.models.options import LoadingArguments, Running
 from itrd_nlp.tasks import network
 from itrd_nlp.tasks.jobs import evaluate, similarity
+from itrd_nlp.tasks.question_answering import load_pipeline
 
 METHODS = [QuantizationMethod.BITS_AND_BYTES, QuantizationMethod.GPTQ, QuantizationMethod.QUARK]
 
@@ -46,6 +47,15 @@ def test_another_dtype_is_one_sentence(model: BertForQuestionAnswering) -> None:
         network.answering_network(
             "folder", BertForQuestionAnswering, Running(LoadingArguments(), dtype="bfloat16")
         )
+
+
+def test_a_dtype_that_nothing_can_be_cast_to_is_one_sentence() -> None:
+    task: Any = None  # the sentence comes before the model is loaded
+    sentence = "dtype is 'bf16', but must be one of float32, bfloat16, float16"
+    with pytest.raises(UserError, match=sentence):
+        load_pipeline("folder", dtype="bf16")
+    with pytest.raises(UserError, match=sentence):
+        evaluate.evaluate(task, "folder", LoadingArguments(), dtype="bf16")
 
 
 def test_it_is_judged(model: BertForQuestionAnswering, monkeypatch: pytest.MonkeyPatch) -> None:

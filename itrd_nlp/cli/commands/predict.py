@@ -23,7 +23,7 @@ from itrd_nlp.cli.jobs import TaskArguments, asked_name, asked_task
 from itrd_nlp.cli.local_paths import arguments_of, check_local_paths
 from itrd_nlp.cli.parser import answer_help, parse
 from itrd_nlp.errors import UserError
-from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.models.options import DTYPES, LoadingArguments
 from itrd_nlp.tasks import options_of
 from itrd_nlp.training.output_paths import check_target_file
 from itrd_nlp.training.ranges import BATCH
@@ -54,7 +54,7 @@ class PredictionArguments:
     )
     dtype: str = field(
         default="float32",
-        metadata={"help": "Cast the weights.", "choices": ["float32", "bfloat16", "float16"]},
+        metadata={"help": "Cast the weights.", "choices": DTYPES},
     )
     device: str | None = field(
         default=None,

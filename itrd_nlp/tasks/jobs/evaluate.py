@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, Trainer
 
 from itrd_nlp.models.anatomy import layers_of
 from itrd_nlp.models.loading import load_model_and_tokenizer
-from itrd_nlp.models.options import LoadingArguments
+from itrd_nlp.models.options import LoadingArguments, check_dtype
 from itrd_nlp.models.placing import keeps_dtype
 from itrd_nlp.tasks.answers import check_scores
 from itrd_nlp.tasks.jobs.runs import check_lengths
@@ -41,7 +41,7 @@ def evaluate(
         loading: how it is loaded.
         batch_size: features a process and step.
         bf16: run under bf16 autocast.
-        dtype: of the weights, a name of torch's; a teacher runs in bfloat16 weights in a bf16 training.
+        dtype: of the weights, one of `DTYPES`; a teacher runs in bfloat16 weights in a bf16 training.
 
     Returns:
         The scores, and the answers.
@@ -49,6 +49,7 @@ def evaluate(
     Raises:
         UserError: the model or the data cannot be used.
     """
+    check_dtype(dtype)
     model, tokenizer = load_model_and_tokenizer(name, role="model", args=loading, head=task.head)
     if not keeps_dtype(model):
         model.to(getattr(torch, dtype))

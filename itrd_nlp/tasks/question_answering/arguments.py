@@ -186,8 +186,8 @@ class AnswerArguments:
     doc_stride: int | None = field(
         default=None,
         metadata=Metadata(
-            help="Tokens that two windows of a context have in common; default: as in the training, else a third of "
-            "the window, at most 128.",
+            help="Tokens that two windows of a context have in common; default: as in the training where that is below "
+            "max_length, else a third of the window, at most 128.",
             range=COUNT_FROM_0,
         ),
     )

@@ -310,7 +310,7 @@ def load_pipeline(
         model: a folder or a model id; or a folder that `itrd-nlp export-onnx` wrote.
         loading: attention implementation and revision.
         device: where the model runs; default: the first accelerator, else the CPU.
-        dtype: of the weights, a name of torch's. An ONNX model runs on the CPU as it was exported.
+        dtype: of the weights: float32, bfloat16 or float16. An ONNX model runs on the CPU as it was exported.
         options: those of `QuestionAnsweringPipeline`.
 
     Raises:

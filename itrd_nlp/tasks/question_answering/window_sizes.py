@@ -42,18 +42,18 @@ class WindowSizes:
 
         Args:
             max_length: as asked for. Default: that of the training, else 384 or what the model takes if that is less.
-            doc_stride: as asked for. Default: that of the training where ``max_length`` is its own, too, else 128, but
-                no more than a third of the window.
+            doc_stride: as asked for. Default: that of the training where it is below ``max_length``, else 128, but no
+                more than a third of the window.
 
         Raises:
             UserError: see `check_window_size`.
         """
-        if max_length is None and self.trained is not None:
-            max_length = self.trained["max_length"]
-            doc_stride = self.trained["doc_stride"] if doc_stride is None else doc_stride
+        trained = self.trained or {}
         if max_length is None:
-            max_length = min(MAX_LENGTH, self.most or MAX_LENGTH)
+            max_length = trained.get("max_length", min(MAX_LENGTH, self.most or MAX_LENGTH))
         if doc_stride is None:
-            doc_stride = min(DOC_STRIDE, max_length // 3)
+            doc_stride = trained.get("doc_stride", max_length)
+            if doc_stride >= max_length:
+                doc_stride = min(DOC_STRIDE, max_length // 3)
         check_window_size(max_length, doc_stride)
         return max_length, doc_stride
