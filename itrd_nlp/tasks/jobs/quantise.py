@@ -35,13 +35,7 @@ from itrd_nlp.training.record import VERSION, ModelRecord, QuantisedRecord, RunR
 from itrd_nlp.training.results import environment, size
 from itrd_nlp.training.roles import chosen_arguments
 
-_OF_EVALUATION = (
-    "validation_file",
-    "max_eval_samples",
-    "evaluate_on_holdout",
-    "max_length",
-    "doc_stride",
-)
+_OF_EVALUATION = ("validation_file", "max_eval_samples", "evaluate_on_holdout")
 BEFORE = "fp32"
 """The row of the model as it was."""
 
@@ -154,9 +148,11 @@ def _record(task: Task, data: TaskData, name: str, model: PreTrainedModel) -> Ru
         perplexity = teacher.perplexity if same else None
         changes = {"ms_per_question": None, "scores": scores, "perplexity": perplexity}
         teacher = teacher.model_copy(update=changes)
-    arguments = {k: v for k, v in known.arguments.items() if k not in _OF_EVALUATION}
+    # The lengths stay those of the training: every later command reads them here.
+    judged = (*_OF_EVALUATION, *task.reading)
+    arguments = {k: v for k, v in known.arguments.items() if k not in judged}
     chosen = chosen_arguments([task.args])
-    arguments |= {k: v for k, v in chosen.items() if source is None or k in _OF_EVALUATION}
+    arguments |= {k: v for k, v in chosen.items() if source is None or k in judged}
     unknown = dict.fromkeys(("eval_seconds", "weights", "questions", "rows"))
     about = {
         **size(model),
