@@ -211,10 +211,11 @@ def _check(model_args: StudentArguments, args: FineTuningArguments) -> None:
             f"student is {model_args.student}, but {_described(model_args)} chooses the depth of a student made from "
             "the teacher; give one of the two."
         )
-    if model_args.student_init[0] not in STUDENT_LAYERS:
+    init = model_args.student_init
+    if len(init) != 1 or init[0] not in STUDENT_LAYERS:
         raise UserError(
-            f"student_init names the layers {', '.join(model_args.student_init)}, but {_described(model_args)} chooses "
-            f"their number; give one of {', '.join(STUDENT_LAYERS)}."
+            f"student_init is {init}, but {_described(model_args)} chooses the number of layers; "
+            f"give one of {', '.join(STUDENT_LAYERS)}."
         )
     if model_args.budget_runtime != "torch":
         require_packages(*PACKAGES)
