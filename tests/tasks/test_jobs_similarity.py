@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from datasets import Dataset
 
 from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.models.options import LoadingArguments
@@ -82,3 +85,14 @@ def test_layers_are_compared_before_and_after_the_training(run: Any) -> None:
     found = json.loads(Path("student/analysis/similarity.json").read_text())
     assert list(found) == ["before", "after"]
     assert [len(found["before"]["cka"]), len(found["before"]["cka"][0])] == [2, 3]
+
+
+@pytest.mark.parametrize("count", [3, 64, 65, 100, 128, 1000])
+def test_the_features_that_are_compared_are_of_all_lengths(count: int) -> None:
+    """Those of questions are sorted by length, the longest first."""
+    rows = [{"input_ids": [0] * length} for length in range(count, 0, -1)]
+    data: Any = SimpleNamespace(evaluation=Dataset.from_list(rows), collator=lambda rows: rows)
+    lengths = [len(row["input_ids"]) for batch in jobs._batches(data) for row in batch]
+    assert len(lengths) == min(count, 64)
+    assert (lengths[0], lengths[-1]) == (count, 1)
+    assert {a - b for a, b in pairwise(lengths)} <= {count // 64, count // 64 + 1, 1}

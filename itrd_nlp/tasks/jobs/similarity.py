@@ -11,6 +11,7 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.models.placing import put_on
 from itrd_nlp.models.similarity import layer_similarity, similarity_bytes
 from itrd_nlp.tasks.jobs.runs import optional
+from itrd_nlp.tasks.jobs.speed import even_steps
 from itrd_nlp.tasks.task import TaskData
 
 WINDOWS = 64
@@ -53,8 +54,7 @@ def layers_alike(
 
 def _batches(data: TaskData) -> list[Any]:
     features = data.evaluation
-    every = max(1, len(features) // WINDOWS)
-    chosen = features.select(range(0, len(features), every)[:WINDOWS])
+    chosen = features.select(even_steps(len(features), WINDOWS))
     columns = ("input_ids", "token_type_ids")
     rows = chosen.select_columns([c for c in columns if c in chosen.column_names]).to_list()
     return [data.collator(rows[i : i + 16]) for i in range(0, len(rows), 16)]

@@ -154,8 +154,13 @@ def _of_all_lengths(
         raise UserError("There is no example to answer.")
     # From the longest to the shortest, so that even steps cover every length.
     everything = [windows[identifier] for identifier, _ in tokens.most_common()]
-    steps = np.linspace(0, len(windows) - 1, min(questions, len(windows))).round().astype(int)
-    return [everything[i] for i in steps]
+    return [everything[i] for i in even_steps(len(everything), questions)]
+
+
+def even_steps(count: int, most: int) -> list[int]:
+    """Places from the first of ``count`` to the last at even distances, ``most`` of them or all."""
+    steps: list[int] = np.linspace(0, count - 1, min(most, count)).round().astype(int).tolist()
+    return steps
 
 
 def _rows(features: Dataset, *others: str) -> list[dict[str, Any]]:
