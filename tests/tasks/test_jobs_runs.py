@@ -26,7 +26,9 @@ from itrd_nlp.publish.model_card import model_card
 from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.tasks.jobs import runs
 from itrd_nlp.tasks.jobs.run_folder import check_run_folder, finished_run
-from itrd_nlp.tasks.jobs.runs import check_lengths, public_name
+from itrd_nlp.tasks.jobs.runs import check_best_metric, check_lengths, public_name
+from itrd_nlp.tasks.question_answering.arguments import DataArguments
+from itrd_nlp.tasks.question_answering.task import QuestionAnswering
 from itrd_nlp.tasks.task import Task, TaskData
 from itrd_nlp.training.arguments import FineTuningArguments
 from itrd_nlp.training.record import RunRecord
@@ -308,3 +310,25 @@ def test_a_broken_value_of_a_record_is_one_sentence(changes, field, tmp_path):
     write_json(tmp_path / "results.json", {"f1": 50.0} | changes)
     with pytest.raises(UserError, match=field):
         RunRecord.read(tmp_path)
+
+
+def test_the_best_checkpoint_is_chosen_by_any_metric_of_the_data(tmp_path):
+    """Data with unanswerable questions have more metrics than others of the task."""
+
+    def check(*texts):
+        rows = [{"answers": {"text": list(text)}} for text in texts]
+        args = FineTuningArguments(
+            output_dir=str(tmp_path),
+            report_to="none",
+            save_strategy="best",
+            eval_strategy="epoch",
+            metric_for_best_model="eval_has_answer_f1",
+        )
+        task = QuestionAnswering(DataArguments(validation_file="dev.json"))
+        check_best_metric(args, task, SimpleNamespace(examples=rows))
+
+    check(["Basel"], [])
+    with pytest.raises(UserError, match=r"must be one of loss, exact_match, f1\."):
+        check(["Basel"])
+    with pytest.raises(UserError, match=r"must be one of loss, exact_match, f1, no_answer\."):
+        check([])

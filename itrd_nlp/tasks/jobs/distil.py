@@ -104,7 +104,6 @@ def distil(
             "be joined."
         )
     models = [model_args.teacher, model_args.student, *model_args.more_teachers]
-    check_best_metric(args, task)
     check_run_folder(args, [*models, *task.files])
     arguments = chosen_arguments((model_args, loading, task.args, args))
     finished = shown_if_finished(args, arguments, "student", task)
@@ -144,6 +143,7 @@ def _prepare(
     task.judged_beside(teacher, student)
     with args.main_process_first(desc="tokenising"):
         data = task.load(tokenizer, teacher)
+    check_best_metric(args, task, data)
     for model in (teacher, student, *more):
         check_lengths(model, data)
     if args.process_index == 0:

@@ -40,13 +40,13 @@ from itrd_nlp.training.results import environment, print_summary
 logger = logging.getLogger(__name__)
 
 
-def check_best_metric(args: FineTuningArguments, task: Task) -> None:
-    """Refuse a metric that no evaluation has, which the first evaluation of a training would find out.
+def check_best_metric(args: FineTuningArguments, task: Task, data: TaskData) -> None:
+    """Refuse a metric that no evaluation on these data has, which the first evaluation of a training would find out.
 
     Raises:
         UserError: names the metrics.
     """
-    name, known = args.metric_for_best_model, list(task.measures.headings)
+    name, known = args.metric_for_best_model, list(task.metrics_of(data))
     if task.has_evaluation_loss:
         known = ["loss", *known]
     chooses = args.load_best_model_at_end or args.save_strategy == "best"
