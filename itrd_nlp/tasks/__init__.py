@@ -108,7 +108,7 @@ def task_of(folder: str | Path, *, hub: bool = False, revision: str | None = Non
         UserError: no task has such a head.
     """
     from itrd_nlp.tasks.task import architecture_of, fits
-    from itrd_nlp.training.record import RunRecord
+    from itrd_nlp.training.record import RESULTS_NAME, RunRecord
 
     record = RunRecord.read(folder)
     architecture = architecture_of(folder, hub=hub, revision=revision)
@@ -117,6 +117,14 @@ def task_of(folder: str | Path, *, hub: bool = False, revision: str | None = Non
     for name in TASKS:
         if fits(task_named(name), record, architecture):
             return task_named(name)
-    raise UserError(
-        f"{folder} holds a {architecture}, but the tasks are {', '.join(TASKS)}; --task names one."
-    )
+    if record is not None and record.task is not None:
+        found = (
+            f"{Path(folder) / RESULTS_NAME} is of the task {record.task}, which is not registered"
+        )
+    elif architecture is not None:
+        found = f"{folder} holds a {architecture}"
+    else:
+        found = (
+            f"{folder} holds a {RESULTS_NAME} of an unknown task, and no model whose head names one"
+        )
+    raise UserError(f"{found}; the tasks are {', '.join(TASKS)}, and --task names one.")
