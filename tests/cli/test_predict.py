@@ -327,9 +327,8 @@ def test_no_more_than_16_batches_are_held_however_long_the_stream(
             assert read - written <= ahead + 1
             yield Line(f"{number}", {"id": number, **ROW})
 
-    for written, record in enumerate(
-        answered(lines(), QuestionAnswerer(qa, batch_size=batch_size)), start=1
-    ):
+    batched = QuestionAnsweringPipeline(qa.model, qa.tokenizer, batch_size=batch_size)
+    for written, record in enumerate(answered(lines(), QuestionAnswerer(batched)), start=1):
         assert record["id"] == written - 1
     assert read == written == 500
 

@@ -2,60 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from itrd_nlp.publish.report.analysis import write_analysis
 from itrd_nlp.tasks.disagreements import summed_up
-from itrd_nlp.tasks.question_answering.breakdown import breakdown
 from itrd_nlp.tasks.question_answering.scoring import Rules, best_scores, rules_of
-
-
-def save_analysis(
-    folder: str | Path,
-    *,
-    examples: Iterable[Mapping[str, Any]],
-    predictions: Mapping[str, str],
-    history: Sequence[Mapping[str, Any]] | None = None,
-    teacher_predictions: Mapping[str, str] | None = None,
-    similarity: Mapping[str, Any] | None = None,
-) -> None:
-    """Write what `write_report` reads into ``folder/analysis``, and the answers themselves.
-
-    Args:
-        folder: the run's.
-        examples: the questions it was judged on, rows as `read_squad` returns them.
-        predictions: question id to the model's answer.
-        history: rows of ``trainer.state.log_history``.
-        teacher_predictions: question id to the teacher's answer, where there is a teacher.
-        similarity: what `layer_similarity` returned ``before`` and ``after`` the training, one of them or both.
-    """
-    rows = list(examples)
-    write_analysis(
-        folder,
-        history=history,
-        predictions=predictions,
-        teacher_predictions=teacher_predictions,
-        similarity=similarity,
-        breakdown=grouped(predictions, teacher_predictions, rows),
-        disagreements=None
-        if teacher_predictions is None
-        else disagreements(predictions, teacher_predictions, rows),
-    )
-
-
-def grouped(
-    predictions: Mapping[str, str],
-    teacher_predictions: Mapping[str, str] | None,
-    examples: Iterable[Mapping[str, Any]],
-) -> dict[str, Any]:
-    """Scores of both models by type of question and by length of the answer, as the report reads them."""
-    rows = list(examples)
-    groups: dict[str, Any] = {"student": breakdown(predictions, rows)}
-    if teacher_predictions is not None:
-        groups["teacher"] = breakdown(teacher_predictions, rows)
-    return groups
 
 
 def disagreements(

@@ -42,11 +42,10 @@ class QuestionAnswerer:
 
     Args:
         qa: the pipeline.
-        options: those of a call of it.
     """
 
-    def __init__(self, qa: QuestionAnsweringPipeline, **options: Any) -> None:
-        self.qa, self.options = qa, options
+    def __init__(self, qa: QuestionAnsweringPipeline) -> None:
+        self.qa = qa
 
     def check(self, line: Line) -> None:
         """Refuse a question without text, or one that leaves no room for its context.
@@ -54,8 +53,7 @@ class QuestionAnswerer:
         Raises:
             UserError: says where it stands.
         """
-        about_windows = {k: v for k, v in self.options.items() if k != "batch_size"}
-        self.qa.check({**line.row, "id": line.where}, **about_windows)
+        self.qa.check({**line.row, "id": line.where})
 
     def answer(self, lines: Iterator[Line]) -> Iterator[dict[str, Any]]:
         """Answer questions as they come.
@@ -74,7 +72,7 @@ class QuestionAnswerer:
                 waiting.append(row)
                 yield {**row, "id": where}
 
-        for answer in self.qa(inputs(), **self.options):
+        for answer in self.qa(inputs()):
             row = waiting.popleft()
             asked: dict[str, Any] = {name: row[name] for name in ("id", "question") if name in row}
             yield {**asked, **({"answers": answer} if isinstance(answer, list) else answer)}

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from itrd_nlp.publish.report.analysis import write_analysis
 from itrd_nlp.tasks.jobs.report import write_report
-from itrd_nlp.tasks.question_answering.analysis import save_analysis
+from itrd_nlp.tasks.question_answering.analysis import disagreements
+from itrd_nlp.tasks.question_answering.breakdown import breakdown
 
 HOSTILE = """<script>window.hacked = true</script>"""
 WORDS = ("Who", "What", "When", "Where", "How many", "How", "Which", "In")
@@ -94,6 +96,30 @@ def example_results() -> dict[str, Any]:
         "command": "scripts/train_squad.py my.yaml --teacher '/home/ada/models of mine/a-teacher'",
         "config": {"name": "my.yaml", "text": "teacher: /home/ada/models of mine/a-teacher\n"},
     }
+
+
+def save_analysis(
+    folder: Path,
+    *,
+    examples: list[dict[str, Any]],
+    predictions: dict[str, str],
+    teacher_predictions: dict[str, str] | None = None,
+    **others: Any,
+) -> None:
+    """Write the analysis of answers as a run does, see `itrd_nlp.tasks.jobs.runs.write_run`."""
+    groups = {"student": breakdown(predictions, examples)}
+    differing = None
+    if teacher_predictions is not None:
+        groups["teacher"] = breakdown(teacher_predictions, examples)
+        differing = disagreements(predictions, teacher_predictions, examples)
+    write_analysis(
+        folder,
+        predictions=predictions,
+        teacher_predictions=teacher_predictions,
+        breakdown=groups,
+        disagreements=differing,
+        **others,
+    )
 
 
 def write_run(

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from itrd_nlp.tasks.question_answering.analysis import disagreements, save_analysis
+from itrd_nlp.tasks.question_answering.analysis import disagreements
 from itrd_nlp.tasks.question_answering.scoring import score
 
 
@@ -72,8 +72,8 @@ def test_the_contexts_of_other_questions_are_not_copied(make_run):
 
 def test_what_is_not_given_is_not_left_over_from_before(make_run):
     folder = make_run()
-    examples = [row("1")]
-    save_analysis(folder, examples=examples, predictions={"1": "Ada"})
+    nothing = dict.fromkeys(("teacher_predictions", "history", "similarity"))
+    make_run(examples=[row("1")], predictions={"1": "Ada"}, **nothing)
     assert sorted(path.name for path in (folder / "analysis").iterdir()) == [
         "breakdown.json",
         "predictions.json",
