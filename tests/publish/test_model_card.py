@@ -621,3 +621,11 @@ def test_an_edited_card_is_told_from_a_generated_one() -> None:
 def test_the_metadata_are_yaml_of_one_document() -> None:
     text = str(model_card(distilled()))
     assert len(list(yaml.safe_load_all(text.split("\n---\n")[0]))) == 1
+
+
+def test_the_examples_of_the_card_find_answers_as_long_as_those_that_were_judged() -> None:
+    card = str(model_card(changed(arguments={"max_answer_length": 5})))
+    assert "tril(4).bool()  # at most 5 tokens, the end not before the start" in card
+    assert ", max_answer_len=5)(question=question, context=context)" in card
+    usual = str(model_card(distilled()))
+    assert "tril(29).bool()  # at most 30 tokens" in usual and "max_answer_len" not in usual

@@ -7,7 +7,11 @@ import json
 from itrd_nlp.publish.markdown import fence
 from itrd_nlp.publish.page import KnownData, TaskPage
 from itrd_nlp.tasks.offline_assets import ASSETS
-from itrd_nlp.tasks.question_answering.arguments import MAX_LENGTH, THRESHOLD_FIELD
+from itrd_nlp.tasks.question_answering.arguments import (
+    MAX_ANSWER_LENGTH,
+    MAX_LENGTH,
+    THRESHOLD_FIELD,
+)
 from itrd_nlp.training.record import RunRecord
 
 SQUAD = KnownData(
@@ -59,8 +63,11 @@ def use(name: str, record: RunRecord) -> str:
     """
     quoted = json.dumps(name)
     max_length = int(record.arguments.get("max_length", MAX_LENGTH))
+    longest = int(record.arguments.get("max_answer_length", MAX_ANSWER_LENGTH))
+    option = "" if longest == MAX_ANSWER_LENGTH else f", max_answer_len={longest}"
     threshold = (record.decoding or {}).get(THRESHOLD_FIELD)
     about = "" if threshold is None else _about_threshold(threshold, record)
+    about_spans = f"at most {longest} tokens, the end not before the start"
     plain = f"""\
 import torch
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
@@ -79,12 +86,12 @@ with torch.inference_mode():
 start = output.start_logits[0].masked_fill(outside, -torch.inf)
 end = output.end_logits[0].masked_fill(outside, -torch.inf)
 scores = start.unsqueeze(1) + end
-allowed = torch.ones_like(scores).triu().tril(29).bool()  # at most 30 tokens, the end not before the start
+allowed = torch.ones_like(scores).triu().tril({longest - 1}).bool()  # {about_spans}
 {_last_lines(threshold)}"""
     pipeline = f"""\
 from itrd_nlp import load_pipeline
 
-answer = load_pipeline({quoted})(question=question, context=context)
+answer = load_pipeline({quoted}{option})(question=question, context=context)
 print(answer["answer"], answer["score"], answer["start"], answer["end"])"""
     return (
         f"{about}With transformers alone:\n\n"
