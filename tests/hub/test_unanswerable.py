@@ -398,7 +398,8 @@ def test_a_threshold_out_of_range_is_refused(value: float) -> None:
         UserError, match=r"null_score_diff_threshold is .*, but must be from -10000"
     ):
         DataArguments(null_score_diff_threshold=value)
-    with pytest.raises(
-        UserError, match="threshold_questions and null_score_diff_threshold are both"
-    ):
+    sentence = (
+        "threshold_questions and null_score_diff_threshold are both.*; set one of them to null"
+    )
+    with pytest.raises(UserError, match=sentence):
         DataArguments(null_score_diff_threshold=0, threshold_questions=5)

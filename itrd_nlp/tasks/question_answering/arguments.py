@@ -32,7 +32,7 @@ class DataArguments:
         default=None,
         metadata={
             "help": "More questions to distil on, in the same format; answers are not needed and not read, so that the "
-            "teacher alone teaches there. Those of the train_file are left out."
+            "teacher alone teaches there. Questions that are trained on with their answers are left out."
         },
     )
     validation_file: str | None = field(
@@ -137,18 +137,25 @@ class DataArguments:
     def __post_init__(self) -> None:
         check_values(self)
         check_window_size(self.max_length, self.doc_stride)
-        if self.max_unlabelled_samples is not None and self.unlabelled_file is None:
-            raise UserError(
-                "max_unlabelled_samples is set, but unlabelled_file is not, so there is nothing to draw from."
-            )
         if self.threshold_questions is not None and self.null_score_diff_threshold is not None:
             raise UserError(
-                "threshold_questions and null_score_diff_threshold are both set, but a given threshold is not searched."
+                "threshold_questions and null_score_diff_threshold are both set, but a given threshold is not "
+                "searched; set one of them to null."
             )
         if self.evaluate_on_holdout and self.holdout_questions is None:
             raise UserError(
                 "evaluate_on_holdout is true, but holdout_questions is not set, so nothing is set aside."
             )
+        for name, source in (
+            ("max_train_samples", "train_file"),
+            ("holdout_questions", "train_file"),
+            ("threshold_questions", "train_file"),
+            ("max_unlabelled_samples", "unlabelled_file"),
+        ):
+            if getattr(self, name) is not None and getattr(self, source) is None:
+                raise UserError(
+                    f"{name} is set, but {source} is not, so there is nothing to draw from."
+                )
 
     @property
     def evaluation_file(self) -> str | None:

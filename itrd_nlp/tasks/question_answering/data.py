@@ -37,7 +37,7 @@ THRESHOLD_SHARE, THRESHOLD_QUESTIONS = 0.1, 2000
 
 @dataclass
 class EvaluationData:
-    """The questions to be judged on, their windows, and the judge."""
+    """The questions to be judged on, their windows, and the judge, who is told the threshold of no answer later."""
 
     examples: Dataset
     features: Dataset
@@ -117,13 +117,8 @@ def load_training_data(args: DataArguments, tokenizer: PreTrainedTokenizerBase) 
 
 
 def _asked(examples: Dataset) -> Iterator[tuple[str, str]]:
+    """Of each question itself and its context. The id is no part of it: files are often numbered from 1 on."""
     return zip(examples["question"][:], examples["context"][:], strict=True)
-
-
-def _identified(examples: Dataset) -> Iterator[tuple[str, str, str]]:
-    """Of each question its id, the question itself and its context."""
-    columns = (examples[name][:] for name in ("id", "question", "context"))
-    return zip(*columns, strict=True)
 
 
 def _unlabelled_examples(
@@ -136,17 +131,16 @@ def _unlabelled_examples(
     assert args.unlabelled_file is not None
     examples = read_squad(args.unlabelled_file, split="train", answers=False)
     total = len(examples)
-    # Files are often numbered from 1 on, so an id alone says nothing about another file.
-    known = set() if labelled is None else set(_identified(labelled))
+    known = set() if labelled is None else set(_asked(labelled))
     contexts = {context for part in aside for context in part["context"][:]}
     rows = [
         row
-        for row, question in enumerate(_identified(examples))
-        if question not in known and question[-1] not in contexts
+        for row, pair in enumerate(_asked(examples))
+        if pair not in known and pair[1] not in contexts
     ]
     if not rows:
         raise UserError(
-            f"unlabelled_file {args.unlabelled_file} holds no question that is not in train_file already."
+            f"each question of unlabelled_file {args.unlabelled_file} is trained on with its answers or set aside."
         )
     if len(rows) < len(examples):
         examples = examples.select(rows, keep_in_memory=True)
@@ -274,7 +268,8 @@ def load_evaluation_data(
     Args:
         args: which questions.
         tokenizer: of the model.
-        skip_long: leave questions without an answer that are too long for a window. A warning names them.
+        skip_long: leave questions without an answer that are too long for a window. Warnings name some of them and
+            count the others.
 
     Raises:
         UserError: ``validation_file`` is missing or cannot be used, or no question has a window.
@@ -299,13 +294,11 @@ def _evaluation_data(
         num_proc=args.preprocessing_num_workers,
         skip_long=skip_long,
     )
-    rules, threshold = rules_of(examples, args.f1_unit), args.null_score_diff_threshold
     metrics = SquadMetrics(
         examples,
         features,
         max_answer_length=args.max_answer_length,
-        rules=rules,
-        threshold=0.0 if threshold is None and rules.unanswerable else threshold,
+        rules=rules_of(examples, args.f1_unit),
         cls_index=window_layout(tokenizer).cls_index,
     )
     return EvaluationData(examples, features, metrics, _signature(args, examples, metrics))
@@ -341,6 +334,8 @@ def _name_long_questions(examples: Dataset, features: Dataset, args: DataArgumen
             name,
             args.max_length,
         )
+    if len(long) > NAMED:
+        logger.warning("%d more questions are too long, too. They count 0.", len(long) - NAMED)
 
 
 def data_record(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,14 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.tasks.question_answering import read, read_squad
 from itrd_nlp.tasks.question_answering.arguments import DataArguments
-from itrd_nlp.tasks.question_answering.data import load_training_data, load_validation_examples
+from itrd_nlp.tasks.question_answering.data import (
+    load_evaluation_data,
+    load_training_data,
+    load_validation_examples,
+)
 from itrd_nlp.tasks.question_answering.read import hold_out
+
+RIVER = {"text": "river", "answer_start": 4}
 
 
 def test_every_question_becomes_a_row_in_the_order_of_the_file(
@@ -414,8 +421,20 @@ def test_a_holdout_that_makes_no_sense_is_refused(write_squad: Callable[..., Pat
         UserError, match="evaluate_on_holdout is true, but holdout_questions is not"
     ):
         DataArguments(evaluate_on_holdout=True)
-    with pytest.raises(UserError, match="train_file is not set"):
-        load_validation_examples(DataArguments(holdout_questions=1, evaluate_on_holdout=True))
+
+
+@pytest.mark.parametrize(
+    ("option", "source"),
+    [
+        ("max_train_samples", "train_file"),
+        ("holdout_questions", "train_file"),
+        ("threshold_questions", "train_file"),
+        ("max_unlabelled_samples", "unlabelled_file"),
+    ],
+)
+def test_a_number_of_questions_of_no_file_is_refused(option: str, source: str) -> None:
+    with pytest.raises(UserError, match=f"{option} is set, but {source} is not, so there is noth"):
+        DataArguments(**{option: 7})
 
 
 def test_without_answers_only_questions_and_contexts_are_read(
@@ -462,10 +481,8 @@ def test_questions_without_answers_come_after_those_with_and_have_no_label(
     inputs = sorted(everything.features["input_ids"][:])
     assert inputs == sorted(both.features["input_ids"][:])
     assert load(unlabelled_file=file, max_unlabelled_samples=7).unlabelled == 7
-    with pytest.raises(UserError, match="holds no question that is not in train_file"):
+    with pytest.raises(UserError, match=r"squad\.json is trained on with its answers or set aside"):
         load(train_file=file, unlabelled_file=file)
-    with pytest.raises(UserError, match="max_unlabelled_samples is set, but unlabelled_file is"):
-        DataArguments(train_file=file, max_unlabelled_samples=7)
     with pytest.raises(UserError, match="max_unlabelled_samples is 0, but must be at least 1"):
         load(unlabelled_file=file, max_unlabelled_samples=0)
 
@@ -485,6 +502,45 @@ def test_a_question_is_not_left_out_for_the_id_of_another_one(
     training = load_training_data(arguments, bert_tokenizer)
     assert (training.questions, training.unlabelled) == (60, 5)
     assert training.examples[1]["question"][:] == [qa["question"] for qa in asked[:5]]
+
+
+def test_a_question_that_is_trained_on_is_left_out_whatever_its_id(
+    write_squad: Callable[..., Path], bert_tokenizer: Any
+) -> None:
+    file = write_squad(articles=10)  # 60 questions
+    content = json.loads(file.read_text())
+    for article in content["data"]:
+        for paragraph in article["paragraphs"]:
+            for qa in paragraph["qas"]:
+                qa["id"] = f"other-{qa['id']}"
+    arguments = DataArguments(
+        train_file=str(file),
+        unlabelled_file=str(write_squad(content, "other.json")),
+        max_train_samples=50,
+        max_length=128,
+        doc_stride=32,
+    )
+    labelled, unlabelled = load_training_data(arguments, bert_tokenizer).examples
+    pairs = [set(zip(x["question"], x["context"], strict=True)) for x in (labelled, unlabelled)]
+    assert not pairs[0] & pairs[1]
+    assert len(labelled) + len(unlabelled) == 60
+
+
+def test_questions_that_are_too_long_are_named_or_counted(
+    write_squad: Callable[..., Path], bert_tokenizer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    qas = [
+        {"id": f"q{i}", "question": "a " * 60 if i else "a", "answers": [RIVER]} for i in range(16)
+    ]
+    content = {"data": [{"paragraphs": [{"context": "the river", "qas": qas}]}]}
+    arguments = DataArguments(
+        validation_file=str(write_squad(content)), max_length=32, doc_stride=8
+    )
+    with caplog.at_level(logging.WARNING):
+        data = load_evaluation_data(arguments, bert_tokenizer, skip_long=True)
+    assert len(data.features) == 1
+    assert sum("leaves no room for its context" in said for said in caplog.messages) == 10
+    assert caplog.messages[-1] == "5 more questions are too long, too. They count 0."
 
 
 def test_a_context_that_is_held_out_is_not_taught_without_answers(
