@@ -226,6 +226,7 @@ def evaluate_command(description: str | None, task: str | None = None) -> None:
         raise UserError("give either --model or --predictions_file, one of the two.")
     if args.predictions_file is not None:
         of_a_model = [n for n in given_names(args, loading) if n != "predictions_file"]
+        of_a_model += [n for n in given_names(data_args) if n in chosen.of_a_model]
         if of_a_model:
             raise UserError(
                 f"{' and '.join(of_a_model)} would do nothing beside predictions_file, with which no model runs; leave "

@@ -143,7 +143,9 @@ class Task(ABC):
         has_evaluation_loss: whether an evaluation has a loss, so that it can choose the best checkpoint.
         joins_teachers: whether the mean of what several teachers predict is a prediction.
         unanswered: the end of the sentence about examples that a model has not answered.
-        reading: options of the data that every later command needs again, to what stands for one that must be set.
+        of_a_model: options of the data that only a model reads, so that they do nothing for a file of answers.
+        reading: name of each option of the data that every later command needs again, to the placeholder that is
+            printed where it has no value.
 
     Args:
         args: an instance of `arguments`.
@@ -158,7 +160,8 @@ class Task(ABC):
     page: ClassVar[TaskPage]
     has_evaluation_loss: ClassVar[bool] = True
     joins_teachers: ClassVar[bool] = True
-    unanswered: ClassVar[str] = "have no answer and count 0; the warnings name them."
+    unanswered: ClassVar[str] = "have no answer and count 0, see the warnings."
+    of_a_model: ClassVar[tuple[str, ...]] = ("max_length",)
     reading: ClassVar[Mapping[str, str | None]] = {}
 
     def __init__(self, args: Any) -> None:

@@ -57,6 +57,10 @@ def test_a_file_of_answers_is_judged_without_a_model(capsys: pytest.CaptureFixtu
         ("dtype", "bfloat16"),
         ("attn_implementation", "eager"),
         ("model_revision", "main"),
+        ("max_length", "300"),
+        ("doc_stride", "64"),
+        ("max_answer_length", "1"),
+        ("null_score_diff_threshold", "3"),
     ],
 )
 def test_an_option_of_a_model_is_refused_where_none_runs(

@@ -61,7 +61,8 @@ class QuestionAnswering(Task):
     arguments = DataArguments
     answer_arguments = AnswerArguments
     metrics = METRICS
-    unanswered = "are too long for a window and count 0; the warnings name them, and a larger max_length may hold them."
+    unanswered = "are too long for a window and count 0, see the warnings; a larger max_length may hold them."
+    of_a_model = ("max_length", "doc_stride", "max_answer_length", THRESHOLD_FIELD)
     main_metric = "f1"
     heads = ("ForQuestionAnswering",)
     reading = dict.fromkeys(("max_answer_length", "f1_unit"))
