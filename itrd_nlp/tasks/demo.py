@@ -195,7 +195,9 @@ def highlighted(context: str, start: int, end: int) -> Segments:
 
 
 def recorded_teacher(folder: str | Path) -> str | None:
-    """The teacher that a student was distilled from, as its results.json has it; None if that is not there any more.
+    """The teacher that a student was distilled from, as its results.json has it; None if that is no folder here.
+
+    A model id and a folder that is gone look alike, so an id is not taken.
 
     Raises:
         UserError: results.json cannot be read.

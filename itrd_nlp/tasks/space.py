@@ -53,7 +53,8 @@ def push_space(
         Address of the Space.
 
     Raises:
-        UserError: a name is none, Gradio is not installed, or the Hub refused or could not be reached.
+        UserError: a name is not of the form USER/NAME, Gradio is not installed, or the Hub refused or could not be
+            reached.
     """
     for name in (repo_id, student_repo, *filter(None, [teacher_repo])):
         check_repo_id(name)

@@ -4,8 +4,9 @@
     itrd-nlp demo --model runs/my_student --teacher runs/my_teacher --port 7861
     itrd-nlp demo --push_space USER/NAME --student_repo USER/STUDENT --teacher_repo USER/TEACHER
 
-The teacher is the one in the student's results.json, if it is still there. With --push_space nothing runs here: the
-page is uploaded as a Space that loads its models from the Hub. It needs the extra: pip install itrd_nlp[demo].
+The teacher is the one in the student's results.json, where that is a folder that is still there. With --push_space
+nothing runs here: the page is uploaded as a Space that loads its models from the Hub. It needs the extra:
+pip install itrd_nlp[demo].
 """
 
 import sys
@@ -33,7 +34,7 @@ class DemoArguments:
         default=None,
         metadata={
             "help": "Folder, ONNX folder or model id of the teacher. Default: the teacher that the student's "
-            "results.json names."
+            "results.json names, where that is a folder that is still there."
         },
     )
     host: str = field(

@@ -66,7 +66,7 @@ class _Prepared:
     trainer: ITRDTrainer | TextBrewerTrainer
     teacher: PreTrainedModel
     data: TaskData
-    taught: ModelRecord
+    teacher_record: ModelRecord
     teacher_answers: Answers
     similarity_before: dict[str, Any] | None
 
@@ -119,7 +119,7 @@ def distil(
     record = train(trainer, record)
     scores = evaluate_trainer(task, trainer, trainer.published_model, prepared.data, trained=True)
     record = record.changed(**scores.as_json())
-    record.teacher = prepared.taught
+    record.teacher = prepared.teacher_record
     record.objective |= objective_of(task.args)
     _publish(task, prepared, record, loading)
     if args.push_to_hub:
@@ -148,7 +148,7 @@ def _prepare(
         check_lengths(model, data)
     if args.process_index == 0:
         task.warn(data)
-    taught, answers = judge_teacher(task, model_args.teacher, teacher, data, args)
+    teacher_record, answers = judge_teacher(task, model_args.teacher, teacher, data, args)
     before = None
     if args.process_index == 0:
         before = layers_alike(student, teacher, data, args.device, when="before")
@@ -160,7 +160,7 @@ def _prepare(
         page=task.page,
         **data.distiller_kwargs(),
     )
-    return _Prepared(trainer, teacher, data, taught, answers, before)
+    return _Prepared(trainer, teacher, data, teacher_record, answers, before)
 
 
 def _publish(task: Task, prepared: _Prepared, record: RunRecord, loading: LoadingArguments) -> None:
@@ -183,7 +183,7 @@ def _publish(task: Task, prepared: _Prepared, record: RunRecord, loading: Loadin
             {"teacher": teacher, "student": saved}, data.evaluation, data.collator
         )
         record.ms_per_question = speed["student"]
-        prepared.taught.ms_per_question = speed["teacher"]
+        prepared.teacher_record.ms_per_question = speed["teacher"]
         alike["after"] = layers_alike(saved, teacher, data, args.device, when="after")
     with saving(trainer):
         write_run(

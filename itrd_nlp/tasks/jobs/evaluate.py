@@ -138,15 +138,15 @@ def evaluate_trainer(
     Raises:
         UserError: the judge refuses the outputs of the model, or a score is no finite number.
     """
-    before = dict(vars(data.judge))
+    uncalibrated = dict(vars(data.judge))
     settings = task.calibrate(
         data, model.config, lambda rows: trainer.predict(rows).predictions, trained=trained
     )
-    told = {name: old for name, old in before.items() if vars(data.judge)[name] is not old}
+    changed = {n: old for n, old in uncalibrated.items() if vars(data.judge)[n] is not old}
     found = trainer.evaluate(data.evaluation)
     if not trained:
         # A student is judged alike, whether its teacher was judged before it or earlier.
-        vars(data.judge).update(told)
+        vars(data.judge).update(changed)
     metrics = task.metrics_of(data)
     scores = {name: found[f"eval_{name}"] for name in metrics}
     check_scores(scores)

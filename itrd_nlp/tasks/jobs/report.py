@@ -18,8 +18,9 @@ def write_report(folder: str | Path) -> Path:
         UserError: it is no such folder, a file of it is not what it should be, or somebody else has written its
             report.html.
     """
-    page = task_of(folder).page if Path(folder).is_dir() else None
+    page = None
     if Path(folder).is_dir():
+        page = task_of(folder).page
         # A link is replaced: in a snapshot of the Hub's cache it leads to a file that other snapshots share.
         check_target_file(Path(folder) / report.REPORT_NAME, option="report", ours=_is_report)
     return report.write_report(folder, page)

@@ -77,7 +77,7 @@ def ask_in_vain(
     contexts_of: dict[str, dict[str, str]] = {}  # each with its normalised text, in an ordered set
     for row in rows:
         if row["title"] and row["context"] not in contexts_of.setdefault(row["title"], {}):
-            contexts_of[row["title"]][row["context"]] = f" {normalize_answer(row['context'])} "
+            contexts_of[row["title"]][row["context"]] = normalize_answer(row["context"])
     generator = np.random.default_rng(seed)
     drawn = set(generator.permutation(len(rows))[: round(share * len(rows))].tolist())
     asked = []
