@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def summed_up(
+def count_disagreements(
     differing: Sequence[T],
     total: int,
     *,

@@ -19,7 +19,7 @@ from itrd_nlp.tasks.classification.data import (
 )
 from itrd_nlp.tasks.classification.entities import are_tags, entities
 from itrd_nlp.tasks.classification.metrics import OUTSIDE, ClassificationMetrics
-from itrd_nlp.tasks.disagreements import summed_up
+from itrd_nlp.tasks.disagreements import count_disagreements
 from itrd_nlp.tasks.lines import finite
 
 ENTITY_F1 = "entity_f1"
@@ -253,7 +253,7 @@ def disagreements(
         if not _same(row, found["student"], found["teacher"], tolerance):
             right = {who: _is_right(row, one, tolerance) for who, one in found.items()}
             differing.append((row, found, right))
-    return summed_up(
+    return count_disagreements(
         differing,
         len(rows),
         right=lambda one: (one[2]["teacher"], one[2]["student"]),

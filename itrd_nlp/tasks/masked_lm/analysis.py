@@ -12,7 +12,7 @@ from transformers import EvalPrediction, PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.answers import Answers, answers_to, check_numbers
-from itrd_nlp.tasks.disagreements import summed_up
+from itrd_nlp.tasks.disagreements import count_disagreements
 from itrd_nlp.tasks.lines import finite
 from itrd_nlp.tasks.masked_lm.data import Row
 from itrd_nlp.tasks.masked_lm.features import Masks
@@ -184,7 +184,7 @@ def disagreements(
             "student": {"text": ours[1], "exact_match": ours[1] == ours[0]},
         }
 
-    return summed_up(
+    return count_disagreements(
         differing,
         len(rows),
         right=lambda case: (case[3][1] == case[3][0], case[2][1] == case[2][0]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from itrd_nlp.tasks.disagreements import summed_up
+from itrd_nlp.tasks.disagreements import count_disagreements
 from itrd_nlp.tasks.question_answering.scoring import Rules, best_scores, rules_of
 
 
@@ -40,7 +40,7 @@ def disagreements(
             differing.append(
                 (row, {who: _judged(row, text, known) for who, text in answers.items()})
             )
-    return summed_up(
+    return count_disagreements(
         differing,
         len(rows),
         right=lambda one: (one[1]["teacher"]["exact_match"], one[1]["student"]["exact_match"]),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.answers import answers_to
-from itrd_nlp.tasks.disagreements import summed_up
+from itrd_nlp.tasks.disagreements import count_disagreements
 from itrd_nlp.tasks.reranking.data import Row
 from itrd_nlp.tasks.reranking.metrics import mrr, ndcg
 
@@ -162,7 +162,7 @@ def compared(cases: Sequence[Case], count: int, *, show: int = 20) -> dict[str, 
         count: number of all examples.
         show: examples to return, taken at even distances.
     """
-    return summed_up(
+    return count_disagreements(
         cases, count, right=lambda case: (case[3][1], case[3][0]), shown=_shown, show=show
     )
 
