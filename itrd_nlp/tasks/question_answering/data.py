@@ -81,7 +81,7 @@ def load_training_data(args: DataArguments, tokenizer: PreTrainedTokenizerBase) 
     aside: list[Dataset] = []
     threshold: Dataset | None = None
     subset = unlabelled_subset = False
-    if args.train_file is not None or args.unlabelled_file is None or args.holdout_questions:
+    if args.train_file is not None or args.unlabelled_file is None:
         examples, held = _split_train_file(args)
         examples, threshold = _split_threshold_questions(args, examples)
         aside = [part for part in (held, threshold) if part is not None]

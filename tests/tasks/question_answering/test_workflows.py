@@ -292,7 +292,10 @@ def test_a_teacher_teaches_on_questions_without_answers(distil_without_answers, 
             {"args_class": TextBrewerArguments, "hard_label_weight": 0.5},
             "hard_label_weight is 0.5, but the questions of unlabelled_file have no answers",
         ),
-        ({"w_task": 0, "data": {"holdout_questions": 5}}, "train_file is not set"),
+        (
+            {"w_task": 0, "data": {"holdout_questions": 5}},
+            "but train_file is not, so there is noth",
+        ),
     ],
 )
 def test_an_objective_that_needs_answers_is_refused(
