@@ -1,8 +1,8 @@
 """Files that are whole or not there, and a sentence where one cannot be read or written.
 
 `replacing` and `replacing_folder` write aside and rename. `writing` turns a full disk into one sentence. `seal` notes
-what a finished folder holds, and `damage` says whether it still holds that. `read_text` and `read_json` are the one way
-to read a file that somebody else may have written: they do not wait for a pipe, and every defect of the file is one
+what a finished folder holds, and `damage` says whether it still holds that. `read_bytes`, `read_text` and `read_json`
+read a file that somebody else may have written: they do not wait for a pipe, and every defect of the file is one
 sentence. No text that `write_text` writes holds what `keep_out` was told.
 """
 

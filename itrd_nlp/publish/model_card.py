@@ -261,8 +261,8 @@ def _examples(run: RunFacts, split: str) -> str:
     if not run.is_subset(split):
         return f"{words} of {name}"
     seed = run.record.arguments.get("data_subset_seed")
-    with_seed = f" with seed {as_text(seed)}" if seed is not None else ""
-    return f"a subset of {words}, drawn from {name}{with_seed}"
+    drawn = f", drawn with seed {as_text(seed)}" if seed is not None else ""  # else the first ones
+    return f"a subset of {words} of {name}{drawn}"
 
 
 def _use(run: RunFacts) -> str:
@@ -363,7 +363,7 @@ def _environment(run: RunFacts) -> str:
         lines.append(f"- seed: {as_text(run.seed)}")
     if record.steps is not None:
         lines.append(f"- optimizer steps: {record.steps:,}")
-    if record.train_seconds is not None:
+    if record.train_seconds is not None and record.knows_the_whole:
         lines.append(f"- training: {record.train_seconds:,.0f} s")
     lines += [
         f"- {as_text(name)}: {as_text(version)}" for name, version in record.environment.items()

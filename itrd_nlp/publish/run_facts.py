@@ -94,7 +94,7 @@ class RunFacts:
         """The data of a split.
 
         Args:
-            split: train, unlabelled or validation.
+            split: train, unlabelled, threshold or validation.
         """
         return self.record.datasets.get(split)
 

@@ -351,7 +351,22 @@ def test_command_config_seed_versions_and_data_are_given() -> None:
     for line in ("seed: 7", "optimizer steps: 250", "torch: 2.13.0"):
         assert f"- {line}" in text
     assert OFFICIAL_DEV in text
-    assert "a subset of 4,000 questions, drawn from train-v1.1.json" in text
+    assert "a subset of 4,000 questions of train-v1.1.json" in text
+    assert "drawn" not in text  # most tasks take the first ones
+
+
+def test_the_seed_of_a_subset_is_given() -> None:
+    results = distilled()
+    results["arguments"]["data_subset_seed"] = 5
+    text = model_card(results).text
+    assert re.search("a subset of 4,000 questions of train-v1.1.json.*, drawn with seed 5", text)
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_seconds_of_a_part_of_a_training_are_not_given_as_those_of_the_whole(version: int) -> None:
+    """Before version 3 the record of a resumed training had those of its last part."""
+    text = model_card(distilled() | {"version": version}).text
+    assert ("- training: 302 s" in text) is (version == 3)
 
 
 def test_without_a_config_the_arguments_are_given() -> None:

@@ -149,6 +149,8 @@ def _models(record: RunRecord, name: str, unit: str) -> Table:
     def value(model: ModelRecord, column: str) -> float | None:
         return model.scores.get(column) if column in record.metrics else getattr(model, column)
 
+    if not record.knows_the_whole:
+        del columns["train_seconds"]
     known = [c for c in columns if any(value(model, c) is not None for _, model in models)]
     return Table(
         "Quality, size and speed",

@@ -67,6 +67,7 @@ def matrices(rows: int, columns: int, shift: float) -> dict[str, Any]:
 
 def example_results() -> dict[str, Any]:
     return {
+        "version": 3,
         "exact_match": 48.0,
         "f1": 60.0,
         "questions": 60,

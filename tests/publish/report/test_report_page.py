@@ -80,7 +80,7 @@ def test_the_headline_says_what_was_kept(report):
         "Time per question": "4.0 msteacher 8.0 ms2.00 times as fast",
     }
     assert report.find("title") == ["my_student: distillation report"]
-    assert "A student of 2 layers, distilled from a-teacher of 4" in report.text
+    assert "A student of 2 layers, distilled from a-teacher with 4 layers." in report.text
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_every_teacher_of_the_predictions_is_named(make_run):
     )
     text = Page(write_report(folder)).text
     sentence = "KD learned from the mean prediction of this teacher and of other, another one."
-    assert f"a-teacher of 4. {sentence} Layer pairs" in text
+    assert f"a-teacher with 4 layers. {sentence} Layer pairs" in text
 
 
 def test_losses_of_other_papers_and_the_scale_of_hidden_share_have_their_curves(make_run):
@@ -186,6 +186,15 @@ def test_the_curves_of_task_loss_and_kd_are_named_by_what_the_task_computes(
     assert kd in charts["Logit KD"]
     assert ("nats" in charts["Logit KD"]) == ("nats" in kd)
     assert ("nats" in charts["Task loss"]) == ("nats" in task_loss)
+
+
+def test_the_seconds_of_a_part_of_a_training_are_not_shown_as_those_of_the_whole(make_run):
+    """Before version 3 the record of a resumed training had those of its last part."""
+    folder = make_run()
+    path = folder / "results.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 2}))
+    rows = Page(write_report(folder)).find("tr")
+    assert "student: my_student 2 17,242,754 69.0 4.0 48.00 60.00 60" in rows
 
 
 def test_the_tables_hold_the_numbers(report):
