@@ -15,6 +15,7 @@ from itrd_nlp.models.loading import fit_tokenizer, load_model, load_tokenizer
 from itrd_nlp.models.onnx_model import OnnxModel, is_onnx_folder
 from itrd_nlp.models.options import Running
 from itrd_nlp.models.placing import keeps_dtype
+from itrd_nlp.tasks.answers import check_numbers
 
 
 def answering_network(
@@ -65,12 +66,31 @@ def _network(model: str, head: type, running: Running, onnx: type[OnnxModel]) ->
 
 
 def logits_of(network: Any, encoded: Mapping[str, Tensor]) -> Tensor:
-    """The logits of a batch, float32 on the CPU. The network gets the part of the batch that it reads."""
+    """The logits of a batch, float32 on the CPU. The network gets the part of the batch that it reads.
+
+    Args:
+        network: of `answering_network`.
+        encoded: the tokens of texts, as a tokenizer returns them.
+
+    Raises:
+        UserError: the logits of a text, or of a token that is no padding, have NaN.
+    """
     accepted = inspect.signature(network.forward).parameters
     inputs = {k: v.to(network.device) for k, v in encoded.items() if k in accepted}
     with torch.inference_mode():
         logits: Tensor = network(**inputs).logits.float().cpu()
+    bad = logits.amax(dim=-1).isnan()  # (B,), or (B, T) of tokens
+    mask = encoded.get("attention_mask")
+    if mask is not None and mask.shape == bad.shape:
+        bad &= mask.cpu().bool()
+    check_numbers(int(bad.view(len(bad), -1).any(dim=1).sum()), len(bad), "texts", "outputs")
     return logits
+
+
+def first_output(logits: Any) -> Tensor:
+    """The logits of a model that may return more than these, as ``preprocess_logits_for_metrics`` gets them."""
+    found: Tensor = logits[0] if isinstance(logits, tuple) else logits
+    return found
 
 
 def _accelerator() -> str:

@@ -1,4 +1,7 @@
-"""A model that a library has quantised answers in the dtype of its loading, which transformers lets nobody change."""
+"""Models that answer: those whose outputs are no numbers are refused.
+
+A model that a library has quantised answers in the dtype of its loading, which transformers lets nobody change.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 from transformers import BertForQuestionAnswering
 from transformers.utils.quantization_config import QuantizationMethod
 
@@ -80,3 +85,41 @@ def test_its_layers_are_compared(
     student = make_bert(1, seed=1)
     similarity.layers_alike(student, model, data, model.device, when="after")
     assert seen == [(student, model, [])]
+
+
+def giving(logits: Tensor) -> Any:
+    """A network with these logits."""
+
+    class Network:
+        device = torch.device("cpu")
+
+        def forward(self, input_ids: Tensor) -> Any: ...
+
+        def __call__(self, **inputs: Tensor) -> Any:
+            return SimpleNamespace(logits=logits)
+
+    return Network()
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 4, 3)], ids=["texts", "tokens"])
+def test_outputs_that_are_no_numbers_are_refused(shape: tuple[int, ...]) -> None:
+    encoded = {
+        "input_ids": torch.zeros(2, 4, dtype=torch.long),
+        "attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]),
+    }
+    logits = torch.zeros(shape)
+    logits[0, 0] = float("-inf")  # a label that a model rules out
+    assert torch.equal(network.logits_of(giving(logits), encoded), logits)
+    logits[1, 1] = float("nan")
+    with pytest.raises(UserError, match=r"^the model gives 1 of 2 texts outputs with NaN"):
+        network.logits_of(giving(logits), encoded)
+
+
+def test_outputs_of_padding_say_nothing() -> None:
+    encoded = {
+        "input_ids": torch.zeros(1, 3, dtype=torch.long),
+        "attention_mask": torch.tensor([[0, 1, 1]]),
+    }
+    logits = torch.zeros(1, 3, 2)
+    logits[0, 0] = float("nan")
+    assert network.logits_of(giving(logits), encoded).shape == (1, 3, 2)
