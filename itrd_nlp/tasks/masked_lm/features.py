@@ -52,7 +52,7 @@ def pieces_of(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_leng
         max_length: tokens of a piece at most, those that begin and end a text included.
 
     Returns:
-        The pieces in the order of the texts. One that has special tokens alone is left out.
+        The pieces in the order of the texts. One of nothing but the tokens that begin and end a text is left out.
 
     Raises:
         UserError: the tokenizer cannot cut texts, or no text has a token.
@@ -61,7 +61,6 @@ def pieces_of(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_leng
         raise UserError(
             f"{type(tokenizer).__name__} is no fast tokenizer, which plain text needs to be cut into pieces."
         )
-    special = np.asarray(tokenizer.all_special_ids)
     columns: dict[str, list[Any]] = {}
     numbers: list[int] = []
     for begin in range(0, len(texts), _AT_ONCE):
@@ -70,6 +69,7 @@ def pieces_of(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_leng
             truncation=True,
             max_length=max_length,
             return_overflowing_tokens=True,
+            return_special_tokens_mask=True,
         )
         arrays = {
             # Lists of Python's numbers take ten times the memory.
@@ -77,7 +77,7 @@ def pieces_of(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_leng
             for name in _TOKENS
             if name in encoded
         }
-        told = [not np.isin(ids, special).all() for ids in arrays["input_ids"]]
+        told = [not all(mask) for mask in encoded["special_tokens_mask"]]
         for name, values in arrays.items():
             columns.setdefault(name, []).extend(itertools.compress(values, told))
         found = (begin + i for i in encoded["overflow_to_sample_mapping"])

@@ -60,6 +60,13 @@ def test_texts_without_a_token_are_left_out_and_none_at_all_is_refused(tokenizer
         pieces_of(["\u200b"], tokenizer, 12)
 
 
+def test_a_piece_of_unknown_words_alone_is_a_piece(tokenizer: Any) -> None:
+    """Its tokens are read, so that an encoder has states of them."""
+    pieces = pieces_of(["w1 w2", "unknown words", "w1 " * 10 + "words " * 10], tokenizer, 12)
+    assert pieces.texts == [0, 1, 2, 2]
+    assert tokenizer.unk_token_id in pieces.columns["input_ids"][1]
+
+
 def test_a_tokenizer_that_cannot_cut_is_refused() -> None:
     class Slow:
         is_fast = False
