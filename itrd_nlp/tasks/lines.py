@@ -46,7 +46,7 @@ def stop(error: UserError) -> None:
 def named_file(
     args: Any, split: Literal["train", "validation"], *, needs: str = "a file of JSON lines"
 ) -> str:
-    """The file of a split, of a task that reads no tables.
+    """The file or data set of a split.
 
     Args:
         args: the arguments of the data, with ``train_file`` and ``validation_file``.
@@ -151,6 +151,11 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str) and (
         value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)
     )
+
+
+def is_filled(value: Any) -> bool:
+    """Whether a value from JSON is text that is not blank. See `is_text`."""
+    return is_text(value) and bool(value.strip())
 
 
 def finite(value: Any) -> float | None:

@@ -85,7 +85,10 @@ class TextArguments:
         },
     )
     text_column: str | None = field(
-        default=None, metadata={"help": "Column of the texts, or of the tokens. Default: text."}
+        default=None,
+        metadata={
+            "help": "Column of the texts, or of the tokens. Default: tokens, where it holds lists, else text."
+        },
     )
     text_pair_column: str | None = field(
         default=None, metadata={"help": "Column of the second texts. Default: text_pair, if any."}
@@ -94,7 +97,7 @@ class TextArguments:
         default_factory=list,
         metadata={
             "help": "Column of the labels. Several columns: one a label, 1 where it holds and 0 where not. Default: "
-            "label, or labels."
+            "label or labels; of tokens labels, ner_tags or tags."
         },
     )
     problem_type: str | None = field(
@@ -146,7 +149,7 @@ class TextArguments:
                 setattr(self, name, value)
             elif given != value and not name.endswith("_file"):
                 raise UserError(
-                    f"{name} is {given!r}, but glue={self.glue} sets it to {value!r}; leave one away."
+                    f"{name} is {given!r}, but glue={self.glue} sets it to {value!r}; leave one out."
                 )
 
 

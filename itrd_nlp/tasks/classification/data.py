@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,15 @@ from itrd_nlp.files import file_record, source_record
 # It was declared here, and users import it from here.
 from itrd_nlp.tasks.classification.arguments import TextArguments as TextArguments
 from itrd_nlp.tasks.classification.tables import CONLL, TABLES, read_conll, read_table
-from itrd_nlp.tasks.lines import Line, ending_of, is_cut, is_text, named_file, read_lines
+from itrd_nlp.tasks.lines import (
+    Line,
+    ending_of,
+    is_cut,
+    is_filled,
+    is_text,
+    named_file,
+    read_lines,
+)
 from itrd_nlp.training.record import DataRecord
 
 Row = dict[str, Any]
@@ -28,7 +36,7 @@ VALUE = "value"
 SEPARATOR = "|"
 """Between the labels in a cell of a table."""
 NEEDS = '"text" and "label", or "tokens" and "labels"'
-_TOKENS, _TAGS = ("tokens",), ("labels", "ner_tags", "tags")
+_TAGS = ("labels", "ner_tags", "tags")
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class Columns:
     """The names of the columns, and how their labels are read.
 
     Attributes:
-        text: of the texts or tokens; None: ``tokens``, else ``text``.
+        text: of the texts or tokens; None: see `text_column`.
         text_pair: of the second texts; None: ``text_pair``, where it is there.
         labels: of the labels; empty: ``label``, else ``labels``, or ``ner_tags`` and ``tags`` of tokens.
         problem_type: as in `TextArguments`.
@@ -54,30 +62,33 @@ class Columns:
             args.text_column, args.text_pair_column, tuple(args.label_columns), args.problem_type
         )
 
-    def among(self, there: Sequence[str], where: str) -> Columns:
+    def among(self, there: Sequence[str], where: str, *, lists: Collection[str] = ()) -> Columns:
         """The same with the names that a table has.
 
         Args:
             there: the columns of the table.
             where: its name, for the sentence.
+            lists: those of them that hold lists, which no cell of a file does.
 
         Raises:
             UserError: a column is missing.
         """
-        text = self._text(there)
-        usual = _TAGS if text in _TOKENS else ("label", "labels", *_TAGS)
+        usual_text = "tokens" if "tokens" in lists else "text"
+        found = self.texts(there, where, usual_text)
+        text, pair = found["text"], found.get("text_pair")
+        usual = _TAGS if text in lists else ("label", "labels", *_TAGS)
         labels = self.labels or (next((name for name in usual if name in there), usual[0]),)
-        pair = self.texts(there, where).get("text_pair")
         for name in labels:
-            _check_there("label_columns", name, there, where)
+            check_column("label_columns", name, there, where)
         return Columns(text, pair, labels, self.problem_type)
 
-    def texts(self, there: Sequence[str], where: str) -> dict[str, str]:
+    def texts(self, there: Sequence[str], where: str, usual: str = "text") -> dict[str, str]:
         """The columns of the texts alone.
 
         Args:
             there: the columns of the table.
             where: its name, for the sentence.
+            usual: that of the texts where nobody names one.
 
         Returns:
             ``text``, or ``text`` and ``text_pair``, to the names that the table has for them.
@@ -85,19 +96,26 @@ class Columns:
         Raises:
             UserError: a column is missing.
         """
-        text = self._text(there)
+        text = self.text or usual
         pair = self.text_pair or ("text_pair" if "text_pair" in there else None)
-        _check_there("text_column", text, there, where)
+        check_column("text_column", text, there, where)
         if pair is not None:
-            _check_there("text_pair_column", pair, there, where)
+            check_column("text_pair_column", pair, there, where)
         return {"text": text} if pair is None else {"text": text, "text_pair": pair}
 
-    def _text(self, there: Sequence[str]) -> str:
-        return self.text or next((name for name in (*_TOKENS, "text") if name in there), "text")
 
+def check_column(option: str, name: str, there: Collection[str], where: str) -> None:
+    """Refuse a column that a table or a line does not have.
 
-def _check_there(option: str, name: str, there: Sequence[str], where: str) -> None:
-    """Refuse a column that a table does not have."""
+    Args:
+        option: that names it.
+        name: of the column.
+        there: the columns of the table or the line.
+        where: its name, for the sentence.
+
+    Raises:
+        UserError: names the columns that are there.
+    """
     if name not in there:
         ending = did_you_mean(name, there, f"; {option} names one of them.")
         raise UserError(f"{where}: there is no column {name!r}, but {', '.join(there)}{ending}")
@@ -128,7 +146,8 @@ def read_source(args: TextArguments, split: Literal["train", "validation"]) -> S
     Raises:
         UserError: the source is not named, cannot be read, or has a row that cannot be used.
     """
-    train, name = split == "train", named_file(args, split)
+    needs = "labelled texts: JSON lines, a table, CoNLL or a data set of the Hub"
+    train, name = split == "train", named_file(args, split, needs=needs)
     most = args.max_train_samples if train else args.max_eval_samples
     if is_file(name):
         rows = read_rows(name, most, columns=Columns.of(args))
@@ -147,20 +166,21 @@ def is_file(source: str | Path) -> bool:
 
 
 def _read_data_set(args: TextArguments, name: str, splits: list[str], most: int | None) -> Source:
-    from itrd_nlp.tasks.classification.hub import class_names, hub_lines, read_hub
+    from itrd_nlp.tasks.classification.hub import class_names, hub_lines, list_columns, read_hub
 
     rows: list[Row] = []
     names: list[str] | None = None
     subset = False
+    # A row of the only split needs its name where a metric counts the rows of one split.
+    named = len(splits) > 1 or any(name.startswith("accuracy_") for name in args.metrics)
     for split in splits:
         dataset = read_hub(name, args.dataset_config, split)
         where = " ".join(filter(None, (name, args.dataset_config, split)))
-        columns = Columns.of(args).among(dataset.column_names, where)
+        columns = Columns.of(args).among(dataset.column_names, where, lists=list_columns(dataset))
         wanted = filter(None, (columns.text, columns.text_pair, *columns.labels))
         lines = hub_lines(dataset, where, list(dict.fromkeys(wanted)))
         read = rows_of(itertools.islice(lines, most), where, columns)
-        # Only rows of several splits need the name of theirs.
-        rows += read if len(splits) == 1 else [row | {"split": split} for row in read]
+        rows += [row | {"split": split} for row in read] if named else read
         subset = subset or (most is not None and len(dataset) > most)
         names = class_names(dataset, columns.labels[0]) if len(columns.labels) == 1 else None
     facts = {"config": args.dataset_config, "split": "+".join(splits), "subset": subset}
@@ -198,16 +218,11 @@ def _lines_of(path: str | Path, columns: Columns) -> tuple[Iterable[Line], Colum
     if ending in TABLES:
         header, lines = read_table(path)
         columns = columns.among(header, str(path))
-        pair = columns.text_pair
-        # An empty cell is no second text.
-        lines = (
-            Line(at, row if pair is None else row | {pair: row[pair] or None}) for at, row in lines
-        )
     elif ending in CONLL:
         if columns.text or columns.text_pair or columns.labels:
             raise UserError(
                 f"{path} has columns without names: the first one is the token and the last one its tag; leave "
-                "text_column, text_pair_column and label_columns away."
+                "text_column, text_pair_column and label_columns out."
             )
         lines = read_conll(path)
     else:
@@ -227,15 +242,19 @@ def rows_of(lines: Iterable[Line], source: str, columns: Columns) -> list[Row]:
         UserError: names the line and the field that is missing or wrong, or there is no line.
     """
     rows: list[Row] = []
+    names: dict[str, None] = {}
     for where, row in lines:
+        names |= dict.fromkeys(row)
         rows.append(_row(row, where, columns))
         if kind_of(rows) != kind_of(rows[-1:]):
             raise UserError(
-                f"{where} is of another kind than the lines before; a file holds texts with a "
-                '"label" or "tokens" with "labels", not both.'
+                f"{where} is of another kind than the lines before; all rows need one kind: a label, a list of "
+                "labels, a number, or tokens with labels."
             )
     if not rows:
         raise UserError(f"{source} holds no row.")
+    if columns.text_pair is not None:
+        check_column("text_pair_column", columns.text_pair, names, source)
     return rows
 
 
@@ -273,14 +292,25 @@ def is_words(values: Any) -> bool:
     return isinstance(values, list) and all(map(is_text, values))
 
 
+def text_column(row: Row) -> str:
+    """The column of a row that is read where nobody names one: ``tokens`` where it is a list, or stands alone."""
+    tokens = isinstance(row.get("tokens"), list) or ("tokens" in row and "text" not in row)
+    return "tokens" if tokens else "text"
+
+
+def second_text(row: Row, column: str = "text_pair") -> Any:
+    """The second text of a row, None where it has none. An empty one, such as an empty cell of a table, is none."""
+    return None if row.get(column) == "" else row.get(column)
+
+
 def can_be_read(text: Any, pair: Any) -> bool:
     """Whether values from JSON are a text, or an empty one beside a second text, as some questions of QQP are."""
-    return _is_label(text) or (text == "" and _is_label(pair))
+    return is_filled(text) or (text == "" and is_filled(pair))
 
 
 def _row(row: Row, where: str, columns: Columns) -> Row:
-    text = columns.text or ("tokens" if "tokens" in row else "text")
-    if text not in _TOKENS and not isinstance(row.get(text), list):
+    text = columns.text or text_column(row)
+    if not isinstance(row.get(text), list) and (columns.text is not None or text == "text"):
         return _text_row(row, where, columns, text)
     usual = next((name for name in _TAGS if name in row), "labels")
     name = columns.labels[0] if columns.labels else usual
@@ -289,7 +319,7 @@ def _row(row: Row, where: str, columns: Columns) -> Row:
         raise UserError(f'{where}: "{text}" must be a list of words, at least one.')
     if columns.problem_type is not None or columns.text_pair is not None:
         raise UserError(
-            f"{where}: the row has tokens, which have one label each; leave problem_type and text_pair_column away."
+            f"{where}: the row has tokens, which have one label each; leave problem_type and text_pair_column out."
         )
     if not isinstance(labels, list) or len(labels) != len(tokens):
         raise UserError(
@@ -297,7 +327,7 @@ def _row(row: Row, where: str, columns: Columns) -> Row:
         )
     labels = [label_text(label) for label in labels]
     for label in labels:
-        if label is not None and not _is_label(label):
+        if label is not None and not is_filled(label):
             raise UserError(
                 f'{where}: {label!r} is among "{name}", but each must be a string that is not empty, an integer, '
                 "true or false, or null where the token is not judged."
@@ -305,19 +335,16 @@ def _row(row: Row, where: str, columns: Columns) -> Row:
     return {"tokens": tokens, "labels": labels}
 
 
-def _is_label(label: Any) -> bool:
-    return isinstance(label, str) and is_text(label) and bool(label.strip())
-
-
 def _text_row(row: Row, where: str, columns: Columns, text: str) -> Row:
-    value, pair = row.get(text), columns.text_pair or "text_pair"
-    if not can_be_read(value, row.get(pair)):
+    value, name = row.get(text), columns.text_pair or "text_pair"
+    pair = second_text(row, name)
+    if not can_be_read(value, pair):
         raise UserError(f'{where}: "{text}" is {value!r}, but must be a string that is not empty.')
     kept = {"text": value, **_labels(row, where, columns)}
-    if row.get(pair) is not None:
-        if not is_text(row[pair]):
-            raise UserError(f'{where}: "{pair}" is {row[pair]!r}, but must be a string.')
-        kept["text_pair"] = row[pair]
+    if pair is not None:
+        if not is_text(pair):
+            raise UserError(f'{where}: "{name}" is {pair!r}, but must be a string.')
+        kept["text_pair"] = pair
     return kept
 
 
@@ -335,7 +362,7 @@ def _labels(row: Row, where: str, columns: Columns) -> Row:
     if isinstance(label, list) and kind != "single_label_classification":
         labels = [label_text(one) for one in label]
         for one in labels:
-            if not _is_label(one):
+            if not is_filled(one):
                 raise UserError(
                     f'{where}: {one!r} is among "{name}", but each must be a string that is not empty, an integer, '
                     "true or false."
@@ -344,7 +371,7 @@ def _labels(row: Row, where: str, columns: Columns) -> Row:
     if kind == "multi_label_classification":
         raise UserError(f'{where}: "{name}" is {label!r}, but must be a list of labels.')
     label = label_text(label)
-    if not _is_label(label):
+    if not is_filled(label):
         numbers = "; problem_type=regression reads numbers" if isinstance(label, float) else ""
         raise UserError(
             f'{where}: "{name}" is {label!r}, but must be a string that is not empty, an integer, true or '

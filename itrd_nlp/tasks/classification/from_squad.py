@@ -14,9 +14,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from itrd_nlp.tasks.classification.data import Row
+from itrd_nlp.tasks.classification.entities import OUTSIDE
 
 LABELS = ("answered", "not_answered")
-COMMA, PERIOD, OUTSIDE = "COMMA", "PERIOD", "O"
+COMMA, PERIOD = "COMMA", "PERIOD"
 NAME = "NAME"
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9])")
@@ -27,10 +28,10 @@ _PERIOD, _COMMA = re.compile(r"[.!?]" + _CLOSING), re.compile("," + _CLOSING)
 
 
 def sentence_pairs(examples: Iterable[dict[str, Any]]) -> Iterator[Row]:
-    """A question and a sentence of its context, one row a question, as many with the answer as without.
+    """A question and a sentence of its context, one row a question: with the answer and without, in turns.
 
     The sentence without the answer is the one that shares most words with the question. A context of one sentence
-    gives a row with the answer only. An unanswerable question gives none.
+    gives a row with the answer in the turn without it, too. An unanswerable question gives none.
 
     Args:
         examples: rows of `read_squad`.

@@ -32,6 +32,11 @@ def read_hub(name: str, config: str | None, split: str) -> Dataset:
         ) from error
 
 
+def list_columns(dataset: Dataset) -> list[str]:
+    """The columns that hold lists."""
+    return [name for name, kind in dataset.features.items() if isinstance(kind, List | LargeList)]
+
+
 def class_names(dataset: Dataset, column: str) -> list[str] | None:
     """The names of the labels in a column, in the order of their numbers; None where it has no numbered labels."""
     feature = _label_feature(dataset, column)

@@ -22,7 +22,7 @@ _FINE = regex.compile(rf"{_RUN}|{_ANY}", regex.V1)
 _COARSE = regex.compile(rf"{_RUN}(?:{_INSIDE}{_RUN})*|{_ANY}", regex.V1)
 
 
-class Pieces(NamedTuple):
+class Words(NamedTuple):
     """The words of a text.
 
     Attributes:
@@ -34,7 +34,7 @@ class Pieces(NamedTuple):
     spans: Spans
 
 
-def cut(text: str, *, marks_alone: bool, with_spaces: bool) -> Pieces:
+def cut(text: str, *, marks_alone: bool, with_spaces: bool) -> Words:
     """Cut a text into runs of letters and digits, single marks, and single characters of scripts without spaces.
 
     Args:
@@ -54,4 +54,4 @@ def cut(text: str, *, marks_alone: bool, with_spaces: bool) -> Pieces:
         " " * (with_spaces and start > 0 and text[start - 1].isspace()) + text[start:end]
         for start, end in places
     ]
-    return Pieces(words, Spans(text, places))
+    return Words(words, Spans(text, places))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor
 from transformers import BatchEncoding
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.files import open_file
+from itrd_nlp.files import open_file, parse_json
 from itrd_nlp.models.loading import saved_class
 from itrd_nlp.models.options import Running
 from itrd_nlp.models.tokenizing import (
@@ -21,7 +22,14 @@ from itrd_nlp.models.tokenizing import (
 )
 from itrd_nlp.tasks.by_length import answer_by_length, in_batches, length_of_line
 from itrd_nlp.tasks.classification.arguments import LabelArguments, TextArguments
-from itrd_nlp.tasks.classification.data import Columns, can_be_read, is_words
+from itrd_nlp.tasks.classification.data import (
+    Columns,
+    can_be_read,
+    check_column,
+    is_words,
+    second_text,
+    text_column,
+)
 from itrd_nlp.tasks.classification.entities import are_tags
 from itrd_nlp.tasks.classification.features import encode, first_parts
 from itrd_nlp.tasks.classification.found import (
@@ -67,21 +75,51 @@ def read_texts(source: str | None, options: LabelArguments, refuse: Refuse) -> I
     if ending in TABLES:
         header, lines = read_table(source, refuse=refuse)
         of_table = Columns(options.text_column, options.text_pair_column).texts(header, source)
-        return _renamed(lines, of_table)
+        return _renamed(lines, of_table, refuse)
     if ending in CONLL and not _holds_objects(source):
         if named:
             raise UserError(f"{source} has columns without names: the first one is the token.")
         return read_conll(source, refuse=refuse)
-    return _renamed(read_lines(source, needs="text, or with tokens", refuse=refuse), named)
+    needs = "text, or with tokens"
+    if options.text_pair_column is not None and Path(source).is_file():
+        # A name that no line has is refused before any work. Only a pipe has to be read to its end for that.
+        checked = _renamed(read_lines(source, needs=needs, refuse=_ignore), named, _ignore)
+        any(options.text_pair_column in line.row for line in checked)
+    return _renamed(read_lines(source, needs=needs, refuse=refuse), named, refuse)
 
 
-def _renamed(lines: Iterator[Line], columns: dict[str, str]) -> Iterator[Line]:
-    """The lines with their texts under the names by which they are read. The others stay as they are."""
+def _ignore(error: UserError) -> None:
+    """A `Refuse` of what is read for the first time. The second time names it."""
+
+
+def _renamed(lines: Iterator[Line], columns: dict[str, str], refuse: Refuse) -> Iterator[Line]:
+    """The lines with their texts or tokens under the names by which they are read. The others stay as they are.
+
+    Args:
+        lines: of the source.
+        columns: ``text`` and ``text_pair`` to the columns that hold them, where they have other names.
+        refuse: takes the sentence about a line without a text.
+
+    Raises:
+        UserError: no line has a second text (behind the last line).
+    """
+    where, pair, met = "", columns.get("text_pair"), dict[str, None]()
     for where, row in lines:
+        met |= dict.fromkeys(row)
+        try:
+            if "text" in columns:
+                check_column("text_column", columns["text"], row, where)
+        except UserError as error:
+            refuse(error)
+            continue
         own = {name: row[column] for name, column in columns.items() if column in row}
-        if own.get("text_pair") == "":  # an empty cell is no second text
-            own["text_pair"] = None
+        if isinstance(own.get("text"), list):
+            own["tokens"] = own.pop("text")
+        elif "text" in own and isinstance(row.get("tokens"), list):
+            row = {name: value for name, value in row.items() if name != "tokens"}
         yield Line(where, row | own)
+    if pair is not None and met:
+        check_column("text_pair_column", pair, met, where.rpartition(":")[0])
 
 
 def _holds_objects(source: str) -> bool:
@@ -89,7 +127,11 @@ def _holds_objects(source: str) -> bool:
     if not Path(source).is_file():
         return False
     with open_file(source) as file:
-        return file.readline(1000).lstrip().startswith((b'{"', b"\xef\xbb\xbf{"))
+        first = file.readline().removeprefix(codecs.BOM_UTF8).strip()
+    try:
+        return first.startswith(b"{") and isinstance(parse_json(first, halves=True), dict)
+    except ValueError:
+        return first.startswith(b'{"')  # a damaged object, of which the reader says what is wrong
 
 
 class Labeller:
@@ -171,12 +213,16 @@ class Labeller:
                 yield from self._of_texts([line.row for line in batch])
 
     def _of_texts(self, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        for row, logits in zip(rows, self._read(rows)[1], strict=True):
+        texts = [{"text": row["text"], "text_pair": second_text(row)} for row in rows]
+        for row, logits in zip(rows, self._read(texts)[1], strict=True):
             yield row | label_of_text(logits, self.names, self.problem_type)
 
     def _of_words(self, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """The answers to lists of words, and to texts, which are cut into words."""
-        cuts = [None if "tokens" in row else cut(row["text"], **self.cutting) for row in rows]
+        cuts = [
+            None if text_column(row) == "tokens" else cut(row["text"], **self.cutting)
+            for row in rows
+        ]
         lists = [one.words if one else row["tokens"] for one, row in zip(cuts, rows, strict=True)]
         encoded, logits = self._read([{"tokens": words} for words in lists])
         for i, (row, one) in enumerate(zip(rows, cuts, strict=True)):
@@ -220,20 +266,21 @@ def _labels_tokens(network: Any) -> bool:
 def _check(line: Line, token_head: bool, *, reads_text: bool) -> None:
     """Refuse a line that the head cannot label."""
     row = line.row
-    if token_head and not (reads_text and "tokens" not in row):
+    words = text_column(row) == "tokens"
+    if token_head and (words or not reads_text):
         if not (is_words(row.get("tokens")) and row["tokens"]):
             raise UserError(
                 f'{line.where}: the line must have "tokens", a list of words, because the model labels tokens.'
             )
         return
-    pair = None if token_head else row.get("text_pair")
-    if "tokens" in row or not can_be_read(row.get("text"), pair):
+    pair = second_text(row)
+    if words or not can_be_read(row.get("text"), None if token_head else pair):
         needed = '"tokens", or a "text"' if token_head else 'a "text"'
         kind = "tokens" if token_head else "texts"
         raise UserError(
             f"{line.where}: the line must have {needed} that is not empty, because the model labels {kind}."
         )
-    if token_head and row.get("text_pair") is not None:
+    if token_head and pair is not None:
         raise UserError(f'{line.where}: "text_pair" is there, but the model labels tokens.')
-    if row.get("text_pair") is not None and not is_text(row["text_pair"]):
-        raise UserError(f'{line.where}: "text_pair" is {row["text_pair"]!r}, but must be a string.')
+    if pair is not None and not is_text(pair):
+        raise UserError(f'{line.where}: "text_pair" is {pair!r}, but must be a string.')

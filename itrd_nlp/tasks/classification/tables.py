@@ -100,8 +100,8 @@ def read_conll(path: str | Path, *, refuse: Refuse = stop) -> Iterator[Line]:
     """The sentences of a file with a token a line, as CoNLL-2002 and CoNLL-2003 have it.
 
     The first column is the token and the last one its tag. Columns are separated by tabs, or by spaces in a line
-    without a tab. An empty line ends a sentence. Lines of `DOCUMENT` and comments that begin with ``#`` are passed
-    over. Tags of IOB1 become IOB2.
+    without a tab. An empty line ends a sentence. Lines of `DOCUMENT` and comments are passed over, see `_is_comment`.
+    Tags of IOB1 become IOB2.
 
     Args:
         path: of a file in UTF-8.
@@ -116,11 +116,11 @@ def read_conll(path: str | Path, *, refuse: Refuse = stop) -> Iterator[Line]:
     """
     tokens: list[str] = []
     tags: list[str] = []
-    where, columns, damaged = "", 0, False
+    where, columns, damaged, of_entities = "", 0, False, True
     lines = itertools.chain(_lines(path, newline="\n"), [""])
     for number, line in enumerate((line.removesuffix("\n") for line in lines), start=1):
         cells = [cell.strip() for cell in line.split("\t")] if "\t" in line else line.split()
-        if _is_comment(line, cells, columns):
+        if _is_comment(line, cells, columns, of_entities):
             continue
         if not any(cells) or line.startswith(DOCUMENT):
             if tokens and not damaged:
@@ -136,6 +136,7 @@ def read_conll(path: str | Path, *, refuse: Refuse = stop) -> Iterator[Line]:
             damaged = True
             continue
         columns = len(cells)
+        of_entities = of_entities and is_tag(cells[-1])
         where = where if tokens else f"{path}:{number}"
         tokens.append(cells[0])
         tags.append(cells[-1])
@@ -158,8 +159,18 @@ def _check_columns(cells: list[str], columns: int, where: str) -> None:
         )
 
 
-def _is_comment(line: str, cells: list[str], columns: int) -> bool:
-    """Whether a line that begins with ``#`` is no token: it has other columns than the lines before, or no tag."""
-    if not line.startswith("#") or "\t" in line:
+def _is_comment(line: str, cells: list[str], columns: int, of_entities: bool) -> bool:
+    """Whether a line that begins with ``#`` is no token.
+
+    It has other columns than the lines before, or no tag of entities where all tags before are such tags. A token in a
+    line with tabs is ``#`` or a word behind it, and a comment has a space there.
+
+    Args:
+        line: the line.
+        cells: its columns.
+        columns: number of columns of the lines before; 0 where there is none.
+        of_entities: whether all tags before are tags of entities, as they are where there is none.
+    """
+    if not line.startswith("# " if "\t" in line else "#"):
         return False
-    return len(cells) != columns if columns else not is_tag(cells[-1])
+    return (columns > 0 and len(cells) != columns) or (of_entities and not is_tag(cells[-1]))

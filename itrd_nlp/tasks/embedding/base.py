@@ -20,7 +20,7 @@ from itrd_nlp.tasks.embedding.arguments import EmbeddingArguments, EncodedArgume
 from itrd_nlp.tasks.embedding.data import TrainingTexts, read_training
 from itrd_nlp.tasks.embedding.features import text_features, training_features
 from itrd_nlp.tasks.embedding.losses import EmbeddingLosses
-from itrd_nlp.tasks.embedding.prediction import Encoder, read_asked
+from itrd_nlp.tasks.embedding.prediction import TextEncoder, read_asked
 from itrd_nlp.tasks.lengths import prepare_reading
 from itrd_nlp.tasks.lines import Line, Refuse, named_file
 from itrd_nlp.tasks.reranking.analysis import sources_of
@@ -172,4 +172,4 @@ class EmbeddingTask(Task):
     @classmethod
     def answerer(cls, model: str, options: Any, running: Running) -> Answerer:
         """See `Task.answerer`."""
-        return Encoder(model, options, running)
+        return TextEncoder(model, options, running)

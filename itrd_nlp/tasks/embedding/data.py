@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.lines import finite, is_text, read_lines
+from itrd_nlp.tasks.lines import finite, is_filled, read_lines
 from itrd_nlp.tasks.reranking.data import Row, read_queries, source_of
 
 NEEDS = '"query" and "passages", or "text"'
@@ -66,7 +66,10 @@ def read_training(path: str | Path, max_samples: int | None = None) -> TrainingT
 
 
 def _of_queries(rows: list[Row]) -> TrainingTexts:
-    """The most relevant passage of each query. A query whose labels are all 0 has none and is left out."""
+    """The most relevant passage of each query, the first one where it has no labels.
+
+    A query whose labels are all 0 has no relevant passage and is left out.
+    """
     texts, labels = [], []
     numbers: dict[str, int] = {}
     for row in rows:
@@ -116,5 +119,5 @@ def check_text(row: dict[str, Any], name: str, where: str) -> None:
         UserError: names the line and the field.
     """
     value = row.get(name)
-    if not (is_text(value) and str(value).strip()):
+    if not is_filled(value):
         raise UserError(f'{where}: "{name}" is {value!r}, but must be a string that is not empty.')

@@ -18,7 +18,7 @@ PARAGRAPH, ARTICLE, NOTHING = SCORES = (1.0, 0.5, 0.0)
 
 
 def similarity_rows(examples: Sequence[dict[str, Any]], *, seed: int = 0) -> Iterator[Row]:
-    """A question with a drawn one, one row a question. The three scores take turns.
+    """One row for each question: it and another one, drawn at random. The three scores take turns.
 
     A question to which no other one has the score of its turn gives no row.
 

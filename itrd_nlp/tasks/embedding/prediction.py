@@ -34,7 +34,7 @@ def read_asked(source: str | None, options: EncodedArguments, refuse: Refuse) ->
     return given or read_lines(str(source), needs='"text"', refuse=refuse)
 
 
-class Encoder:
+class TextEncoder:
     """A model that encodes texts, see `itrd_nlp.tasks.task.Answerer`.
 
     Args:

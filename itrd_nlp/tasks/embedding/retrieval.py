@@ -51,7 +51,7 @@ class RetrievalJudge:
         order: of each feature its place among queries and passages.
 
     Attributes:
-        predictions: number of a query, from 0 on, to the numbers of the nearest passages of the whole file.
+        predictions: number of a query, from 0 on, to the numbers of the nearest passages of all rows.
     """
 
     def __init__(self, rows: list[Row], order: list[int]) -> None:
@@ -70,7 +70,10 @@ class RetrievalJudge:
 
 
 class Embedding(EmbeddingTask):
-    """A vector for each text, judged by the recall of passages among all passages of the file."""
+    """A vector for each text, judged by the recall of passages among those of all queries that are read.
+
+    With other `max_eval_samples` the choice is another one, and the recalls cannot be compared.
+    """
 
     name = "embedding"
     metrics = {"recall_1": "recall@1", "recall_10": "recall@10"}  # noqa: RUF012
@@ -120,7 +123,7 @@ class Embedding(EmbeddingTask):
     def score_file(cls, args: Any, path: str) -> dict[str, Any]:
         """See `Task.score_file`: number of a query, from 0 on, to the numbers of passages, the nearest first.
 
-        Passages are numbered in the order of the file, each text once.
+        The passages of the queries that are read are numbered in the order of the file, each text once.
         """
         rows = cls(args)._validation
         counts = [len(corpus_of(rows))] * len(rows)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.lines import finite, is_cut, is_text, read_lines
+from itrd_nlp.tasks.lines import finite, is_cut, is_filled, is_text, read_lines
 
 Row = dict[str, Any]
 NEEDS = '"query" and "passages"'
@@ -61,12 +61,12 @@ def check_query(row: Row, where: str) -> None:
         UserError: names the line and the field.
     """
     query, passages = row.get("query"), row.get("passages")
-    if not (is_text(query) and str(query).strip()):
+    if not is_filled(query):
         raise UserError(f'{where}: "query" is {query!r}, but must be a string that is not empty.')
     if not isinstance(passages, list) or not passages:
         raise UserError(f'{where}: "passages" must be a list of strings, at least one.')
     for i, passage in enumerate(passages):
-        if not (is_text(passage) and passage.strip()):
+        if not is_filled(passage):
             raise UserError(
                 f'{where}: number {i} (from 0 on) of "passages" is {str(passage)[:60]!r}, but must be a string that is '
                 "not empty."

@@ -5,6 +5,7 @@ import pytest
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.classification.arguments import TextArguments
 from itrd_nlp.tasks.classification.data import is_tokens, label_names, read_rows
+from itrd_nlp.tasks.classification.task import Classification
 
 
 @pytest.fixture
@@ -76,6 +77,7 @@ def test_max_samples_reads_the_first_rows_and_no_further(write):
         ([{"text": "a", "label": "x"}, {"text": "b"}], ':2: "label" is None, but must be'),
         ([{"text": " ", "label": "x"}], "\"text\" is ' ', but must be a string that is not empty"),
         ([{"text": "a", "text_pair": 3, "label": "x"}], '"text_pair" is 3'),
+        ([{"tokens": "a b", "labels": ["x"]}], '"tokens" must be a list of words, at least one'),
         ([{"tokens": [], "labels": []}], '"tokens" must be a list of words, at least one'),
         ([{"tokens": ["a", "b"], "labels": ["x"]}], "one label for each of 2 tokens"),
         ([{"tokens": ["a"], "labels": [1.5]}], '1.5 is among "labels", but each must be a string'),
@@ -112,3 +114,10 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 def test_numbers_below_1_are_refused(name):
     with pytest.raises(UserError, match=f"{name} is 0, but must be at least 1"):
         TextArguments(train_file="a", validation_file="b", **{name: 0})
+
+
+@pytest.mark.parametrize("null", [[None], [None, None]])
+def test_training_data_without_a_label_are_named(write, null):
+    path = str(write({"tokens": ["a"] * len(null), "labels": null}))
+    with pytest.raises(UserError, match=r"rows\.jsonl has no label in any row"):
+        _ = Classification(TextArguments(path, path)).labels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import logging
 import sys
@@ -20,7 +21,7 @@ from transformers import (
 )
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.classification.data import read_rows
+from itrd_nlp.tasks.classification.data import Columns, read_rows
 
 WORDS = ["rhine", "flows", "past", "bonn", "and", "basel"]
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -86,6 +87,79 @@ def test_second_texts_of_a_table_may_be_empty(capsys: Any) -> None:
     )
 
 
+@pytest.mark.parametrize("named", [(), ("--text_pair_column", "b")], ids=["usual", "named"])
+def test_an_empty_second_text_is_none_in_every_form_of_file(capsys: Any, named: Any) -> None:
+    column = "b" if named else "text_pair"
+    Path("empty.csv").write_text(f"text,{column}\nbasel,\n")
+    Path("empty.jsonl").write_text(json.dumps({"text": "basel", column: ""}))
+    (alone,) = predict(capsys, "texts", "--text", "basel")
+    for file in ("empty.csv", "empty.jsonl"):
+        (found,) = predict(capsys, "texts", "--input", file, *named)
+        assert found["score"] == pytest.approx(alone["score"], abs=1e-6)
+        (row,) = read_rows(labelled(file), columns=Columns(text_pair=column))
+        assert row == {"text": "basel", "label": "town"}
+
+
+def labelled(file: str) -> Path:
+    """The same file with a label in each line."""
+    content = Path(file).read_text()
+    path = Path(f"labelled-{file}")
+    if file.endswith(".csv"):
+        header, *rows = content.splitlines()
+        path.write_text("\n".join([f"{header},label", *(f"{row},town" for row in rows)]))
+    else:
+        path.write_text(json.dumps(json.loads(content) | {"label": "town"}))
+    return path
+
+
+@pytest.mark.parametrize("model", ["texts", "tokens"])
+def test_a_column_has_the_texts_or_the_tokens_that_the_option_names(
+    model: str, capsys: Any
+) -> None:
+    column = {"texts": {"body": "bonn flows"}, "tokens": {"body": ["bonn", "flows"]}}[model]
+    others = {"text": "rhine", "tokens": ["rhine"], "n": 3}
+    Path("named.jsonl").write_text(json.dumps(others | column))
+    own = {"texts": "text", "tokens": "tokens"}[model]
+    Path("usual.jsonl").write_text(json.dumps({own: column["body"]}))
+    (found,) = predict(capsys, model, "--input", "named.jsonl", "--text_column", "body")
+    (expected,) = predict(capsys, model, "--input", "usual.jsonl")
+    assert {name: found[name] for name in expected} == expected
+    assert found["n"] == 3
+
+
+@pytest.mark.parametrize("file", ["counted.csv", "counted.jsonl"])
+def test_a_column_of_numbers_of_tokens_makes_no_text_one_of_tokens(file: str, capsys: Any) -> None:
+    rows = "text,tokens\nbonn flows,2" if file.endswith("csv") else '{"text": "bonn", "tokens": 2}'
+    Path(file).write_text(rows)
+    (found,) = predict(capsys, "texts", "--input", file)
+    assert found["label"] and str(found["tokens"]) == "2"
+
+
+def test_a_text_column_that_a_line_lacks_is_named_and_the_others_are_answered(capsys: Any) -> None:
+    Path("some.jsonl").write_text('{"text": "a", "bdy": "rhine"}\n{"text": "a", "body": "bonn"}')
+    sentence = r"some\.jsonl:1: there is no column 'body', but text, bdy; did you mean bdy"
+    with pytest.raises(UserError, match=sentence):
+        predict(capsys, "texts", "--input", "some.jsonl", "--text_column", "body")
+    (found,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert found["text"] == "bonn"
+
+
+def test_a_column_of_second_texts_is_in_one_line_at_least(
+    capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = '{"text": "bonn"}\n{"text": "rhine", "other": "basel"}'
+    Path("some.jsonl").write_text(content)
+    column = ("--text_pair_column", "other")
+    assert len(predict(capsys, "texts", "--input", "some.jsonl", *column)) == 2
+    wrong = ("--text_pair_column", "othr")
+    with pytest.raises(UserError, match=r"some\.jsonl: there is no column 'othr', but text, other"):
+        predict(capsys, "texts", "--input", "some.jsonl", *wrong)
+    assert capsys.readouterr().out == ""  # a file is looked at before any work
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+    with pytest.raises(UserError, match="stdin: there is no column 'othr', but text, other"):
+        predict(capsys, "texts", "--input", "-", *wrong)
+
+
 def test_an_empty_text_beside_a_second_one_is_read_as_its_training_reads_it(capsys: Any) -> None:
     Path("pairs.csv").write_text("text,text_pair,label\n,bonn flows,town\nrhine,bonn,river\n")
     assert read_rows("pairs.csv")[0] == {"text": "", "text_pair": "bonn flows", "label": "town"}
@@ -138,9 +212,15 @@ def test_rows_behind_a_bad_one_are_answered_unless_nobody_knows_where_they_begin
     assert found == (["rhine", "flows", "bonn"] if goes_on else ["rhine"])
 
 
-def test_json_lines_in_a_file_of_texts_are_still_read(capsys: Any) -> None:
-    Path("lines.txt").write_text('{"text": "bonn"}\n')
+@pytest.mark.parametrize("start", ['{"text"', '{ "text"', '\ufeff{ "text"'])
+def test_json_lines_in_a_file_of_texts_are_still_read(start: str, capsys: Any) -> None:
+    Path("lines.txt").write_text(start + ': "bonn"}\n')
     assert predict(capsys, "texts", "--input", "lines.txt")[0]["text"] == "bonn"
+
+
+def test_a_brace_is_a_token_where_the_line_is_no_object(capsys: Any) -> None:
+    Path("brace.txt").write_text("{ O\nbonn B-town\n")
+    assert predict(capsys, "tokens", "--input", "brace.txt")[0]["tokens"] == ["{", "bonn"]
 
 
 @pytest.mark.parametrize(

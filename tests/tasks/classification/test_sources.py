@@ -178,7 +178,7 @@ def test_numbers_are_read_where_they_are_asked_for_alone(write):
             "a.jsonl",
             '{"text": "a", "labels": ["x"]}\n{"text": "a", "label": "x"}',
             {},
-            r"a\.jsonl:2 is of another kind than the lines before",
+            r"a\.jsonl:2 is of another kind than the lines before; all rows need one kind: a label, a",
         ),
     ],
 )
@@ -191,15 +191,49 @@ def test_what_is_wrong_with_a_table_is_one_sentence(write, name, content, column
         read_rows(path, columns=Columns(**columns))
 
 
-def test_an_empty_text_may_stand_beside_another_and_an_empty_second_text_stays_one(write):
+def test_an_empty_text_may_stand_beside_another_and_an_empty_second_text_is_none(write):
     lines = [
         {"text": "", "text_pair": "b", "label": "x"},
         {"text": "a", "text_pair": "", "label": "x"},
     ]
-    path = write("rows.jsonl", "\n".join(map(json.dumps, lines)))
-    assert read_rows(path) == lines
+    read = [lines[0], {"text": "a", "label": "x"}]
+    assert read_rows(write("rows.jsonl", "\n".join(map(json.dumps, lines)))) == read
+    assert read_rows(write("rows.csv", "text,text_pair,label\n,b,x\na,,x\n")) == read
     with pytest.raises(UserError, match="\"text\" is '', but must be"):
         read_rows(write("b.jsonl", '{"text": "", "text_pair": "", "label": "x"}'))
+
+
+def test_a_column_that_is_called_tokens_is_one_of_tokens_where_it_holds_lists(write):
+    assert read_rows(write("a.csv", "text,label,tokens\na b,x,2\n")) == [
+        {"text": "a b", "label": "x"}
+    ]
+    counted = write("a.jsonl", '{"text": "a b", "label": "x", "tokens": 2}')
+    assert read_rows(counted) == [{"text": "a b", "label": "x"}]
+    both = write(
+        "b.jsonl", '{"text": "a b", "label": "x", "tokens": ["a", "b"], "tags": ["X", "O"]}'
+    )
+    assert read_rows(both) == [{"tokens": ["a", "b"], "labels": ["X", "O"]}]
+    assert read_rows(both, columns=Columns("text")) == [{"text": "a b", "label": "x"}]
+    named = write("c.csv", "tokens,label\na b,x\n")
+    assert read_rows(named, columns=Columns("tokens")) == [{"text": "a b", "label": "x"}]
+
+
+def test_a_column_of_second_texts_is_in_one_row_at_least(write):
+    path = write(
+        "a.jsonl", '{"text": "a", "label": "x"}\n{"text": "b", "other": "c", "label": "x"}'
+    )
+    assert read_rows(path, columns=Columns(text_pair="other")) == [
+        {"text": "a", "label": "x"},
+        {"text": "b", "text_pair": "c", "label": "x"},
+    ]
+    sentence = r"a\.jsonl: there is no column 'othr', but text, label, other; did you mean other"
+    with pytest.raises(UserError, match=sentence):
+        read_rows(path, columns=Columns(text_pair="othr"))
+
+
+def test_a_source_that_is_not_named_may_be_more_than_json_lines():
+    with pytest.raises(UserError, match="train_file is not set, but training needs labelled texts"):
+        read_source(TextArguments(), "train")
 
 
 # ---- CoNLL ----
@@ -225,6 +259,20 @@ def test_comments_are_passed_over_and_a_number_sign_is_a_token(write):
     assert read_rows(write("a.iob", content)) == [
         {"tokens": ["#", "new york"], "labels": ["O", "B-LOC"]}
     ]
+
+
+@pytest.mark.parametrize(
+    ("content", "tokens"),
+    [
+        ("a O\n\n# newpar\nb O\n", [["a"], ["b"]]),
+        ("# id 1f\tdomain=en\na _ _ O\n\n# id 2f\tdomain=en\nb _ _ O\n", [["a"], ["b"]]),
+        ("# id 1f\tdomain=en\na\tO\n\n# id 2f\tdomain=en\n#\tO\n", [["a"], ["#"]]),
+        ("a O\n# B-X\n", [["a", "#"]]),  # its tag is one of entities
+        ("a DT\n# NN\n", [["a", "#"]]),  # all tags are others than those of entities
+    ],
+)
+def test_a_comment_is_told_from_a_number_sign_by_its_tag(write, content, tokens):
+    assert [row["tokens"] for row in read_rows(write("a.conll", content))] == tokens
 
 
 @pytest.mark.parametrize(
@@ -329,6 +377,24 @@ def test_of_several_splits_each_row_knows_its_own(data_set):
     assert (source.record.rows, source.record.subset) == (2, True)  # one of two rows of each split
     whole = read_source(replace(args, max_eval_samples=2), "validation")
     assert (whole.record.rows, whole.record.subset) == (4, False)
+
+
+def test_the_only_split_may_be_a_half_of_mnli(data_set):
+    features = {"text": Value("string"), "label": Value("string")}
+    folder = data_set(features, validation_matched=[{"text": "a", "label": "x"}])
+    files = [{"split": "validation_matched", "path": "validation_matched-*"}]
+    card = json.dumps({"configs": [{"config_name": "default", "data_files": files}]})
+    (Path(folder) / "README.md").write_text(f"---\n{card}\n---\n")
+    args = TextArguments(
+        validation_file=folder,
+        validation_splits=["validation_matched"],
+        metrics=["accuracy_matched"],
+    )
+    assert list(Classification(args).measures.headings) == ["accuracy_matched"]
+    other = Classification(replace(args, metrics=["accuracy_mismatched"]))
+    with pytest.raises(UserError, match="has no row of a split validation_mismatched"):
+        _ = other.measures
+    assert "split" not in read_source(replace(args, metrics=[]), "validation").rows[0]
 
 
 def test_a_name_with_one_slash_is_a_data_set_where_nothing_of_it_is_there(tmp_path, monkeypatch):
