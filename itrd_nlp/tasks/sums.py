@@ -6,8 +6,8 @@ the rows. Any other metric, such as a correlation, has the influence of the rows
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,22 @@ def influences(whole: float, without: Numbers) -> Numbers:
         return np.array([whole])
     found: Numbers = whole + (len(without) - 1) * (without.mean() - without)
     return found
+
+
+def numbers_of(answers: Mapping[str, Any], count: int) -> Numbers:
+    """The numbers with which rows are answered, ``(rows,)``, for a correlation.
+
+    A row without an answer has the mean of the others, because no number is wrong by itself. It cannot raise the
+    correlation above what the others earn.
+
+    Args:
+        answers: number of a row, from 0 on, to a number.
+        count: number of the rows.
+    """
+    found = [answers.get(str(i)) for i in range(count)]
+    known = [float(one) for one in found if one is not None]
+    mean = float(np.mean(known)) if known else 0.0
+    return np.array([mean if one is None else float(one) for one in found])
 
 
 def ratio(part: Numbers, whole: Numbers) -> Numbers:

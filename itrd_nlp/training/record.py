@@ -187,6 +187,7 @@ class RunRecord(ModelRecord):
         version: of the file; `VERSION` where it is written now.
         task: name of the task, None in version 1.
         metrics: name of a metric to its heading in tables.
+        problem_type: as transformers calls what the labels of texts are, such as ``regression``; None of other labels.
         teacher: the teacher of a distillation, None of a model that was fine-tuned.
         method: the library that distilled, None for this one's own objective.
         layer_pairs: ``student layer:teacher layer``.
@@ -208,6 +209,7 @@ class RunRecord(ModelRecord):
     version: int = 1
     task: str | None = None
     metrics: dict[str, str] = {}
+    problem_type: str | None = None
     teacher: ModelRecord | None = None
     more_teachers: list[ModelRecord] = []
     method: str | None = None

@@ -87,7 +87,7 @@ def test_a_masked_language_model() -> None:
 
 def test_an_encoder_without_a_head() -> None:
     true = np.ones((3, 2, 4), dtype=np.float32)
-    judge = LikenessJudge(lambda: true, [0, 0, 1])
+    judge = LikenessJudge(lambda: true, [0, 0, 1], 2)
     nothing: Any = None
     assert judge(EvalPrediction(predictions=true, label_ids=nothing)) == {
         "cosine": pytest.approx(100)

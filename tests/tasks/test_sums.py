@@ -12,6 +12,7 @@ from itrd_nlp.tasks.sums import (
     Numbers,
     Sums,
     influences,
+    numbers_of,
     pearson,
     ratio,
     spearman,
@@ -30,6 +31,11 @@ def test_correlations_are_those_of_scipy(decimals: int) -> None:
     true, found = two(50, decimals)
     assert pearson(true, found).whole == pytest.approx(pearsonr(true, found).statistic)
     assert spearman(true, found) == pytest.approx(spearmanr(true, found).statistic)
+
+
+def test_a_row_without_an_answer_has_the_mean_of_the_others() -> None:
+    assert numbers_of({"0": 1, "2": 4.0, "3": None}, 4) == pytest.approx([1, 2.5, 4, 2.5])
+    assert numbers_of({}, 2) == pytest.approx([0, 0])
 
 
 @pytest.mark.parametrize("decimals", [8, 0])

@@ -5,20 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from transformers import EvalPrediction
-
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.classification.data import (
     Row,
-    is_tokens,
     kind_of,
     label_names,
     label_text,
 )
-from itrd_nlp.tasks.classification.entities import are_tags, entities
-from itrd_nlp.tasks.classification.metrics import OUTSIDE, ClassificationMetrics
+from itrd_nlp.tasks.classification.entities import OUTSIDE, are_tags, entities
 from itrd_nlp.tasks.disagreements import count_disagreements
 from itrd_nlp.tasks.lines import finite
 
@@ -42,41 +36,13 @@ def found_labels(row: Row, answer: Any) -> list[str | None]:
     true = true_labels(row)
     if answer is None:
         return [""] * len(true)
-    found = list(answer) if isinstance(answer, list) else [answer]
-    return (found + [None] * len(true))[: len(true)]
+    return list(answer) if isinstance(answer, list) else [answer]
 
 
 def judged_labels(row: Row, answer: Any) -> list[tuple[str, str]]:
     """The true label and the label found, of every label of a row that is judged."""
     pairs = zip(true_labels(row), found_labels(row, answer), strict=True)
     return [(true, found) for true, found in pairs if found is not None]
-
-
-def row_accuracy(rows: Sequence[Row], answers: Mapping[str, Any]) -> NDArray[np.float64]:
-    """The accuracy of each row, scaled so that the mean over rows is the accuracy over all labels.
-
-    Args:
-        rows: as `read_rows` returns them.
-        answers: number of a row to its label or labels. Tokens that a model has not read do not count.
-
-    Returns:
-        ``(rows,)``; from 0 to 1 where each row has one label.
-    """
-    pairs = [judged_labels(row, answers.get(str(i))) for i, row in enumerate(rows)]
-    right = np.array([sum(true == found for true, found in row) for row in pairs], dtype=np.float64)
-    return right * (len(rows) / max(sum(map(len, pairs)), 1))
-
-
-def score_answers(answers: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, float]:
-    """Accuracy and F1 of answers in percent, as `ClassificationMetrics` defines them. A missing answer is wrong."""
-    names = sorted({*label_names(rows), *_named(answers)})
-    ids = {name: i for i, name in enumerate(names)}
-    pairs = [pair for i, row in enumerate(rows) for pair in judged_labels(row, answers.get(str(i)))]
-    prediction = EvalPrediction(  # a missing label has the number of none
-        predictions=np.array([ids.get(found, len(ids)) for _, found in pairs]),
-        label_ids=np.array([ids[true] for true, _ in pairs]),
-    )
-    return ClassificationMetrics(names, tokens=is_tokens(rows))(prediction)
 
 
 def check_answers(answers: Mapping[str, Any], rows: Sequence[Row], where: str) -> dict[str, Any]:
@@ -128,26 +94,17 @@ def _checked(answer: Any, rows: Sequence[Row], i: int, where: str) -> Any:
             )
     else:
         count = len(true_labels(rows[i]))
-        if not isinstance(answer, list) or len(answer) > count:
+        if not isinstance(answer, list) or len(answer) != count:
             found = f"a list of {len(answer)}" if isinstance(answer, list) else repr(answer)
             raise UserError(
-                f"{where}: the answer to row {i} is {found}, but must be a list of {count} labels at most, one a token "
-                "that is judged."
+                f"{where}: the answer to row {i} is {found}, but must be a list of {count}, with a label for each "
+                "judged token and null for one that the model has not read."
             )
     labels = [label_text(label) for label in answer]
     unread = kind == "tokens"  # null is a token that was not read
     if not all(isinstance(label, str) or (unread and label is None) for label in labels):
         raise UserError(f"{where}: the answer to row {i} has something that is no label.")
     return labels
-
-
-def _named(answers: Mapping[str, Any]) -> set[str]:
-    return {
-        str(label)
-        for answer in answers.values()
-        for label in (answer if isinstance(answer, list) else [answer])
-        if label is not None
-    }
 
 
 def groups_of(

@@ -11,53 +11,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import EvalPrediction
 
-from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.tasks.answers import check_numbers
 from itrd_nlp.tasks.classification.data import Kind, Row
 from itrd_nlp.tasks.classification.measures import score
-from itrd_nlp.tasks.classification.metrics import NO_CLASS, ClassificationMetrics, best_class
+from itrd_nlp.tasks.classification.metrics import NO_CLASS, best_class
+from itrd_nlp.tasks.network import first_output
 from itrd_nlp.tasks.task import Answers
 
 DIGITS = 7
 """Significant digits of a number that a regression answers. float32 holds no more, whatever the unit of the labels."""
 _UNKNOWN = 2
 """Whether a label holds where its logit is NaN."""
-
-
-class ClassificationJudge:
-    """``compute_metrics`` of a trainer: accuracy and F1 in percent, and the answers by name.
-
-    Args:
-        names: the labels in the order of their ids.
-        labels: of each row the true ids, one or one a token; `IGNORED` where a token is not judged.
-        judged: of each row of tokens the position of each judged token, None of one that the model does not read; None
-            of texts.
-
-    Attributes:
-        predictions: number of a row, from 0 on, to its label, or to the labels of its judged tokens, None of those that
-            the model has not read.
-    """
-
-    def __init__(
-        self, names: list[str], labels: list[Any], judged: list[list[int | None]] | None
-    ) -> None:
-        self.names, self.labels, self.judged = names, labels, judged
-        self.score = ClassificationMetrics(names, tokens=judged is not None)
-        self.predictions: Answers = {}
-
-    def __call__(self, outputs: EvalPrediction) -> dict[str, float]:
-        found = np.asarray(outputs.predictions)
-        true = self._true(found.shape)
-        self.predictions = named_answers(found, self.names, self.judged)
-        return self.score(EvalPrediction(predictions=found, label_ids=true))
-
-    def _true(self, shape: tuple[int, ...]) -> NDArray[Any]:
-        if self.judged is None:
-            return np.asarray(self.labels)
-        true = np.full(shape, IGNORED)
-        for row, labels in zip(true, self.labels, strict=True):
-            row[: len(labels)] = labels[: len(row)]
-        return true
 
 
 class RowsJudge:
@@ -70,7 +34,8 @@ class RowsJudge:
         positive: the label that ``positive_f1`` counts.
 
     Attributes:
-        predictions: number of a row, from 0 on, to its answer.
+        predictions: number of a row, from 0 on, to its answer: a label, a sorted list of labels, a number, or a list
+            with a label for each judged token, None of one that the model has not read.
     """
 
     def __init__(
@@ -98,7 +63,13 @@ def scores_of(
 def named_answers(
     found: NDArray[Any], names: Sequence[str], judged: Sequence[Sequence[int | None]] | None
 ) -> Answers:
-    """Ids of labels as answers. See `ClassificationJudge`.
+    """Ids of labels as answers, see `RowsJudge`.
+
+    Args:
+        found: of each row the id of its label, or the ids of all its tokens; `NO_CLASS` where the logits have NaN.
+        names: the labels in the order of their ids.
+        judged: of each row of tokens the position of each judged token, None of one that the model does not read; None
+            of texts.
 
     Raises:
         UserError: the model gives logits with NaN where a label is judged.
@@ -152,13 +123,9 @@ def outputs_of(kind: Kind) -> Callable[[Any, Tensor], Tensor]:
 
 
 def _holding(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
-    first = _first(logits)
+    first = first_output(logits)
     return (first >= 0).to(torch.uint8).masked_fill(first.isnan(), _UNKNOWN)
 
 
 def _value(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
-    return _first(logits).float().squeeze(-1)
-
-
-def _first(logits: Tensor | tuple[Tensor, ...]) -> Tensor:
-    return logits[0] if isinstance(logits, tuple) else logits
+    return first_output(logits).float().squeeze(-1)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from itrd_nlp.tasks.classification.analysis import judged_labels, row_accuracy
+from itrd_nlp.tasks.classification.analysis import judged_labels
 from itrd_nlp.tasks.classification.data import Kind, Row, kind_of
 from itrd_nlp.tasks.classification.entities import OUTSIDE, are_tags, entities
 from itrd_nlp.tasks.classification.label_sums import (
@@ -22,7 +22,7 @@ from itrd_nlp.tasks.classification.label_sums import (
     matthews,
     micro_f1,
 )
-from itrd_nlp.tasks.sums import Numbers, Sums, pearson, ranks, ratio, spearman_by_row
+from itrd_nlp.tasks.sums import Numbers, Sums, numbers_of, pearson, ranks, ratio, spearman_by_row
 
 KNOWN: dict[Kind, tuple[str, ...]] = {
     "label": (
@@ -71,7 +71,7 @@ def score(
     Args:
         metric: one of `possible_metrics`.
         rows: as `read_rows` returns them.
-        answers: number of a row to its answer. A row without one is wrong.
+        answers: number of a row to its answer. A row without one is wrong; of a correlation see `numbers_of`.
         positive: the label that ``positive_f1`` counts.
     """
     return 100 * _sums(metric, rows, answers, positive).whole
@@ -82,14 +82,12 @@ def row_scores(
 ) -> Numbers:
     """A number for each row, whose mean over the rows is the metric, for the intervals of a comparison.
 
-    Of a metric that is a mean it is the score of the row. Of any other it is the metric plus the influence of the row,
-    see `itrd_nlp.tasks.sums.influences`.
+    It is the metric plus the influence of the row, see `itrd_nlp.tasks.sums.influences`. Of a metric that is a mean
+    over the rows this is the score of the row.
 
     Returns:
         ``(rows,)``; 1 stands for 100 percent.
     """
-    if metric == "accuracy" and kind_of(rows) in ("label", "tokens"):
-        return row_accuracy(rows, answers)
     if metric == "spearman":
         return spearman_by_row(*_numbers(rows, answers))
     return _sums(metric, rows, answers, positive).by_row()
@@ -157,9 +155,6 @@ def _entities(metric: str, rows: Sequence[Row], answers: Mapping[str, Any]) -> S
 
 
 def _numbers(rows: Sequence[Row], answers: Mapping[str, Any]) -> tuple[Numbers, Numbers]:
-    """The true numbers and those found. A row without an answer has the mean of the others, which says nothing."""
+    """The true numbers and those found."""
     true = np.array([row["label"] for row in rows], dtype=float)
-    given = [answers.get(str(i)) for i in range(len(rows))]
-    known = [float(one) for one in given if one is not None]
-    mean = float(np.mean(known)) if known else 0.0
-    return true, np.array([mean if one is None else float(one) for one in given])
+    return true, numbers_of(answers, len(rows))

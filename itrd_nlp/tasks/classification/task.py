@@ -36,9 +36,6 @@ from itrd_nlp.tasks.classification.features import (
     judged_positions,
 )
 from itrd_nlp.tasks.classification.judge import (
-    ClassificationJudge as ClassificationJudge,  # it was declared here
-)
-from itrd_nlp.tasks.classification.judge import (
     RowsJudge,
     named_answers,
     numbers,
@@ -68,7 +65,7 @@ from itrd_nlp.tasks.task import (
 )
 from itrd_nlp.training.record import RunRecord
 
-PROBLEM_TYPES = {
+PROBLEM_TYPE_OF_KIND = {
     "label": "single_label_classification",
     "labels": "multi_label_classification",
     "value": "regression",
@@ -77,21 +74,32 @@ PROBLEM_TYPES = {
 
 
 def kd_term(record: RunRecord) -> str:
-    """The loss of logit KD as the card of a student writes it. The metrics of a record say what its labels are."""
-    if record.metrics.keys() & set(KNOWN["value"]):
-        return "mean squared difference of the outputs of teacher and student"
-    if record.metrics.keys() & {"micro_f1", "macro_f1"}:
-        return "T² KL(teacher ‖ student) of each label by itself, their mean"
-    return "T² KL(teacher ‖ student)"
+    """The loss of logit KD as the card of a student writes it."""
+    terms = {
+        "regression": "mean squared difference of the outputs of teacher and student",
+        "multi_label_classification": "T² KL(teacher ‖ student) of each label by itself, their mean",
+    }
+    return terms.get(_problem_type(record), "T² KL(teacher ‖ student)")
 
 
 def loss_units(record: RunRecord) -> LossUnits:
     """The axes of the report's curves, by the labels of the data."""
-    if record.metrics.keys() & set(KNOWN["value"]):
-        return LossUnits("mean squared error", "mean squared difference")
-    if record.metrics.keys() & {"micro_f1", "macro_f1"}:
-        return LossUnits("binary cross entropy (nats)", "T² KL of a label (nats)")
-    return LossUnits()
+    units = {
+        "regression": LossUnits("mean squared error", "mean squared difference"),
+        "multi_label_classification": LossUnits(
+            "binary cross entropy (nats)", "T² KL of a label (nats)"
+        ),
+    }
+    return units.get(_problem_type(record), LossUnits())
+
+
+def _problem_type(record: RunRecord) -> str:
+    """The problem type of a record. Earlier versions did not write it; metrics of one kind of labels tell."""
+    if record.problem_type is None and record.metrics.keys() & set(KNOWN["value"]):
+        return "regression"
+    if record.problem_type is None and record.metrics.keys() & {"micro_f1", "macro_f1"}:
+        return "multi_label_classification"
+    return str(record.problem_type)
 
 
 class Classification(Task):
@@ -197,7 +205,7 @@ class Classification(Task):
     @property
     def problem_type(self) -> str | None:
         """That of a new head over texts; None of tokens."""
-        return PROBLEM_TYPES.get(kind_of(self._validation.rows))
+        return PROBLEM_TYPE_OF_KIND.get(kind_of(self._validation.rows))
 
     @property
     def labels(self) -> list[str]:
@@ -214,12 +222,12 @@ class Classification(Task):
                 "or both a label a token, or both a list of labels a text."
             )
         names = train.names or label_names(train.rows)
+        if not names:
+            raise UserError(f"{args.train_file} has no label in any row.")
         if len(names) < 2 and kinds[0] in ("label", "tokens"):
             raise UserError(
                 f"{args.train_file} has the label {names[0]!r} alone, but at least two are needed."
             )
-        if not names:
-            raise UserError(f"{args.train_file} has no label in any row.")
         return names
 
     @classmethod
@@ -303,8 +311,8 @@ class Classification(Task):
     def scores(cls, args: Any, answers: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         """See `Task.scores`: the main metric of each row, see `itrd_nlp.tasks.classification.measures.row_scores`.
 
-        A row with more judged tokens than the mean counts more, so that the mean over the rows is the accuracy over all
-        tokens. Its score may then be above 1.
+        The accuracy of tokens is a quotient of sums over the rows. A row with more judged tokens than the mean counts
+        more, and its number may be above 1 and below 0.
         """
         task = cls(args)
         main = task.measures.main
@@ -351,7 +359,7 @@ def _check_head(config: Any, rows: Sequence[Row], file: str | None) -> None:
         UserError: names the problem type of both.
     """
     kind, given = kind_of(rows), config.problem_type
-    needed = PROBLEM_TYPES.get(kind, given)
+    needed = PROBLEM_TYPE_OF_KIND.get(kind, given)
     if given not in (None, needed):
         raise UserError(
             f"the model has the problem_type {given}, but {file} needs one for {needed}."

@@ -19,7 +19,7 @@ from itrd_nlp.tasks.embedding.page import SIMILARITY
 from itrd_nlp.tasks.lines import finite
 from itrd_nlp.tasks.reranking.analysis import compared
 from itrd_nlp.tasks.reranking.data import Row
-from itrd_nlp.tasks.sums import ranks, spearman, spearman_by_row
+from itrd_nlp.tasks.sums import numbers_of, ranks, spearman, spearman_by_row
 from itrd_nlp.tasks.task import Answers, Judge, TaskData, read_answers
 
 _FAR = 0.25  # of the pairs: so far apart in rank that two models disagree
@@ -29,9 +29,9 @@ _PARTS = ("lowest third", "middle third", "highest third")
 def true_and_found(
     answers: Mapping[str, Any], rows: Sequence[Row]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The true scores and the cosines, ``(pairs,)`` each. A pair without an answer has the cosine 0."""
-    found = [float(answers.get(str(i), 0.0)) for i in range(len(rows))]
-    return np.array([row["score"] for row in rows], dtype=np.float64), np.array(found)
+    """The true scores and the cosines, ``(pairs,)`` each. See `numbers_of` for a pair without an answer."""
+    true = np.array([row["score"] for row in rows], dtype=np.float64)
+    return true, numbers_of(answers, len(rows))
 
 
 class SimilarityJudge:

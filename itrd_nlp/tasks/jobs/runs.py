@@ -96,6 +96,7 @@ def begin(
         version=VERSION,
         task=task.name,
         metrics=dict(task.metrics_of(data)),
+        problem_type=task.problem_type,
         datasets=data.datasets,
         environment=environment(),
     )

@@ -17,7 +17,7 @@ from itrd_nlp.models.encode import own_inputs
 from itrd_nlp.models.modes import evaluating
 from itrd_nlp.tasks.answers import Answers, check_numbers
 from itrd_nlp.tasks.masked_lm.features import batches
-from itrd_nlp.tasks.masked_lm.losses import first
+from itrd_nlp.tasks.network import first_output
 
 TOKENS = 16
 """Tokens of a piece whose states are compared. All of them would fill the memory."""
@@ -35,7 +35,7 @@ def spread_states(logits: Any, labels: Tensor) -> Tensor:
     Returns:
         ``(B, TOKENS, d)`` in float32. A shorter piece has some tokens more than once.
     """
-    states = first(logits).float()
+    states = first_output(logits).float()
     steps = torch.linspace(0, 1, TOKENS, device=states.device)
     places = (steps * (labels[:, None].to(states.device) - 1)).round().long()
     return states.gather(1, places[..., None].expand(-1, -1, states.shape[-1]))
@@ -82,7 +82,7 @@ class LikenessJudge:
     Args:
         reference: makes the true states ``(N, TOKENS, d)``. It is called once, when the first model is judged.
         texts: number of the text that each feature is of.
-        count: number of the texts. Default: as many as the last feature is of.
+        count: number of the texts.
 
     Attributes:
         predictions: number of a text, from 0 on, to its mean cosine.
@@ -92,11 +92,10 @@ class LikenessJudge:
         self,
         reference: Callable[[], NDArray[np.float32]],
         texts: Sequence[int],
-        count: int | None = None,
+        count: int,
     ) -> None:
         self._make, self._true = reference, None
-        self.texts = np.asarray(texts)
-        self.count = int(self.texts.max()) + 1 if count is None else count
+        self.texts, self.count = np.asarray(texts), count
         self.predictions: Answers = {}
 
     _true: NDArray[np.float32] | None

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from itrd_nlp.losses.logits import kd_loss
 from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.models.masked_lm import at_labels
+from itrd_nlp.tasks.network import first_output
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,8 @@ def predicted(logits: Any, labels: Tensor) -> Tensor:
         ``(B, L, 2)`` in float32, which holds every id below 2**24: id and cross entropy in nats, 0 where a token is not
         masked.
     """
-    found, true = at_labels(first(logits), labels, IGNORED)
+    found, true = at_labels(first_output(logits), labels, IGNORED)
     kept = found.new_zeros((*labels.shape, 2), dtype=torch.float32)
     losses = F.cross_entropy(found, true, reduction="none")
     kept[labels.ne(IGNORED)] = torch.stack([found.argmax(-1).float(), losses.float()], dim=-1)
     return kept
-
-
-def first(logits: Any) -> Tensor:
-    """The logits of a model that may return more than these."""
-    found: Tensor = logits[0] if isinstance(logits, tuple) else logits
-    return found

@@ -100,8 +100,8 @@ class MaskFiller:
         )
 
     def _likeliest(self, logits: Tensor) -> list[dict[str, Any]]:
-        known = logits[: len(self.tokenizer)]  # a model may have more rows than there are tokens
-        scores, ids = torch.topk(logits.softmax(-1)[: len(known)], min(self.top_k, len(known)))
+        known = logits.softmax(-1)[: len(self.tokenizer)]  # there may be more logits than tokens
+        scores, ids = torch.topk(known, min(self.top_k, len(known)))
         tokens = self.tokenizer.convert_ids_to_tokens(ids.tolist())
         return [
             {"token": token, "score": score}

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 from transformers import EvalPrediction
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.classification.analysis import (
-    breakdown,
-    check_answers,
-    disagreements,
-    row_accuracy,
-    score_answers,
-)
+from itrd_nlp.tasks.classification.analysis import breakdown, check_answers, disagreements
 from itrd_nlp.tasks.classification.arguments import TextArguments
-from itrd_nlp.tasks.classification.task import Classification, ClassificationJudge
+from itrd_nlp.tasks.classification.judge import RowsJudge, named_answers
+from itrd_nlp.tasks.classification.measures import row_scores, score
+from itrd_nlp.tasks.classification.task import Classification
 
 TEXTS = [
     {"text": "bonn", "label": "city"},
@@ -33,46 +30,30 @@ TOKENS = [
 
 def test_texts_are_scored_one_by_one_and_together():
     answers = {"0": "city", "1": "city", "2": "city"}
-    assert row_accuracy(TEXTS, answers).tolist() == [1, 0, 1]
-    scores = score_answers(answers, TEXTS)
-    assert scores["accuracy"] == pytest.approx(100 * 2 / 3)
-    assert scores["f1"] == pytest.approx(100 * (2 * 2 / (2 * 2 + 1) + 0) / 2)
-
-
-def test_the_mean_over_rows_of_tokens_is_the_accuracy_over_tokens():
-    answers = {"0": ["RIVER", "O", "O"], "1": ["CITY"], "2": []}
-    found = row_accuracy(TOKENS, answers)
-    assert found.tolist() == [2 * 3 / 4, 1 * 3 / 4, 0]
-    assert 100 * found.mean() == pytest.approx(100 * 3 / 4, abs=1e-9)
-    assert score_answers(answers, TOKENS)["accuracy"] == pytest.approx(75, abs=1e-9)
+    assert row_scores("accuracy", TEXTS, answers) == pytest.approx([1, 0, 1])
+    assert score("accuracy", TEXTS, answers) == pytest.approx(100 * 2 / 3)
+    assert score("f1", TEXTS, answers) == pytest.approx(100 * (2 * 2 / (2 * 2 + 1) + 0) / 2)
+    assert score("accuracy", TEXTS, {"0": "city", "2": "city"}) == pytest.approx(200 / 3)
 
 
 def test_tokens_that_were_not_read_are_not_judged_and_a_missing_row_is_wrong():
-    cut = {"0": ["RIVER", None], "1": ["O"], "2": []}
-    assert row_accuracy(TOKENS, cut).tolist() == [1 * 3 / 2, 0, 0]
-    assert score_answers(cut, TOKENS) == pytest.approx(
-        {"accuracy": 50, "f1": 100 * 2 * 1 / (1 + 2)}
-    )
-    missing = {"0": ["RIVER", "O", "CITY"]}
-    assert score_answers(missing, TOKENS)["accuracy"] == pytest.approx(75)
-    assert 100 * row_accuracy(TOKENS, missing).mean() == pytest.approx(75, abs=1e-9)
-    assert score_answers({"0": "city", "2": "city"}, TEXTS)["accuracy"] == pytest.approx(200 / 3)
+    answers = {"0": ["RIVER", "O", "O"], "1": ["CITY"], "2": []}
+    assert score("accuracy", TOKENS, answers) == pytest.approx(75)
+    cut = {"0": ["RIVER", None, None], "1": ["O"], "2": []}
+    assert score("accuracy", TOKENS, cut) == pytest.approx(50)
+    assert score("f1", TOKENS, cut) == pytest.approx(100 * 2 * 1 / (1 + 2))
+    assert score("accuracy", TOKENS, {"0": ["RIVER", "O", "CITY"]}) == pytest.approx(75)
 
 
-def test_the_judge_of_a_trainer_and_of_a_file_agree_where_tokens_are_not_read():
+def test_the_answers_of_a_judge_hold_none_for_each_token_that_is_not_read():
     # Row 0: its second judged word has no position, as one of which the tokenizer makes nothing.
-    judge = ClassificationJudge(
-        ["CITY", "O", "RIVER"],
-        [[-100, -100, 2, 0, -100], [-100, 0, -100], [-100, -100, -100]],
-        [[2, None, 3], [1], []],
-    )
+    places = [[2, None, 3], [1], []]
+    answer = partial(named_answers, names=["CITY", "O", "RIVER"], judged=places)
+    judge = RowsJudge(TOKENS, answer, ["accuracy", "f1"], None)
     found = np.array([[1, 1, 2, 2, 1], [1, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
     scores = judge(EvalPrediction(predictions=found, label_ids=None))
     assert judge.predictions == {"0": ["RIVER", None, "RIVER"], "1": ["CITY"], "2": []}
-    assert scores == pytest.approx(score_answers(judge.predictions, TOKENS), abs=1e-9)
     assert scores["accuracy"] == pytest.approx(100 * 2 / 3)
-    mean = 100 * row_accuracy(TOKENS, judge.predictions).mean()
-    assert mean == pytest.approx(scores["accuracy"], abs=1e-9)
 
 
 def test_groups_are_the_true_labels():
@@ -157,9 +138,10 @@ def test_a_file_of_answers_has_labels_as_the_data_may_have_them(score_file):
         (TEXTS, {"7": "city"}, "none of the 1 answers has the number of one of the 3 rows"),
         (TEXTS, {"1": ["city"]}, r"the answer to row 1 is \['city'\], but must be a label"),
         (TEXTS, {"1": 1.5}, "the answer to row 1 is 1.5, but must be a label"),
-        (TOKENS, {"1": "CITY"}, "row 1 is 'CITY', but must be a list of 1 labels at most"),
-        (TOKENS, {"0": ["O"] * 4}, "row 0 is a list of 4, but must be a list of 3 labels at most"),
-        (TOKENS, {"0": [{}]}, "the answer to row 0 has something that is no label"),
+        (TOKENS, {"1": "CITY"}, "row 1 is 'CITY', but must be a list of 1, with a label for each"),
+        (TOKENS, {"0": ["O"] * 4}, "row 0 is a list of 4, but must be a list of 3, with a label"),
+        (TOKENS, {"0": ["O"]}, "row 0 is a list of 1, but must be a list of 3, with a label"),
+        (TOKENS, {"0": [{}, "O", "O"]}, "the answer to row 0 has something that is no label"),
     ],
 )
 def test_answers_that_are_no_labels_of_the_rows_are_refused(score_file, rows, answers, sentence):

@@ -16,6 +16,8 @@ from transformers import pipeline
 
 from itrd_nlp.cli.main import subcommands
 from itrd_nlp.errors import UserError
+from itrd_nlp.tasks.classification.task import kd_term, loss_units
+from itrd_nlp.training.record import RunRecord
 
 WORDS = ["rhine", "flows", "past", "bonn", "and", "basel", "bo", "##nn"]
 TASK = ("--task", "classification")
@@ -160,6 +162,8 @@ def test_the_head_says_what_it_is_for_and_kd_reads_it(kind):
     config = AutoConfig.from_pretrained(f"{kind}-student")
     expected = {"several": "multi_label_classification", "numbers": "regression", "entities": None}
     assert config.problem_type == expected[kind]
+    record = RunRecord.read(f"{kind}-student")
+    assert record is not None and record.problem_type == expected[kind]
     labels = {"several": ["basel", "bonn"], "numbers": ["value"], "entities": ["B-CITY", "O"]}
     assert list(config.id2label.values()) == labels[kind]
     read = problem_type_of(config, None, {})
@@ -248,6 +252,17 @@ def test_the_exported_model_has_the_scores_of_torch(kind, tmp_path):
     same = json.loads(run("predict", "--model", f"{kind}-student", *text))
     key = {"several": "labels", "numbers": "label", "entities": "labels"}[kind]
     assert found[key] == (pytest.approx(same[key], abs=1e-4) if kind == "numbers" else same[key])
+
+
+@pytest.mark.parametrize("problem_type", ["regression", "multi_label_classification", None])
+def test_the_card_names_the_loss_of_the_labels_whatever_metric_is_asked_for(problem_type):
+    """A record of an earlier version has no problem type, but metrics that most often tell."""
+    metric = {"regression": "spearman", "multi_label_classification": "micro_f1", None: "f1"}
+    old = RunRecord(metrics={metric[problem_type]: "a heading"})
+    asked = RunRecord(metrics={"accuracy": "accuracy"}, problem_type=problem_type)
+    assert (kd_term(asked), loss_units(asked)) == (kd_term(old), loss_units(old))
+    assert ("each label by itself" in kd_term(asked)) == (metric[problem_type] == "micro_f1")
+    assert ("squared difference" in kd_term(asked)) == (problem_type == "regression")
 
 
 def test_data_of_another_kind_than_the_model_are_refused(here):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.publish.report.data import Group
@@ -98,6 +99,16 @@ def test_a_file_of_answers_with_a_number_that_no_float_holds_is_refused(tmp_path
     answers = written(tmp_path / "answers.json", {"0": 10**400, "1": 0.5})
     with pytest.raises(UserError, match=r"the answer to pair 0 is 10+, but must be a similarity"):
         SentenceSimilarity.score_file(args, str(answers))
+
+
+def test_a_pair_without_an_answer_has_the_mean_cosine_of_the_others(tmp_path: Path) -> None:
+    """Not 0, which would be the right answer to a pair of opposites and of all others."""
+    pairs = [{"text": "a", "text_pair": "b", "score": i} for i in range(4)]
+    args = EmbeddingArguments(validation_file=str(written(tmp_path / "x.jsonl", *pairs)))
+    answers = written(tmp_path / "answers.json", {"1": 0.2, "2": 0.3, "3": 0.9})
+    found = SentenceSimilarity.score_file(args, str(answers))
+    expected = spearmanr([0, 1, 2, 3], [(0.2 + 0.3 + 0.9) / 3, 0.2, 0.3, 0.9]).statistic
+    assert found == {"spearman": pytest.approx(100 * expected), "rows": 4, "missing": 1}
 
 
 def test_training_queries_without_a_relevant_passage_are_refused(tmp_path: Path) -> None:

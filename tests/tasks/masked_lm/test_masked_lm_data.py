@@ -202,7 +202,7 @@ def test_states_are_compared_by_their_cosine() -> None:
     true = spread_states(others, lengths)
     assert true.shape == (3, 16, 8)
     assert torch.equal(true[1, 0], others[1, 0]) and torch.equal(true[1, -1], others[1, 4])
-    judge = LikenessJudge(lambda: true.numpy(), [0, 0, 1])
+    judge = LikenessJudge(lambda: true.numpy(), [0, 0, 1], 2)
     found = spread_states(states, lengths)
     nothing: Any = None
     score = judge(EvalPrediction(predictions=found.numpy(), label_ids=nothing))
@@ -210,7 +210,7 @@ def test_states_are_compared_by_their_cosine() -> None:
     expected = (cosines[:2].mean() + cosines[2]) / 2
     assert score["cosine"] == pytest.approx(100 * float(expected), abs=1e-3)
     assert judge.predictions["1"] == pytest.approx(float(cosines[2]), abs=1e-5)
-    again = LikenessJudge(lambda: true.numpy(), [0, 0, 1])
+    again = LikenessJudge(lambda: true.numpy(), [0, 0, 1], 2)
     assert again(EvalPrediction(true.numpy(), nothing))["cosine"] == pytest.approx(100, abs=1e-3)
     with pytest.raises(UserError, match="the states of the model have 4 numbers and those of"):
         again(EvalPrediction(predictions=np.zeros((3, 16, 4)), label_ids=nothing))
