@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,38 @@ def answers_to(answers: Mapping[str, Any], count: int, where: str, unit: str) ->
         raise UserError(
             f"{where}: none of the {len(answers)} answers has the number of one of the {count} {unit}."
         )
+    return kept
+
+
+def check_orders(
+    answers: Mapping[str, Any], counts: Sequence[int], where: str, *, whose: str, first: str
+) -> dict[str, Any]:
+    """Refuse answers that are no lists of numbers of passages.
+
+    Args:
+        answers: number of a query, from 0 on, to the numbers of passages.
+        counts: of each query how many passages there are to choose from.
+        where: name of the file, for the sentence.
+        whose: whose passages they are, for the sentence.
+        first: which of them comes first, for the sentence.
+
+    Returns:
+        The answers to the queries that there are.
+
+    Raises:
+        UserError: names the query.
+    """
+    kept = answers_to(answers, len(counts), where, "queries")
+    for name, order in kept.items():
+        count = counts[int(name)]
+        numbers = isinstance(order, list) and all(
+            isinstance(i, int) and not isinstance(i, bool) and 0 <= i < count for i in order
+        )
+        if not numbers or len(set(order)) != len(order):
+            raise UserError(
+                f"{where}: the answer to query {name} must be a list of numbers of {whose} {count} passages, from 0 on "
+                f"and each once, the {first} first."
+            )
     return kept
 
 

@@ -17,6 +17,13 @@ from tqdm.auto import tqdm
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import open_file, parse_json, replacing, writing
 
+Row = dict[str, Any]
+"""The fields of an example by their names."""
+TABLES = {".csv": ",", ".tsv": "\t"}
+"""Ending of a table to what separates its cells."""
+CONLL = (".conll", ".iob", ".iob2", ".bio", ".txt")
+"""Endings of files of tokens with their tags."""
+
 
 class Line(NamedTuple):
     """One example.
@@ -27,7 +34,7 @@ class Line(NamedTuple):
     """
 
     where: str
-    row: dict[str, Any]
+    row: Row
 
 
 Refuse = Callable[[UserError], None]
@@ -76,6 +83,11 @@ def is_cut(lines: Iterable[Line], most: int | None) -> bool:
         return next(itertools.islice(lines, most, None), None) is not None
     except UserError:  # nobody reads the line that is wrong
         return True
+
+
+def has_more(path: str | Path, most: int | None) -> bool:
+    """Whether a file of JSON lines has more than the first ones, which were read. See `is_cut`."""
+    return is_cut(read_lines(path, needs="the fields of its task"), most)
 
 
 def write_rows(
@@ -156,6 +168,18 @@ def is_text(value: Any) -> bool:
 def is_filled(value: Any) -> bool:
     """Whether a value from JSON is text that is not blank. See `is_text`."""
     return is_text(value) and bool(value.strip())
+
+
+def check_text(row: Row, name: str, where: str) -> None:
+    """Refuse a field that is no text.
+
+    Raises:
+        UserError: names the line and the field.
+    """
+    if not is_filled(row.get(name)):
+        raise UserError(
+            f'{where}: "{name}" is {row.get(name)!r}, but must be a string that is not empty.'
+        )
 
 
 def finite(value: Any) -> float | None:

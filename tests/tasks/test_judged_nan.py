@@ -13,7 +13,7 @@ from transformers import EvalPrediction
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import IGNORED
-from itrd_nlp.tasks.classification.data import Kind, Row
+from itrd_nlp.tasks.classification.data import Kind
 from itrd_nlp.tasks.classification.judge import (
     RowsJudge,
     named_answers,
@@ -23,6 +23,7 @@ from itrd_nlp.tasks.classification.judge import (
 )
 from itrd_nlp.tasks.jobs import judging
 from itrd_nlp.tasks.jobs.evaluate import evaluate_trainer
+from itrd_nlp.tasks.lines import Row
 from itrd_nlp.tasks.masked_lm.analysis import MaskedJudge
 from itrd_nlp.tasks.masked_lm.features import Masks
 from itrd_nlp.tasks.masked_lm.likeness import LikenessJudge

@@ -7,14 +7,13 @@ from typing import Any
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.classification.data import (
-    Row,
     kind_of,
     label_names,
     label_text,
 )
 from itrd_nlp.tasks.classification.entities import OUTSIDE, are_tags, entities
 from itrd_nlp.tasks.disagreements import count_disagreements
-from itrd_nlp.tasks.lines import finite
+from itrd_nlp.tasks.lines import Row, finite
 
 ENTITY_F1 = "entity_f1"
 _SHOWN_WORDS = 60  # of a row of tokens

@@ -5,19 +5,29 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from itrd_nlp.errors import UserError, did_you_mean
+from itrd_nlp.errors import UserError
 from itrd_nlp.files import file_record, source_record
 
 # It was declared here, and users import it from here.
 from itrd_nlp.tasks.classification.arguments import TextArguments as TextArguments
-from itrd_nlp.tasks.classification.tables import CONLL, TABLES, read_conll, read_table
+from itrd_nlp.tasks.classification.columns import (
+    TAGS,
+    Columns,
+    check_column,
+    second_text,
+    text_column,
+)
+from itrd_nlp.tasks.classification.tables import read_conll, read_table
 from itrd_nlp.tasks.lines import (
+    CONLL,
+    TABLES,
     Line,
+    Row,
     ending_of,
     is_cut,
     is_filled,
@@ -25,9 +35,9 @@ from itrd_nlp.tasks.lines import (
     named_file,
     read_lines,
 )
+from itrd_nlp.tasks.sources import is_file
 from itrd_nlp.training.record import DataRecord
 
-Row = dict[str, Any]
 Kind = Literal["label", "labels", "value", "tokens"]
 """The kind of a row: one label, labels that may hold together, a number, or a label a token."""
 
@@ -36,89 +46,6 @@ VALUE = "value"
 SEPARATOR = "|"
 """Between the labels in a cell of a table."""
 NEEDS = '"text" and "label", or "tokens" and "labels"'
-_TAGS = ("labels", "ner_tags", "tags")
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The names of the columns, and how their labels are read.
-
-    Attributes:
-        text: of the texts or tokens; None: see `text_column`.
-        text_pair: of the second texts; None: ``text_pair``, where it is there.
-        labels: of the labels; empty: ``label``, else ``labels``, or ``ner_tags`` and ``tags`` of tokens.
-        problem_type: as in `TextArguments`.
-    """
-
-    text: str | None = None
-    text_pair: str | None = None
-    labels: tuple[str, ...] = ()
-    problem_type: str | None = None
-
-    @classmethod
-    def of(cls, args: TextArguments) -> Columns:
-        """The columns that arguments name."""
-        return cls(
-            args.text_column, args.text_pair_column, tuple(args.label_columns), args.problem_type
-        )
-
-    def among(self, there: Sequence[str], where: str, *, lists: Collection[str] = ()) -> Columns:
-        """The same with the names that a table has.
-
-        Args:
-            there: the columns of the table.
-            where: its name, for the sentence.
-            lists: those of them that hold lists, which no cell of a file does.
-
-        Raises:
-            UserError: a column is missing.
-        """
-        usual_text = "tokens" if "tokens" in lists else "text"
-        found = self.texts(there, where, usual_text)
-        text, pair = found["text"], found.get("text_pair")
-        usual = _TAGS if text in lists else ("label", "labels", *_TAGS)
-        labels = self.labels or (next((name for name in usual if name in there), usual[0]),)
-        for name in labels:
-            check_column("label_columns", name, there, where)
-        return Columns(text, pair, labels, self.problem_type)
-
-    def texts(self, there: Sequence[str], where: str, usual: str = "text") -> dict[str, str]:
-        """The columns of the texts alone.
-
-        Args:
-            there: the columns of the table.
-            where: its name, for the sentence.
-            usual: that of the texts where nobody names one.
-
-        Returns:
-            ``text``, or ``text`` and ``text_pair``, to the names that the table has for them.
-
-        Raises:
-            UserError: a column is missing.
-        """
-        text = self.text or usual
-        pair = self.text_pair or ("text_pair" if "text_pair" in there else None)
-        check_column("text_column", text, there, where)
-        if pair is not None:
-            check_column("text_pair_column", pair, there, where)
-        return {"text": text} if pair is None else {"text": text, "text_pair": pair}
-
-
-def check_column(option: str, name: str, there: Collection[str], where: str) -> None:
-    """Refuse a column that a table or a line does not have.
-
-    Args:
-        option: that names it.
-        name: of the column.
-        there: the columns of the table or the line.
-        where: its name, for the sentence.
-
-    Raises:
-        UserError: names the columns that are there.
-    """
-    if name not in there:
-        ending = did_you_mean(name, there, f"; {option} names one of them.")
-        raise UserError(f"{where}: there is no column {name!r}, but {', '.join(there)}{ending}")
 
 
 @dataclass(frozen=True)
@@ -156,23 +83,14 @@ def read_source(args: TextArguments, split: Literal["train", "validation"]) -> S
     return _read_data_set(args, name, [args.train_split] if train else args.validation_splits, most)
 
 
-def is_file(source: str | Path) -> bool:
-    """Whether a source is a file, or a data set of the Hub or in a folder."""
-    path = Path(source)
-    if path.is_dir():
-        return False
-    named = ending_of(path) in (".json", ".jsonl", *TABLES, *CONLL) or str(source).count("/") != 1
-    return isinstance(source, Path) or path.exists() or named or path.parent.exists()
-
-
 def _read_data_set(args: TextArguments, name: str, splits: list[str], most: int | None) -> Source:
-    from itrd_nlp.tasks.classification.hub import class_names, hub_lines, list_columns, read_hub
+    from itrd_nlp.tasks.hub import class_names, hub_lines, list_columns, read_hub
 
     rows: list[Row] = []
     names: list[str] | None = None
     subset = False
     # A row of the only split needs its name where a metric counts the rows of one split.
-    named = len(splits) > 1 or any(name.startswith("accuracy_") for name in args.metrics)
+    named = len(splits) > 1 or any(metric.startswith("accuracy_") for metric in args.metrics)
     for split in splits:
         dataset = read_hub(name, args.dataset_config, split)
         where = " ".join(filter(None, (name, args.dataset_config, split)))
@@ -292,17 +210,6 @@ def is_words(values: Any) -> bool:
     return isinstance(values, list) and all(map(is_text, values))
 
 
-def text_column(row: Row) -> str:
-    """The column of a row that is read where nobody names one: ``tokens`` where it is a list, or stands alone."""
-    tokens = isinstance(row.get("tokens"), list) or ("tokens" in row and "text" not in row)
-    return "tokens" if tokens else "text"
-
-
-def second_text(row: Row, column: str = "text_pair") -> Any:
-    """The second text of a row, None where it has none. An empty one, such as an empty cell of a table, is none."""
-    return None if row.get(column) == "" else row.get(column)
-
-
 def can_be_read(text: Any, pair: Any) -> bool:
     """Whether values from JSON are a text, or an empty one beside a second text, as some questions of QQP are."""
     return is_filled(text) or (text == "" and is_filled(pair))
@@ -312,7 +219,7 @@ def _row(row: Row, where: str, columns: Columns) -> Row:
     text = columns.text or text_column(row)
     if not isinstance(row.get(text), list) and (columns.text is not None or text == "text"):
         return _text_row(row, where, columns, text)
-    usual = next((name for name in _TAGS if name in row), "labels")
+    usual = next((name for name in TAGS if name in row), "labels")
     name = columns.labels[0] if columns.labels else usual
     tokens, labels = row.get(text), row.get(name)
     if not is_words(tokens) or not tokens:

@@ -16,9 +16,10 @@ from transformers import (
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.models.tokenizing import check_words
-from itrd_nlp.tasks.classification.data import Row, is_tokens, kind_of, label_names
+from itrd_nlp.tasks.classification.data import is_tokens, kind_of, label_names
 from itrd_nlp.tasks.classification.entities import inside_tag
 from itrd_nlp.tasks.lengths import PADDED_TO
+from itrd_nlp.tasks.lines import Row
 
 
 def classification_features(

@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from itrd_nlp.tasks.classification.data import Row
 from itrd_nlp.tasks.classification.entities import OUTSIDE
+from itrd_nlp.tasks.lines import Row
 
 LABELS = ("answered", "not_answered")
 COMMA, PERIOD = "COMMA", "PERIOD"

@@ -12,9 +12,10 @@ from torch import Tensor
 from transformers import EvalPrediction
 
 from itrd_nlp.tasks.answers import check_numbers
-from itrd_nlp.tasks.classification.data import Kind, Row
+from itrd_nlp.tasks.classification.data import Kind
 from itrd_nlp.tasks.classification.measures import score
 from itrd_nlp.tasks.classification.metrics import NO_CLASS, best_class
+from itrd_nlp.tasks.lines import Row
 from itrd_nlp.tasks.network import first_output
 from itrd_nlp.tasks.task import Answers
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from itrd_nlp.tasks.classification.analysis import judged_labels
-from itrd_nlp.tasks.classification.data import Kind, Row, kind_of
+from itrd_nlp.tasks.classification.data import Kind, kind_of
 from itrd_nlp.tasks.classification.entities import OUTSIDE, are_tags, entities
 from itrd_nlp.tasks.classification.label_sums import (
     LabelSums,
@@ -22,6 +22,7 @@ from itrd_nlp.tasks.classification.label_sums import (
     matthews,
     micro_f1,
 )
+from itrd_nlp.tasks.lines import Row
 from itrd_nlp.tasks.sums import Numbers, Sums, numbers_of, pearson, ranks, ratio, spearman_by_row
 
 KNOWN: dict[Kind, tuple[str, ...]] = {

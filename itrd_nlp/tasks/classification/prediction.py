@@ -22,14 +22,13 @@ from itrd_nlp.models.tokenizing import (
 )
 from itrd_nlp.tasks.by_length import answer_by_length, in_batches, length_of_line
 from itrd_nlp.tasks.classification.arguments import LabelArguments, TextArguments
-from itrd_nlp.tasks.classification.data import (
+from itrd_nlp.tasks.classification.columns import (
     Columns,
-    can_be_read,
     check_column,
-    is_words,
     second_text,
     text_column,
 )
+from itrd_nlp.tasks.classification.data import can_be_read, is_words
 from itrd_nlp.tasks.classification.entities import are_tags
 from itrd_nlp.tasks.classification.features import encode, first_parts
 from itrd_nlp.tasks.classification.found import (
@@ -38,9 +37,18 @@ from itrd_nlp.tasks.classification.found import (
     label_of_text,
 )
 from itrd_nlp.tasks.classification.pieces import cut
-from itrd_nlp.tasks.classification.tables import CONLL, TABLES, read_conll, read_table
+from itrd_nlp.tasks.classification.tables import read_conll, read_table
 from itrd_nlp.tasks.lengths import prepare_reading
-from itrd_nlp.tasks.lines import Line, Refuse, ending_of, is_text, read_lines, text_or_file
+from itrd_nlp.tasks.lines import (
+    CONLL,
+    TABLES,
+    Line,
+    Refuse,
+    ending_of,
+    is_text,
+    read_lines,
+    text_or_file,
+)
 from itrd_nlp.tasks.network import answering_network, logits_of
 from itrd_nlp.tasks.trained import trained_lengths
 

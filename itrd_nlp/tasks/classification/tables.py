@@ -11,11 +11,8 @@ from pathlib import Path
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import open_file, read_text
 from itrd_nlp.tasks.classification.entities import as_iob2, is_tag
-from itrd_nlp.tasks.lines import Line, Refuse, ending_of, stop
+from itrd_nlp.tasks.lines import TABLES, Line, Refuse, ending_of, stop
 
-TABLES = {".csv": ",", ".tsv": "\t"}
-"""Ending of a table to what separates its cells."""
-CONLL = (".conll", ".iob", ".iob2", ".bio", ".txt")
 DOCUMENT = "-DOCSTART-"
 _LONGEST = 2**31 - 1  # characters of a cell; csv takes 131,072 of them if nobody says otherwise
 

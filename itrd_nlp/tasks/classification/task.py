@@ -23,7 +23,6 @@ from itrd_nlp.publish.page import LossUnits, TaskPage
 from itrd_nlp.tasks.classification.analysis import check_answers, disagreements, groups_of
 from itrd_nlp.tasks.classification.arguments import METRICS, LabelArguments, TextArguments
 from itrd_nlp.tasks.classification.data import (
-    Row,
     Source,
     is_tokens,
     kind_of,
@@ -53,7 +52,7 @@ from itrd_nlp.tasks.classification.measures import (
 )
 from itrd_nlp.tasks.classification.prediction import Labeller, read_texts
 from itrd_nlp.tasks.lengths import prepare_reading
-from itrd_nlp.tasks.lines import Line, Refuse
+from itrd_nlp.tasks.lines import Line, Refuse, Row
 from itrd_nlp.tasks.measures import Measures
 from itrd_nlp.tasks.task import (
     Answerer,

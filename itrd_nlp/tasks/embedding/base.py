@@ -16,16 +16,15 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.files import file_record
 from itrd_nlp.models.embedder import AutoModelForSentenceEmbedding
 from itrd_nlp.models.options import Running
+from itrd_nlp.tasks.batches import PairCollator
 from itrd_nlp.tasks.embedding.arguments import EmbeddingArguments, EncodedArguments
 from itrd_nlp.tasks.embedding.data import TrainingTexts, read_training
 from itrd_nlp.tasks.embedding.features import text_features, training_features
 from itrd_nlp.tasks.embedding.losses import EmbeddingLosses
 from itrd_nlp.tasks.embedding.prediction import TextEncoder, read_asked
 from itrd_nlp.tasks.lengths import prepare_reading
-from itrd_nlp.tasks.lines import Line, Refuse, named_file
-from itrd_nlp.tasks.reranking.analysis import sources_of
-from itrd_nlp.tasks.reranking.data import Row, has_more
-from itrd_nlp.tasks.reranking.features import PairCollator
+from itrd_nlp.tasks.lines import Line, Refuse, Row, has_more, named_file
+from itrd_nlp.tasks.sources import sources_of
 from itrd_nlp.tasks.task import Answerer, Judge, Task, TaskData, signature_of
 from itrd_nlp.training.record import DataRecord
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.lines import finite, is_filled, read_lines
-from itrd_nlp.tasks.reranking.data import Row, read_queries, source_of
+from itrd_nlp.tasks.lines import Row, check_text, finite, read_lines
+from itrd_nlp.tasks.reranking.data import read_queries
+from itrd_nlp.tasks.sources import source_of
 
 NEEDS = '"query" and "passages", or "text"'
 Kind = Literal["queries", "pairs", "texts"]
@@ -110,14 +111,3 @@ def read_pairs(path: str | Path, max_samples: int | None = None) -> list[Row]:
     if not rows:
         raise UserError(f"{path} holds no pair of texts.")
     return rows
-
-
-def check_text(row: dict[str, Any], name: str, where: str) -> None:
-    """Refuse a field that is no text.
-
-    Raises:
-        UserError: names the line and the field.
-    """
-    value = row.get(name)
-    if not is_filled(value):
-        raise UserError(f'{where}: "{name}" is {value!r}, but must be a string that is not empty.')

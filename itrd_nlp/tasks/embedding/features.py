@@ -8,10 +8,8 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from itrd_nlp.tasks.batches import TOKENS, longest_first
 from itrd_nlp.tasks.embedding.data import TrainingTexts
-from itrd_nlp.tasks.reranking.features import longest_first
-
-_TOKENS = ("input_ids", "token_type_ids")
 
 
 def text_features(
@@ -34,7 +32,7 @@ def text_features(
         metrics.
     """
     encoded = tokenizer(list(texts), truncation=True, max_length=max_length)
-    columns: dict[str, list[Any]] = {n: encoded[n] for n in _TOKENS if n in encoded}
+    columns: dict[str, list[Any]] = {n: encoded[n] for n in TOKENS if n in encoded}
     return longest_first(columns | {"labels": [0.0] * len(texts), "example_id": list(examples)})
 
 
@@ -47,7 +45,7 @@ def training_features(
     size = len(data.rows[0])
     columns: dict[str, list[Any]] = {
         name: [encoded[name][i : i + size] for i in range(0, len(flat), size)]
-        for name in _TOKENS
+        for name in TOKENS
         if name in encoded
     }
     columns["labels"] = data.labels

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.reranking.data import Row
+from itrd_nlp.tasks.lines import Row
 
 PARAGRAPH, ARTICLE, NOTHING = SCORES = (1.0, 0.5, 0.0)
 """The similarity of two questions that share their paragraph, their article alone, or nothing."""

@@ -11,10 +11,9 @@ from itrd_nlp.models.embedder import AutoModelForSentenceEmbedding
 from itrd_nlp.models.options import Running
 from itrd_nlp.tasks.by_length import answer_by_length, in_batches, length_of_line
 from itrd_nlp.tasks.embedding.arguments import EncodedArguments
-from itrd_nlp.tasks.embedding.data import check_text
 from itrd_nlp.tasks.embedding.metrics import check_vectors
 from itrd_nlp.tasks.lengths import prepare_reading, trained_length
-from itrd_nlp.tasks.lines import Line, Refuse, read_lines, text_or_file
+from itrd_nlp.tasks.lines import Line, Refuse, check_text, read_lines, text_or_file
 from itrd_nlp.tasks.network import answering_network, logits_of
 
 

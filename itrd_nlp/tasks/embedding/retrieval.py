@@ -10,11 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import EvalPrediction
 
+from itrd_nlp.tasks.answers import check_orders
+from itrd_nlp.tasks.disagreements import compared
 from itrd_nlp.tasks.embedding.base import EmbeddingTask, logger
 from itrd_nlp.tasks.embedding.metrics import KS, nearest, recall
 from itrd_nlp.tasks.embedding.page import RETRIEVAL
-from itrd_nlp.tasks.reranking.analysis import by_words, check_orders, compared
-from itrd_nlp.tasks.reranking.data import Row, read_queries
+from itrd_nlp.tasks.groups import QUERY_WORDS, by_words, means_of
+from itrd_nlp.tasks.lines import Row
+from itrd_nlp.tasks.reranking.data import read_queries
 from itrd_nlp.tasks.task import Answers, Judge, TaskData, read_answers
 
 
@@ -134,7 +137,8 @@ class Embedding(EmbeddingTask):
 
     def breakdown(self, answers: Mapping[str, Any], data: TaskData) -> dict[str, Any]:
         """By the number of words of the query."""
-        return {"words": by_words(recalls(answers, data.examples), data.examples)}
+        queries = [row["query"] for row in data.examples]
+        return {"words": by_words(queries, QUERY_WORDS, means_of(recalls(answers, data.examples)))}
 
     def disagreements(
         self, student: Mapping[str, Any], teacher: Mapping[str, Any], data: TaskData

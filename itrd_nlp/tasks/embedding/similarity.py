@@ -12,13 +12,12 @@ from transformers import EvalPrediction
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.answers import answers_to
+from itrd_nlp.tasks.disagreements import compared
 from itrd_nlp.tasks.embedding.base import EmbeddingTask, logger
 from itrd_nlp.tasks.embedding.data import read_pairs
 from itrd_nlp.tasks.embedding.metrics import check_vectors
 from itrd_nlp.tasks.embedding.page import SIMILARITY
-from itrd_nlp.tasks.lines import finite
-from itrd_nlp.tasks.reranking.analysis import compared
-from itrd_nlp.tasks.reranking.data import Row
+from itrd_nlp.tasks.lines import Row, finite
 from itrd_nlp.tasks.sums import numbers_of, ranks, spearman, spearman_by_row
 from itrd_nlp.tasks.task import Answers, Judge, TaskData, read_answers
 

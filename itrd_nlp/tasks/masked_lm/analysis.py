@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,14 @@ from transformers import EvalPrediction, PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.answers import Answers, answers_to, check_numbers
-from itrd_nlp.tasks.disagreements import count_disagreements
-from itrd_nlp.tasks.lines import finite
-from itrd_nlp.tasks.masked_lm.data import Row
+from itrd_nlp.tasks.disagreements import short, count_disagreements
+from itrd_nlp.tasks.lines import Row, finite
 from itrd_nlp.tasks.masked_lm.features import Masks
 from itrd_nlp.tasks.sums import Sums, ratio
 
-SHOWN = 300
+TEXT_WORDS = (25, 100, 200)
+"""The most words of the groups of texts."""
 _DIGITS = 6
-_WORDS = ((25, "1 to 25"), (100, "26 to 100"), (200, "101 to 200"))
-_MOST = "201 or more"
 
 
 class MaskedJudge:
@@ -137,27 +135,6 @@ def _is_prediction(value: Any) -> bool:
     return isinstance(true, str) and isinstance(said, str) and number is not None and number >= 0
 
 
-def by_words(
-    rows: Sequence[Row], score: Callable[[list[int]], dict[str, float]]
-) -> dict[str, dict[str, float]]:
-    """Scores of texts in groups by their number of words.
-
-    Args:
-        rows: the texts.
-        score: from the numbers of some texts to their scores in percent; empty where there is none.
-    """
-    groups: dict[str, list[int]] = {name: [] for name in (*(name for _, name in _WORDS), _MOST)}
-    for i, row in enumerate(rows):
-        words = len(row["text"].split())
-        groups[next((name for most, name in _WORDS if words <= most), _MOST)].append(i)
-    found = {name: (numbers, score(numbers)) for name, numbers in groups.items() if numbers}
-    return {
-        name: {"questions": len(numbers)} | scores
-        for name, (numbers, scores) in found.items()
-        if scores
-    }
-
-
 def disagreements(
     student: Mapping[str, Any], teacher: Mapping[str, Any], rows: Sequence[Row]
 ) -> dict[str, Any]:
@@ -178,7 +155,7 @@ def disagreements(
         row, number, ours, theirs = case
         return {
             "question": f"masked token {number} of the text",
-            "context": row["text"][:SHOWN],
+            "context": short(row["text"]),
             "references": [{"text": ours[0]}],
             "teacher": {"text": theirs[1], "exact_match": theirs[1] == theirs[0]},
             "student": {"text": ours[1], "exact_match": ours[1] == ours[0]},

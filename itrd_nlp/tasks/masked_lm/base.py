@@ -9,9 +9,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from itrd_nlp.distillation.textbrewer_trainer import refuse_textbrewer
+from itrd_nlp.tasks.lines import Row
 from itrd_nlp.tasks.masked_lm.arguments import PlainTextArguments
-from itrd_nlp.tasks.masked_lm.data import Row, Texts, read_texts
-from itrd_nlp.tasks.reranking.analysis import sources_of
+from itrd_nlp.tasks.masked_lm.data import Texts, read_texts
+from itrd_nlp.tasks.sources import sources_of
 from itrd_nlp.tasks.task import Task, TaskData
 from itrd_nlp.training.record import DataRecord
 

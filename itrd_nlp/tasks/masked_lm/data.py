@@ -11,13 +11,10 @@ from datasets import Dataset
 
 from itrd_nlp.errors import UserError, did_you_mean
 from itrd_nlp.files import file_record, open_file, source_record
-from itrd_nlp.tasks.classification.data import is_file
-from itrd_nlp.tasks.classification.tables import TABLES
-from itrd_nlp.tasks.lines import Line, ending_of, is_text, named_file, read_lines
+from itrd_nlp.tasks.lines import TABLES, Line, Row, ending_of, is_text, named_file, read_lines
 from itrd_nlp.tasks.masked_lm.arguments import PlainTextArguments
+from itrd_nlp.tasks.sources import is_file, source_of
 from itrd_nlp.training.record import DataRecord
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ def read_texts(args: PlainTextArguments, split: Literal["train", "validation"]) 
     if is_file(name):
         rows, subset = _rows(_file_lines(name, args.text_column), name, args.text_column, most)
         return Texts(rows, DataRecord(**file_record(name, rows=len(rows)), subset=subset))
-    from itrd_nlp.tasks.classification.hub import hub_lines, read_hub
+    from itrd_nlp.tasks.hub import hub_lines, read_hub
 
     part = args.train_split if split == "train" else args.validation_split
     dataset = read_hub(name, args.dataset_config, part)
@@ -112,9 +109,7 @@ def _rows(
 
 
 def _row(row: Row, where: str, column: str) -> Row:
-    text, source = row.get(column), row.get("source")
+    text = row.get(column)
     if not is_text(text):
         raise UserError(f'{where}: "{column}" is {str(text)[:60]!r}, but must be a string.')
-    if source is not None and not is_text(source):
-        raise UserError(f'{where}: "source" is {source!r}, but must be a string.')
-    return {"text": text, "source": source}
+    return {"text": text, "source": source_of(row, where)}

@@ -15,9 +15,11 @@ from itrd_nlp.models.loading import check_same_vocabulary, load_model, load_toke
 from itrd_nlp.models.masked_lm import AutoModelForStates
 from itrd_nlp.models.options import LoadingArguments, Running
 from itrd_nlp.tasks.answers import answers_to
+from itrd_nlp.tasks.batches import longest_first
+from itrd_nlp.tasks.groups import by_words
 from itrd_nlp.tasks.lengths import prepare_reading
 from itrd_nlp.tasks.lines import Line, Refuse, finite
-from itrd_nlp.tasks.masked_lm.analysis import by_words
+from itrd_nlp.tasks.masked_lm.analysis import TEXT_WORDS
 from itrd_nlp.tasks.masked_lm.arguments import EncoderArguments, NoArguments
 from itrd_nlp.tasks.masked_lm.base import PlainTextTask, logger
 from itrd_nlp.tasks.masked_lm.features import padded, pieces_of
@@ -29,7 +31,6 @@ from itrd_nlp.tasks.masked_lm.likeness import (
 )
 from itrd_nlp.tasks.masked_lm.losses import NoLosses
 from itrd_nlp.tasks.masked_lm.page import ENCODER
-from itrd_nlp.tasks.reranking.features import longest_first
 from itrd_nlp.tasks.task import Answerer, TaskData, read_answers, signature_of
 from itrd_nlp.training.identity import weights_digest
 
@@ -190,7 +191,7 @@ class Encoder(PlainTextTask):
             found = [float(answers.get(str(i), 0.0)) for i in numbers]
             return {"cosine": 100 * float(np.mean(found))}
 
-        return {"words": by_words(data.examples, score)}
+        return {"words": by_words([row["text"] for row in data.examples], TEXT_WORDS, score)}
 
     def disagreements(
         self, student: Mapping[str, Any], teacher: Mapping[str, Any], data: TaskData

@@ -22,12 +22,11 @@ from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerBas
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.models.masked_lm import POSITIONS
+from itrd_nlp.tasks.batches import TOKENS, longest_first
 from itrd_nlp.tasks.lengths import PADDED_TO
-from itrd_nlp.tasks.reranking.features import longest_first
 from itrd_nlp.training.epochs import DrawsByEpoch
 
 _AT_ONCE = 1000
-_TOKENS = ("input_ids", "token_type_ids")
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def pieces_of(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_leng
         arrays = {
             # Lists of Python's numbers take ten times the memory.
             name: [np.asarray(ids, dtype=np.int32) for ids in encoded[name]]
-            for name in _TOKENS
+            for name in TOKENS
             if name in encoded
         }
         told = [not all(mask) for mask in encoded["special_tokens_mask"]]
@@ -231,7 +230,7 @@ class MaskingCollator(DrawsByEpoch):
 
 def padded(rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> dict[str, Tensor]:
     """The tokens of rows as a batch, as long as a multiple of 8."""
-    names = [name for name in _TOKENS if name in rows[0]]
+    names = [name for name in TOKENS if name in rows[0]]
     tokens = [{name: row[name] for name in names} for row in rows]
     return dict(tokenizer.pad(tokens, pad_to_multiple_of=PADDED_TO, return_tensors="pt"))
 

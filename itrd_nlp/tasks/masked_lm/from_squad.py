@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.masked_lm.data import Row
+from itrd_nlp.tasks.lines import Row
 
 
 def text_rows(

@@ -13,9 +13,8 @@ from itrd_nlp.models.lengths import longest_input
 from itrd_nlp.models.masked_lm import AutoModelForMaskedLM
 from itrd_nlp.models.options import Running
 from itrd_nlp.tasks.by_length import answer_by_length, in_batches, length_of_line
-from itrd_nlp.tasks.embedding.data import check_text
 from itrd_nlp.tasks.lengths import PADDED_TO, prepare_reading
-from itrd_nlp.tasks.lines import Line, Refuse, read_lines, text_or_file
+from itrd_nlp.tasks.lines import Line, Refuse, check_text, read_lines, text_or_file
 from itrd_nlp.tasks.masked_lm.arguments import MaskArguments
 from itrd_nlp.tasks.network import answering_network, logits_of
 

@@ -12,11 +12,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from itrd_nlp.errors import UserError
 from itrd_nlp.models.masked_lm import AutoModelForMaskedLM
 from itrd_nlp.models.options import Running
+from itrd_nlp.tasks.groups import by_words
 from itrd_nlp.tasks.lengths import prepare_reading
 from itrd_nlp.tasks.lines import Line, Refuse
 from itrd_nlp.tasks.masked_lm.analysis import (
+    TEXT_WORDS,
     MaskedJudge,
-    by_words,
     check_answers,
     disagreements,
     scores_of,
@@ -119,7 +120,7 @@ class MaskedLM(PlainTextTask):
             part = {str(i): answers.get(str(i), []) for i in numbers}
             return {"accuracy": scores_of(part)["accuracy"]} if any(part.values()) else {}
 
-        return {"words": by_words(data.examples, score)}
+        return {"words": by_words([row["text"] for row in data.examples], TEXT_WORDS, score)}
 
     def disagreements(
         self, student: Mapping[str, Any], teacher: Mapping[str, Any], data: TaskData

@@ -8,14 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.answers import answers_to
-from itrd_nlp.tasks.disagreements import count_disagreements
-from itrd_nlp.tasks.reranking.data import Row
+from itrd_nlp.tasks.answers import check_orders
+from itrd_nlp.tasks.disagreements import Case, compared
+from itrd_nlp.tasks.groups import QUERY_WORDS, by_words, grouped, means_of
+from itrd_nlp.tasks.lines import Row
 from itrd_nlp.tasks.reranking.metrics import mrr, ndcg
-
-SHOWN = 300
-_WORDS = ((5, "1 to 5"), (10, "6 to 10"), (15, "11 to 15"))
 
 
 def query_scores(
@@ -50,86 +47,15 @@ def check_answers(answers: Mapping[str, Any], rows: Sequence[Row], where: str) -
     return check_orders(answers, counts, where, whose="its", first="best")
 
 
-def check_orders(
-    answers: Mapping[str, Any], counts: Sequence[int], where: str, *, whose: str, first: str
-) -> dict[str, Any]:
-    """Refuse answers that are no lists of numbers of passages.
-
-    Args:
-        answers: number of a query, from 0 on, to the numbers of passages.
-        counts: of each query how many passages there are to choose from.
-        where: name of the file, for the sentence.
-        whose: whose passages they are, for the sentence.
-        first: which of them comes first, for the sentence.
-
-    Returns:
-        The answers to the queries that there are.
-
-    Raises:
-        UserError: names the query.
-    """
-    kept = answers_to(answers, len(counts), where, "queries")
-    for name, order in kept.items():
-        count = counts[int(name)]
-        numbers = isinstance(order, list) and all(
-            isinstance(i, int) and not isinstance(i, bool) and 0 <= i < count for i in order
-        )
-        if not numbers or len(set(order)) != len(order):
-            raise UserError(
-                f"{where}: the answer to query {name} must be a list of numbers of {whose} {count} passages, from 0 on "
-                f"and each once, the {first} first."
-            )
-    return kept
-
-
-def by_words(
-    scores: Mapping[str, NDArray[np.floating]], rows: Sequence[Row]
-) -> dict[str, dict[str, float]]:
-    """Mean scores of the queries in groups by their number of words, in percent."""
-    names = [*(name for _, name in _WORDS), "16 or more"]
-
-    def group(row: Row) -> str:
-        words = len(row["query"].split())
-        return next((name for most, name in _WORDS if words <= most), names[-1])
-
-    return _grouped(scores, [group(row) for row in rows], names)
-
-
 def breakdown(answers: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
     """Scores by the number of words of the query, and by the number of its passages."""
-    scores = query_scores(answers, rows)
+    score = means_of(query_scores(answers, rows))
     counts = [len(row["passages"]) for row in rows]
     names = [str(count) for count in sorted(set(counts))]
     return {
-        "words": by_words(scores, rows),
-        "passages": _grouped(scores, [str(count) for count in counts], names),
+        "words": by_words([row["query"] for row in rows], QUERY_WORDS, score),
+        "passages": grouped([str(count) for count in counts], names, score),
     }
-
-
-def _grouped(
-    scores: Mapping[str, NDArray[np.floating]], groups: Sequence[str], names: Sequence[str]
-) -> dict[str, dict[str, float]]:
-    """Number and mean scores of each group, in the order of the names."""
-    found: dict[str, dict[str, float]] = {}
-    for name in names:
-        part = [i for i, group in enumerate(groups) if group == name]
-        if part:
-            means = {metric: 100 * float(values[part].mean()) for metric, values in scores.items()}
-            found[name] = {"questions": len(part)} | means
-    return found
-
-
-def sources_of(rows: Sequence[Row]) -> NDArray[Any] | None:
-    """The number of each row's source, None where no row names one. A row without a source is one by itself."""
-    if all(row["source"] is None for row in rows):
-        return None
-    numbers: dict[Any, int] = {}
-    names = [i if row["source"] is None else row["source"] for i, row in enumerate(rows)]
-    return np.array([numbers.setdefault(name, len(numbers)) for name in names])
-
-
-Case = tuple[str, Sequence[str], Sequence[str], Sequence[bool]]
-"""An example, its true answers, the answers of student and teacher, and whether they are right."""
 
 
 def disagreements(
@@ -152,31 +78,3 @@ def disagreements(
             relevant = [p for p, label in zip(passages, labels, strict=True) if label > 0]
             cases.append((row["query"], relevant, texts, right))
     return compared(cases, len(rows))
-
-
-def compared(cases: Sequence[Case], count: int, *, show: int = 20) -> dict[str, Any]:
-    """The content of `itrd_nlp.publish.report.data.Disagreements`.
-
-    Args:
-        cases: the examples that two models answer differently.
-        count: number of all examples.
-        show: examples to return, taken at even distances.
-    """
-    return count_disagreements(
-        cases, count, right=lambda case: (case[3][1], case[3][0]), shown=_shown, show=show
-    )
-
-
-def _shown(case: Case) -> dict[str, Any]:
-    question, true, texts, right = case
-    return {
-        "question": question,
-        "context": "",
-        "references": [{"text": _short(text)} for text in true[:3]],
-        "student": {"text": _short(texts[0]), "exact_match": bool(right[0])},
-        "teacher": {"text": _short(texts[1]), "exact_match": bool(right[1])},
-    }
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."

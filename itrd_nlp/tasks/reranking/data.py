@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 from pathlib import Path
-from typing import Any
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.lines import finite, is_cut, is_filled, is_text, read_lines
+from itrd_nlp.tasks.lines import Row, check_text, finite, is_filled, read_lines
+from itrd_nlp.tasks.sources import source_of
 
-Row = dict[str, Any]
 NEEDS = '"query" and "passages"'
 
 
@@ -49,20 +48,14 @@ def read_queries(
     return rows
 
 
-def has_more(path: str | Path, most: int | None) -> bool:
-    """Whether a file has more lines than the first ones, which are read: see `itrd_nlp.tasks.lines.is_cut`."""
-    return is_cut(read_lines(path, needs=NEEDS), most)
-
-
 def check_query(row: Row, where: str) -> None:
     """Refuse a line whose query and passages cannot be read.
 
     Raises:
         UserError: names the line and the field.
     """
-    query, passages = row.get("query"), row.get("passages")
-    if not is_filled(query):
-        raise UserError(f'{where}: "query" is {query!r}, but must be a string that is not empty.')
+    check_text(row, "query", where)
+    passages = row.get("passages")
     if not isinstance(passages, list) or not passages:
         raise UserError(f'{where}: "passages" must be a list of strings, at least one.')
     for i, passage in enumerate(passages):
@@ -97,18 +90,6 @@ def _numbers(
             )
         numbers.append(number)
     return numbers
-
-
-def source_of(row: Row, where: str) -> str | None:
-    """Where a row comes from, None where it does not say so.
-
-    Raises:
-        UserError: names the line, whose source is no string.
-    """
-    source = row.get("source")
-    if source is not None and not is_text(source):
-        raise UserError(f'{where}: "source" is {source!r}, but must be a string.')
-    return source
 
 
 def chosen_passages(row: Row, most: int) -> Row:

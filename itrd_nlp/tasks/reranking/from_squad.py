@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.reranking.data import Row
+from itrd_nlp.tasks.lines import Row
 
 _WORD = re.compile(r"\w+")
 

@@ -21,23 +21,24 @@ from itrd_nlp.distillation.textbrewer_trainer import refuse_textbrewer
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import file_record
 from itrd_nlp.models.options import Running
+from itrd_nlp.tasks.batches import PairCollator
 from itrd_nlp.tasks.lengths import prepare_reading
-from itrd_nlp.tasks.lines import Line, Refuse, named_file
+from itrd_nlp.tasks.lines import Line, Refuse, Row, has_more, named_file
 from itrd_nlp.tasks.reranking.analysis import (
     breakdown,
     check_answers,
     disagreements,
     mean_scores,
     query_scores,
-    sources_of,
 )
 from itrd_nlp.tasks.reranking.arguments import QueryArguments, RankingArguments
-from itrd_nlp.tasks.reranking.data import Row, chosen_passages, has_more, read_queries
-from itrd_nlp.tasks.reranking.features import PairCollator, list_features, pair_features
+from itrd_nlp.tasks.reranking.data import chosen_passages, read_queries
+from itrd_nlp.tasks.reranking.features import list_features, pair_features
 from itrd_nlp.tasks.reranking.losses import RankingLosses
 from itrd_nlp.tasks.reranking.metrics import ranking
 from itrd_nlp.tasks.reranking.page import PAGE
 from itrd_nlp.tasks.reranking.prediction import Ranker, check_head, read_asked
+from itrd_nlp.tasks.sources import sources_of
 from itrd_nlp.tasks.task import (
     Answerer,
     Answers,

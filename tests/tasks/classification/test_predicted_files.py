@@ -21,7 +21,8 @@ from transformers import (
 )
 
 from itrd_nlp.errors import UserError
-from itrd_nlp.tasks.classification.data import Columns, read_rows
+from itrd_nlp.tasks.classification.columns import Columns
+from itrd_nlp.tasks.classification.data import read_rows
 
 WORDS = ["rhine", "flows", "past", "bonn", "and", "basel"]
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}

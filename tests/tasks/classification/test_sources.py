@@ -14,13 +14,15 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.classification.arguments import METRICS, LabelArguments, TextArguments
-from itrd_nlp.tasks.classification.data import Columns, is_file, kind_of, read_rows, read_source
+from itrd_nlp.tasks.classification.columns import Columns
+from itrd_nlp.tasks.classification.data import kind_of, read_rows, read_source
 from itrd_nlp.tasks.classification.glue import PRESETS
 from itrd_nlp.tasks.classification.measures import ENTITIES, KNOWN
 from itrd_nlp.tasks.classification.prediction import read_texts
 from itrd_nlp.tasks.classification.tables import read_conll, read_table
 from itrd_nlp.tasks.classification.task import Classification
 from itrd_nlp.tasks.lines import stop
+from itrd_nlp.tasks.sources import is_file
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from transformers import BertConfig, BertModel, BertTokenizer, EvalPrediction
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.masked_lm.analysis import (
-    by_words,
     check_answers,
     disagreements,
     scores_of,
@@ -173,17 +172,6 @@ def test_a_file_of_answers_that_lacks_a_text_has_no_score(tmp_path: Path) -> Non
         MaskedLM.score_file(args, str(answers))
 
 
-def test_texts_are_grouped_by_their_words() -> None:
-    rows = [{"text": " ".join(["w"] * count)} for count in (3, 25, 26, 300)]
-    found = by_words(
-        rows, lambda numbers: {"accuracy": 10.0 * len(numbers)} if 3 not in numbers else {}
-    )
-    assert found == {
-        "1 to 25": {"questions": 2, "accuracy": 20.0},
-        "26 to 100": {"questions": 1, "accuracy": 10.0},
-    }
-
-
 def test_two_models_disagree_at_the_first_token_that_they_predict_differently() -> None:
     rows = [{"text": "zero"}, {"text": "one"}, {"text": "two"}]
     student = {"0": [["a", "a", 1], ["b", "x", 1]], "1": [["a", "b", 1]], "2": [["c", "c", 1]]}
@@ -192,6 +180,8 @@ def test_two_models_disagree_at_the_first_token_that_they_predict_differently() 
     assert (found["questions"], found["teacher_right"], found["student_right"]) == (3, 1, 1)
     first = found["examples"][0]
     assert first["question"] == "masked token 2 of the text" and first["context"] == "zero"
+    (shown,) = disagreements(student, teacher, [{"text": "a" * 400}])["examples"]
+    assert shown["context"] == "a" * 300 + " ..."
     assert (first["student"]["text"], first["teacher"]["text"]) == ("x", "b")
 
 

@@ -18,8 +18,9 @@ from itrd_nlp.distillation.trainer import ITRDTrainer
 from itrd_nlp.errors import UserError
 from itrd_nlp.losses.outputs import IGNORED
 from itrd_nlp.models.students import build_student
+from itrd_nlp.tasks.batches import PairCollator
 from itrd_nlp.tasks.reranking.arguments import RankingArguments
-from itrd_nlp.tasks.reranking.features import PairCollator, list_features, pair_features
+from itrd_nlp.tasks.reranking.features import list_features, pair_features
 from itrd_nlp.tasks.reranking.losses import RankingLosses
 from itrd_nlp.tasks.reranking.task import Reranking
 from itrd_nlp.training.arguments import FineTuningArguments
