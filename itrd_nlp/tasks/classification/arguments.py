@@ -87,7 +87,7 @@ class TextArguments:
     text_column: str | None = field(
         default=None,
         metadata={
-            "help": "Column of the texts, or of the tokens. Default: tokens, where it holds lists, else text."
+            "help": "Column of the texts, or of the tokens. Default: tokens, where they are a list, else text."
         },
     )
     text_pair_column: str | None = field(
@@ -162,7 +162,10 @@ class LabelArguments:
         default=None, metadata={"help": "The second text, for a model of pairs."}
     )
     text_column: str | None = field(
-        default=None, metadata={"help": "Column or key of the texts in the file. Default: text."}
+        default=None,
+        metadata={
+            "help": "Column or key of the texts or tokens. Default: tokens, where they are a list, else text."
+        },
     )
     text_pair_column: str | None = field(
         default=None,
