@@ -12,7 +12,7 @@ from transformers import EvalPrediction, PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.tasks.answers import Answers, answers_to, check_numbers
-from itrd_nlp.tasks.disagreements import short, count_disagreements
+from itrd_nlp.tasks.disagreements import count_disagreements, short
 from itrd_nlp.tasks.lines import Row, finite
 from itrd_nlp.tasks.masked_lm.features import Masks
 from itrd_nlp.tasks.sums import Sums, ratio
