@@ -273,8 +273,7 @@ class Task(ABC):
 
         Args:
             args: an instance of `arguments`.
-            answers: of one model. An example that has none scores 0. In a correlation it has the mean of the others,
-                see `itrd_nlp.tasks.sums.numbers_of`.
+            answers: of one model. An example without one scores 0. In a correlation it has the mean of the others.
 
         Returns:
             Name of a metric to ``(examples,)`` numbers, 1 for 100 percent, whose mean is the metric; the main one is
