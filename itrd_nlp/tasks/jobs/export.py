@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import check_replaceable, read_json, replacing_folder, write_json, writing
@@ -73,17 +73,13 @@ def export(
     """
     forms = [form for form, asked in (("int8", int8), ("int4", int4)) if asked]
     output = _checked_output(name, output_dir, max_f1_drop, batch_size, task.files)
-    model, tokenizer = load_model_and_tokenizer(name, role="model", args=loading, head=task.head)
-    refuse_quantised(model, f"model {name}")
-    data = task.load(tokenizer, model, training=False)
-    check_lengths(model, data)
+    model, tokenizer, data = _loaded(task, name, loading)
     plain, known = output / FP32_FOLDER, _known(name, loading)
     with contextlib.ExitStack() as stack:
-        folders = {form: output / FOLDERS[form] for form in forms}
-        staged = {
-            form: stack.enter_context(replacing_folder(folder, "an export", export_files(form)))
-            for form, folder in folders.items()
-        }
+        staged = {}
+        for form in forms:
+            target = replacing_folder(output / FOLDERS[form], "an export", export_files(form))
+            staged[form] = stack.enter_context(target)
         with Console().status("Exporting"):
             difference = export_onnx(model, tokenizer, plain, opset=opset, record=known)
         for form, folder in staged.items():
@@ -99,6 +95,21 @@ def export(
     if refused:
         raise UserError(" ".join(refused.values()))
     return report
+
+
+def _loaded(
+    task: Task, name: str, loading: LoadingArguments
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, TaskData]:
+    """The model, its tokenizer and the examples.
+
+    Raises:
+        UserError: something cannot be used, or the model is quantised already.
+    """
+    model, tokenizer = load_model_and_tokenizer(name, role="model", args=loading, head=task.head)
+    refuse_quantised(model, f"model {name}")
+    data = task.load(tokenizer, model, training=False)
+    check_lengths(model, data)
+    return model, tokenizer, data
 
 
 def _known(name: str, loading: LoadingArguments) -> dict[str, Any] | None:
