@@ -280,8 +280,9 @@ def test_answers_score_the_same_from_a_model_and_from_a_file(
     workplace: Path, tmp_path: Path, task: str, folder: str, metric: str, own: Any, wrong: str
 ) -> None:
     answers = str(tmp_path / "answers.json")
-    data = ("--validation_file", "dev.jsonl", "--max_length", "16", *own)
-    out = done("evaluate", "--model", folder, *data, "--output_file", answers)
+    data = ("--validation_file", "dev.jsonl", *own)
+    model = ("--model", folder, "--max_length", "16")
+    out = done("evaluate", *model, *data, "--output_file", answers)
     found = json.loads(out.splitlines()[-1])
     again = json.loads(done("evaluate", "--task", task, "--predictions_file", answers, *data))
     assert again[metric] == pytest.approx(found[metric], abs=1e-4)
