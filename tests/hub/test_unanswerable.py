@@ -277,7 +277,7 @@ def test_report_and_card_show_what_is_true(hub: Any, runs: dict[str, Path]) -> N
     found = (
         "The threshold of no answer was found on a subset of 16 questions (8 of them unanswerable)"
     )
-    assert f"{found}, drawn from train.json" in text
+    assert f"{found} of train.json" in text
     assert (
         f'The answer is "" where the score of no answer is more than {threshold:.6g} above' in text
     )
