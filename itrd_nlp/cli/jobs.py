@@ -73,13 +73,15 @@ class EvaluationArguments:
     )
     batch_size: int = field(
         default=64,
-        metadata=Metadata(help="Windows a process and step.", range=BATCH),
+        metadata=Metadata(
+            help="Windows, or examples of other tasks, in a batch of each process.", range=BATCH
+        ),
     )
     bf16: bool = field(default=False, metadata={"help": "Run the model under bf16 autocast."})
     dtype: str = field(
         default="float32",
         metadata={
-            "help": "Cast the weights. In a bf16 training the teacher runs in bfloat16.",
+            "help": "Cast the weights. bfloat16 judges a teacher as it runs in a training with bf16.",
             "choices": DTYPES,
         },
     )
@@ -252,7 +254,7 @@ def evaluate_command(description: str | None, task: str | None = None) -> None:
 
 
 def _check_answered(answers: int, scores: dict[str, Any], task: type[Task]) -> None:
-    """Name it in a sentence that a model could not answer some examples, when the scores are out."""
+    """Refuse, after the scores are printed, a model that left examples unanswered."""
     count = next(scores[name] for name in ("questions", "rows") if name in scores)
     if answers < count:
         raise UserError(f"{count - answers} of the {count} {task.page.unit} {task.unanswered}")
