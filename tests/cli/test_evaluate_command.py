@@ -76,3 +76,19 @@ def test_an_option_of_a_model_is_refused_where_none_runs(
         f"error: {option} would do nothing beside predi"[:40],
     )
     assert not Path("out.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "option", "value"),
+    [("masked-lm", "mlm_probability", "0.3"), ("encoder", "reference", "my-teacher")],
+)
+def test_so_is_an_option_that_only_the_model_of_another_task_reads(
+    task: str, option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("dev.txt").write_text("The Rhine.\n")
+    options = ["--task", task, "--validation_file", "dev.txt", f"--{option}", value]
+    sys.argv[1:] = ["--predictions_file", "answers.json", *options]
+    with pytest.raises(SystemExit) as stop:
+        process.run(main)
+    assert stop.value.code == 2
+    assert f"error: {option} would do nothing beside" in capsys.readouterr().err

@@ -55,6 +55,7 @@ class Encoder(PlainTextTask):
     metrics = {"cosine": "cosine"}  # noqa: RUF012
     main_metric = "cosine"
     reading = {"text_column": None, "reference": "TEACHER"}  # noqa: RUF012
+    of_a_model = ("max_length", "reference")
     heads = ("Model",)
     page = ENCODER
     has_evaluation_loss = False

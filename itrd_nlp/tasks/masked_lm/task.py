@@ -48,6 +48,7 @@ class MaskedLM(PlainTextTask):
     main_metric = "accuracy"
     heads = ("ForMaskedLM",)
     reading = dict.fromkeys(("text_column", "mlm_probability"))
+    of_a_model = ("max_length", "mlm_probability")
     page = MASKED_LM
 
     args: MaskedLMArguments
