@@ -56,8 +56,8 @@ def influences(whole: float, without: Numbers) -> Numbers:
 def numbers_of(answers: Mapping[str, Any], count: int) -> Numbers:
     """The numbers with which rows are answered, ``(rows,)``, for a correlation.
 
-    A row without an answer has the mean of the others, because no number is wrong by itself. It cannot raise the
-    correlation above what the others earn.
+    A row without an answer has the mean of the others, which takes no side. Pearson's correlation comes nearer to 0 by
+    it. Spearman's may change either way.
 
     Args:
         answers: number of a row, from 0 on, to a number.

@@ -238,8 +238,8 @@ class Task(ABC):
     def warn(self, data: TaskData) -> None:  # noqa: B027
         """Say what is odd about the data, for example questions that are trained on and judged on."""
 
-    def metrics_of(self, data: TaskData) -> Mapping[str, str]:
-        """Every metric of these data, `metrics` first: data may have some that others of the task do not have."""
+    def metrics_of(self, data: TaskData | None) -> Mapping[str, str]:
+        """Every metric of these data, `metrics` first, or of any data where None stands for them."""
         return self.measures.headings
 
     def calibrate(

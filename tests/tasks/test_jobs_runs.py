@@ -19,12 +19,17 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import AcceleratorConfig
 
+from itrd_nlp.distillation.arguments import ITRDTrainingArguments
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json
 from itrd_nlp.models.lengths import longest_input
+from itrd_nlp.models.options import LoadingArguments
 from itrd_nlp.publish.model_card import model_card
 from itrd_nlp.publish.page import TaskPage
 from itrd_nlp.tasks.jobs import runs
+from itrd_nlp.tasks.jobs.arguments import StudentArguments, TeacherArguments
+from itrd_nlp.tasks.jobs.distil import distil
+from itrd_nlp.tasks.jobs.fine_tune import fine_tune
 from itrd_nlp.tasks.jobs.run_folder import check_run_folder, finished_run
 from itrd_nlp.tasks.jobs.runs import check_best_metric, check_lengths, public_name
 from itrd_nlp.tasks.question_answering.arguments import DataArguments
@@ -325,10 +330,27 @@ def test_the_best_checkpoint_is_chosen_by_any_metric_of_the_data(tmp_path):
             metric_for_best_model="eval_has_answer_f1",
         )
         task = QuestionAnswering(DataArguments(validation_file="dev.json"))
-        check_best_metric(args, task, SimpleNamespace(examples=rows))
+        check_best_metric(args, task, task.metrics_of(None))
+        check_best_metric(args, task, task.metrics_of(SimpleNamespace(examples=rows)))
 
     check(["Basel"], [])
     with pytest.raises(UserError, match=r"must be one of loss, exact_match, f1\."):
         check(["Basel"])
     with pytest.raises(UserError, match=r"must be one of loss, exact_match, f1, no_answer\."):
         check([])
+
+
+@pytest.mark.parametrize("job", [fine_tune, distil])
+def test_a_metric_that_no_data_have_is_refused_before_a_model_is_loaded(job, tmp_path):
+    group = FineTuningArguments if job is fine_tune else ITRDTrainingArguments
+    args = group(
+        output_dir=str(tmp_path / "run"),
+        report_to="none",
+        save_strategy="best",
+        eval_strategy="epoch",
+        metric_for_best_model="eval_f2",
+    )
+    data = DataArguments(train_file="train.json", validation_file="dev.json")
+    model = TeacherArguments("nowhere") if job is fine_tune else StudentArguments("nowhere")
+    with pytest.raises(UserError, match=r"metric_for_best_model is .*f2.* must be one of loss, "):
+        job(QuestionAnswering(data), model, LoadingArguments(), args)

@@ -97,7 +97,7 @@ def _read_data_set(args: TextArguments, name: str, splits: list[str], most: int 
         columns = Columns.of(args).among(dataset.column_names, where, lists=list_columns(dataset))
         wanted = filter(None, (columns.text, columns.text_pair, *columns.labels))
         lines = hub_lines(dataset, where, list(dict.fromkeys(wanted)))
-        read = rows_of(itertools.islice(lines, most), where, columns)
+        read = rows_of(lines, where, columns, most)
         rows += [row | {"split": split} for row in read] if named else read
         subset = subset or (most is not None and len(dataset) > most)
         names = class_names(dataset, columns.labels[0]) if len(columns.labels) == 1 else None
@@ -126,7 +126,7 @@ def read_rows(
         UserError: names the file, the line and the field that is missing or wrong.
     """
     lines, columns = _lines_of(path, columns or Columns())
-    return rows_of(itertools.islice(lines, max_samples), str(path), columns)
+    return rows_of(lines, str(path), columns, max_samples)
 
 
 def _lines_of(path: str | Path, columns: Columns) -> tuple[Iterable[Line], Columns]:
@@ -148,20 +148,24 @@ def _lines_of(path: str | Path, columns: Columns) -> tuple[Iterable[Line], Colum
     return lines, columns
 
 
-def rows_of(lines: Iterable[Line], source: str, columns: Columns) -> list[Row]:
+def rows_of(
+    lines: Iterable[Line], source: str, columns: Columns, most: int | None = None
+) -> list[Row]:
     """Check lines of any form, all of one kind.
 
     Args:
         lines: of a file or a data set.
         source: its name, for the sentence.
         columns: the names of the columns.
+        most: take this many lines. Default: all.
 
     Raises:
         UserError: names the line and the field that is missing or wrong, or there is no line.
     """
     rows: list[Row] = []
     names: dict[str, None] = {}
-    for where, row in lines:
+    lines = iter(lines)
+    for where, row in itertools.islice(lines, most):
         names |= dict.fromkeys(row)
         rows.append(_row(row, where, columns))
         if kind_of(rows) != kind_of(rows[-1:]):
@@ -172,6 +176,8 @@ def rows_of(lines: Iterable[Line], source: str, columns: Columns) -> list[Row]:
     if not rows:
         raise UserError(f"{source} holds no row.")
     if columns.text_pair is not None:
+        if columns.text_pair not in names:  # a later row, which nobody asked for, may have it
+            names |= dict.fromkeys(name for _, row in lines for name in row)
         check_column("text_pair_column", columns.text_pair, names, source)
     return rows
 

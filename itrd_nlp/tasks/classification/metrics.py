@@ -36,7 +36,8 @@ class ClassificationMetrics:
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
         found, true = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
         judged = true != IGNORED
-        said = ["" if i == NO_CLASS else self.names[i] for i in found[judged].tolist()]
+        # NO_CLASS, or a class of a head with more labels than names, is no label.
+        said = [self.names[i] if 0 <= i < len(self.names) else "" for i in found[judged].tolist()]
         labels = [self.names[i] for i in true[judged].tolist()]
         rows: list[dict[str, Any]] = [{"text": "", "label": label} for label in labels]
         answers: dict[str, Any] = {str(i): one for i, one in enumerate(said)}

@@ -101,7 +101,9 @@ def _ignore(error: UserError) -> None:
 
 
 def _renamed(lines: Iterator[Line], columns: dict[str, str], refuse: Refuse) -> Iterator[Line]:
-    """The lines with their texts or tokens under the names by which they are read. The others stay as they are.
+    """The lines with their texts or tokens under the names by which they are read. Other columns stay as they are.
+
+    A list of tokens is left out where a column of texts was named.
 
     Args:
         lines: of the source.

@@ -159,8 +159,8 @@ def _check_columns(cells: list[str], columns: int, where: str) -> None:
 def _is_comment(line: str, cells: list[str], columns: int, of_entities: bool) -> bool:
     """Whether a line that begins with ``#`` is no token.
 
-    It has other columns than the lines before, or no tag of entities where all tags before are such tags. A token in a
-    line with tabs is ``#`` or a word behind it, and a comment has a space there.
+    It has other columns than the lines before. Or a space follows the ``#``, and the line has no tag of entities where
+    all tags before are such tags. In a file with tabs a space follows the ``#`` of each comment.
 
     Args:
         line: the line.
@@ -170,4 +170,6 @@ def _is_comment(line: str, cells: list[str], columns: int, of_entities: bool) ->
     """
     if not line.startswith("# " if "\t" in line else "#"):
         return False
-    return (columns > 0 and len(cells) != columns) or (of_entities and not is_tag(cells[-1]))
+    if columns and len(cells) != columns:
+        return True
+    return line.startswith("# ") and of_entities and not is_tag(cells[-1])

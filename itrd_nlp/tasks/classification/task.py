@@ -78,7 +78,7 @@ def kd_term(record: RunRecord) -> str:
         "regression": "mean squared difference of the outputs of teacher and student",
         "multi_label_classification": "T² KL(teacher ‖ student) of each label by itself, their mean",
     }
-    return terms.get(_problem_type(record), "T² KL(teacher ‖ student)")
+    return terms.get(str(_problem_type(record)), "T² KL(teacher ‖ student)")
 
 
 def loss_units(record: RunRecord) -> LossUnits:
@@ -89,16 +89,16 @@ def loss_units(record: RunRecord) -> LossUnits:
             "binary cross entropy (nats)", "T² KL of a label (nats)"
         ),
     }
-    return units.get(_problem_type(record), LossUnits())
+    return units.get(str(_problem_type(record)), LossUnits())
 
 
-def _problem_type(record: RunRecord) -> str:
+def _problem_type(record: RunRecord) -> str | None:
     """The problem type of a record. Earlier versions did not write it; metrics of one kind of labels tell."""
     if record.problem_type is None and record.metrics.keys() & set(KNOWN["value"]):
         return "regression"
     if record.problem_type is None and record.metrics.keys() & {"micro_f1", "macro_f1"}:
         return "multi_label_classification"
-    return str(record.problem_type)
+    return record.problem_type
 
 
 class Classification(Task):

@@ -56,7 +56,7 @@ RETRIEVAL = TaskPage(
     loss_units=loss_units,
     use=use,
     limits=(
-        "The passages to choose from are those of the queries that judged it, not those of a whole search engine.",
+        "The passages to choose from are those of the evaluation queries, not those of a whole search engine.",
     ),
     groupings={"words": "number of words of the query"},
 )

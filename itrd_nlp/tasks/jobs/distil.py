@@ -103,6 +103,7 @@ def distil(
             f"more_teachers are given, but the task {task.name} learns from one teacher: predictions of several cannot "
             "be joined."
         )
+    check_best_metric(args, task, task.metrics_of(None))
     models = [model_args.teacher, model_args.student, *model_args.more_teachers]
     check_run_folder(args, [*models, *task.files])
     arguments = chosen_arguments((model_args, loading, task.args, args))
@@ -143,7 +144,7 @@ def _prepare(
     task.judged_beside(teacher, student)
     with args.main_process_first(desc="tokenising"):
         data = task.load(tokenizer, teacher)
-    check_best_metric(args, task, data)
+    check_best_metric(args, task, task.metrics_of(data))
     for model in (teacher, student, *more):
         check_lengths(model, data)
     if args.process_index == 0:

@@ -58,6 +58,7 @@ def fine_tune(
         UserError: something cannot be used; output_dir is in use, holds another run, or something that would be lost.
     """
     task.check_fine_tuning()
+    check_best_metric(args, task, task.metrics_of(None))
     check_run_folder(args, [model_args.model_name_or_path, *task.files])
     arguments = chosen_arguments((model_args, loading, task.args, args))
     finished = shown_if_finished(args, arguments, "teacher", task)
@@ -97,7 +98,7 @@ def _prepare(
         tokenizer = with_words_apart(tokenizer, model_args.model_name_or_path, loading)
     with args.main_process_first(desc="tokenising"):
         data = task.load(tokenizer, model)
-    check_best_metric(args, task, data)
+    check_best_metric(args, task, task.metrics_of(data))
     check_lengths(model, data)
     if args.process_index == 0:
         task.warn(data)

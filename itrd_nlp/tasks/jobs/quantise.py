@@ -159,6 +159,7 @@ def _record(task: Task, data: TaskData, name: str, model: PreTrainedModel) -> Ru
         "version": VERSION,
         "task": task.name,
         "metrics": dict(task.metrics_of(data)),
+        "problem_type": task.problem_type,
         "signature": data.signature,
         "data_digest": data.digest,
         "layers": layers_of(model),

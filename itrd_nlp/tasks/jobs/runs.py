@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,18 @@ from itrd_nlp.training.results import environment, print_summary
 logger = logging.getLogger(__name__)
 
 
-def check_best_metric(args: FineTuningArguments, task: Task, data: TaskData) -> None:
-    """Refuse a metric that no evaluation on these data has, which the first evaluation of a training would find out.
+def check_best_metric(args: FineTuningArguments, task: Task, metrics: Mapping[str, str]) -> None:
+    """Refuse a metric that no evaluation has, which the first evaluation of a training would find out.
+
+    Args:
+        args: of the training.
+        task: the task.
+        metrics: those that an evaluation may have: of any data before they are read, and then of those at hand.
 
     Raises:
         UserError: names the metrics.
     """
-    name, known = args.metric_for_best_model, list(task.metrics_of(data))
+    name, known = args.metric_for_best_model, list(metrics)
     if task.has_evaluation_loss:
         known = ["loss", *known]
     chooses = args.load_best_model_at_end or args.save_strategy == "best"

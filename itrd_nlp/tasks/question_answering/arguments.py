@@ -193,8 +193,8 @@ class AnswerArguments:
     doc_stride: int | None = field(
         default=None,
         metadata=Metadata(
-            help="Tokens that two windows of a context have in common; default: as in the training where that is below "
-            "max_length, else a third of the window, at most 128.",
+            help="Tokens that two windows of a context have in common; default: as in the training, else 128, but no "
+            "more than a third of a window of another length than that of the training.",
             range=COUNT_FROM_0,
         ),
     )

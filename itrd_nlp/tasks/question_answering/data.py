@@ -37,7 +37,7 @@ THRESHOLD_SHARE, THRESHOLD_QUESTIONS = 0.1, 2000
 
 @dataclass
 class EvaluationData:
-    """The questions to be judged on, their windows, and the judge, who is told the threshold of no answer later."""
+    """The questions to be judged on, their windows, and the judge, whose threshold `QuestionAnswering.load` sets."""
 
     examples: Dataset
     features: Dataset

@@ -306,17 +306,24 @@ def _best_of_windows(
     Several tokens may stand for the same characters, such as those of an emoji. So more spans of tokens are asked for
     until each window has n spans of different characters, or has no more.
     """
-    count, asked = len(start_logits), n_best
-    while True:
-        window, first, last, logit = _best_of_tokens(
-            start_logits, end_logits, char_end > char_start, asked, max_answer_length
+    open_ones, asked = np.arange(len(start_logits)), n_best
+    found = []
+    while len(open_ones):
+        ours, first, last, logit = _best_of_tokens(
+            start_logits[open_ones],
+            end_logits[open_ones],
+            (char_end > char_start)[open_ones],
+            asked,
+            max_answer_length,
         )
+        window = open_ones[ours]
         spans = Candidates(window, char_start[window, first], char_end[window, last], logit)
-        different = np.unique(np.stack(spans[:3]), axis=1)[0]
-        enough = np.bincount(different, minlength=count) >= n_best
-        if (enough | (np.bincount(window, minlength=count) < asked)).all():
-            return spans
-        asked *= 2
+        different = np.unique(np.stack((ours, *spans[1:3])), axis=1)[0]
+        enough = np.bincount(different, minlength=len(open_ones)) >= n_best
+        done = enough | (np.bincount(ours, minlength=len(open_ones)) < asked)
+        found.append([column[done[ours]] for column in spans])
+        open_ones, asked = open_ones[~done], 2 * asked
+    return Candidates(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
 
 
 def _best_of_tokens(

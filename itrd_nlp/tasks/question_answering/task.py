@@ -47,7 +47,14 @@ from itrd_nlp.tasks.question_answering.no_answer import best_threshold, threshol
 from itrd_nlp.tasks.question_answering.page import PAGE
 from itrd_nlp.tasks.question_answering.pipeline import load_pipeline
 from itrd_nlp.tasks.question_answering.prediction import QuestionAnswerer, read_questions
-from itrd_nlp.tasks.question_answering.scoring import METRICS, metrics_of, question_scores, rules_of
+from itrd_nlp.tasks.question_answering.scoring import (
+    METRICS,
+    WITH_ANSWER,
+    WITHOUT_ANSWER,
+    metrics_of,
+    question_scores,
+    rules_of,
+)
 from itrd_nlp.tasks.task import Answerer, Task, TaskData
 from itrd_nlp.training.record import DataRecord
 
@@ -178,9 +185,9 @@ class QuestionAnswering(Task):
             return 0.0
         return own
 
-    def metrics_of(self, data: TaskData) -> Mapping[str, str]:
+    def metrics_of(self, data: TaskData | None) -> Mapping[str, str]:
         """See `Task.metrics_of`: also those of questions with and without an answer, where some have none."""
-        return metrics_of(data.examples)
+        return METRICS | WITH_ANSWER | WITHOUT_ANSWER if data is None else metrics_of(data.examples)
 
     def calibrate(
         self, data: TaskData, config: Any, predict: Callable[[Dataset], Any], *, trained: bool

@@ -42,8 +42,8 @@ class WindowSizes:
 
         Args:
             max_length: as asked for. Default: that of the training, else 384 or what the model takes if that is less.
-            doc_stride: as asked for. Default: that of the training where it is below ``max_length``, else 128, but no
-                more than a third of the window.
+            doc_stride: as asked for. Default: that of the training, else 128. It is no more than a third of a window of
+                another length than that of the training.
 
         Raises:
             UserError: see `check_window_size`.
@@ -52,8 +52,8 @@ class WindowSizes:
         if max_length is None:
             max_length = trained.get("max_length", min(MAX_LENGTH, self.most or MAX_LENGTH))
         if doc_stride is None:
-            doc_stride = trained.get("doc_stride", max_length)
-            if doc_stride >= max_length:
-                doc_stride = min(DOC_STRIDE, max_length // 3)
+            doc_stride = trained.get("doc_stride", DOC_STRIDE)
+            if max_length != trained.get("max_length"):
+                doc_stride = min(doc_stride, max_length // 3)
         check_window_size(max_length, doc_stride)
         return max_length, doc_stride

@@ -270,6 +270,10 @@ def test_comments_are_passed_over_and_a_number_sign_is_a_token(write):
         ("# id 1f\tdomain=en\na _ _ O\n\n# id 2f\tdomain=en\nb _ _ O\n", [["a"], ["b"]]),
         ("# id 1f\tdomain=en\na\tO\n\n# id 2f\tdomain=en\n#\tO\n", [["a"], ["#"]]),
         ("a O\n# B-X\n", [["a", "#"]]),  # its tag is one of entities
+        (
+            "a O\n#1 COMMA\n# PERIOD\n",
+            [["a", "#1", "#"]],
+        ),  # no space, and then a tag of another kind
         ("a DT\n# NN\n", [["a", "#"]]),  # all tags are others than those of entities
     ],
 )
@@ -289,6 +293,16 @@ def test_a_comment_is_told_from_a_number_sign_by_its_tag(write, content, tokens)
 def test_what_is_wrong_with_a_conll_file_is_one_sentence(write, content, sentence):
     with pytest.raises(UserError, match=sentence):
         read_rows(write("a.conll", content))
+
+
+def test_a_column_of_second_texts_may_begin_behind_the_rows_that_are_read(write):
+    path = write(
+        "a.jsonl", '{"text": "a", "label": "x"}\n{"text": "b", "other": "c", "label": "y"}\n'
+    )
+    columns = Columns(text_pair="other")
+    assert read_rows(path, 1, columns=columns) == [{"text": "a", "label": "x"}]
+    with pytest.raises(UserError, match="there is no column 'othr'"):
+        read_rows(path, 1, columns=Columns(text_pair="othr"))
 
 
 def test_columns_of_a_conll_file_have_no_names(write):

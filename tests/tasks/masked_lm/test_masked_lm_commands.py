@@ -280,8 +280,8 @@ def test_answers_score_the_same_from_a_model_and_from_a_file(
     workplace: Path, tmp_path: Path, task: str, folder: str, metric: str, own: Any, wrong: str
 ) -> None:
     answers = str(tmp_path / "answers.json")
-    data = ("--validation_file", "dev.jsonl", *own)
-    model = ("--model", folder, "--max_length", "16")
+    data = ("--validation_file", "dev.jsonl")
+    model = ("--model", folder, "--max_length", "16", *own)
     out = done("evaluate", *model, *data, "--output_file", answers)
     found = json.loads(out.splitlines()[-1])
     again = json.loads(done("evaluate", "--task", task, "--predictions_file", answers, *data))
@@ -298,8 +298,9 @@ def test_a_text_of_which_the_tokenizer_makes_nothing_counts_0_everywhere(
     texts = [sentence(0), "\u200b", sentence(1)]
     file, answers = str(tmp_path / "texts.jsonl"), str(tmp_path / "answers.json")
     write_rows(file, [{"text": text} for text in texts])
-    data = ("--validation_file", file, "--reference", "encoder", "--task", "encoder")
-    out = done("evaluate", "--model", "encoder", *data, "--output_file", answers)
+    data = ("--validation_file", file, "--task", "encoder")
+    model = ("--model", "encoder", "--reference", "encoder")
+    out = done("evaluate", *model, *data, "--output_file", answers)
     found = json.loads(out.splitlines()[-1])
     assert found["cosine"] == pytest.approx(200 / 3, abs=1e-3)  # a model beside itself
     assert "makes nothing of 1 of 3 texts" in caplog.text

@@ -457,6 +457,7 @@ def test_a_list_is_looked_at_before_the_first_of_it_is_answered(
         (512, (256, 64), {"doc_stride": 32}, (256, 32)),
         (512, (384, 64), {"max_length": 256}, (256, 64)),
         (512, (384, 64), {"max_length": 384}, (384, 64)),
+        (512, (384, 128), {"max_length": 140}, (140, 46)),  # a question needs room, too
         (512, (256, 64), {"max_length": 60}, (60, 20)),  # a stride of 64 makes no sense in it
         (130, (384, 128), {}, (130, 43)),  # no context of the training was so long
     ],
