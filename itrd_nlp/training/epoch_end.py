@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import TrainOutput
 
-from itrd_nlp.training.resumed_state import ResumedStateTrainer
+from itrd_nlp.training.stopping import StoppingTrainer
 
 
-class EpochEndTrainer(ResumedStateTrainer):
-    """`transformers.Trainer` that makes up for the end of an epoch.
+class EpochEndTrainer(StoppingTrainer):
+    """`transformers.Trainer` that makes up for the end of an epoch when it resumes.
 
-    With ``save_strategy: steps`` the last step of an epoch may save a checkpoint. The log and the evaluation of the
-    epoch come after it. transformers resumes from such a checkpoint in the next epoch, and passes over both.
+    The last step of an epoch may save a checkpoint: by ``save_strategy: steps``, or because a signal came. The log and
+    the evaluation of the epoch come after it. transformers would resume in the next epoch, and pass over both.
     """
 
     _ignored: list[str] | None = None
+    _resumed_from: str | None = None
+    _trial: Any = None
+    _no_step_follows = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.add_callback(_EpochEnd)
+        self.add_callback(_MakesUp(self))  # behind those that restore sums and catch signals
 
     def train(
         self,
@@ -41,6 +46,23 @@ class EpochEndTrainer(ResumedStateTrainer):
         (found,) = (c for c in self.callback_handler.callbacks if isinstance(c, _EpochEnd))
         return found
 
+    def _init_training_state(
+        self,
+        max_steps: int,
+        num_update_steps_per_epoch: int,
+        num_train_epochs: int,
+        resume_from_checkpoint: str | None,
+        trial: Any,
+    ) -> tuple[int, int]:
+        end = self._epoch_end
+        end.due, end.grad_norm, end.learning_rate = False, None, None  # of an earlier training
+        passes, batches = super()._init_training_state(
+            max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+        )
+        self._resumed_from, self._trial = resume_from_checkpoint, trial
+        self._no_step_follows = passes >= num_train_epochs
+        return passes, batches
+
     def _maybe_log_save_evaluate(
         self,
         tr_loss: Tensor,
@@ -51,39 +73,48 @@ class EpochEndTrainer(ResumedStateTrainer):
         learning_rate: float | None = None,
         **kwargs: Any,
     ) -> None:
-        self._epoch_end.grad_norm, self._epoch_end.learning_rate = grad_norm, learning_rate
-        base: Any = super()  # this method and the next two have no annotations there
+        end = self._epoch_end
+        if learning_rate is None:  # a stream that has no more rows than the checkpoint had read
+            grad_norm, learning_rate = end.grad_norm, end.learning_rate
+        end.grad_norm, end.learning_rate = grad_norm, learning_rate
+        base: Any = super()  # this method and the next one have no annotations there
         base._maybe_log_save_evaluate(
             tr_loss, grad_norm, model, trial, *args, learning_rate=learning_rate, **kwargs
         )
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        self._make_up_for_it(kwargs["trial"], kwargs["start_time"])
-        if not self.control.should_training_stop:  # the evaluation may have stopped it early
+        if (
+            not self.control.should_training_stop
+        ):  # the evaluation that was made up for stopped it early
             base: Any = super()
             base._run_epoch(*args, **kwargs)
 
-    def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
-        self._make_up_for_it(trial, start_time)
-        base: Any = super()
-        return base._finalize_training(trial, num_train_samples, start_time)
-
-    def _make_up_for_it(self, trial: Any, start_time: float) -> None:
+    def make_up_for_epoch_end(self) -> TrainerControl:
         """Do what an undisturbed run has done after the last step of its epoch, unless it is done."""
-        state, end = self.state, self._epoch_end
-        if not end.due or (state.epoch % 1 != 0 and state.global_step < state.max_steps):
-            return
-        self.control = self.callback_handler.on_epoch_end(self.args, state, self.control)
-        self._maybe_log_save_evaluate(
-            self._tr_loss,
-            end.grad_norm,
-            self.model_wrapped,
-            trial,
-            state.epoch,
-            self._ignored,
-            start_time,
-            learning_rate=end.learning_rate,
-        )
+        state = self.state
+        if self._epoch_end.due and (self._no_step_follows or state.epoch % 1 == 0):
+            self._load_rng_state(self._resumed_from)  # for a checkpoint that is saved here
+            self.control = self.callback_handler.on_epoch_end(self.args, state, self.control)
+            self._maybe_log_save_evaluate(
+                self._tr_loss,
+                None,
+                self.model_wrapped,
+                self._trial,
+                state.epoch,
+                self._ignored,
+                time.time(),
+            )
+        return self.control
+
+
+class _MakesUp(TrainerCallback):
+    """Makes up for the end of an epoch before the next epoch begins."""
+
+    def __init__(self, trainer: EpochEndTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, *_: Any, **__: Any) -> TrainerControl:
+        return self.trainer.make_up_for_epoch_end()
 
 
 class _EpochEnd(TrainerCallback, ExportableState):

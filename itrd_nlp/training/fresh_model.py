@@ -8,10 +8,10 @@ from torch import nn
 from transformers import set_seed
 
 from itrd_nlp.training.arguments import FineTuningArguments
-from itrd_nlp.training.epoch_end import EpochEndTrainer
+from itrd_nlp.training.resumed_state import ResumedStateTrainer
 
 
-class FreshModelTrainer(EpochEndTrainer):
+class FreshModelTrainer(ResumedStateTrainer):
     """`transformers.Trainer` that knows the model of ``model_init`` before the training begins.
 
     transformers makes it in the middle of `train`, and sets the values of a trial of `hyperparameter_search` after

@@ -26,8 +26,6 @@ TOGETHER_SECONDS = 1.0
 class StopOnSignal(TrainerCallback):
     """On SIGTERM or SIGINT, save a checkpoint after the step that runs and raise `TrainingInterrupted`.
 
-    After the last step of an epoch the run goes on with what follows the epoch, and saves and leaves then.
-
     A second signal ends the process at once, but for the same SIGTERM once more, see `TOGETHER_SECONDS`. Several
     processes agree in every tenth step, in the last step and after the training, so all of them save the same
     checkpoint. A signal that comes after the last step, such as in its evaluation, stops the run when the training is
@@ -39,7 +37,6 @@ class StopOnSignal(TrainerCallback):
     def __init__(self) -> None:
         self.received = 0
         self.first: tuple[int, float] | None = None  # the first signal, and when it came
-        self.stopping = False  # after the step that runs
         self.saving = False  # the next checkpoint is the last one
         self.saved_step = 0
         self.handlers: dict[signal.Signals, Any] = {}
@@ -48,7 +45,7 @@ class StopOnSignal(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any
     ) -> None:
         self.received, self.first = 0, None
-        self.stopping = self.saving = False
+        self.saving = False
         self.saved_step = state.global_step  # of the checkpoint from which the training resumes
         self.restore()  # auto_find_batch_size begins twice
         if threading.current_thread() is threading.main_thread():  # no other can set handlers
@@ -92,7 +89,7 @@ class StopOnSignal(TrainerCallback):
     def whole_checkpoint(self, args: TrainingArguments) -> Iterator[None]:
         """Let the last checkpoint before the run stops hold all that it goes on from, also with ``save_only_model``."""
         model_alone = args.save_only_model
-        args.save_only_model = model_alone and not (self.stopping or self.saving)
+        args.save_only_model = model_alone and not self.saving
         try:
             yield
         finally:
@@ -116,17 +113,6 @@ class StopOnSignal(TrainerCallback):
         step = state.global_step
         agree = args.world_size == 1 or step % self.agree_every == 0 or step >= state.max_steps
         if agree and self._agreed(args):
-            self.stopping = True
-        if self.stopping:
-            control.should_save = True
-            # A run that is resumed from the last step of an epoch would pass over what follows at the end of the epoch.
-            # So the run goes on until then, and replaces this checkpoint.
-            self.saving = state.epoch % 1 != 0
-
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **__: Any
-    ) -> None:
-        if self.stopping:
             self.saving = control.should_save = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:

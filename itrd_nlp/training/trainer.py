@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import math
 import shutil
 import stat
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler, SequentialSampler
+from transformers import TrainerControl
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, unwrap_peft_model
 from transformers.utils import CONFIG_NAME
 from transformers.utils.generic import find_labels
@@ -23,6 +25,7 @@ from itrd_nlp.errors import UserError
 from itrd_nlp.files import replace_folder, writing
 from itrd_nlp.training.arguments import output_folder
 from itrd_nlp.training.checkpoints import STAGING_NAME, own_names, rotate_checkpoints, seal
+from itrd_nlp.training.epoch_end import EpochEndTrainer
 from itrd_nlp.training.epochs import DrawsByEpoch
 from itrd_nlp.training.generators import same_generators
 from itrd_nlp.training.identity import write_identity
@@ -30,7 +33,6 @@ from itrd_nlp.training.log_lines import with_readable_lines
 from itrd_nlp.training.sampler import LengthGroupedSampler
 from itrd_nlp.training.secrets import hide_secrets
 from itrd_nlp.training.shards import name_units
-from itrd_nlp.training.stopping import StoppingTrainer
 from itrd_nlp.training.unused_parameters import drops_layers, unused_parameters
 
 logger = logging.getLogger(__name__)
@@ -50,7 +52,7 @@ STATES = (
 """Names of outputs that are no predictions."""
 
 
-class BaseTrainer(StoppingTrainer):
+class BaseTrainer(EpochEndTrainer):
     """`transformers.Trainer` for long runs on machines that may die.
 
     - Training batches are grouped by length, in an order that depends on the seed alone. The evaluation keeps the order
@@ -87,7 +89,7 @@ class BaseTrainer(StoppingTrainer):
         self.callback_handler.callbacks = with_readable_lines(self.callback_handler.callbacks)
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
-        """See `StoppingTrainer.train`. A training that is cut short leaves no noise behind."""
+        """See `EpochEndTrainer.train`. A training that is cut short leaves no noise behind."""
         try:
             return super().train(*args, **kwargs)
         finally:
@@ -158,6 +160,13 @@ class BaseTrainer(StoppingTrainer):
             self.data_collator.begin_epoch(self.args.seed, kwargs["epoch"])
         base: Any = super()  # it has no annotations there
         base._run_epoch(*args, **kwargs)
+
+    def make_up_for_epoch_end(self) -> TrainerControl:
+        """See `EpochEndTrainer.make_up_for_epoch_end`. Its evaluation has the draws of the epoch that ends."""
+        if isinstance(self.data_collator, DrawsByEpoch):
+            ended = max(0, math.ceil(self.state.epoch) - 1)
+            self.data_collator.begin_epoch(self.args.seed, ended)
+        return super().make_up_for_epoch_end()
 
     def _get_dataloader(self, *args: Any, is_training: bool = False, **kwargs: Any) -> Any:
         base: Any = super()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from itrd_nlp.training.trainer import BaseTrainer
 
 sys.path.insert(0, str(Path(__file__).parent))  # test folders are no packages
 
-from interruptions import Killed, kill, terminate
+from interruptions import Before, Killed, kill, terminate
 
 # The untrained model has the largest loss, so that no later evaluation is better.
 WORSE = {
@@ -34,7 +36,7 @@ WORSE = {
 @pytest.fixture
 def make_trainer(tmp_path, make_bert, make_rows, collate):
     def make_trainer(
-        *callbacks: TrainerCallback, folder: str = "run", dropout: float = 0.0, **kwargs: Any
+        *callbacks: TrainerCallback, folder: str = "run", dropout: float = 0.3, **kwargs: Any
     ) -> Any:
         defaults = {
             "output_dir": str(tmp_path / folder),
@@ -127,84 +129,140 @@ def test_early_stopping_can_begin_at_a_checkpoint_without_it(make_trainer) -> No
     assert resumed.state.global_step == 5
 
 
-def test_a_signal_in_the_last_step_of_an_epoch_waits_for_the_end_of_the_epoch(make_trainer) -> None:
-    """Three steps are an epoch. A run that is resumed after them would never evaluate it."""
-    at_the_end = {
-        **{"eval_strategy": "epoch", "save_strategy": "epoch", "logging_strategy": "epoch"},
-        **{"load_best_model_at_end": True, "max_steps": 6},
-    }
-    with pytest.raises(TrainingInterrupted) as stop:
-        make_trainer(terminate(3), **at_the_end).train()
-    assert Path(stop.value.checkpoint).name == "checkpoint-3"
-    resumed = make_trainer(**at_the_end)
-    resumed.train(resume_from_checkpoint=True)
-    assert steps_with(resumed, "eval_loss") == steps_with(resumed, "loss") == [3, 6]
+AFTER_THE_STEP = {"eval_strategy": "epoch", "logging_strategy": "epoch", "save_steps": 1}
+"""Three steps are an epoch. The checkpoint of step 3 is older than the log and the evaluation of its epoch."""
 
 
-def test_the_evaluation_of_an_epoch_does_not_keep_a_signal_from_its_checkpoint(
-    make_trainer, tmp_path
-) -> None:
-    """A cluster may kill the run in the evaluation."""
-    seen = []
+class DiesInEvaluation(TrainerCallback):
+    def __init__(self, step: int) -> None:
+        self.step = step
 
-    class Looks(TrainerCallback):
-        def on_prediction_step(self, *_, **__):
-            seen.append(any(tmp_path.rglob("checkpoint-3")))
-
-    quiet = {"eval_strategy": "epoch", "save_strategy": "no", "max_steps": 6}
-    with pytest.raises(TrainingInterrupted):
-        make_trainer(terminate(3), Looks(), **quiet).train()
-    assert seen
-    assert all(seen)
+    def on_prediction_step(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
+        if state.global_step == self.step:
+            raise Killed
 
 
-AFTER_THE_STEP = {"eval_strategy": "epoch", "logging_strategy": "epoch", "save_strategy": "steps"}
-
-
-@pytest.mark.parametrize("step", [5, 7])
+@pytest.mark.parametrize("ends", [kill(4), kill(7), DiesInEvaluation(3), DiesInEvaluation(6)])
+@pytest.mark.parametrize("steps", [6, 8])
 def test_a_checkpoint_of_the_last_step_of_an_epoch_does_not_pass_over_its_end(
-    make_trainer, step
+    make_trainer, ends, steps
 ) -> None:
-    """Three steps are an epoch. The checkpoint of step 3 or 6 is older than the log and the evaluation of its epoch."""
-    undisturbed = make_trainer(folder="undisturbed", **AFTER_THE_STEP)
+    settings = AFTER_THE_STEP | {"max_steps": steps}
+    undisturbed = make_trainer(folder="undisturbed", **settings)
     undisturbed.train()
-    with pytest.raises(Killed):
-        make_trainer(kill(step), **AFTER_THE_STEP).train()
-    resumed = make_trainer(**AFTER_THE_STEP)
+    with contextlib.suppress(Killed):
+        make_trainer(ends, **settings).train()
+    resumed = make_trainer(**settings)
     resumed.train(resume_from_checkpoint=True)
-    found, expected = (rows_without_times(trainer) for trainer in (resumed, undisturbed))
-    assert [row["step"] for row in found if "eval_loss" in row] == [3, 6, 8]
-    assert found == expected
+    assert steps_with(undisturbed, "eval_loss") == sorted({3, 6, steps})
+    assert rows_without_times(resumed) == rows_without_times(undisturbed)
     assert_same_weights(resumed, undisturbed)
 
 
-def test_the_evaluation_of_the_last_epoch_is_made_up_for(make_trainer) -> None:
-    class DiesInTheLastEvaluation(TrainerCallback):
-        def on_prediction_step(self, args, state, *_, **__):
-            if state.global_step == 6:
-                raise Killed
+@pytest.mark.parametrize("save_strategy", ["no", "steps", "epoch", "best"])
+@pytest.mark.parametrize("step", [3, 6])
+def test_a_signal_in_the_last_step_of_an_epoch_costs_no_evaluation_and_no_bit(
+    make_trainer, save_strategy, step
+) -> None:
+    settings = AFTER_THE_STEP | {
+        **{"save_strategy": save_strategy, "save_steps": 100, "max_steps": 6},
+        **{"metric_for_best_model": "loss", "load_best_model_at_end": save_strategy != "no"},
+    }
+    if save_strategy == "steps":  # transformers wants both at the same steps
+        settings |= {"load_best_model_at_end": False}
+    undisturbed = make_trainer(folder="undisturbed", **settings)
+    undisturbed.train()
+    evaluated = Evaluations()
+    with pytest.raises(TrainingInterrupted) as stop:
+        make_trainer(terminate(step), evaluated, **settings).train()
+    assert Path(stop.value.checkpoint).name == f"checkpoint-{step}"
+    assert evaluated.steps == [3][: step > 3]  # the run leaves at once
+    with pytest.raises(Killed):
+        make_trainer(DiesInEvaluation(step), **settings).train(resume_from_checkpoint=True)
+    resumed = make_trainer(**settings)
+    resumed.train(resume_from_checkpoint=True)
+    assert rows_without_times(resumed) == rows_without_times(undisturbed)
+    assert_same_weights(resumed, undisturbed)
 
+
+class Evaluations(TrainerCallback):
+    """Notes the steps that are evaluated, the order of the epochs, and who takes a signal meanwhile."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self.order: list[str] = []
+        self.handlers: list[Any] = []
+
+    def on_evaluate(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
+        self.steps.append(state.global_step)
+        self.handlers.append(signal.getsignal(signal.SIGTERM))
+
+    def on_epoch_begin(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
+        self.order.append(f"{state.epoch:g} begins")
+
+    def on_epoch_end(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
+        self.order.append(f"{state.epoch:g} ends")
+
+
+def test_what_is_made_up_for_comes_before_the_next_epoch_and_a_signal_is_heard(
+    make_trainer,
+) -> None:
     settings = AFTER_THE_STEP | {"max_steps": 6}
     with pytest.raises(Killed):
-        make_trainer(DiesInTheLastEvaluation(), **settings).train()
-    resumed = make_trainer(**settings)
-    resumed.train(resume_from_checkpoint=True)
-    assert steps_with(resumed, "loss") == steps_with(resumed, "eval_loss") == [3, 6]
+        make_trainer(DiesInEvaluation(3), **settings).train()
+    seen = Evaluations()
+    make_trainer(seen, **settings).train(resume_from_checkpoint=True)
+    assert seen.order == ["1 ends", "1 begins", "2 ends"]
+    assert signal.SIG_DFL not in seen.handlers
 
 
-def test_the_end_of_an_epoch_that_its_checkpoint_holds_is_not_repeated(make_trainer) -> None:
-    settings = AFTER_THE_STEP | {"save_strategy": "epoch"}
+def test_an_early_stop_in_the_middle_of_an_epoch_is_logged_by_the_resumed_run(make_trainer) -> None:
+    class DiesAtTheStop(TrainerCallback):
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if control.should_training_stop:
+                raise Killed
+
+    settings = WORSE | {"logging_strategy": "epoch"}
+    undisturbed = make_trainer(EarlyStoppingCallback(1), folder="undisturbed", **settings)
+    undisturbed.train()
     with pytest.raises(Killed):
-        make_trainer(kill(5), **settings).train()
-    resumed = make_trainer(**settings)
+        make_trainer(EarlyStoppingCallback(1), DiesAtTheStop(), **settings).train()
+    resumed = make_trainer(EarlyStoppingCallback(1), **settings)
     resumed.train(resume_from_checkpoint=True)
-    assert steps_with(resumed, "loss") == steps_with(resumed, "eval_loss") == [3, 6, 8]
+    assert undisturbed.state.global_step == 2
+    assert rows_without_times(resumed) == rows_without_times(undisturbed)
+
+
+def test_a_stream_whose_pass_has_ended_logs_the_same_row(make_trainer) -> None:
+    def make(*callbacks: TrainerCallback, **kwargs: Any) -> Any:
+        trainer = make_trainer(*callbacks, **AFTER_THE_STEP, **kwargs)
+        trainer.train_dataset = trainer.train_dataset.to_iterable_dataset()
+        return trainer
+
+    undisturbed = make(folder="undisturbed")
+    undisturbed.train()
+    with pytest.raises(Killed):
+        make(kill(4)).train()
+    resumed = make()
+    resumed.train(resume_from_checkpoint=True)
+    assert rows_without_times(resumed) == rows_without_times(undisturbed)
+    assert_same_weights(resumed, undisturbed)
+
+
+def test_a_training_is_no_end_of_an_epoch_of_the_training_before(make_trainer) -> None:
+    seen = Evaluations()
+    trainer = make_trainer(kill(3), seen, **AFTER_THE_STEP | {"save_strategy": "no"})
+    with pytest.raises(Killed):
+        trainer.train()
+    trainer.remove_callback(Before)
+    trainer.train()
+    assert seen.steps == [3, 6, 8]
 
 
 def test_an_evaluation_changes_no_bit_of_the_training(make_trainer) -> None:
     """Its data loader draws from the generator that the dropout draws from, too."""
-    watched = make_trainer(folder="watched", eval_strategy="steps", eval_steps=1, dropout=0.3)
+    watched = make_trainer(folder="watched", eval_strategy="steps", eval_steps=1)
     watched.train()
-    alone = make_trainer(folder="alone", dropout=0.3)
+    alone = make_trainer(folder="alone")
     alone.train()
     assert_same_weights(watched, alone)
