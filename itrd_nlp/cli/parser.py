@@ -201,7 +201,7 @@ class _Parser(HfArgumentParser):
         """Take ``null`` for None where an option takes several values, each of which was converted by itself."""
         for action in self._actions:
             found = getattr(namespace, action.dest, None)
-            if action.nargs != "+" or found is None or None not in found:
+            if action.nargs != "+" or not isinstance(found, list) or None not in found:
                 continue
             if len(found) > 1:
                 raise UserError(

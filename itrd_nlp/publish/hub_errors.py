@@ -29,7 +29,7 @@ TRIES = 3
 _NO_HUB = (json.JSONDecodeError, LookupError, TypeError, AttributeError)
 """What huggingface_hub raises where an answer is no JSON, or JSON of another shape."""
 _STATUS_OF_XET = re.compile(r"HTTP status \w+ error \((\d{3})\b")
-_URL = re.compile(r"(\w+://)(?:[^\s/@]*@)?([^\s/?#'\")]+)[^\s'\")]*")
+_URL = re.compile(r"(\w+://)(?:[^\s/]*@)?([^\s/?#'\")]+)[^\s'\")]*")
 _AGAIN = "run the same command again"
 _NOT_TWICE = "what has arrived is not sent twice"
 _LOG_IN = "log in by `hf auth login` with a token that may write"

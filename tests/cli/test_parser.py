@@ -102,6 +102,13 @@ def test_null_on_the_command_line_wins_over_a_number_in_the_file(write: Write) -
     assert data.name is None
 
 
+def test_a_text_in_place_of_several_values_is_no_list(tmp_path: Path, write: Write) -> None:
+    """`debug` of transformers takes both."""
+    config = write(f"output_dir: {tmp_path}\ndebug: underflow_overflow\n")
+    (args,) = parser.parse([TrainingArguments], [config])
+    assert [str(option.value) for option in args.debug] == ["underflow_overflow"]
+
+
 def test_null_on_the_command_line_is_none_for_a_list_that_may_be_none(write: Write) -> None:
     model, _ = parse(write("model: m\nwidths: [1, 2]\n"), "--widths", "null")
     assert model.widths is None

@@ -675,7 +675,7 @@ def test_of_a_url_in_an_error_the_host_alone_is_shown():
         pytest.raises(UserError, match=r"failed \(no route to https://h:8443 again\); check"),
         hub_errors(),
     ):
-        raise ConnectionError("no route to https://me:secret@h:8443/a/b?signature=c again")
+        raise ConnectionError("no route to https://me:se@cret@h:8443/a/b?signature=c again")
 
 
 def test_the_token_is_in_no_log_and_no_link(hub, push, sleeps, caplog):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import transformers
 import yaml
+from httpx2 import ReadError
 from huggingface_hub import EvalResult, ModelCard
 from markdown_it import MarkdownIt
 
@@ -264,12 +265,15 @@ def test_the_license_of_a_model_of_the_hub_is_read_from_its_card(
     def fetched(name: str, file: str, revision: str | None) -> str:
         if revision == "gone":
             raise OSError("no network")
+        if revision == "broken":  # of httpx, which is no OSError
+            raise ReadError("the connection was reset")
         return str(tmp_path / f"{name}-{revision}-{file}".replace("/", "-"))
 
     (tmp_path / "ada-model-v1-README.md").write_text("---\nlicense: mit\n---\n")
     monkeypatch.setattr("itrd_nlp.publish.licenses.cached_file", fetched)
     assert license_of("ada/model", "v1") == "mit"
     assert license_of("ada/model", "gone") is None
+    assert license_of("ada/model", "broken") is None
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ class PushArguments:
     license: str | None = field(
         default=None,
         metadata={
-            "help": "License for the model card, such as apache-2.0. Default: that in the card of the model whose "
-            "weights the training began with, such as the teacher."
+            "help": "License for the model card, such as apache-2.0. Default: that in the card of --student, else of "
+            "the teacher or the encoder."
         },
     )
     dry_run: bool = field(
