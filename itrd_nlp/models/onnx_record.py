@@ -1,4 +1,4 @@
-"""What is known of an exported graph without torch: its opsets, and the results.json beside it."""
+"""The facts about an exported graph that need no torch: its opsets, and the results.json beside it."""
 
 from __future__ import annotations
 

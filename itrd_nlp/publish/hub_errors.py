@@ -27,7 +27,7 @@ LONGEST_WAIT = 60
 TRIES = 3
 """Number of times that a request is sent which a rate limit refuses."""
 _NO_HUB = (json.JSONDecodeError, LookupError, TypeError, AttributeError)
-"""What huggingface_hub raises where an answer is no JSON, or JSON of another shape."""
+"""The errors of huggingface_hub about an answer that is no JSON, or JSON of another shape."""
 _STATUS_OF_XET = re.compile(r"HTTP status \w+ error \((\d{3})\b")
 _URL = re.compile(r"(\w+://)(?:[^\s/]*@)?([^\s/?#'\")]+)[^\s'\")]*")
 _AGAIN = "run the same command again"

@@ -223,7 +223,7 @@ class HubTrainer(BaseTrainer):
 
 
 def _written(path: Path) -> tuple[int, int] | None:
-    """What another writing of a file changes. None where there is no file."""
+    """Return a value that changes when a file is written again. None where there is no file."""
     if not path.is_file():
         return None
     status = path.stat()
