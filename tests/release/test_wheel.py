@@ -210,7 +210,7 @@ def test_the_quickstart_makes_a_teacher_and_a_student_and_a_second_call_says_tha
     itrd_nlp: Callable[..., subprocess.Popen[str]], small: tuple[str, ...], tmp_path: Path
 ) -> None:
     out = ended(itrd_nlp(*small))
-    assert "The quickstart takes 3 minutes" in out
+    assert "minutes" not in out  # of sizes whose time nobody knows
     assert "2/3 Fine-tune the teacher: itrd-nlp train-teacher quickstart_teacher --model" in out
     assert "3/3 Distil the student: itrd-nlp train-squad quickstart --train_file" in out
     student = results(tmp_path, "student")

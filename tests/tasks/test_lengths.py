@@ -32,7 +32,7 @@ from itrd_nlp.models.lengths import longest_input
 from itrd_nlp.models.onnx_model import OnnxModel
 from itrd_nlp.models.options import LoadingArguments, Running
 from itrd_nlp.tasks.embedding.arguments import EncodedArguments
-from itrd_nlp.tasks.embedding.prediction import Encoder
+from itrd_nlp.tasks.embedding.prediction import TextEncoder
 from itrd_nlp.tasks.lengths import prepare_reading, trained_length
 from itrd_nlp.tasks.reranking.arguments import QueryArguments
 from itrd_nlp.tasks.reranking.prediction import Ranker
@@ -149,7 +149,7 @@ def test_a_prediction_reads_as_much_as_the_training(
     answerer: Any = (
         Ranker(str(tmp_path), QueryArguments(), running)
         if kind == "reranker"
-        else Encoder(str(tmp_path), EncodedArguments(), running)
+        else TextEncoder(str(tmp_path), EncodedArguments(), running)
     )
     assert answerer.longest == 1024
 
