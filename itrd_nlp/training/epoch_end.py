@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -10,6 +11,7 @@ from transformers import TrainerCallback, TrainerControl
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import TrainOutput
 
+from itrd_nlp.training.epochs import DrawsByEpoch
 from itrd_nlp.training.stopping import StoppingTrainer
 
 
@@ -94,6 +96,8 @@ class EpochEndTrainer(StoppingTrainer):
         state = self.state
         if self._epoch_end.due and (self._no_step_follows or state.epoch % 1 == 0):
             self._load_rng_state(self._resumed_from)  # for a checkpoint that is saved here
+            if isinstance(self.data_collator, DrawsByEpoch):
+                self.data_collator.begin_epoch(self.args.seed, math.ceil(state.epoch) - 1)
             self.control = self.callback_handler.on_epoch_end(self.args, state, self.control)
             self._maybe_log_save_evaluate(
                 self._tr_loss,

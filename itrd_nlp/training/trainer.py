@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import math
 import shutil
 import stat
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler, SequentialSampler
-from transformers import TrainerControl
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, unwrap_peft_model
 from transformers.utils import CONFIG_NAME
 from transformers.utils.generic import find_labels
@@ -160,13 +158,6 @@ class BaseTrainer(EpochEndTrainer):
             self.data_collator.begin_epoch(self.args.seed, kwargs["epoch"])
         base: Any = super()  # it has no annotations there
         base._run_epoch(*args, **kwargs)
-
-    def make_up_for_epoch_end(self) -> TrainerControl:
-        """See `EpochEndTrainer.make_up_for_epoch_end`. Its evaluation has the draws of the epoch that ends."""
-        if isinstance(self.data_collator, DrawsByEpoch):
-            ended = max(0, math.ceil(self.state.epoch) - 1)
-            self.data_collator.begin_epoch(self.args.seed, ended)
-        return super().make_up_for_epoch_end()
 
     def _get_dataloader(self, *args: Any, is_training: bool = False, **kwargs: Any) -> Any:
         base: Any = super()

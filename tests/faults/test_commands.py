@@ -199,7 +199,7 @@ def test_a_local_path_that_is_missing_is_not_looked_up_on_the_hub(
                 *("--metric_for_best_model", "nope", "--load_best_model_at_end", "true"),
                 *("--eval_strategy", "steps", "--save_strategy", "steps"),
             ),
-            "metric_for_best_model is 'nope', but must be one of loss, exact_match, f1.",
+            "metric_for_best_model is 'nope', but must be one of loss, exact_match, f1, has_answer",
         ),
         (("--output_dir", ""), "output_dir is empty, but must be"),
         (("--train_file", ""), "train_file is empty, but must be"),
