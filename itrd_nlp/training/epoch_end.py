@@ -85,9 +85,8 @@ class EpochEndTrainer(StoppingTrainer):
         )
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        if (
-            not self.control.should_training_stop
-        ):  # the evaluation that was made up for stopped it early
+        # The evaluation that was made up for may have stopped the run early.
+        if not self.control.should_training_stop:
             base: Any = super()
             base._run_epoch(*args, **kwargs)
 
