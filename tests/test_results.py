@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import itertools
 import json
 import re
 import statistics
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,13 @@ import yaml
 from itrd_nlp.compare.comparison import read_records
 from itrd_nlp.compare.statistics import Difference, paired_bootstrap
 from itrd_nlp.compare.tables import all_columns, markdown, summarise
+from itrd_nlp.errors import UserError
 
 ROOT = Path(__file__).parents[1]
+POOLED = sorted((ROOT / "docs/results").glob("*_three_seeds.json"))
 RECORDED = sorted(path.parent for path in (ROOT / "docs/results").glob("*/scores.npz"))
+sys.path.append(str(ROOT / "docs/tools"))
+pooled = importlib.import_module("pooled")
 INTERVAL = re.compile(r"\[([+-]?\d+\.\d+)(?:,| to) ([+-]?\d+\.\d+)\]")
 
 
@@ -49,6 +55,40 @@ def test_the_articles_of_the_questions_are_known(folder: Path) -> None:
     # SQuAD's dev file has 48 articles; plain text is judged on those that are held out of its train file.
     articles = 22 if folder.name in ("masked_lm", "masked_lm_encoder") else 48
     assert sources and all(len(np.unique(values)) == articles for values in sources)
+
+
+@pytest.mark.parametrize("path", POOLED, ids=named)
+def test_comparisons_taken_together_are_those_of_their_records(path: Path) -> None:
+    record = json.loads(path.read_text())
+    words = {name: record[name] for name in ("method", "reference")}
+    assert pooled.pooled(record["comparisons"], **words) == record
+    for student, figures in record["students"].items():
+        assert len(figures["seeds"]) == 3
+        for metric in pooled.METRICS:
+            method, reference = (
+                [
+                    row[metric]
+                    for name in record["comparisons"]
+                    for row in read_records(ROOT / "docs/results" / name)[0]
+                    if (row["student"], row["method"]) == (student, record[which])
+                ]
+                for which in ("method", "reference")
+            )
+            gains = [ours - theirs for ours, theirs in zip(method, reference, strict=True)]
+            assert figures[metric]["gains"] == pytest.approx(gains, abs=1e-4)
+            assert figures[metric]["difference"]["mean"] == pytest.approx(
+                statistics.mean(gains), abs=1e-4
+            )
+
+
+def test_comparisons_with_a_seed_in_common_are_not_taken_together() -> None:
+    with pytest.raises(UserError, match=r"the same seed of T6; the seeds are \[0, 0\]"):
+        pooled.pooled(["mpnet_best_rates", "mpnet_best_rates"], method="itrd", reference="kd")
+
+
+def test_comparisons_of_other_questions_are_not_taken_together() -> None:
+    with pytest.raises(UserError, match="the trainings of T6 were judged on different questions"):
+        pooled.pooled(["mpnet_first", "mpnet_seeds"], method="itrd", reference="kd")
 
 
 def test_the_figures_of_the_digits_are_those_of_their_record() -> None:
@@ -102,7 +142,7 @@ def test_every_interval_of_the_pages_is_that_of_a_record() -> None:
         for match in INTERVAL.finditer((ROOT / page).read_text())
     }
     assert len(missing) > 80
-    for found in itertools.chain(in_the_tables(), of_images(), of_all_pairs()):
+    for found in itertools.chain(in_the_tables(), of_images(), of_several(), of_all_pairs()):
         if not missing:
             break
         missing = {m for m in missing if not is_shown(found, m[2], m[3])}
@@ -134,6 +174,14 @@ def of_images() -> Iterator[Difference]:
     for path in (ROOT / "docs/results").glob("digits*/*.json"):
         for found in json.loads(path.read_text())["differences"].values():
             yield Difference(found["mean"], *found["interval"], p_value=1.0)
+
+
+def of_several() -> Iterator[Difference]:
+    """Those of comparisons taken together."""
+    for path in POOLED:
+        for figures in json.loads(path.read_text())["students"].values():
+            for metric in pooled.METRICS:
+                yield Difference(**figures[metric]["difference"])
 
 
 def of_all_pairs() -> Iterator[Difference]:

@@ -23,7 +23,9 @@ def page(monkeypatch):
 
 @pytest.fixture
 def recorded():
-    return json.loads((ROOT / "benchmarks" / "results.json").read_text())
+    """The recorded results of CPUs."""
+    results = json.loads((ROOT / "benchmarks" / "results.json").read_text())
+    return {name: part for name, part in results.items() if not name.startswith("cuda")}
 
 
 @pytest.fixture
@@ -92,6 +94,15 @@ def test_the_losses_of_a_gpu_stand_beside_those_of_the_cpu(written, recorded):
     assert found.count("In bf16:") == 1
     assert found.count(f"In bf16 on a GPU ({H100}):") == 1
     assert found.count("| seconds |") == 2
+
+
+def test_seconds_of_a_gpu_have_four_decimals(written, recorded):
+    runs = {"ours": [{"seconds": 0.00891, "megabytes": 1.0}]}
+    runs["formulas"] = [{"seconds": 0.01496, "megabytes": 2.0}]
+    losses = recorded["bfloat16"]["losses"] | {"runs": runs}
+    found = block(written(**{H100: {"losses": losses}}), "losses")
+    assert "| seconds | 0.0089 | 0.0150 |" in found
+    assert "| seconds | 0.90 | 2.51 |" in found
 
 
 def test_what_was_not_measured_on_a_gpu_is_what_has_no_record(written, recorded):
