@@ -12,9 +12,11 @@ GPU. Earlier results stay unless they are measured again. It needs no network wh
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,8 +67,8 @@ class BenchArguments:
     output_file: str | None = field(
         default=None,
         metadata={
-            "help": "Write the results to this JSON file after each benchmark, and leave `results.json` and the page. "
-            "Default: write `results.json` and the page."
+            "help": "Write the results to this JSON file after each benchmark, and what there is of one that SIGTERM ends. "
+            "Leave `results.json` and the page. Default: write `results.json` and the page."
         },
     )
     merge: list[str] = field(
@@ -81,22 +83,26 @@ class BenchArguments:
     )
 
 
-def measure(name: str, args: BenchArguments, *, on_gpu: bool) -> tuple[dict[str, Any] | None, bool]:
+def measure(
+    name: str, args: BenchArguments, note: Callable[[dict[str, Any]], None], *, on_gpu: bool
+) -> bool:
     """Run one benchmark. Its output goes to the terminal.
 
     Args:
         name: a key of `BENCHMARKS`, or ``smoke``.
         args: options of this command.
+        note: gets the figures, if there are any, also where a signal ends the benchmark in the middle.
         on_gpu: whether the trainings run on a GPU.
 
     Returns:
-        Its figures, None if it made none, and whether all of it went well.
+        Whether all of it went well.
     """
     if name == "smoke":
         command = [sys.executable, "-m", "benchmarks.smoke"]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-        found = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
-        return found, done.returncode == 0
+        if done.returncode == 0:
+            note(json.loads(done.stdout.splitlines()[-1]))
+        return done.returncode == 0
     module, *arguments = BENCHMARKS[name]
     if name == "losses" and on_gpu:
         arguments = []  # the page shows the growth of a CPU
@@ -109,13 +115,15 @@ def measure(name: str, args: BenchArguments, *, on_gpu: bool) -> tuple[dict[str,
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "figures.json"
         command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
-        done = subprocess.run([*command, "--output", str(output)], cwd=ROOT)
-        if not output.exists():
-            return None, False
-        found = json.loads(output.read_text())
-    for option in ("output", "worker", "utils_qa"):
-        found.get("arguments", {}).pop(option, None)
-    return found, done.returncode == 0
+        try:
+            done = subprocess.run([*command, "--output", str(output)], cwd=ROOT)
+        finally:
+            if output.exists():
+                found = json.loads(output.read_text())
+                for option in ("output", "worker", "utils_qa"):
+                    found.get("arguments", {}).pop(option, None)
+                note(found)
+        return done.returncode == 0 and output.exists()
 
 
 def read_results(path: Path) -> dict[str, dict[str, Any]]:
@@ -154,14 +162,16 @@ def main() -> None:
         write_json(RESULTS, results)
     elif not args.page_only:
         precision = training_precision()
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         for name in args.only or [*BENCHMARKS, "smoke"]:
             print(f"== {name} ({precision})", flush=True)
-            measured, went_well = measure(name, args, on_gpu=precision.startswith("cuda"))
-            if not went_well:
-                failed.append(name)
-            if measured is not None:
-                results.setdefault(precision, {})[name] = measured
+
+            def note(found: dict[str, Any], name: str = name) -> None:
+                results.setdefault(precision, {})[name] = found
                 write_json(target, results)
+
+            if not measure(name, args, note, on_gpu=precision.startswith("cuda")):
+                failed.append(name)
     if args.output_file is None:
         write_page(results, ROOT / "docs")
     if failed:

@@ -9,13 +9,13 @@ batches grouped by length as in an epoch. The candidates:
 |---|---|
 | itrd | `ITRDTrainer` in bf16 without dropout |
 | kd | `ITRDTrainer` with only the task loss and KD |
-| itrd_cached | `ITRDTrainer` with a teacher cache that an earlier run has filled |
 | textbrewer | TextBrewer's `GeneralDistiller` as in its SQuAD notebook (length 384, batch 8, fp32, dropout 0.1, MMD) |
 | textbrewer_tuned | the same distiller and losses with what is equal for all, see below |
 | modelopt | NVIDIA ModelOpt's `distill` on every mapped layer and the logits, with what is equal for all |
+| itrd_cached | `ITRDTrainer` with a teacher cache that an earlier run has filled |
 
 Equal for all candidates but `textbrewer` are the batches, bf16 autocast, no dropout, fused AdamW and a teacher whose
-weights are in bf16. The first three candidates use `fast` attention. The peers use the faster attention of
+weights are in bf16. The candidates of this package use `fast` attention. The peers use the faster attention of
 transformers: sdpa in fp32 and on a GPU, and eager in bf16 on a CPU. They are measured where they are installed
 (`pip install textbrewer nvidia-modelopt`).
 """
@@ -42,7 +42,8 @@ from itrd_nlp.errors import UserError
 if TYPE_CHECKING:
     from benchmarks.training import Clock
 
-CANDIDATES = ("itrd", "kd", "itrd_cached", "textbrewer", "textbrewer_tuned", "modelopt")
+CANDIDATES = ("itrd", "kd", "textbrewer", "textbrewer_tuned", "modelopt", "itrd_cached")
+"""In the order of a turn. The cache comes last: it must be filled first, which takes longest where a step is short."""
 PEERS = {"textbrewer": "textbrewer", "modelopt": "nvidia-modelopt"}
 """From modules that need not be installed, by which their candidates are named, to the names by which pip installs."""
 RATIOS = (

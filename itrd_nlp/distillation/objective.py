@@ -14,25 +14,18 @@ from itrd_nlp.distillation.distributed import (
     gather_pairs,
     largest_over_ranks,
     sum_over_ranks,
-    world_size,
 )
 from itrd_nlp.distillation.gradient_share import GradientShare
 from itrd_nlp.distillation.logit_kd import LogitLoss, ProblemType, are_of_tokens, logit_kd_loss
+from itrd_nlp.distillation.reading import PairReader
 from itrd_nlp.distillation.samples import (
     Samples,
-    Views,
-    alike_together,
-    check_width,
     common_width,
     each_pair,
-    first_samples,
+    joined,
     mask_for_peers,
-    masks_of_pair,
     pair_by_pair,
-    stacked,
-    take,
     unless_all,
-    zeros_unless,
 )
 from itrd_nlp.losses import (
     correlation_loss,
@@ -41,7 +34,6 @@ from itrd_nlp.losses import (
 )
 from itrd_nlp.losses.outputs import EncoderOutput, LayerPair
 from itrd_nlp.losses.peers import Sizes, term_name
-from itrd_nlp.losses.views import draw_samples, to_samples
 
 
 @dataclass
@@ -123,8 +115,6 @@ class ITRDObjective(nn.Module):
             for ours, theirs in (self.widths if needs_projection else [])
         )
         sizes = Sizes(*common_width(self.widths, args), student_heads, teacher_heads)
-        views = ((args.beta_corr, args.corr_view), (args.beta_mi, args.mi_view))
-        self._views_in_use = list(dict.fromkeys(view for beta, view in views if beta > 0))
         peers = args.peers
         self.peers = nn.ModuleDict({term_name(peer): peer(sizes, self.pairs) for peer in peers})
         self.peer_weights = {term_name(peer): weight for peer, weight in peers.items()}
@@ -204,121 +194,43 @@ class ITRDObjective(nn.Module):
     ) -> Iterator[tuple[str, float, Tensor]]:
         """Yield name, weight and values ``(pairs,)`` of correlation and mutual information, if they have a weight."""
         args = self.args
+        reader = PairReader(args, self.pairs, self.widths, list(self.projections))
         # Peers and the share of the gradient read the states once more.
         release = student.release and not self.peers and self.balance is None
-        read: list[tuple[Samples | None, Samples | None]] = []
-        drawn: dict[int, Tensor | None] = {}  # by length: the layers of one length share their draw
-        for i, pair in enumerate(self.pairs):
-            read.append(self._samples_of_pair(i, student, teacher, mask, drawn))
-            if release and all(pair.student != later.student for later in self.pairs[i + 1 :]):
-                del student.hidden_states[pair.student]
-        for_corr = [corr for corr, _ in read if corr is not None]
-        for_mi = [mi for _, mi in read if mi is not None]
-        if for_corr:
-            values = alike_together(self._correlation, for_corr, exchanged=args.sync_statistics)
-            yield "corr", args.beta_corr, values
-        if for_mi:
-            values = alike_together(self._mutual_information, for_mi, exchanged=args.mi_gather)
-            yield "mi", args.beta_mi, values
+        read = reader.read(student, teacher, mask, release=release)
+        if read.corr:
+            yield "corr", args.beta_corr, self._correlation(read.corr)
+        if read.mi:
+            yield "mi", args.beta_mi, self._mutual_information(read.mi, reader.mi_rows)
 
-    def _samples_of_pair(
-        self,
-        index: int,
-        student: EncoderOutput,
-        teacher: EncoderOutput,
-        mask: Tensor | None,
-        drawn: dict[int, Tensor | None],
-    ) -> tuple[Samples | None, Samples | None]:
-        """Return what the correlation and the MI loss read of a layer pair; None for a loss without weight."""
-        args, pair = self.args, self.pairs[index]
-        corr = mi = None
-        ours, theirs = student.hidden_states[pair.student], teacher.hidden_states[pair.teacher]
-        check_width(pair, (ours, theirs), self.widths[index])
-        pooled = set(self._views_in_use) <= {"pooled"}
-        mask_s, mask_t = masks_of_pair(ours, theirs, mask, teacher.mask, pooled=pooled)
-        length = mask_s.shape[1]
-        if length not in drawn:
-            drawn[length] = self._draw(mask_s)
-        z_s = self._views(ours, mask_s, drawn[length])
-        z_t = self._views(theirs, mask_t, drawn[length])
-        projected = self._projected(index, z_s, ours, mask_s)
-        if args.beta_corr > 0:
-            corr = first_samples(projected, z_t, args.corr_view, args.corr_max_samples)
-        if args.beta_mi > 0:
-            embedded = z_s if ours.shape[-1] == theirs.shape[-1] else projected
-            mi = first_samples(embedded, z_t, args.mi_view, self._mi_rows())
-        return corr, mi
-
-    def _draw(self, mask: Tensor) -> Tensor | None:
-        """Draw the tokens that the losses read, valid tokens first. None means that they read all tokens or none."""
-        args = self.args
-        reads = (
-            (args.beta_corr, args.corr_view, args.corr_max_samples),
-            (args.beta_mi, args.mi_view, self._mi_rows()),
-        )
-        most = [rows for beta, view, rows in reads if beta > 0 and view == "tokens"]
-        if not most or min(most) >= mask.numel():
-            return None
-        return draw_samples(mask.flatten(), max(most))
-
-    def _views(self, hidden: Tensor, mask: Tensor, drawn: Tensor | None) -> Views:
-        """Return the samples of a layer in each view that has a weight. The view of tokens holds the drawn ones."""
-        views: Views = {}
-        for view in self._views_in_use:
-            if view == "tokens" and drawn is not None:
-                views[view] = take(hidden, drawn), mask.bool().flatten()[drawn]
-            else:
-                views[view] = to_samples(hidden, mask, view)
-        return views
-
-    def _projected(self, index: int, views: Views, hidden: Tensor, mask: Tensor) -> Views:
-        """Project the samples of a layer pair. In the view of tokens only the drawn tokens are projected."""
-        if not len(self.projections):
-            return views
-        project = self.projections[index]
-        projected: Views = {}
-        for view, (samples, valid) in views.items():
-            if view == "tokens":
-                projected[view] = project(zeros_unless(valid, samples)), valid
-            else:
-                # Pooled samples are float32 means. The projection must read the hidden states in their own dtype, so
-                # it comes before the mean.
-                projected[view] = to_samples(project(zeros_unless(mask, hidden)), mask, view)
-        return projected
-
-    def _correlation(self, pairs: list[Samples]) -> Tensor:
+    def _correlation(self, groups: list[Samples]) -> Tensor:
         args = self.args
         loss = partial(
             correlation_loss, alpha=args.alpha, unbiased=args.unbiased_std, log=args.corr_log
         )
         if args.corr_view == "sequence":
             # A sequence has its own statistics and lies on one process.
-            return pair_by_pair(loss, pairs)
-        samples = stacked(pairs)
-        return loss(
-            samples.student,
-            samples.teacher,
-            mask=unless_all(samples.valid, len(pairs)),
-            reduce=sum_over_ranks if args.sync_statistics else None,
-            per_group=True,
+            return pair_by_pair(loss, groups)
+        reduce = sum_over_ranks if args.sync_statistics else None
+        return joined(
+            loss(z_s, z_t, mask=unless_all(valid, len(z_s)), reduce=reduce, per_group=True)
+            for z_s, z_t, valid in groups
         )
 
-    def _mutual_information(self, pairs: list[Samples]) -> Tensor:
-        loss = partial(mutual_information_loss, log=self.args.mi_log)
-        if self.args.mi_view == "sequence":
-            return pair_by_pair(loss, pairs)
-        samples = stacked(pairs)
-        if self.args.mi_gather:
-            rows = self._mi_rows()
-            if self.args.mi_view == "pooled":  # a row of the batch may hold several sequences
-                rows = largest_over_ranks(samples.student.shape[1], samples.student.device)
-            samples = Samples(*gather_pairs(*samples, rows))
-        mask = unless_all(samples.valid, len(pairs))
-        return loss(samples.student, samples.teacher, mask=mask, per_group=True)
-
-    def _mi_rows(self) -> int:
-        """Return the largest number of tokens of this process in the MI loss."""
-        return self.args.mi_max_samples // (world_size() if self.args.mi_gather else 1)
+    def _mutual_information(self, groups: list[Samples], rows: int) -> Tensor:
+        args = self.args
+        loss = partial(mutual_information_loss, log=args.mi_log)
+        if args.mi_view == "sequence":
+            return pair_by_pair(loss, groups)
+        if args.mi_gather:
+            if args.mi_view == "pooled":  # a row of the batch may hold several sequences
+                first = groups[0].student
+                rows = largest_over_ranks(first.shape[1], first.device)
+            groups = [Samples(*gather_pairs(*group, rows)) for group in groups]
+        return joined(
+            loss(z_s, z_t, mask=unless_all(valid, len(z_s)), per_group=True)
+            for z_s, z_t, valid in groups
+        )
 
 
 def _share_of_kd(

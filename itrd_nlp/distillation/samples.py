@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -130,25 +130,35 @@ def check_width(pair: LayerPair, states: Sequence[Tensor], widths: tuple[int, in
         )
 
 
-def alike_together(
-    loss: Callable[[list[Samples]], Tensor], pairs: list[Samples], *, exchanged: bool
-) -> Tensor:
-    """Compute a loss of all layer pairs ``(pairs,)``, at once or one by one.
+def grouped(pairs: list[Samples], view: str, *, exchanged: bool) -> list[Samples]:
+    """Stack the samples of the layer pairs, all of them or each by itself.
 
-    At once, a GPU starts each kernel once, and processes exchange their statistics once. Pairs of different shapes must
-    come one by one. On a CPU they come one by one, too, unless processes exchange: one pair keeps a CPU busy, and the
+    Together, a GPU starts each kernel once, and processes exchange their statistics once. Pairs of different shapes
+    must stay by themselves. On a CPU they do, too, unless processes exchange: one pair keeps a CPU busy, and the
     samples are not copied into a stack.
 
     Args:
-        loss: function of samples of one shape.
-        pairs: samples of the layer pairs.
+        pairs: samples of each layer pair, ``(n, d)``, or ``(B, L, d)`` in the view of sequences.
+        view: the view of the loss.
         exchanged: whether the loss exchanges statistics or samples where there are several processes.
+
+    Returns:
+        Samples ``(g, n, d)`` of ``g`` pairs, with one mask ``(n,)`` for all of them. In the view of sequences the pairs
+        as they are.
     """
+    if view == "sequence" or not pairs:
+        return pairs
     shapes = {(pair.student.shape, pair.teacher.shape) for pair in pairs}
     on_cpu = pairs[0].student.device.type == "cpu"
-    if len(shapes) <= 1 and (not on_cpu or (exchanged and world_size() > 1)):
-        return loss(pairs)
-    return torch.cat([loss([pair]) for pair in pairs])
+    if len(shapes) == 1 and (not on_cpu or (exchanged and world_size() > 1)):
+        return [stacked(pairs)]
+    return [stacked([pair]) for pair in pairs]
+
+
+def joined(values: Iterable[Tensor]) -> Tensor:
+    """Concatenate the losses of groups of pairs."""
+    found = list(values)
+    return found[0] if len(found) == 1 else torch.cat(found)
 
 
 def pair_by_pair(loss: Callable[..., Tensor], pairs: list[Samples]) -> Tensor:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -27,7 +30,7 @@ def bench(monkeypatch, tmp_path):
     page = tmp_path / "docs" / "performance.md"
     page.write_text((ROOT / "docs" / "performance.md").read_text())
 
-    def run(*options, before_each=lambda: None):
+    def run_bench(*options, before_each=lambda: None, run=None):
         commands = []
 
         def measured(command, **_):
@@ -39,12 +42,12 @@ def bench(monkeypatch, tmp_path):
             return subprocess.CompletedProcess(command, 0)
 
         with monkeypatch.context() as patch:
-            patch.setattr(subprocess, "run", measured)
+            patch.setattr(subprocess, "run", run or measured)
             patch.setattr(sys, "argv", ["bench.py", *options])
             bench.main()
         return commands
 
-    return run
+    return run_bench
 
 
 def test_an_output_file_has_the_results_after_each_benchmark_and_nothing_else_is_written(
@@ -62,6 +65,27 @@ def test_an_output_file_has_the_results_after_each_benchmark_and_nothing_else_is
     assert seen == [[], ["train_step_bert"]]
     assert list(json.loads(output.read_text())["cuda: H100"]) == only
     assert {path: path.read_bytes() for path in kept} == kept
+
+
+def test_a_signal_in_the_middle_leaves_the_turns_that_are_complete(bench, tmp_path, monkeypatch):
+    """Such as that of `timeout`, where a machine is lent for minutes."""
+    output = tmp_path / "gpu.json"
+    before = signal.getsignal(signal.SIGTERM)
+    runs = {"runs": {"itrd": [{"windows_per_second": 5.0}]}, "arguments": {"worker": None}}
+
+    def ended(command, **_):
+        Path(command[-1]).write_text(json.dumps(runs))
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    try:
+        with pytest.raises(SystemExit) as left:
+            bench("--only", "train_step_bert", "--output_file", str(output), run=ended)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert left.value.code == 143
+    found = json.loads(output.read_text())["cuda: H100"]["train_step_bert"]
+    assert found == {"runs": runs["runs"], "arguments": {}}
 
 
 def test_an_output_file_is_taken_over(bench, tmp_path):
