@@ -67,8 +67,8 @@ class BenchArguments:
     output_file: str | None = field(
         default=None,
         metadata={
-            "help": "Write the results to this JSON file after each benchmark, and what there is of one that SIGTERM ends. "
-            "Leave `results.json` and the page. Default: write `results.json` and the page."
+            "help": "Write the results to this JSON file after each benchmark, and what there is of one that SIGTERM "
+            "ends. Leave `results.json` and the page. Default: write `results.json` and the page."
         },
     )
     merge: list[str] = field(
