@@ -217,7 +217,7 @@ class ITRDTrainer(StudentTrainer):
         labels = inputs.get("labels")
         inputs = {name: value for name, value in inputs.items() if name not in self.label_names}
         outputs = [run(inputs) for run in self._run_teachers]
-        problem_type = problem_type_of(self.student.config, labels, outputs[0].logits)
+        problem_type = problem_type_of(self._student_config, labels, outputs[0].logits)
         mask = inputs.get("attention_mask")
         return _together(outputs, problem_type, mask, temperature=self.args.temperature)
 
@@ -241,6 +241,9 @@ class ITRDTrainer(StudentTrainer):
         """See `FreshModelTrainer.prepare`. It opens the teachers and their caches, too."""
         super().prepare(trial)
         self._watch = TermWatch()
+        self._student_config = (
+            self.student.config
+        )  # unwrapping the student takes a while, so not in every step
         self._run_teachers = []
         if self.teacher is not None and self.args.needs_teacher:
             layers = [pair.teacher for pair in self._distillation_model().objective.pairs]

@@ -43,8 +43,12 @@ class ItemCountingTrainer(ResumingTrainer):
     """Weighs the model's own loss by its labels, and a `CountedLoss` by its items.
 
     Heads of transformers take the number of labels of a step and pass over it, so that transformers would multiply
-    their loss by the micro-batches and processes of a step.
+    their loss by the micro-batches and processes of a step. The parameters, which transformers counts in every
+    micro-batch, are counted once.
     """
+
+    _flos: tuple[Any, float] | None = None
+    """The model and its floating-point operations for one number of the main input."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -69,6 +73,16 @@ class ItemCountingTrainer(ResumingTrainer):
         share = processes * count / torch.as_tensor(num_items_in_batch).clamp(min=1)
         loss = torch.where(count > 0, loss * share, 0.0)
         return (loss, outputs) if return_outputs else loss
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """See `transformers.Trainer.floating_point_ops`. A small step on a GPU waits for the count."""
+        main = inputs.get(getattr(self.model, "main_input_name", "input_ids"))
+        numbers = main.numel() if isinstance(main, Tensor) else 0
+        if not numbers:
+            return super().floating_point_ops(inputs)
+        if self._flos is None or self._flos[0] is not self.model:
+            self._flos = (self.model, super().floating_point_ops(inputs) / numbers)
+        return round(self._flos[1] * numbers)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         counts = [count for batch in batch_samples if (count := self._items(batch)) is not None]
