@@ -240,13 +240,11 @@ class ITRDTrainer(StudentTrainer):
     def prepare(self, trial: Any = None) -> None:
         """See `FreshModelTrainer.prepare`. It opens the teachers and their caches, too."""
         super().prepare(trial)
-        self._watch = TermWatch()
-        self._student_config = (
-            self.student.config
-        )  # unwrapping the student takes a while, so not in every step
-        self._run_teachers = []
+        self._watch, self._run_teachers = TermWatch(), []
+        model = self._distillation_model()
+        self._student_config = model.config  # unwrapping takes a while, so not in every step
         if self.teacher is not None and self.args.needs_teacher:
-            layers = [pair.teacher for pair in self._distillation_model().objective.pairs]
+            layers = [pair.teacher for pair in model.objective.pairs]
             self._run_teachers = [
                 self._run(self.teacher, layers),
                 *(self._run(other, []) for other in self.more_teachers),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import html
 import json
+import operator
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -640,16 +642,22 @@ def comparison(kind: str, folder: Path) -> tuple[str, ...]:
 
 
 def scores_by_hand(kind: str, cell: Path) -> list[float]:
-    """The accuracy of each row, of the answers of a training; a row of tokens weighs as many as it has."""
+    """The accuracy of each row, of the answers of a training; of tokens the metric and the row's influence on it."""
     true = true_labels(kind)
     answers = json.loads((cell / "analysis" / "predictions.json").read_text())
     found = [answers[str(i)] for i in range(len(true))]
     found = found if kind == "tokens" else [[label] for label in found]
-    mean = sum(map(len, true)) / len(true)
-    return [
-        sum(a == b for a, b in zip(t, f, strict=True)) / mean
-        for t, f in zip(true, found, strict=True)
+    right = [sum(map(operator.eq, t, f)) for t, f in zip(true, found, strict=True)]
+    if kind != "tokens":
+        return [float(count) for count in right]
+    sizes = list(map(len, true))
+    whole = sum(right) / sum(sizes)
+    without = [
+        (sum(right) - of_row) / (sum(sizes) - size)
+        for of_row, size in zip(right, sizes, strict=True)
     ]
+    loss = len(true) - 1
+    return [whole + loss * (statistics.mean(without) - other) for other in without]
 
 
 def check_table(kind: str, folder: Path, table: str) -> None:
