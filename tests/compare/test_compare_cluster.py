@@ -208,7 +208,7 @@ def test_a_job_whose_time_is_over_saves_and_is_queued_again(tmp_path: Path) -> N
     log = tmp_path / "train.log"
     process = node(log, sys.executable, "-c", SAVES)
     process.send_signal(signal.SIGUSR2)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=100)
     assert (process.returncode, out.split()[0]) == (9, "again")
     assert log.read_text().splitlines()[-2:] == ["saves", "saved"]
 
@@ -220,7 +220,7 @@ def test_a_preempted_job_saves_at_sigterm_and_stays_to_be_queued_again(tmp_path:
     appears(log, "saves")
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGUSR2)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=100)
     assert (process.returncode, out.split()[0]) == (9, "again")
     assert log.read_text().splitlines()[-2:] == ["saves", "saved"]
 
@@ -230,7 +230,7 @@ def test_a_cancelled_job_that_nobody_ends_gives_the_exit_code_of_its_training(
 ) -> None:
     process = node(tmp_path / "train.log", sys.executable, "-c", SAVES, renewal=0.0)
     process.send_signal(signal.SIGTERM)
-    assert process.communicate(timeout=20)[0] == "code 143\n"
+    assert process.communicate(timeout=100)[0] == "code 143\n"
 
 
 def test_a_job_may_be_queued_again_as_often_as_a_long_training_needs(
