@@ -139,6 +139,21 @@ def test_it_ends_with_the_code_of_the_command_that_failed_and_says_how_to_go_on(
     err = capsys.readouterr().err
     assert ("by the same command: itrd-nlp quickstart --max_eval_samples 9" in err) == (code != 2)
     assert ("ended by SIGKILL" in err) == (code == -9)
+    assert "another --output_dir" not in err
+
+
+def test_a_checkpoint_that_is_refused_leaves_the_quickstart_with_an_option_that_it_has(
+    called: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The sentence of the step may name --overwrite_output_dir, which the quickstart lacks."""
+    Path("runs/quickstart/teacher/checkpoint-7").mkdir(parents=True)
+    monkeypatch.setattr(quickstart, "run_child", lambda *_: 2)
+    with pytest.raises(SystemExit):
+        call(monkeypatch, "--max_train_samples", "9")
+    folder = os.path.join("runs", "quickstart", "teacher")
+    assert capsys.readouterr().err == (
+        f"The quickstart goes on with what is in {folder}; to start anew, give it another --output_dir.\n"
+    )
 
 
 SLEEPER = """

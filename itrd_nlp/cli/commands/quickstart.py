@@ -156,8 +156,8 @@ def _step(title: str, words: Sequence[str], folder: str) -> None:
     """
     from itrd_nlp.training.checkpoints import checkpoints  # imports torch, which --help need not
 
-    words = list(words)
-    if checkpoints(Path(folder)):
+    words, begun = list(words), bool(checkpoints(Path(folder)))
+    if begun:
         words += ["--resume_from_checkpoint", "true"]
     print(f"\n{title}: itrd-nlp {shlex.join(words)}", flush=True)
     # -P: a file of this folder must not take the place of a library.
@@ -167,6 +167,13 @@ def _step(title: str, words: Sequence[str], folder: str) -> None:
         return
     if code < 0:
         print(f"The step was ended by {signal.Signals(-code).name}.", file=sys.stderr)
+    if (
+        code == 2 and begun
+    ):  # such as for another train_file; the step's sentence has options of the step
+        print(
+            f"The quickstart goes on with what is in {folder}; to start anew, give it another --output_dir.",
+            file=sys.stderr,
+        )
     if code < 0 or code > 128:
         print(f"The quickstart goes on by the same command: {command_line()}", file=sys.stderr)
     sys.exit(code if code > 0 else 128 - code)
