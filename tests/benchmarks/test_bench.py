@@ -67,6 +67,14 @@ def test_an_output_file_has_the_results_after_each_benchmark_and_nothing_else_is
     assert {path: path.read_bytes() for path in kept} == kept
 
 
+def test_on_a_gpu_no_cache_is_filled(bench, tmp_path):
+    """It would take most of the minutes that a card is lent for."""
+    (command,) = bench("--only", "train_step_bert", "--output_file", str(tmp_path / "gpu.json"))
+    chosen = command[command.index("--candidates") + 1 : command.index("--output")]
+    assert {"itrd", "kd", "textbrewer", "textbrewer_tuned"} <= set(chosen)
+    assert "itrd_cached" not in chosen
+
+
 def test_a_signal_in_the_middle_leaves_the_turns_that_are_complete(bench, tmp_path, monkeypatch):
     """Such as that of `timeout`, where a machine is lent for minutes."""
     output = tmp_path / "gpu.json"
