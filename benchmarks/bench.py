@@ -12,6 +12,7 @@ GPU. Earlier results stay unless they are measured again. It needs no network wh
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -91,7 +92,7 @@ def measure(
     Args:
         name: a key of `BENCHMARKS`, or ``smoke``.
         args: options of this command.
-        note: gets the figures, if there are any, also where a signal ends the benchmark in the middle.
+        note: gets the figures, if there are any. With ``args.output_file`` also where a signal ends the benchmark.
         on_gpu: whether the trainings run on a GPU.
 
     Returns:
@@ -119,15 +120,32 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "figures.json"
         command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
+        code = None
         try:
-            done = subprocess.run([*command, "--output", str(output)], cwd=ROOT)
+            code = run_group([*command, "--output", str(output)])
         finally:
-            if output.exists():
+            if output.exists() and (code is not None or args.output_file is not None):
                 found = json.loads(output.read_text())
                 for option in ("output", "worker", "utils_qa"):
                     found.get("arguments", {}).pop(option, None)
                 note(found)
-        return done.returncode == 0 and output.exists()
+        return code == 0 and output.exists()
+
+
+def run_group(command: list[str]) -> int:
+    """Run a command and return its exit code. Where a signal ends this process, its children end with it."""
+    with subprocess.Popen(command, cwd=ROOT, start_new_session=True) as process:
+        try:
+            return process.wait()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+
+
+def leave(*_: object) -> None:
+    """Take SIGTERM, once: `timeout` may send it to this process and then to its group."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(128 + signal.SIGTERM)
 
 
 def read_results(path: Path) -> dict[str, dict[str, Any]]:
@@ -166,7 +184,7 @@ def main() -> None:
         write_json(RESULTS, results)
     elif not args.page_only:
         precision = training_precision()
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        signal.signal(signal.SIGTERM, leave)
         for name in args.only or [*BENCHMARKS, "smoke"]:
             print(f"== {name} ({precision})", flush=True)
 

@@ -77,8 +77,7 @@ class PairReader:
     def _can_read_at_once(self, student: EncoderOutput, teacher: EncoderOutput) -> bool:
         """Whether the tokens of all pairs fit into one tensor of each model, on a device that gains from it.
 
-        There the number of kernels decides how long small tensors take. DeepSpeed's ZeRO-3 holds no weights outside of
-        a module's own forward pass, so their shape must be there, too.
+        There the number of kernels decides how long small tensors take.
         """
         ours, theirs = self._states(student, teacher)
         return (
@@ -88,7 +87,7 @@ class PairReader:
             and len({state.shape[:2] for state in (*ours, *theirs)}) == 1
             and all(len({state.dtype for state in states}) == 1 for states in (ours, theirs))
             and all(
-                type(layer) is nn.Linear and layer.weight.shape == widths[::-1]
+                _is_plain(layer, widths)
                 for layer, widths in zip(self.projections, self.widths, strict=False)
             )
         )
@@ -221,6 +220,20 @@ class PairReader:
 def gains_from_few_kernels(device: torch.device) -> bool:
     """Whether one large kernel is faster than several small ones: on a CPU one layer pair keeps all cores busy."""
     return device.type != "cpu"
+
+
+def _is_plain(layer: nn.Module, widths: tuple[int, int]) -> bool:
+    """Whether a projection does nothing but multiply and add, so that its weights say all.
+
+    DeepSpeed's ZeRO-3 marks weights that it fetches for the module's own forward pass alone.
+    """
+    return (
+        type(layer) is nn.Linear
+        and layer.weight.shape == widths[::-1]
+        and "ds_id" not in vars(layer.weight)
+        and "forward" not in vars(layer)
+        and not (layer._forward_hooks or layer._forward_pre_hooks)
+    )
 
 
 def project_together(layers: Sequence[nn.Module], samples: Tensor) -> Tensor:

@@ -41,8 +41,8 @@ class EncoderOutput:
             Layer 0, the embeddings, has none.
         mask: ``(B, L)``, bool or 0/1, true where a position of the hidden states counts. None if the batch says it, or
             if all positions count, as those of an image do.
-        release: whether the objective may take the hidden states out, one after the other, so that each is freed when
-            its samples are drawn. Default: false.
+        release: whether the objective may take the hidden states out, so that each is freed when its samples are drawn,
+            or all of them where all layer pairs are read at once. Default: false.
     """
 
     logits: dict[str, Tensor]

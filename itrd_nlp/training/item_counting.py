@@ -74,6 +74,11 @@ class ItemCountingTrainer(ResumingTrainer):
         loss = torch.where(count > 0, loss * share, 0.0)
         return (loss, outputs) if return_outputs else loss
 
+    def prepare(self, trial: Any = None) -> None:
+        """See `FreshModelTrainer.prepare`. The model of an earlier trial is not kept alive."""
+        self._flos = None
+        super().prepare(trial)
+
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """See `transformers.Trainer.floating_point_ops`. A small step on a GPU waits for the count."""
         main = inputs.get(getattr(self.model, "main_input_name", "input_ids"))

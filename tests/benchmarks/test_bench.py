@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -33,18 +34,22 @@ def bench(monkeypatch, tmp_path):
     def run_bench(*options, before_each=lambda: None, run=None):
         commands = []
 
-        def measured(command, **_):
+        def measured(command):
             before_each()
             commands.append(command)
             Path(command[-1]).write_text(
                 json.dumps({"runs": {}, "ratios": {}, "environment": {"machine": "a GPU"}})
             )
-            return subprocess.CompletedProcess(command, 0)
+            return 0
 
         with monkeypatch.context() as patch:
-            patch.setattr(subprocess, "run", run or measured)
+            patch.setattr(bench, "run_group", run or measured)
             patch.setattr(sys, "argv", ["bench.py", *options])
-            bench.main()
+            before = signal.getsignal(signal.SIGTERM)
+            try:
+                bench.main()
+            finally:
+                signal.signal(signal.SIGTERM, before)
         return commands
 
     return run_bench
@@ -78,22 +83,70 @@ def test_on_a_gpu_no_cache_is_filled(bench, tmp_path):
 def test_a_signal_in_the_middle_leaves_the_turns_that_are_complete(bench, tmp_path, monkeypatch):
     """Such as that of `timeout`, where a machine is lent for minutes."""
     output = tmp_path / "gpu.json"
-    before = signal.getsignal(signal.SIGTERM)
     runs = {"runs": {"itrd": [{"windows_per_second": 5.0}]}, "arguments": {"worker": None}}
 
-    def ended(command, **_):
+    def ended(command):
         Path(command[-1]).write_text(json.dumps(runs))
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
 
-    try:
-        with pytest.raises(SystemExit) as left:
-            bench("--only", "train_step_bert", "--output_file", str(output), run=ended)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with pytest.raises(SystemExit) as left:
+        bench("--only", "train_step_bert", "--output_file", str(output), run=ended)
     assert left.value.code == 143
     found = json.loads(output.read_text())["cuda: H100"]["train_step_bert"]
     assert found == {"runs": runs["runs"], "arguments": {}}
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_a_signal_in_the_middle_changes_no_complete_record(bench, tmp_path, error):
+    kept = (tmp_path / "results.json").read_bytes()
+
+    def ended(command):
+        Path(command[-1]).write_text(json.dumps({"runs": {}}))
+        raise error
+
+    with pytest.raises(error):
+        bench("--only", "train_step_minilm", run=ended)
+    assert (tmp_path / "results.json").read_bytes() == kept
+
+
+SLEEPERS = """
+import pathlib, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+pathlib.Path(sys.argv[1]).write_text(str(child.pid))
+child.wait()
+"""
+
+
+def test_a_signal_ends_the_workers_of_a_benchmark_too(monkeypatch, tmp_path):
+    """They would keep the GPU busy under whatever comes next."""
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+    from benchmarks import bench
+
+    noted = tmp_path / "pid"
+
+    def signal_it():
+        while not noted.exists() or not noted.read_text():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, bench.leave)
+    try:
+        threading.Thread(target=signal_it, daemon=True).start()
+        with pytest.raises(SystemExit):
+            bench.run_group([sys.executable, "-c", SLEEPERS, str(noted)])
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN  # the second one of `timeout`
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    worker = int(noted.read_text())
+    assert not psutil.pid_exists(worker) or psutil.Process(worker).status() == psutil.STATUS_ZOMBIE
+
+
+def test_the_exit_code_of_a_benchmark_is_known(monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+    from benchmarks import bench
+
+    assert bench.run_group([sys.executable, "-c", "import sys; sys.exit(3)"]) == 3
 
 
 def test_an_output_file_is_taken_over(bench, tmp_path):

@@ -69,6 +69,14 @@ def test_another_model_is_counted_anew(counting_trainer):
     assert trainer.floating_point_ops(batch) == 6 * 28 * 10
 
 
+def test_the_model_of_an_earlier_trial_is_not_kept(counting_trainer, monkeypatch):
+    trainer, _ = counting_trainer
+    trainer.floating_point_ops({"input_ids": torch.ones(4, 7)})
+    trainer.model_init = None
+    trainer.prepare()
+    assert trainer._flos is None
+
+
 def test_a_batch_without_the_main_input_is_counted_as_transformers_does(counting_trainer):
     trainer, _ = counting_trainer
     for batch in ({}, {"input_ids": torch.ones(0)}):
