@@ -225,14 +225,16 @@ def gains_from_few_kernels(device: torch.device) -> bool:
 def _is_plain(layer: nn.Module, widths: tuple[int, int]) -> bool:
     """Whether a projection does nothing but multiply and add, so that its weights say all.
 
-    DeepSpeed's ZeRO-3 marks weights that it fetches for the module's own forward pass alone.
+    DeepSpeed's ZeRO-3 marks weights that it fetches for the module's own forward pass alone. A compiler of torch cannot
+    look for such marks, and works with neither.
     """
-    return (
-        type(layer) is nn.Linear
-        and layer.weight.shape == widths[::-1]
-        and "ds_id" not in vars(layer.weight)
-        and "forward" not in vars(layer)
-        and not (layer._forward_hooks or layer._forward_pre_hooks)
+    if type(layer) is not nn.Linear or layer.weight.shape != widths[::-1]:
+        return False
+    return torch.compiler.is_compiling() or not (
+        "ds_id" in vars(layer.weight)
+        or "forward" in vars(layer)
+        or layer._forward_hooks
+        or layer._forward_pre_hooks
     )
 
 

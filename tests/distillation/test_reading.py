@@ -232,6 +232,18 @@ def test_layers_of_other_lengths_or_projections_of_another_kind_are_read_pair_by
     assert not reader._can_read_at_once(student, teacher)
 
 
+@pytest.mark.usefixtures("at_once")
+def test_a_compiled_objective_reads_at_once_too() -> None:
+    made = objective(3, 6, 6, corr_max_samples=16, mi_max_samples=8).double()
+    compiled = torch.compile(made, backend="eager")
+    losses = []
+    for run in (made, compiled):
+        student, teacher, mask = outputs(3, 6, 6)
+        torch.manual_seed(2)
+        losses.append(run(student, teacher, None, mask, BatchShare())["loss"].item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+
+
 def kernels(pairs: int) -> int:
     """Kernels of the objective, forward and backward, on a device from which no number can be read."""
     made = objective(pairs, 6, 6, corr_max_samples=16, mi_max_samples=8).to("meta")
