@@ -148,6 +148,33 @@ def leave(*_: object) -> None:
     sys.exit(128 + signal.SIGTERM)
 
 
+def measure_all(
+    args: BenchArguments, precision: str, results: dict[str, dict[str, Any]], target: Path
+) -> list[str]:
+    """Run the benchmarks of ``args``, and write ``results`` into ``target`` after each.
+
+    Returns:
+        The names of those that failed, all or in part.
+    """
+    from itrd_nlp.files import write_json
+
+    failed = []
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        for name in args.only or [*BENCHMARKS, "smoke"]:
+            print(f"== {name} ({precision})", flush=True)
+
+            def note(found: dict[str, Any], name: str = name) -> None:
+                results.setdefault(precision, {})[name] = found
+                write_json(target, results)
+
+            if not measure(name, args, note, on_gpu=precision.startswith("cuda")):
+                failed.append(name)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return failed
+
+
 def read_results(path: Path) -> dict[str, dict[str, Any]]:
     """Read results by precision.
 
@@ -183,17 +210,7 @@ def main() -> None:
                 results.setdefault(precision, {}).update(found)
         write_json(RESULTS, results)
     elif not args.page_only:
-        precision = training_precision()
-        signal.signal(signal.SIGTERM, leave)
-        for name in args.only or [*BENCHMARKS, "smoke"]:
-            print(f"== {name} ({precision})", flush=True)
-
-            def note(found: dict[str, Any], name: str = name) -> None:
-                results.setdefault(precision, {})[name] = found
-                write_json(target, results)
-
-            if not measure(name, args, note, on_gpu=precision.startswith("cuda")):
-                failed.append(name)
+        failed = measure_all(args, training_precision(), results, target)
     if args.output_file is None:
         write_page(results, ROOT / "docs")
     if failed:

@@ -45,11 +45,7 @@ def bench(monkeypatch, tmp_path):
         with monkeypatch.context() as patch:
             patch.setattr(bench, "run_group", run or measured)
             patch.setattr(sys, "argv", ["bench.py", *options])
-            before = signal.getsignal(signal.SIGTERM)
-            try:
-                bench.main()
-            finally:
-                signal.signal(signal.SIGTERM, before)
+            bench.main()
         return commands
 
     return run_bench

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -94,18 +95,20 @@ def test_a_benchmark_that_fails_does_not_end_those_that_follow(monkeypatch, tmp_
     monkeypatch.setattr(bench, "RESULTS", results)
     monkeypatch.setattr(page, "write_page", lambda *_: None)
 
-    def run(command, **_):
+    def run(command):
         module = command[2].removeprefix("benchmarks.")
         if module != "losses":
             Path(command[-1]).write_text(json.dumps({"arguments": {}}))
-        return subprocess.CompletedProcess(command, 0 if module == "scaling" else 2)
+        return 0 if module == "scaling" else 2
 
-    monkeypatch.setattr(subprocess, "run", run)
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(bench, "run_group", run)
     only = ["losses", "train_step_minilm", "scaling"]
     monkeypatch.setattr(sys, "argv", ["bench.py", "--only", *only])
     assert exit_code(bench.main) == 2
     (measured,) = json.loads(results.read_text()).values()
     assert list(measured) == ["train_step_minilm", "scaling"]
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize(
