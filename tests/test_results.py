@@ -86,6 +86,22 @@ def test_comparisons_with_a_seed_in_common_are_not_taken_together() -> None:
         pooled.pooled(["mpnet_best_rates", "mpnet_best_rates"], method="itrd", reference="kd")
 
 
+@pytest.mark.parametrize(
+    ("comparisons", "method", "sentence"),
+    [
+        ([], "itrd", "are taken together, but --comparisons has fewer"),
+        (["mpnet_seeds"], "itrd", "are taken together, but --comparisons has fewer"),
+        (["mpnet_seeds", "mpnet_sedes"], "itrd", "but mpnet_sedes has no results.jsonl"),
+        (["mpnet_seeds", "mpnet_best_rates"], "itrdd", "was trained by itrdd and kd"),
+    ],
+)
+def test_records_that_are_missing_are_one_sentence(
+    comparisons: list[str], method: str, sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        pooled.pooled(comparisons, method=method, reference="kd")
+
+
 def test_comparisons_of_other_questions_are_not_taken_together() -> None:
     with pytest.raises(UserError, match="the trainings of T6 were judged on different questions"):
         pooled.pooled(["mpnet_first", "mpnet_seeds"], method="itrd", reference="kd")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from itrd_nlp.cli import parser, process
-from itrd_nlp.compare.records import Record, Scores, read_records
+from itrd_nlp.compare.records import RECORDS_NAME, Record, Scores, read_records
 from itrd_nlp.compare.statistics import paired_bootstrap
 from itrd_nlp.errors import UserError
 from itrd_nlp.files import write_json
@@ -57,14 +57,21 @@ def pooled(comparisons: list[str], *, method: str, reference: str) -> dict[str, 
         its interval and p-value.
 
     Raises:
-        UserError: two comparisons have the same seed of a student, or were judged on different questions.
+        UserError: fewer than two comparisons are given, one has no records, no student was trained by both methods in
+            all of them, two have the same seed of a student, or they were judged on different questions.
     """
+    missing = [name for name in comparisons if not (RESULTS / name / RECORDS_NAME).is_file()]
+    if len(comparisons) < 2 or missing:
+        reason = f"{missing[0]} has no {RECORDS_NAME}" if missing else "--comparisons has fewer"
+        raise UserError(f"two or more folders of {RESULTS} are taken together, but {reason}.")
     read = [read_records(RESULTS / name) for name in comparisons]
     students = [
         student
         for student in dict.fromkeys(record["student"] for record in read[0][0])
         if all(_pairs(records, student, method, reference) for records, _ in read)
     ]
+    if not students:
+        raise UserError(f"no student of these comparisons was trained by {method} and {reference}.")
     found = {student: _of_student(read, student, method, reference) for student in students}
     head = {"comparisons": comparisons, "method": method, "reference": reference}
     return {**head, "students": found}

@@ -167,9 +167,8 @@ def _step(title: str, words: Sequence[str], folder: str) -> None:
         return
     if code < 0:
         print(f"The step was ended by {signal.Signals(-code).name}.", file=sys.stderr)
-    if (
-        code == 2 and begun
-    ):  # such as for another train_file; the step's sentence has options of the step
+    if code == 2 and begun:
+        # Such as for another train_file. The sentence of the step names options that only the step has.
         print(
             f"The quickstart goes on with what is in {folder}; to start anew, give it another --output_dir.",
             file=sys.stderr,
