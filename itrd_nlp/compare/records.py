@@ -78,6 +78,14 @@ class StoredTeacher(BaseModel):
     layers: int
     parameters: int
     megabytes_fp32: Finite
+    weights: str | None = None  # files of earlier versions lack it
+
+
+class StoredData(BaseModel):
+    """The field of a file of data by which trainings on other data are told apart."""
+
+    model_config = ConfigDict(extra="allow")
+    sha256: str | None = None
 
 
 class StoredScores(BaseModel):
@@ -105,6 +113,7 @@ class StoredRecord(BaseModel):
     train_seconds: Finite | None
     cost: Finite | None
     curves: dict[str, list[tuple[int, Finite]]]
+    datasets: dict[str, StoredData] | None = None
     main_metric: str | None = None  # files of earlier versions lack it
     questions: int | None = None
     rows: int | None = None
