@@ -15,6 +15,7 @@ from itrd_nlp.distillation.samples import (
     Views,
     check_width,
     first_samples,
+    gains_from_few_kernels,
     grouped,
     masks_of_pair,
     take,
@@ -25,7 +26,7 @@ from itrd_nlp.losses.views import draw_samples, to_samples
 
 
 class Read(NamedTuple):
-    """What the losses read, see `grouped` for the shapes. A loss without weight reads nothing.
+    """The samples of both losses, in the shapes of `grouped`. A loss without weight has none.
 
     Attributes:
         corr: samples of the correlation loss.
@@ -215,11 +216,6 @@ class PairReader:
                 # it comes before the mean.
                 projected[view] = to_samples(project(zeros_unless(mask, hidden)), mask, view)
         return projected
-
-
-def gains_from_few_kernels(device: torch.device) -> bool:
-    """Whether one large kernel is faster than several small ones: on a CPU one layer pair keeps all cores busy."""
-    return device.type != "cpu"
 
 
 def _is_plain(layer: nn.Module, widths: tuple[int, int]) -> bool:

@@ -130,6 +130,11 @@ def check_width(pair: LayerPair, states: Sequence[Tensor], widths: tuple[int, in
         )
 
 
+def gains_from_few_kernels(device: torch.device) -> bool:
+    """Whether one large kernel is faster than several small ones: on a CPU one layer pair keeps all cores busy."""
+    return device.type != "cpu"
+
+
 def grouped(pairs: list[Samples], view: str, *, exchanged: bool) -> list[Samples]:
     """Stack the samples of the layer pairs, all of them or each by itself.
 
@@ -149,8 +154,8 @@ def grouped(pairs: list[Samples], view: str, *, exchanged: bool) -> list[Samples
     if view == "sequence" or not pairs:
         return pairs
     shapes = {(pair.student.shape, pair.teacher.shape) for pair in pairs}
-    on_cpu = pairs[0].student.device.type == "cpu"
-    if len(shapes) == 1 and (not on_cpu or (exchanged and world_size() > 1)):
+    together = gains_from_few_kernels(pairs[0].student.device) or (exchanged and world_size() > 1)
+    if len(shapes) == 1 and together:
         return [stacked(pairs)]
     return [stacked([pair]) for pair in pairs]
 
